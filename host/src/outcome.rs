@@ -1,0 +1,201 @@
+//! From a verdict to an outcome: what a queue's policy makes of what a handler said. Pure functions,
+//! no I/O and no clock.
+
+use std::time::Duration;
+
+use crate::limits::ERROR_BYTES_MAX;
+
+/// What the handler said, or how the call failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Done.
+    Ack,
+    /// Deliver it again.
+    Retry {
+        /// Wait this long; `None` leaves it to the policy.
+        after: Option<Duration>,
+        /// What went wrong; may be empty.
+        reason: String,
+    },
+    /// Never deliver it again.
+    DeadLetter {
+        /// Why it can never succeed.
+        reason: String,
+    },
+    /// The call gave no verdict.
+    Failed(Failure),
+}
+
+/// How a call can fail to give a verdict. Each counts as a retry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The guest trapped; the text is the first line of what wasmtime says.
+    #[error("trap: {0}")]
+    Trap(String),
+    /// No verdict within the wall time.
+    #[error("timeout: no verdict within {}", humantime::format_duration(*.0))]
+    Timeout(Duration),
+    /// More time on the processor than allowed.
+    #[error("limit: more than {} of CPU time", humantime::format_duration(*.0))]
+    Cpu(Duration),
+    /// More linear memory than allowed.
+    #[error("limit: more than {0} bytes of memory")]
+    Memory(u64),
+    /// The wasm stack is used up.
+    #[error("limit: stack overflow")]
+    Stack,
+    /// The sandbox could not be made: the handler's module was at fault.
+    #[error("cannot start: {0}")]
+    Start(String),
+    /// A follow-up could not be stored; the text is what Postgres said.
+    #[error("follow-up refused: {0}")]
+    FollowUp(String),
+}
+
+/// What the host does with a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Settled.
+    Ack,
+    /// Settled, and copied to the schedule.
+    Reschedule {
+        /// From the settlement on.
+        delay: Duration,
+        /// For the message's history.
+        error: String,
+    },
+    /// Settled, and copied to the dead letters.
+    DeadLetter {
+        /// For an operator: the kind of end.
+        reason: DeadReason,
+        /// For the message's history.
+        error: String,
+    },
+}
+
+/// Why a message is a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadReason {
+    /// The handler said so.
+    Rejected,
+    /// Its attempts are used up.
+    Attempts,
+}
+
+impl DeadReason {
+    /// The name in SQL.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Attempts => "attempts used up",
+        }
+    }
+}
+
+/// How often and when a queue retries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Attempts in all, the first included; at least 1.
+    pub max_attempts: u32,
+    /// Before the second attempt.
+    pub base: Duration,
+    /// Never longer than this.
+    pub cap: Duration,
+}
+
+/// Decides what becomes of a message.
+///
+/// `attempt` is the one that has just ended, from 1; `jitter` is a random number in `0.0..1.0`.
+#[must_use]
+pub fn outcome(verdict: Verdict, policy: &RetryPolicy, attempt: u32, jitter: f64) -> Outcome {
+    let (after, error) = match verdict {
+        Verdict::Ack => return Outcome::Ack,
+        Verdict::DeadLetter { reason } => {
+            return Outcome::DeadLetter { reason: DeadReason::Rejected, error: clip(reason) };
+        }
+        Verdict::Retry { after, reason } => (after, reason),
+        Verdict::Failed(failure) => (None, failure.to_string()),
+    };
+    let error = clip(error);
+    if attempt >= policy.max_attempts {
+        return Outcome::DeadLetter { reason: DeadReason::Attempts, error };
+    }
+    let delay = after.unwrap_or_else(|| backoff(policy, attempt, jitter));
+    Outcome::Reschedule { delay: delay.min(DELAY_MAX), error }
+}
+
+/// The longest delay that is accepted; a handler that asks for more gets this.
+pub const DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Exponential backoff with equal jitter: half of the step is certain, half is random, so that
+/// messages that failed together do not come back together.
+///
+/// Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+#[must_use]
+pub fn backoff(policy: &RetryPolicy, attempt: u32, jitter: f64) -> Duration {
+    let doublings = attempt.saturating_sub(1).min(31);
+    let step = policy.base.saturating_mul(1 << doublings).min(policy.cap);
+    step.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
+}
+
+fn clip(mut text: String) -> String {
+    if text.len() > ERROR_BYTES_MAX {
+        let mut end = ERROR_BYTES_MAX;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+    // Postgres cannot store NUL in text.
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn policy() -> RetryPolicy {
+        RetryPolicy { max_attempts: 5, base: Duration::from_secs(1), cap: Duration::from_secs(60) }
+    }
+
+    #[test]
+    fn the_last_attempt_ends_in_the_dead_letters() {
+        let retry = || Verdict::Retry { after: None, reason: "no".into() };
+        assert!(matches!(outcome(retry(), &policy(), 4, 0.0), Outcome::Reschedule { .. }));
+        assert_eq!(
+            outcome(retry(), &policy(), 5, 0.0),
+            Outcome::DeadLetter { reason: DeadReason::Attempts, error: "no".into() }
+        );
+    }
+
+    #[test]
+    fn the_handlers_own_delay_wins_up_to_a_year() {
+        let after = Some(Duration::MAX);
+        let verdict = Verdict::Retry { after, reason: String::new() };
+        assert_eq!(
+            outcome(verdict, &policy(), 1, 0.5),
+            Outcome::Reschedule { delay: DELAY_MAX, error: String::new() }
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn backoff_grows_stays_under_the_cap_and_never_vanishes(attempt in 1u32..1_000, jitter in 0.0..1.0f64) {
+            let delay = backoff(&policy(), attempt, jitter);
+            prop_assert!(delay <= policy().cap);
+            prop_assert!(delay >= policy().base / 2);
+            prop_assert!(backoff(&policy(), attempt + 1, jitter) >= delay);
+        }
+
+        #[test]
+        fn any_error_text_can_be_stored(text in ".{0,3000}") {
+            let clipped = clip(text);
+            prop_assert!(!clipped.contains('\0'));
+            prop_assert!(clipped.len() <= ERROR_BYTES_MAX + '…'.len_utf8());
+        }
+    }
+}
