@@ -64,7 +64,7 @@ CREATE TABLE host.{q}__lease (
     -- Fences a zombie that holds the number of a lease which was never written.
     token uuid NOT NULL,
     -- Up to where the log has been cut into windows.
-    hi pg_snapshot NOT NULL,
+    hi txid_snapshot NOT NULL,
     -- The transactions of the window: committed in hi, not in the hi before.
     txids int8multirange NOT NULL,
     -- The positions that are still to do, of a lease that was taken over; NULL: all.
@@ -91,7 +91,7 @@ CREATE TABLE host.{q}__promotion (
     -- Promoted: all rows visible in hi that are due up to (due, schedule_id), but for what follows.
     due timestamptz NOT NULL,
     schedule_id bigint NOT NULL,
-    hi pg_snapshot NOT NULL,
+    hi txid_snapshot NOT NULL,
     -- Rows that came late, behind the cursor: of these transactions, those after (late_txid, late_id)
     -- are still to be looked at. Empty when done.
     late_txids int8multirange NOT NULL,
