@@ -1,5 +1,6 @@
 //! A job server: messages in Postgres, handlers in WebAssembly. `ARCHITECTURE.md` has the map.
 
+pub mod cli;
 pub mod embedded;
 pub mod id;
 pub mod limits;

@@ -22,11 +22,7 @@ pub struct Binaries {
 
 /// The newest installed server, or the newest of one major version; the cluster decides that once it
 /// is made. Only versions from `MAJOR_MIN` on count.
-pub async fn installed(
-    account: &Account,
-    extra: &Path,
-    major: Option<u32>,
-) -> Option<Binaries> {
+pub async fn installed(account: &Account, extra: &Path, major: Option<u32>) -> Option<Binaries> {
     let mut best: Option<Binaries> = None;
     for dir in candidates(extra).await {
         let Some(found) = probe(account, &dir).await else { continue };
@@ -53,7 +49,9 @@ async fn candidates(extra: &Path) -> Vec<PathBuf> {
         dirs.push(PathBuf::from(text.trim()));
     }
     dirs.push(extra.join("bin"));
-    dirs.retain(|dir| dir.is_absolute() && ["initdb", "pg_ctl", "postgres"].iter().all(|p| dir.join(p).exists()));
+    dirs.retain(|dir| {
+        dir.is_absolute() && ["initdb", "pg_ctl", "postgres"].iter().all(|p| dir.join(p).exists())
+    });
     dirs
 }
 

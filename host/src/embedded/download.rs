@@ -59,6 +59,10 @@ fn none(major: u32, why: &dyn std::fmt::Display) -> EmbeddedError {
         "no PostgreSQL server ({}) is installed, and none could be downloaded ({why}): install one \
          (Debian: apt-get install postgresql; macOS: brew install postgresql) or give a database \
          URL",
-        if major == MAJOR { format!("{} or newer", binaries::MAJOR_MIN) } else { major.to_string() },
+        if major == MAJOR {
+            format!("{} or newer", binaries::MAJOR_MIN)
+        } else {
+            major.to_string()
+        },
     ))
 }
