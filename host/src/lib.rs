@@ -1,6 +1,9 @@
 //! A job server: messages in Postgres, handlers in WebAssembly. `ARCHITECTURE.md` has the map.
 
+pub mod cli;
+pub mod embedded;
 pub mod id;
 pub mod limits;
 pub mod message;
 pub mod outcome;
+pub mod queue;

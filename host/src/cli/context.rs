@@ -1,0 +1,76 @@
+//! What a command works with: a database, given or embedded. Never sends a query but to migrate the
+//! embedded one.
+
+use std::path::Path;
+
+use super::{Fail, Global};
+use crate::embedded::Embedded;
+use crate::queue::connect::Database;
+use crate::queue::migrate::{self, Migrations};
+
+/// Where the embedded server lives, below the working directory.
+const EMBEDDED_DIR: &str = ".host";
+/// Connections that a one-shot command needs at most.
+const CONNECTIONS_MAX: usize = 4;
+
+/// A database, and the embedded server if it is on that.
+pub struct Context {
+    /// The database.
+    pub database: Database,
+    embedded: Option<Embedded>,
+}
+
+impl Context {
+    /// Stops the embedded server if this was its last host.
+    pub async fn close(self) -> Result<(), Fail> {
+        drop(self.database);
+        if let Some(embedded) = self.embedded {
+            embedded.stop_if_last().await?;
+        }
+        Ok(())
+    }
+}
+
+/// The database of the URL; without one, the embedded server's, started and migrated, of which a
+/// line on standard error tells.
+pub async fn connect(global: &Global) -> Result<Context, Fail> {
+    connect_with(global, CONNECTIONS_MAX).await
+}
+
+/// Like `connect`, for a command that needs more connections.
+pub async fn connect_with(global: &Global, connections_max: usize) -> Result<Context, Fail> {
+    if let Some(url) = &global.database_url {
+        return Ok(Context { database: Database::new(url, connections_max)?, embedded: None });
+    }
+    let embedded = Embedded::start(Path::new(EMBEDDED_DIR)).await?;
+    eprintln!("{}", embedded.describe());
+    let database = Database::new(embedded.url(), connections_max)?;
+    let context = Context { database, embedded: Some(embedded) };
+    match migrate_embedded(&context.database).await {
+        Ok(()) => Ok(context),
+        Err(fail) => {
+            context.close().await?;
+            Err(fail)
+        }
+    }
+}
+
+/// Connects, lets `work` do its work, and closes whatever came of it.
+pub async fn with<T>(
+    global: &Global,
+    work: impl AsyncFnOnce(&Context) -> Result<T, Fail>,
+) -> Result<T, Fail> {
+    let context = connect(global).await?;
+    let result = work(&context).await;
+    let closed = context.close().await;
+    let value = result?;
+    closed?;
+    Ok(value)
+}
+
+async fn migrate_embedded(database: &Database) -> Result<(), Fail> {
+    let mut alone = database.connect_alone().await?;
+    let report = migrate::migrate(&mut alone.client, &Migrations::embedded()?).await?;
+    tracing::debug!(?report, "migrated the embedded database");
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! The log on standard error, as text for people or JSON for machines. Never read by the product.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use super::{Fail, Global};
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts logging, once per process.
+pub fn start(global: &Global) -> Result<(), Fail> {
+    let filter = EnvFilter::try_new(&global.log_level).map_err(|error| {
+        Fail::usage(format!("--log-level {:?} is not a level: {error}", global.log_level))
+    })?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match global.log {
+        Format::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        Format::Json => log.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! A private Postgres below `.host`, for when no database URL is given. Shared by all hosts of the
+//! directory; the last one to stop stops it, and a killed one leaves nothing that a later start
+//! cannot pick up. Runs Postgres's own commands, never a query.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use self::account::Account;
+use self::cluster::Cluster;
+use self::place::Place;
+
+mod account;
+mod binaries;
+mod cluster;
+mod download;
+mod place;
+
+/// Why there is no private Postgres.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    /// A file or folder could not be made, read or locked.
+    #[error("embedded Postgres: {what} {}: {source}", path.display())]
+    File {
+        /// What was attempted.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A command of Postgres could not be run, or failed.
+    #[error("embedded Postgres: {command} failed: {output}")]
+    Command {
+        /// Which.
+        command: &'static str,
+        /// What it said, on one line.
+        output: String,
+    },
+    /// Nothing to run.
+    #[error("embedded Postgres: {0}")]
+    NoBinaries(String),
+    /// The directory belongs to another user.
+    #[error("embedded Postgres: {0}")]
+    NotOurs(String),
+}
+
+/// The private server, kept running for as long as a host has one of these.
+#[derive(Debug)]
+pub struct Embedded {
+    cluster: Cluster,
+    locks: Locks,
+    running: cluster::Running,
+}
+
+/// The kernel releases both when the process ends, however it ends.
+#[derive(Debug)]
+struct Locks {
+    /// Exclusive while a host starts or stops the server.
+    change: (File, PathBuf),
+    /// Shared by all hosts that use the server.
+    users: (File, PathBuf),
+}
+
+impl Embedded {
+    /// Finds the server of `dir` running, or starts it; makes it first if there is none.
+    pub async fn start(dir: &Path) -> Result<Self, EmbeddedError> {
+        Self::start_with(dir, &[]).await
+    }
+
+    /// Like `start`, with settings for `postgresql.conf` that win over the usual ones. They hold
+    /// from the server's next start.
+    pub async fn start_with(dir: &Path, settings: &[(&str, &str)]) -> Result<Self, EmbeddedError> {
+        let locks = Locks::open(dir)?;
+        locks.begin_change().await?;
+        locks.users.0.lock_shared().map_err(failed("lock", &locks.users.1))?;
+        let account = Account::choose(dir)?;
+        let place = Place::of(dir, &account).await?;
+        let cluster = Cluster::find_or_make(place, account).await?;
+        let running = cluster.ensure_running(settings).await?;
+        locks.end_change()?;
+        Ok(Self { cluster, locks, running })
+    }
+
+    /// The superuser's URL, over the Unix socket.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.running.url
+    }
+
+    /// One line for people: where it is, and how to connect.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        format!(
+            "embedded Postgres {} in {}: psql '{}'  (or 127.0.0.1:{}, password in {})",
+            self.cluster.version(),
+            self.cluster.place().root().display(),
+            self.running.url,
+            self.running.port,
+            self.cluster.place().password_file().display(),
+        )
+    }
+
+    /// The folder of the server's data, log and socket.
+    #[must_use]
+    pub fn place(&self) -> &Path {
+        self.cluster.place().root()
+    }
+
+    /// The process number of the server's main process.
+    #[must_use]
+    pub const fn pid(&self) -> i32 {
+        self.running.pid
+    }
+
+    /// Stops the server unless another host uses it. True if it was stopped.
+    pub async fn stop_if_last(self) -> Result<bool, EmbeddedError> {
+        self.locks.begin_change().await?;
+        let users = &self.locks.users;
+        users.0.unlock().map_err(failed("unlock", &users.1))?;
+        let last = users.0.try_lock().is_ok();
+        if last {
+            self.cluster.stop().await?;
+        }
+        Ok(last)
+    }
+}
+
+impl Locks {
+    fn open(dir: &Path) -> Result<Self, EmbeddedError> {
+        std::fs::create_dir_all(dir).map_err(failed("make the folder", dir))?;
+        let open = |name| {
+            let path = dir.join(name);
+            let file = File::options().create(true).append(true).open(&path);
+            Ok((file.map_err(failed("open", &path))?, path))
+        };
+        Ok(Self { change: open("change.lock")?, users: open("users.lock")? })
+    }
+
+    /// Waits for other hosts that start or stop the server, off the async threads.
+    async fn begin_change(&self) -> Result<(), EmbeddedError> {
+        let (file, path) = &self.change;
+        let file = file.try_clone().map_err(failed("open", path))?;
+        tokio::task::spawn_blocking(move || file.lock())
+            .await
+            .unwrap_or_else(|e| Err(io::Error::other(e)))
+            .map_err(failed("lock", path))
+    }
+
+    fn end_change(&self) -> Result<(), EmbeddedError> {
+        self.change.0.unlock().map_err(failed("unlock", &self.change.1))
+    }
+}
+
+/// For `map_err`: what was attempted, and on what.
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EmbeddedError {
+    let path = path.to_owned();
+    move |source| EmbeddedError::File { what, path, source }
+}

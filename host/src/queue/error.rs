@@ -1,0 +1,135 @@
+//! What can go wrong with Postgres, cut by what the caller can do about it. Never does I/O.
+
+use std::error::Error as _;
+
+use tokio_postgres::error::SqlState;
+
+/// The SQLSTATE that our SQL raises when a lease is no longer the caller's.
+pub const SQLSTATE_LEASE_LOST: &str = "HL001";
+
+/// Why something asked of Postgres was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueueError {
+    /// No server, or one that cannot serve now: starting, stopping, full, a standby. Connect again
+    /// later; what was asked may or may not have been done.
+    #[error("cannot reach Postgres: {0}")]
+    Unavailable(String),
+    /// Another transaction was in the way. Nothing was done: ask again.
+    #[error("another transaction is in the way: {0}")]
+    Busy(String),
+    /// The lease has ended, or belongs to another session: drop what was made of it.
+    #[error("lease lost: {0}")]
+    LeaseLost(String),
+    /// Postgres or our SQL said no, and would say so again.
+    #[error("{}", with_hint(message, hint.as_deref()))]
+    Refused {
+        /// The five characters of Postgres's error code.
+        sqlstate: String,
+        /// What was wrong.
+        message: String,
+        /// What to do, where Postgres knows.
+        hint: Option<String>,
+    },
+    /// The server answered something that this version does not understand.
+    #[error("unexpected answer from Postgres: {0}")]
+    Unexpected(String),
+}
+
+impl QueueError {
+    /// Whether the same request may succeed later.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Busy(_))
+    }
+
+    /// Whether our SQL refused with that SQLSTATE.
+    #[must_use]
+    pub fn is_refused_with(&self, code: &str) -> bool {
+        matches!(self, Self::Refused { sqlstate, .. } if sqlstate == code)
+    }
+}
+
+impl From<tokio_postgres::Error> for QueueError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        if let Some(db) = error.as_db_error() {
+            return from_sqlstate(db.code(), db.message(), db.detail(), db.hint());
+        }
+        let text = with_causes(&error);
+        // The crate does not say which of its errors came from the socket; these are the ones that
+        // did not.
+        let ours = ["serializing", "deserializing", "invalid", "unexpected", "query returned"];
+        let kind = error.to_string();
+        if ours.iter().any(|word| kind.contains(word)) || kind.starts_with("expected") {
+            Self::Unexpected(text)
+        } else {
+            Self::Unavailable(text)
+        }
+    }
+}
+
+fn from_sqlstate(
+    code: &SqlState,
+    message: &str,
+    detail: Option<&str>,
+    hint: Option<&str>,
+) -> QueueError {
+    let text = match detail {
+        Some(detail) => format!("{message} ({})", detail.trim_end_matches('.')),
+        None => message.to_owned(),
+    };
+    let code = code.code();
+    match (code, &code[..2]) {
+        (SQLSTATE_LEASE_LOST, _) => QueueError::LeaseLost(text),
+        // Connection lost; out of resources; system error; read-only after a failover; shut down;
+        // an idle session ended by the server.
+        (_, "08" | "53" | "58") | ("25006" | "57P01" | "57P02" | "57P03" | "57P05", _) => {
+            QueueError::Unavailable(text)
+        }
+        // Serialization, deadlock, lock_timeout, statement_timeout.
+        ("40001" | "40P01" | "55P03" | "57014", _) => QueueError::Busy(text),
+        _ => QueueError::Refused {
+            sqlstate: code.to_owned(),
+            message: text,
+            hint: hint.map(|hint| hint.trim_end_matches('.').to_owned()),
+        },
+    }
+}
+
+fn with_hint(message: &str, hint: Option<&str>) -> String {
+    hint.map_or_else(|| message.to_owned(), |hint| format!("{message}: {hint}"))
+}
+
+/// An error and all its causes on one line.
+fn with_causes(error: &tokio_postgres::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(code: &str) -> QueueError {
+        from_sqlstate(&SqlState::from_code(code), "no", Some("because."), Some("Do it."))
+    }
+
+    #[test]
+    fn sqlstates_are_cut_by_what_the_caller_can_do() {
+        for code in ["08006", "53300", "57P01", "57P03", "25006", "58030"] {
+            assert_eq!(of(code), QueueError::Unavailable("no (because)".into()), "{code}");
+        }
+        for code in ["40001", "40P01", "55P03", "57014"] {
+            assert_eq!(of(code), QueueError::Busy("no (because)".into()), "{code}");
+        }
+        assert_eq!(of(SQLSTATE_LEASE_LOST), QueueError::LeaseLost("no (because)".into()));
+        assert!(of("23514").is_refused_with("23514"));
+        assert!(!of("28P01").is_passing());
+        assert_eq!(of("22023").to_string(), "no (because): Do it");
+    }
+}

@@ -1,0 +1,233 @@
+//! Brings a database to the schema of this binary, and says whether it has it. The files are in
+//! `migrations/`, whose README has the rules. Never touches a message.
+
+use std::fmt;
+
+use tokio_postgres::error::ErrorPosition;
+use tokio_postgres::{Client, GenericClient};
+
+use super::error::QueueError;
+
+pub use self::files::{File, Migrations};
+
+mod files;
+
+/// Held while migrating; the number means nothing.
+const LOCK: i64 = 7_326_104_881_203;
+
+/// SQLSTATEs of a call into a schema that is not there, or older than the function.
+const NO_SCHEMA: &str = "3F000";
+const NO_FUNCTION: &str = "42883";
+
+/// Why a database was not migrated.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// The files do not make sense together.
+    #[error("migrations: {0}")]
+    Files(String),
+    /// An applied migration is not the file of that number here.
+    #[error(
+        "migration {0} differs from the one that was applied to this database: \
+         it may not be changed any more, add a new one"
+    )]
+    Edited(String),
+    /// The database is ahead.
+    #[error("{0}")]
+    Newer(SchemaState),
+    /// A file failed; nothing of it was kept.
+    #[error("{file}, line {line}: {source}")]
+    Failed {
+        /// Its path below `migrations/`.
+        file: String,
+        /// Where Postgres saw the error; 1 when it did not say.
+        line: usize,
+        /// What Postgres said.
+        source: QueueError,
+    },
+    /// The database could not be asked.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+impl From<tokio_postgres::Error> for MigrateError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Queue(error.into())
+    }
+}
+
+/// A database's schema beside this binary's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaState {
+    /// The same.
+    Current {
+        /// Both versions.
+        version: i32,
+    },
+    /// Migrations are missing, or (with equal versions) functions differ.
+    Older {
+        /// The database's version; 0 when it was never migrated.
+        have: i32,
+        /// This binary's.
+        want: i32,
+    },
+    /// A later release migrated it.
+    Newer {
+        /// The database's version.
+        have: i32,
+        /// This binary's.
+        want: i32,
+    },
+}
+
+impl fmt::Display for SchemaState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Current { version } => write!(f, "the schema is current (version {version})"),
+            Self::Older { have: 0, .. } => {
+                write!(f, "this database has no schema yet: run `host migrate`")
+            }
+            Self::Older { have, want } if have == want => {
+                write!(f, "the schema's functions differ from this host's: run `host migrate`")
+            }
+            Self::Older { have, want } => write!(
+                f,
+                "the schema has version {have}, this host needs {want}: run `host migrate`"
+            ),
+            Self::Newer { have, want } => write!(
+                f,
+                "this host is older than the schema (it knows version {want}, the schema has \
+                 {have}): upgrade host"
+            ),
+        }
+    }
+}
+
+/// What a run did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The version before; 0 for a new database.
+    pub from: i32,
+    /// The version after.
+    pub to: i32,
+    /// The numbered migrations that were applied, by file name.
+    pub applied: Vec<String>,
+    /// Whether the functions were replaced.
+    pub functions_replaced: bool,
+}
+
+/// Applies what is missing. Several may try at once: one works, the others wait and find nothing to
+/// do. Needs a connection outside a pool, since it holds a session lock.
+pub async fn migrate(client: &mut Client, files: &Migrations) -> Result<Report, MigrateError> {
+    client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
+    let result = migrate_locked(client, files).await;
+    // After an error the connection may be gone, and its lock with it.
+    let unlocked = client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await;
+    let report = result?;
+    unlocked?;
+    Ok(report)
+}
+
+async fn migrate_locked(client: &mut Client, files: &Migrations) -> Result<Report, MigrateError> {
+    let before = applied(client).await?;
+    let from = before.last().map_or(0, |(version, _)| *version);
+    if from > files.version() {
+        return Err(MigrateError::Newer(SchemaState::Newer { have: from, want: files.version() }));
+    }
+    apply(client, &files.bootstrap).await?;
+    let mut report = Report { from, to: from, applied: Vec::new(), functions_replaced: false };
+    for migration in &files.numbered {
+        let version = migration.version;
+        if let Some((_, sha256)) = before.iter().find(|(v, _)| *v == version) {
+            if *sha256 != migration.file.sha256() {
+                return Err(MigrateError::Edited(migration.file.path.clone()));
+            }
+            continue;
+        }
+        let transaction = client.transaction().await?;
+        apply(&transaction, &migration.file).await?;
+        let (name, sha256) = (migration.name(), migration.file.sha256());
+        let call = "SELECT host.migration_record($1, $2, $3)";
+        transaction.execute(call, &[&version, &name, &sha256]).await?;
+        transaction.commit().await?;
+        report.applied.push(migration.file.path.clone());
+        report.to = version;
+    }
+    if functions_sha256(client).await?.as_deref() != Some(&files.functions_sha256()) {
+        replace_functions(client, files).await?;
+        report.functions_replaced = true;
+    }
+    Ok(report)
+}
+
+async fn replace_functions(client: &mut Client, files: &Migrations) -> Result<(), MigrateError> {
+    let transaction = client.transaction().await?;
+    for file in &files.functions {
+        apply(&transaction, file).await?;
+    }
+    let names: Vec<&str> = files.templates.iter().map(|t| t.path.as_str()).collect();
+    let bodies: Vec<&str> = files.templates.iter().map(|t| t.sql.as_str()).collect();
+    transaction
+        .execute(
+            "SELECT host.migration_record_functions($1, $2, $3)",
+            &[&names, &bodies, &files.functions_sha256()],
+        )
+        .await?;
+    Ok(transaction.commit().await?)
+}
+
+async fn apply(client: &impl GenericClient, file: &File) -> Result<(), MigrateError> {
+    client.batch_execute(&file.sql).await.map_err(|error| MigrateError::Failed {
+        file: file.path.clone(),
+        line: line_of(&error, &file.sql),
+        source: error.into(),
+    })
+}
+
+fn line_of(error: &tokio_postgres::Error, sql: &str) -> usize {
+    match error.as_db_error().and_then(|db| db.position()) {
+        Some(ErrorPosition::Original(at)) => {
+            1 + sql.chars().take(*at as usize).filter(|c| *c == '\n').count()
+        }
+        _ => 1,
+    }
+}
+
+/// Compares a database with this binary. `host serve` goes on only with `Current`.
+pub async fn check(client: &Client, files: &Migrations) -> Result<SchemaState, QueueError> {
+    let want = files.version();
+    let have = applied(client).await?.last().map_or(0, |(version, _)| *version);
+    if have != want {
+        let newer = have > want;
+        return Ok(if newer {
+            SchemaState::Newer { have, want }
+        } else {
+            SchemaState::Older { have, want }
+        });
+    }
+    let functions = functions_sha256(client).await?;
+    Ok(if functions == Some(files.functions_sha256()) {
+        SchemaState::Current { version: want }
+    } else {
+        SchemaState::Older { have, want }
+    })
+}
+
+/// Version and digest of what was applied, in order; none in a database without our schema.
+async fn applied(client: &Client) -> Result<Vec<(i32, String)>, QueueError> {
+    match client.query("SELECT * FROM host.migration_applied()", &[]).await {
+        Ok(rows) => Ok(rows.iter().map(|row| (row.get(0), row.get(2))).collect()),
+        Err(error) => none_without_schema(error.into(), Vec::new()),
+    }
+}
+
+async fn functions_sha256(client: &Client) -> Result<Option<String>, QueueError> {
+    match client.query_one("SELECT host.migration_functions_sha256()", &[]).await {
+        Ok(row) => Ok(row.get(0)),
+        Err(error) => none_without_schema(error.into(), None),
+    }
+}
+
+fn none_without_schema<T>(error: QueueError, none: T) -> Result<T, QueueError> {
+    let missing = error.is_refused_with(NO_SCHEMA) || error.is_refused_with(NO_FUNCTION);
+    if missing { Ok(none) } else { Err(error) }
+}

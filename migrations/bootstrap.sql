@@ -1,0 +1,70 @@
+-- Purpose: what the migration runner itself needs, so that the Rust side only calls functions.
+--   Applied first on every run, under the runner's advisory lock; each statement can be repeated.
+-- Invariant: a row of host.migration is committed together with the migration it speaks of.
+-- Locks: none that another session waits for.
+-- Tables: host.migration, host.migration_functions, host.template.
+
+CREATE SCHEMA IF NOT EXISTS host;
+
+CREATE TABLE IF NOT EXISTS host.migration (
+    version    int PRIMARY KEY,
+    name       text NOT NULL,
+    sha256     text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE host.migration IS 'The numbered migrations that were applied to this database.';
+
+CREATE TABLE IF NOT EXISTS host.migration_functions (
+    only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    sha256     text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE host.migration_functions IS
+    'One row: the digest of the function files and templates that this database has.';
+
+CREATE TABLE IF NOT EXISTS host.template (
+    name text PRIMARY KEY,
+    body text NOT NULL
+);
+COMMENT ON TABLE host.template IS
+    'What a queue is made from: SQL in which {q} stands for the queue''s name.';
+
+-- Returns: the applied migrations.
+CREATE OR REPLACE FUNCTION host.migration_applied()
+    RETURNS TABLE (version int, name text, sha256 text)
+    LANGUAGE sql STABLE SET search_path = host, pg_catalog
+AS $$
+    SELECT m.version, m.name, m.sha256 FROM host.migration m ORDER BY m.version;
+$$;
+
+-- Returns: the digest of the functions that the database has; NULL before the first.
+CREATE OR REPLACE FUNCTION host.migration_functions_sha256() RETURNS text
+    LANGUAGE sql STABLE SET search_path = host, pg_catalog
+AS $$
+    SELECT f.sha256 FROM host.migration_functions f;
+$$;
+
+-- Records one applied migration, in the transaction that applied it.
+CREATE OR REPLACE FUNCTION host.migration_record(version int, name text, sha256 text) RETURNS void
+    LANGUAGE sql SET search_path = host, pg_catalog
+AS $$
+    INSERT INTO host.migration (version, name, sha256) VALUES ($1, $2, $3);
+$$;
+
+-- Keeps the templates of this release, drops those it no longer has, applies them to every queue
+-- and records the digest; all in the transaction that replaced the functions.
+CREATE OR REPLACE FUNCTION host.migration_record_functions(names text[], bodies text[], digest text)
+    RETURNS void
+    LANGUAGE plpgsql SET search_path = host, pg_catalog
+AS $$
+BEGIN
+    DELETE FROM host.template;
+    INSERT INTO host.template (name, body)
+        SELECT t.name, t.body FROM unnest(names, bodies) AS t (name, body);
+    IF to_regclass('host.queue') IS NOT NULL THEN
+        PERFORM host.apply_queue_functions(q.name) FROM host.queue q ORDER BY q.name;
+    END IF;
+    INSERT INTO host.migration_functions (sha256) VALUES (digest)
+        ON CONFLICT (only_row) DO UPDATE SET sha256 = EXCLUDED.sha256, applied_at = now();
+END;
+$$;
