@@ -4,3 +4,4 @@ pub mod id;
 pub mod limits;
 pub mod message;
 pub mod outcome;
+pub mod sandbox;
