@@ -3,4 +3,12 @@
 
 pub mod connect;
 pub mod error;
+pub mod exchange;
+mod fetch;
 pub mod migrate;
+pub mod rotate;
+pub mod schedule;
+pub mod session;
+mod settle;
+pub mod statements;
+pub mod take_over;
