@@ -1,0 +1,265 @@
+//! Outcomes on their way to the database: what a lease has still to do, what is done, and what the
+//! next settlement says. Never does I/O.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::id::LeaseId;
+use crate::message::FollowUp;
+use crate::outcome::{DeadReason, Outcome};
+
+/// What one settlement says, all of it in one transaction.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The lease.
+    pub lease: LeaseId,
+    /// Proves that it is ours.
+    pub token: Uuid,
+    /// The number of this settlement of the lease, from 0.
+    pub seq: i32,
+    /// All positions that it settles, ascending.
+    pub settled: Vec<u32>,
+    /// Of these: to the schedule, for the next attempt.
+    pub retries: Vec<Retry>,
+    /// Of these: not due yet, to the schedule as they are.
+    pub early: Vec<u32>,
+    /// Of these: to the dead letters.
+    pub dead: Vec<Dead>,
+    /// New messages, each with the position of the message whose handler enqueued it.
+    pub follow_ups: Vec<(u32, FollowUp)>,
+}
+
+/// A message that is to be tried again.
+#[derive(Clone, Debug)]
+pub struct Retry {
+    /// Which.
+    pub position: u32,
+    /// From the settlement on.
+    pub delay: Duration,
+    /// For the message's history.
+    pub entry: Value,
+}
+
+/// A message that is given up on.
+#[derive(Clone, Debug)]
+pub struct Dead {
+    /// Which.
+    pub position: u32,
+    /// Why.
+    pub reason: DeadReason,
+    /// For the message's history.
+    pub entry: Value,
+}
+
+impl Settlement {
+    /// The settled positions as Postgres writes a multirange.
+    #[must_use]
+    pub fn multirange(&self) -> String {
+        let mut text = String::from("{");
+        let mut rest = self.settled.as_slice();
+        while let Some(&first) = rest.first() {
+            let run = rest.iter().zip(first..).take_while(|(have, want)| *have == want).count();
+            let comma = if text.len() > 1 { "," } else { "" };
+            let end = first as usize + run;
+            write!(text, "{comma}[{first},{end})").expect("writing to a String cannot fail");
+            rest = &rest[run..];
+        }
+        text.push('}');
+        text
+    }
+
+    /// Takes one message's part out, as a settlement of its own that comes before this one.
+    fn split_off(&mut self, position: u32) -> Self {
+        let mine = |p: u32| p == position;
+        let part = Self {
+            lease: self.lease,
+            token: self.token,
+            seq: self.seq,
+            settled: vec![position],
+            retries: self.retries.extract_if(.., |r| mine(r.position)).collect(),
+            early: self.early.extract_if(.., |p| mine(*p)).collect(),
+            dead: self.dead.extract_if(.., |d| mine(d.position)).collect(),
+            follow_ups: self.follow_ups.extract_if(.., |(p, _)| mine(*p)).collect(),
+        };
+        self.settled.retain(|p| !mine(*p));
+        self.seq += 1;
+        part
+    }
+
+    /// Takes out the first message that has follow-ups, with all that is to become of it.
+    pub fn split_off_follow_ups(&mut self) -> Option<Self> {
+        let position = self.follow_ups.first()?.0;
+        (self.settled.len() > 1).then(|| self.split_off(position))
+    }
+}
+
+/// The account of an open lease. Everything in it is settled exactly once, in as many settlements as
+/// its messages take.
+#[derive(Debug)]
+pub struct Ledger {
+    lease: LeaseId,
+    token: Uuid,
+    next_seq: i32,
+    /// Positions without an outcome.
+    rest: usize,
+    pending: Option<Settlement>,
+}
+
+impl Ledger {
+    /// The account of a lease with `count` positions to settle.
+    #[must_use]
+    pub const fn new(lease: LeaseId, token: Uuid, count: usize) -> Self {
+        Self { lease, token, next_seq: 0, rest: count, pending: None }
+    }
+
+    /// Positions that have no outcome yet.
+    #[must_use]
+    pub const fn rest(&self) -> usize {
+        self.rest
+    }
+
+    fn pending(&mut self) -> &mut Settlement {
+        let (lease, token) = (self.lease, self.token);
+        self.pending.get_or_insert_with(|| Settlement {
+            lease,
+            token,
+            seq: 0,
+            settled: Vec::new(),
+            retries: Vec::new(),
+            early: Vec::new(),
+            dead: Vec::new(),
+            follow_ups: Vec::new(),
+        })
+    }
+
+    fn settle(&mut self, position: u32) {
+        debug_assert!(self.rest > 0, "more outcomes than messages");
+        self.rest -= 1;
+        self.pending().settled.push(position);
+    }
+
+    /// Notes a message that is not due yet.
+    pub fn early(&mut self, position: u32) {
+        self.settle(position);
+        self.pending().early.push(position);
+    }
+
+    /// Notes a message that is another handler's.
+    pub fn not_ours(&mut self, position: u32) {
+        self.settle(position);
+    }
+
+    /// Notes what became of a message. `entry` makes its history's line from the error.
+    pub fn record(
+        &mut self,
+        position: u32,
+        outcome: Outcome,
+        follow_ups: Vec<FollowUp>,
+        entry: impl FnOnce(String) -> Value,
+    ) {
+        self.settle(position);
+        let pending = self.pending();
+        match outcome {
+            Outcome::Ack => {
+                pending.follow_ups.extend(follow_ups.into_iter().map(|f| (position, f)));
+            }
+            Outcome::Reschedule { delay, error } => {
+                pending.retries.push(Retry { position, delay, entry: entry(error) });
+            }
+            Outcome::DeadLetter { reason, error } => {
+                pending.dead.push(Dead { position, reason, entry: entry(error) });
+            }
+        }
+    }
+
+    /// Whether there is something to settle.
+    #[must_use]
+    pub const fn has_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// The next settlement, with all that has an outcome and is in no earlier one.
+    pub fn take(&mut self) -> Option<Settlement> {
+        let mut settlement = self.pending.take()?;
+        settlement.settled.sort_unstable();
+        settlement.seq = self.next_seq;
+        self.next_seq += 1;
+        Some(settlement)
+    }
+
+    /// Accounts for a settlement that was made in `parts` instead of one.
+    pub fn made_in_parts(&mut self, parts: i32) {
+        self.next_seq += parts - 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ledger(count: usize) -> Ledger {
+        Ledger::new(LeaseId::new(7), Uuid::nil(), count)
+    }
+
+    #[test]
+    fn settlements_follow_one_another_and_say_everything_once() {
+        let mut ledger = ledger(4);
+        ledger.record(2, Outcome::Ack, Vec::new(), |_| unreachable!());
+        ledger.early(0);
+        let first = ledger.take().unwrap();
+        assert_eq!((first.seq, first.multirange().as_str(), first.early.as_slice()), (0, "{[0,1),[2,3)}", &[0][..]));
+        assert!(!ledger.has_pending());
+        ledger.record(1, Outcome::Reschedule { delay: Duration::ZERO, error: "x".into() }, Vec::new(), Value::from);
+        ledger.not_ours(3);
+        let second = ledger.take().unwrap();
+        assert_eq!((second.seq, second.multirange().as_str()), (1, "{[1,2),[3,4)}"));
+        assert_eq!(second.retries[0].entry, Value::from("x"));
+        assert_eq!(ledger.rest(), 0);
+        assert!(ledger.take().is_none());
+    }
+
+    #[test]
+    fn follow_ups_of_what_is_not_acked_are_dropped() {
+        let mut ledger = ledger(1);
+        let follow_up = FollowUp { queue: "q".into(), payload: vec![], headers: vec![], delay: Duration::ZERO };
+        let outcome = Outcome::DeadLetter { reason: DeadReason::Rejected, error: String::new() };
+        ledger.record(0, outcome, vec![follow_up], Value::from);
+        assert!(ledger.take().unwrap().follow_ups.is_empty());
+    }
+
+    #[test]
+    fn a_message_with_follow_ups_can_be_settled_alone() {
+        let mut ledger = ledger(3);
+        let follow_up = FollowUp { queue: "q".into(), payload: vec![], headers: vec![], delay: Duration::ZERO };
+        ledger.record(0, Outcome::Ack, Vec::new(), Value::from);
+        ledger.record(1, Outcome::Ack, vec![follow_up], Value::from);
+        ledger.record(2, Outcome::Ack, Vec::new(), Value::from);
+        let mut whole = ledger.take().unwrap();
+        let part = whole.split_off_follow_ups().unwrap();
+        assert_eq!((part.seq, part.settled.as_slice(), part.follow_ups.len()), (0, &[1][..], 1));
+        assert_eq!((whole.seq, whole.settled.as_slice(), whole.follow_ups.len()), (1, &[0, 2][..], 0));
+        assert!(whole.split_off_follow_ups().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn a_multirange_covers_exactly_the_positions(positions in prop::collection::btree_set(0u32..60, 0..60)) {
+            let mut ledger = ledger(positions.len());
+            for &p in &positions {
+                ledger.not_ours(p);
+            }
+            let Some(settlement) = ledger.take() else { return Ok(()) };
+            let text = settlement.multirange();
+            let covered: Vec<u32> = text.trim_matches(['{', '}']).split("),").flat_map(|r| {
+                let (a, b) = r.trim_matches(['[', ')']).split_once(',').unwrap();
+                a.parse::<u32>().unwrap()..b.parse().unwrap()
+            }).collect();
+            prop_assert_eq!(covered, positions.into_iter().collect::<Vec<_>>());
+        }
+    }
+}

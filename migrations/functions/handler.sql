@@ -1,0 +1,38 @@
+-- Handlers and their deployments. Tables touched: host.handler, host.handler_version, the queue's lease log.
+
+-- Deploys a component that host.component has already as the next version of a handler, which is
+-- made if there is none: then its cursor begins with the oldest message that is kept.
+-- Locks: advisory (1752134404, queue), as rotation does, so that nothing is truncated between the
+-- look and the new cursor; the handler's row.
+CREATE OR REPLACE FUNCTION host.deploy(
+    p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency int,
+    p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint,
+    p_follow_ups int, p_follow_up_bytes bigint,
+    OUT handler_id int, OUT version int
+)
+LANGUAGE plpgsql
+SET search_path = pg_catalog AS $$
+DECLARE
+    queue int;
+BEGIN
+    SELECT id INTO queue FROM host.queue WHERE name = p_queue;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
+    END IF;
+    PERFORM pg_advisory_xact_lock(1752134404, queue);
+    SELECT h.id INTO handler_id FROM host.handler h WHERE h.queue_id = queue AND h.name = p_handler FOR UPDATE;
+    IF NOT FOUND THEN
+        INSERT INTO host.handler (queue_id, name, version) VALUES (queue, p_handler, 0) RETURNING id INTO handler_id;
+        EXECUTE format(
+            'INSERT INTO host.%I (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+                row_count, leaves, is_cursor, more, token, hi, txids)
+             VALUES (-$1, 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(), ''1:1:'', ''{}'')', p_queue || '__lease')
+            USING handler_id;
+    END IF;
+    version := 1 + coalesce((SELECT max(v.version) FROM host.handler_version v WHERE v.handler_id = deploy.handler_id), 0);
+    INSERT INTO host.handler_version (handler_id, version, sha256, config, isolation, concurrency, memory_bytes,
+            timeout_ms, cpu_ms, log_bytes, follow_ups, follow_up_bytes)
+        VALUES (handler_id, deploy.version, p_sha256, p_config, p_isolation, p_concurrency, p_memory_bytes,
+            p_timeout_ms, p_cpu_ms, p_log_bytes, p_follow_ups, p_follow_up_bytes);
+    UPDATE host.handler h SET version = deploy.version WHERE h.id = deploy.handler_id;
+END $$;

@@ -1,0 +1,140 @@
+-- Creating, changing and dropping queues. Tables touched: host.queue, host.template, host.catalog,
+-- and the queue's own. Locks: what CREATE and DROP TABLE take.
+
+-- The text of a template for one queue.
+CREATE OR REPLACE FUNCTION host.render(template text, q host.queue) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog AS $$
+    SELECT replace(replace(replace(replace(replace(t.body,
+        '{q}', q.name),
+        '{queue_id}', q.id::text),
+        '{payload_bytes_max}', q.payload_bytes_max::text),
+        '{payload_check}', CASE
+            WHEN q.payload_type IN ('text', 'bytea')
+                THEN format('octet_length(payload) <= %s', q.payload_bytes_max)
+            -- Writing JSON out to measure it is dear; Postgres's compression cannot shrink anything a
+            -- hundredfold, so what is small on disk need not be.
+            ELSE format('pg_column_size(payload) <= %s OR octet_length(payload::text) <= %s',
+                q.payload_bytes_max / 100, q.payload_bytes_max)
+        END),
+        '{payload}', q.payload_type)
+    FROM host.template t WHERE t.name = template
+$$;
+
+-- Puts the functions of a queue in force, as the templates have them now.
+CREATE OR REPLACE FUNCTION host.apply_queue_functions(p_name text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog AS $$
+DECLARE
+    q host.queue;
+    t text;
+BEGIN
+    SELECT * INTO STRICT q FROM host.queue WHERE name = p_name;
+    FOR t IN SELECT name FROM host.template WHERE name LIKE 'functions/%' ORDER BY name LOOP
+        EXECUTE host.render(t, q);
+    END LOOP;
+END $$;
+
+CREATE OR REPLACE FUNCTION host.bump_catalog() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog AS $$
+BEGIN
+    UPDATE host.catalog SET version = version + 1;
+    RETURN NULL;
+END $$;
+CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OR DELETE ON host.queue
+    FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OR DELETE ON host.handler
+    FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OR DELETE ON host.handler_version
+    FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+
+-- Creates a queue: its row, its tables, its functions. Raises unique_violation if there is one.
+CREATE OR REPLACE FUNCTION host.create_queue(
+    p_name text,
+    p_payload_type text DEFAULT 'jsonb',
+    p_payload_bytes_max bigint DEFAULT 1 << 20,
+    p_max_attempts int DEFAULT 10,
+    p_backoff_base_ms bigint DEFAULT 1000,
+    p_backoff_cap_ms bigint DEFAULT 3600000,
+    p_rotate_bytes bigint DEFAULT 64 << 20,
+    p_rotate_age_ms bigint DEFAULT 60000,
+    p_wake_up boolean DEFAULT true
+) RETURNS int
+LANGUAGE plpgsql
+SET search_path = pg_catalog AS $$
+DECLARE
+    q host.queue;
+BEGIN
+    INSERT INTO host.queue (name, payload_type, payload_bytes_max, max_attempts, backoff_base_ms,
+            backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up)
+        VALUES (p_name, p_payload_type, p_payload_bytes_max, p_max_attempts, p_backoff_base_ms,
+            p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up)
+        RETURNING * INTO q;
+    EXECUTE host.render('tables.sql', q);
+    PERFORM host.apply_queue_functions(p_name);
+    RETURN q.id;
+END $$;
+
+-- Drops a queue with everything in it. The caller has asked whether that is meant.
+CREATE OR REPLACE FUNCTION host.drop_queue(p_name text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog AS $$
+DECLARE
+    f regprocedure;
+BEGIN
+    DELETE FROM host.queue WHERE name = p_name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no queue "%"', p_name USING ERRCODE = 'HQ004';
+    END IF;
+    EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
+        p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
+        p_name || '__schedule', p_name || '__dead_letter');
+    EXECUTE format('DROP SEQUENCE host.%I', p_name || '__asleep');
+    FOR f IN SELECT p.oid FROM pg_proc p
+        WHERE p.pronamespace = 'host'::regnamespace AND starts_with(p.proname, p_name || '__')
+    LOOP
+        EXECUTE format('DROP FUNCTION %s', f);
+    END LOOP;
+END $$;
+
+-- Puts follow-up messages on their queues, in the caller's transaction. The arrays run in parallel.
+CREATE OR REPLACE FUNCTION host.enqueue_follow_ups(
+    p_queue text[], p_payload bytea[], p_headers jsonb[], p_delay_ms bigint[]
+) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog AS $$
+DECLARE
+    q record;
+BEGIN
+    FOR q IN
+        SELECT f.name, host.queue.payload_type
+        FROM (SELECT DISTINCT unnest(p_queue) AS name) f LEFT JOIN host.queue USING (name)
+        ORDER BY f.name
+    LOOP
+        IF q.payload_type IS NULL THEN
+            RAISE EXCEPTION 'no queue "%"', q.name USING ERRCODE = 'HQ004';
+        END IF;
+        EXECUTE format(
+            'INSERT INTO queue.%I (payload, headers, run_at)
+             SELECT %s, f.headers, CASE WHEN f.delay_ms > 0 THEN now() + f.delay_ms * interval ''1 ms'' END
+             FROM unnest($2, $3, $4, $5) WITH ORDINALITY AS f (queue, payload, headers, delay_ms, n)
+             WHERE f.queue = $1 ORDER BY f.n',
+            q.name,
+            CASE q.payload_type
+                WHEN 'bytea' THEN 'f.payload'
+                ELSE format('convert_from(f.payload, ''UTF8'')::%s', q.payload_type)
+            END)
+        USING q.name, p_queue, p_payload, p_headers, p_delay_ms;
+    END LOOP;
+END $$;
+
+-- What producers must not do: a row that vanishes or changes would move the positions of open
+-- leases, and a vacuumed queue is what this product exists to avoid (I3).
+CREATE OR REPLACE FUNCTION host.refuse_change() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog AS $$
+BEGIN
+    RAISE EXCEPTION '% on a queue: messages are only ever inserted', TG_OP
+        USING HINT = 'to be rid of a queue with its messages: host queue drop --force';
+END $$;

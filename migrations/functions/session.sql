@@ -1,0 +1,78 @@
+-- Sessions: which hosts are alive. Tables touched: host.session, host.heartbeat (append-only),
+-- host.catalog. Locks: a session holds the session-level advisory lock (1752134401, id) on a
+-- connection of its own for as long as it lives. The advisory locks' classes:
+--     1752134401 a session      1752134402 a handler's cursor (its lease log)
+--     1752134403 a queue's promotion      1752134404 a queue's rotation
+
+-- Begins a session on the calling connection.
+CREATE OR REPLACE FUNCTION host.begin_session(p_host_name text, p_pid int, p_host_version text) RETURNS int
+LANGUAGE plpgsql
+SET search_path = pg_catalog AS $$
+DECLARE
+    session int;
+BEGIN
+    INSERT INTO host.session (host_name, pid, host_version)
+        VALUES (p_host_name, p_pid, p_host_version) RETURNING id INTO session;
+    PERFORM pg_advisory_lock(1752134401, session);
+    RETURN session;
+END $$;
+
+-- One beat, and what can be seen of everybody: a row for each live session, with its newest beat and
+-- whether its lock is held. Who is dead is for the caller to say, from what changes between two
+-- calls on its own clock; no clock is compared across machines.
+CREATE OR REPLACE FUNCTION host.beat(p_session int, p_beat bigint)
+RETURNS TABLE (session_id int, beat bigint, locked boolean, catalog_version bigint, server_started timestamptz)
+LANGUAGE plpgsql
+SET search_path = pg_catalog SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    INSERT INTO host.heartbeat (session_id, slot, beat)
+        VALUES (p_session, extract(epoch FROM now())::bigint / 3600 % 3, p_beat);
+    RETURN QUERY
+        SELECT s.id,
+            (SELECT h.beat FROM host.heartbeat h WHERE h.session_id = s.id ORDER BY h.beat DESC LIMIT 1),
+            l.objid IS NOT NULL,
+            c.version,
+            pg_postmaster_start_time()
+        FROM host.session s
+        CROSS JOIN host.catalog c
+        LEFT JOIN (
+            SELECT DISTINCT objid::bigint FROM pg_locks
+            WHERE locktype = 'advisory' AND classid = 1752134401 AND objsubid = 2 AND granted
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        ) l ON l.objid = s.id
+        WHERE s.ended_at IS NULL;
+END $$;
+
+-- Ends a session: by itself, or, when it was found dead, by anybody. A dead one's connections are
+-- terminated, since the backend of a frozen host may hold locks. Raises the catalog's version, so
+-- that every host looks for what it left. False: it had ended before.
+CREATE OR REPLACE FUNCTION host.end_session(p_session int, p_lost boolean) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog AS $$
+BEGIN
+    UPDATE host.session SET ended_at = clock_timestamp(), lost = p_lost
+        WHERE id = p_session AND ended_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    IF p_lost THEN
+        PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE application_name = 'host session ' || p_session AND datname = current_database();
+    END IF;
+    UPDATE host.catalog SET version = version + 1;
+    RETURN true;
+END $$;
+
+-- Truncates the leaf of the heartbeat that comes after the present hour's: nobody writes there.
+CREATE OR REPLACE FUNCTION host.truncate_heartbeat() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog SET lock_timeout = '20ms' AS $$
+DECLARE
+    leaf regclass := format('host.heartbeat_%s', (extract(epoch FROM now())::bigint / 3600 + 1) % 3);
+BEGIN
+    IF pg_relation_size(leaf) > 0 THEN
+        EXECUTE format('TRUNCATE %s', leaf);
+    END IF;
+END $$;

@@ -1,0 +1,65 @@
+-- Windows between two snapshots, and the slots of the schedule. Pure: no locks, no tables.
+
+-- The transactions that are committed or rolled back in `hi` and were not in `lo`, as ranges of
+-- txids. Order of visibility is not order of ids: a transaction that began first may commit last,
+-- so a cursor over ids or times would lose messages; a window between snapshots cannot (PgQ's idea,
+-- <https://github.com/pgq/pgq>). Transactions still open in `hi` are cut out, so that a huge
+-- uncommitted INSERT is never walked.
+CREATE OR REPLACE FUNCTION host.txid_window(lo txid_snapshot, hi txid_snapshot) RETURNS int8multirange
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog AS $$
+DECLARE
+    late int8multirange;
+    open int8multirange;
+BEGIN
+    IF txid_snapshot_xmax(hi) < txid_snapshot_xmax(lo) THEN
+        RAISE EXCEPTION 'transaction ids went back from % to %: this database was restored from a dump or a logical copy',
+            txid_snapshot_xmax(lo), txid_snapshot_xmax(hi)
+            USING HINT = 'see "Restore" in ARCHITECTURE.md', ERRCODE = 'HQ003';
+    END IF;
+    SELECT range_agg(int8range(x, x + 1)) INTO late
+        FROM txid_snapshot_xip(lo) x WHERE txid_visible_in_snapshot(x, hi);
+    SELECT range_agg(int8range(x, x + 1)) INTO open FROM txid_snapshot_xip(hi) x;
+    RETURN coalesce(late, '{}')
+        + (int8multirange(int8range(txid_snapshot_xmax(lo), txid_snapshot_xmax(hi))) - coalesce(open, '{}'));
+END $$;
+
+-- The leaf of the schedule for a message due at `due`, seen from `at`. Level k has buckets of
+-- 60 s * 16^k (1 min, 16 min, 4.3 h, 2.8 d, 45 d, 2 y, 32 y) and three leaves that they take in turn. A
+-- message goes to the finest level at which its bucket is the present or the next one. So it
+-- is written once, however far off it is due, and what is left of it goes with its leaf
+-- after at most 32 times its delay.
+CREATE OR REPLACE FUNCTION host.slot(due timestamptz, at timestamptz) RETURNS smallint
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog AS $$
+DECLARE
+    due_s bigint := extract(epoch FROM greatest(due, at));
+    at_s bigint := extract(epoch FROM at);
+    width bigint := 60;
+BEGIN
+    FOR level IN 0..6 LOOP
+        IF due_s / width <= at_s / width + 1 THEN
+            RETURN level * 3 + due_s / width % 3;
+        END IF;
+        width := width * 16;
+    END LOOP;
+    RAISE EXCEPTION 'due time % is more than 30 years away', due;
+END $$;
+
+-- How many positions a set has.
+CREATE OR REPLACE FUNCTION host.positions(p int4multirange) RETURNS int
+LANGUAGE sql IMMUTABLE STRICT
+SET search_path = pg_catalog AS $$
+    SELECT coalesce(sum(upper(r) - lower(r)), 0)::int FROM unnest(p) r
+$$;
+
+-- Which leaves hold ids from `a` to `b`: bit n for leaf n. May name a leaf too many, never one too few.
+CREATE OR REPLACE FUNCTION host.leaves_between(a bigint, b bigint) RETURNS smallint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog AS $$
+    SELECT CASE b / 100000000000 - a / 100000000000
+        WHEN 0 THEN 1 << (a / 100000000000 % 3)::int
+        WHEN 1 THEN (1 << (a / 100000000000 % 3)::int) | (1 << (b / 100000000000 % 3)::int)
+        ELSE 7
+    END::smallint
+$$;

@@ -1,0 +1,58 @@
+-- Template: what `host status` and `host queue show` say of a queue. Reads only.
+
+-- For one handler: messages that wait for it, as far as p_cap; messages in flight; messages settled in
+-- the last minute.
+CREATE OR REPLACE FUNCTION host.{q}__backlog(p_handler int, p_cap int, OUT waiting bigint, OUT in_flight bigint, OUT last_minute bigint)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
+DECLARE
+    c record;
+    part record;
+    n bigint;
+BEGIN
+    SELECT * INTO c FROM host.{q}__lease l WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
+    waiting := 0;
+    IF c.more THEN
+        FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(c.txids) r WHERE upper(r) > c.to_txid LOOP
+            SELECT count(*) INTO n FROM (SELECT FROM queue.{q} m
+                WHERE m.txid >= greatest(part.a, c.to_txid) AND m.txid < part.b AND (m.txid, m.id) > (c.to_txid, c.to_id)
+                LIMIT p_cap - waiting) m;
+            waiting := waiting + n;
+        END LOOP;
+    END IF;
+    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(host.txid_window(c.hi, txid_current_snapshot())) r LOOP
+        SELECT count(*) INTO n FROM (SELECT FROM queue.{q} m
+            WHERE m.txid >= part.a AND m.txid < part.b LIMIT p_cap - waiting) m;
+        waiting := waiting + n;
+    END LOOP;
+    SELECT coalesce(sum(coalesce(
+            (SELECT s.rest FROM host.{q}__settlement s WHERE s.lease_id = l.id ORDER BY s.seq DESC LIMIT 1),
+            host.positions(l.positions), l.row_count)), 0)
+        INTO in_flight FROM host.{q}__lease l
+        WHERE l.handler_id = p_handler AND l.row_count > 0
+            AND NOT EXISTS (SELECT FROM host.{q}__settlement s WHERE s.lease_id = l.id AND s.rest = 0);
+    SELECT coalesce(sum(host.positions(s.settled)), 0) INTO last_minute
+        FROM host.{q}__lease l JOIN host.{q}__settlement s ON s.lease_id = l.id
+        WHERE l.handler_id = p_handler AND s.settled_at > clock_timestamp() - interval '1 minute';
+END $$;
+
+-- For the queue: messages that no handler has been deployed for, as far as p_cap; messages on the schedule
+-- that are not promoted, as far as p_cap; dead letters; bytes on disk.
+CREATE OR REPLACE FUNCTION host.{q}__stored(p_cap int, OUT unhandled bigint, OUT scheduled bigint, OUT dead bigint, OUT bytes bigint)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog SET enable_sort = off SET enable_bitmapscan = off AS $$
+DECLARE
+    c record;
+BEGIN
+    unhandled := 0;
+    IF NOT EXISTS (SELECT FROM host.handler WHERE queue_id = {queue_id}) THEN
+        SELECT count(*) INTO unhandled FROM (SELECT FROM queue.{q} LIMIT p_cap) m;
+    END IF;
+    SELECT * INTO c FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
+    SELECT count(*) INTO scheduled FROM (
+        SELECT FROM host.{q}__schedule s WHERE (s.due, s.id) > (c.due, c.schedule_id)
+            OR NOT txid_visible_in_snapshot(s.txid, c.hi) LIMIT p_cap) s;
+    SELECT count(*) INTO dead FROM host.{q}__dead_letter;
+    SELECT sum(pg_total_relation_size(r.oid))::bigint INTO bytes FROM pg_class r
+        WHERE r.relkind = 'r' AND r.relnamespace = 'host'::regnamespace AND starts_with(r.relname, '{q}__');
+END $$;

@@ -1,0 +1,167 @@
+-- Template: lease and read. The first half of a message's walk.
+
+-- Leases up to p_n messages, or p_bytes of payload as stored, of the handler's next ones to the
+-- session: cuts them from the window between the cursor's snapshot and the present one, and
+-- appends a row to the lease log. Returns no payload, and nothing but NULLs when there is no message.
+--
+-- Alone in its transaction, which must have no xid when it begins: a snapshot does not list its
+-- own transaction as in progress, so rows that the same transaction inserted would be lost.
+-- Asynchronous commit: a lease that is lost in a crash is a redelivery.
+-- Locks: advisory (1752134402, handler) to the end of the transaction. Tables: message, lease.
+-- The plan is pinned: statistics of a table that is empty one minute and huge the next are of no use.
+CREATE OR REPLACE FUNCTION host.{q}__lease(
+    p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint,
+    OUT lease_id bigint, OUT row_count int, OUT more boolean
+)
+LANGUAGE plpgsql
+SET search_path = pg_catalog SET lock_timeout = '1s' SET plan_cache_mode = force_generic_plan
+SET enable_sort = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    c record;       -- the cursor
+    w int8multirange;
+    hi txid_snapshot;
+    f_txid bigint;  -- from
+    f_id bigint;
+    t_txid bigint;  -- to
+    t_id bigint;
+    fresh boolean;
+    bytes bigint := 0;
+    part record;
+    cut record;
+    id_min bigint;
+    id_max bigint;
+BEGIN
+    IF pg_current_xact_id_if_assigned() IS NOT NULL
+        OR current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'lease needs a READ COMMITTED transaction of its own';
+    END IF;
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM pg_advisory_xact_lock(1752134402, p_handler);
+    IF NOT EXISTS (SELECT FROM host.session s WHERE s.id = p_session AND s.ended_at IS NULL) THEN
+        RAISE EXCEPTION 'session % has ended', p_session USING ERRCODE = 'HQ001';
+    END IF;
+    SELECT l.* INTO c FROM host.{q}__lease l
+        WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'handler % has no cursor on queue "{q}"', p_handler USING ERRCODE = 'HQ004';
+    END IF;
+
+    -- First what is left of the cursor's window; when that is nothing, a new window.
+    fresh := NOT c.more;
+    LOOP
+        IF fresh THEN
+            hi := txid_current_snapshot();
+            w := CASE WHEN hi::text = c.hi::text THEN '{}' ELSE host.txid_window(c.hi, hi) END;
+            f_txid := 0;
+            f_id := 0;
+        ELSE
+            hi := c.hi;
+            w := c.txids;
+            f_txid := c.to_txid;
+            f_id := c.to_id;
+        END IF;
+        row_count := 0;
+        t_txid := f_txid;
+        t_id := f_id;
+        FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(w) r WHERE upper(r) > f_txid LOOP
+            SELECT count(*)::int AS n, max(m.txid) AS txid, (array_agg(m.id))[count(*)] AS id,
+                    min(m.id) AS id_min, max(m.id) AS id_max, sum(m.size) AS bytes INTO cut
+                FROM (SELECT m.txid, m.id, pg_column_size(m.payload) AS size FROM queue.{q} m
+                    WHERE m.txid >= greatest(part.a, f_txid) AND m.txid < part.b AND (m.txid, m.id) > (f_txid, f_id)
+                    ORDER BY m.txid, m.id LIMIT p_n - row_count) m;
+            IF bytes + cut.bytes > p_bytes THEN
+                -- Too much: again, only as far as the bytes allow, but at least one message.
+                SELECT count(*)::int AS n, max(m.txid) AS txid, (array_agg(m.id))[count(*)] AS id,
+                        min(m.id) AS id_min, max(m.id) AS id_max, p_bytes - bytes AS bytes INTO cut
+                    FROM (SELECT m.txid, m.id,
+                            sum(pg_column_size(m.payload)) OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS total,
+                            row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS nth
+                        FROM queue.{q} m
+                        WHERE m.txid >= greatest(part.a, f_txid) AND m.txid < part.b AND (m.txid, m.id) > (f_txid, f_id)
+                        ORDER BY m.txid, m.id LIMIT p_n - row_count) m
+                    WHERE bytes + m.total <= p_bytes OR row_count + m.nth = 1;
+                more := true;
+            END IF;
+            IF cut.n > 0 THEN
+                row_count := row_count + cut.n;
+                t_txid := cut.txid;
+                t_id := cut.id;
+                bytes := bytes + cut.bytes;
+                id_min := least(id_min, cut.id_min);
+                id_max := greatest(id_max, cut.id_max);
+            END IF;
+            EXIT WHEN more OR row_count >= p_n;
+        END LOOP;
+        EXIT WHEN row_count > 0 OR fresh;
+        fresh := true;
+    END LOOP;
+    more := coalesce(more, false) OR row_count >= p_n;
+
+    IF row_count = 0 THEN
+        -- An empty poll writes nothing; but a window that has grown wide is walked once and left.
+        IF c.more OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000 THEN
+            INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+                    row_count, leaves, is_cursor, more, token, hi, txids)
+                VALUES (p_seq, 0, 0, 0, 0, p_handler, p_session, 0, 0, true, false, p_token, hi, '{}');
+        END IF;
+        row_count := NULL;
+        RETURN;
+    END IF;
+    INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+            row_count, leaves, is_cursor, more, token, hi, txids)
+        VALUES (p_seq, f_txid, f_id, t_txid, t_id, p_handler, p_session,
+            row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, w)
+        RETURNING id INTO lease_id;
+END $$;
+
+-- The messages of a lease, by the numbers that the client chose for it, so that it can be sent
+-- before the lease has answered. No lock. The set is frozen, so the first row_count rows
+-- after the lease's start are it: an upper bound would make the index scan run to the end of a
+-- big transaction.
+CREATE OR REPLACE FUNCTION host.{q}__read(p_session int, p_seq bigint)
+RETURNS TABLE (
+    pos int, id bigint, enqueued_at timestamptz, run_at timestamptz, handler_id int,
+    attempt smallint, headers jsonb, history jsonb, payload {payload}
+)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
+SET enable_sort = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    l record;
+    part record;
+    done int := 0;
+    n bigint;
+BEGIN
+    SELECT * INTO l FROM host.{q}__lease l WHERE l.session_id = p_session AND l.seq = p_seq;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(l.txids) r WHERE upper(r) > l.from_txid LOOP
+        EXIT WHEN done >= l.row_count;
+        IF l.positions IS NULL THEN
+            RETURN QUERY
+                SELECT done - 1 + (row_number() OVER ())::int, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
+                    m.handler_id, m.attempt, m.headers, m.history, m.payload
+                FROM queue.{q} m
+                WHERE m.txid >= greatest(part.a, l.from_txid) AND m.txid < part.b AND (m.txid, m.id) > (l.from_txid, l.from_id)
+                ORDER BY m.txid, m.id LIMIT l.row_count - done;
+            GET DIAGNOSTICS n = ROW_COUNT;
+        ELSE
+            -- What is left of a lease that was taken over.
+            RETURN QUERY
+                SELECT m.* FROM (
+                    SELECT done - 1 + (row_number() OVER ())::int AS pos, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
+                        m.handler_id, m.attempt, m.headers, m.history, m.payload
+                    FROM queue.{q} m
+                    WHERE m.txid >= greatest(part.a, l.from_txid) AND m.txid < part.b AND (m.txid, m.id) > (l.from_txid, l.from_id)
+                    ORDER BY m.txid, m.id LIMIT l.row_count - done) m
+                WHERE l.positions @> m.pos;
+            SELECT count(*) INTO n FROM (
+                SELECT FROM queue.{q} m
+                WHERE m.txid >= greatest(part.a, l.from_txid) AND m.txid < part.b AND (m.txid, m.id) > (l.from_txid, l.from_id)
+                ORDER BY m.txid, m.id LIMIT l.row_count - done) m;
+        END IF;
+        done := done + n;
+    END LOOP;
+END $$;

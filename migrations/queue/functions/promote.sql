@@ -1,0 +1,101 @@
+-- Template: promote. Moves what is due from the schedule into the queue.
+
+-- Promotes up to p_n messages that are due, as new rows of the queue. `again`: there are more, call
+-- again at once. `next_ms`: how long until the next is due; NULL: none is known.
+--
+-- The cursor is (hi, due, id): promoted is all that is visible in hi and due up to (due, id).
+-- Rows may appear behind it, of transactions that commit later: they are found by the window from hi
+-- to the present, so inserters take no lock. The snapshot is taken before the transaction
+-- has an xid (see lease). Asynchronous commit: lost, it happens again, since the cursor is lost with it.
+-- Locks: advisory (1752134403, queue), tried. Tables: schedule, promotion, message.
+CREATE OR REPLACE FUNCTION host.{q}__promote(p_n int, OUT promoted int, OUT again boolean, OUT next_ms bigint)
+LANGUAGE plpgsql
+SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
+SET enable_sort = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    c record;
+    hi txid_snapshot;
+    late int8multirange;
+    late_txid bigint := 0;
+    late_id bigint := 0;
+    due_now timestamptz := clock_timestamp();
+    to_due timestamptz;
+    to_id bigint;
+    part record;
+    cut record;
+BEGIN
+    IF pg_current_xact_id_if_assigned() IS NOT NULL
+        OR current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'promote needs a READ COMMITTED transaction of its own';
+    END IF;
+    PERFORM set_config('synchronous_commit', 'off', true);
+    promoted := 0;
+    again := false;
+    IF NOT pg_try_advisory_xact_lock(1752134403, {queue_id}) THEN
+        next_ms := 50;
+        RETURN;
+    END IF;
+    SELECT * INTO c FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
+    to_due := c.due;
+    to_id := c.schedule_id;
+
+    -- What came late, behind the cursor.
+    IF isempty(c.late_txids) THEN
+        hi := txid_current_snapshot();
+        late := CASE WHEN hi::text = c.hi::text THEN '{}' ELSE host.txid_window(c.hi, hi) END;
+    ELSE
+        hi := c.hi;
+        late := c.late_txids;
+        late_txid := c.late_txid;
+        late_id := c.late_id;
+    END IF;
+    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(late) r WHERE upper(r) > late_txid LOOP
+        WITH due_rows AS MATERIALIZED (
+            SELECT s.* FROM host.{q}__schedule s
+            WHERE s.txid >= part.a AND s.txid < part.b AND (s.txid, s.id) > (late_txid, late_id)
+                AND (s.due, s.id) <= (c.due, c.schedule_id)
+            ORDER BY s.txid, s.id LIMIT p_n - promoted
+        ), moved AS (
+            INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload)
+            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload FROM due_rows d
+        )
+        SELECT count(*)::int AS n, max(d.txid) AS txid, (array_agg(d.id))[count(*)] AS id INTO cut FROM due_rows d;
+        promoted := promoted + cut.n;
+        IF promoted >= p_n THEN
+            late_txid := cut.txid;
+            late_id := cut.id;
+            again := true;
+            EXIT;
+        END IF;
+    END LOOP;
+
+    -- What has become due.
+    IF NOT again THEN
+        late := '{}';
+        WITH due_rows AS MATERIALIZED (
+            SELECT s.* FROM host.{q}__schedule s
+            WHERE (s.due, s.id) > (c.due, c.schedule_id) AND s.due <= due_now
+                AND txid_visible_in_snapshot(s.txid, hi)
+            ORDER BY s.due, s.id LIMIT p_n - promoted
+        ), moved AS (
+            INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload)
+            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload FROM due_rows d
+        )
+        SELECT count(*)::int AS n, max(d.due) AS due, (array_agg(d.id))[count(*)] AS id INTO cut FROM due_rows d;
+        IF cut.n > 0 THEN
+            to_due := cut.due;
+            to_id := cut.id;
+            again := promoted + cut.n >= p_n;
+            promoted := promoted + cut.n;
+        END IF;
+    END IF;
+
+    -- An empty poll writes nothing; but a window that has grown wide is walked once and left.
+    IF promoted > 0 OR NOT isempty(c.late_txids) OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000 THEN
+        INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
+            VALUES (to_due, to_id, hi, late, CASE WHEN again AND NOT isempty(late) THEN late_txid ELSE 0 END,
+                CASE WHEN again AND NOT isempty(late) THEN late_id ELSE 0 END);
+    END IF;
+    SELECT greatest(0, ceil(extract(epoch FROM s.due - clock_timestamp()) * 1000))::bigint INTO next_ms
+        FROM host.{q}__schedule s WHERE (s.due, s.id) > (to_due, to_id) ORDER BY s.due, s.id LIMIT 1;
+END $$;

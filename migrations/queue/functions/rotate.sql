@@ -1,0 +1,252 @@
+-- Template: rotation. truncate empties a leaf whose messages are all settled, advance moves on to the
+-- next one. A generation's messages, leases, settlements and promotions lie in leaves of
+-- the same number and go together. Each function is one try, alone in its transaction, and says in
+-- words what is in the way; NULL means that it has done it.
+
+-- Whether a leaf has a message that the handlers' cursors have not passed.
+CREATE OR REPLACE FUNCTION host.{q}__beyond_cursor(
+    p_leaf int, p_hi txid_snapshot, p_txids int8multirange, p_more boolean, p_txid bigint, p_id bigint
+) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog SET enable_sort = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    found_one boolean;
+    part record;
+BEGIN
+    EXECUTE format('SELECT EXISTS (SELECT FROM host.{q}__message_%s WHERE txid >= $1)', p_leaf)
+        INTO found_one USING txid_snapshot_xmax(p_hi);
+    IF NOT found_one THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM host.{q}__message_%s WHERE txid = ANY ($1))', p_leaf)
+            INTO found_one USING ARRAY(SELECT txid_snapshot_xip(p_hi));
+    END IF;
+    IF found_one OR NOT p_more THEN
+        RETURN found_one;
+    END IF;
+    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(p_txids) r WHERE upper(r) > p_txid LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM host.{q}__message_%s WHERE txid >= $1 AND txid < $2 AND (txid, id) > ($3, $4))', p_leaf)
+            INTO found_one USING greatest(part.a, p_txid), part.b, p_txid, p_id;
+        EXIT WHEN found_one;
+    END LOOP;
+    RETURN coalesce(found_one, false);
+END $$;
+
+-- What keeps a leaf from being truncated, in words, or NULL. Takes no lock but for reading.
+CREATE OR REPLACE FUNCTION host.{q}__holds(p_leaf int) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog SET enable_seqscan = off SET enable_mergejoin = off AS $$
+DECLARE
+    h record;
+    c record;
+    o record;
+    p bigint;
+BEGIN
+    IF NOT EXISTS (SELECT FROM host.handler WHERE queue_id = {queue_id}) THEN
+        RETURN 'no handler is deployed yet';
+    END IF;
+    FOR h IN SELECT * FROM host.handler WHERE queue_id = {queue_id} ORDER BY id LOOP
+        SELECT * INTO c FROM host.{q}__lease l
+            WHERE l.handler_id = h.id AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
+        IF c.id / 100000000000 % 3 = p_leaf THEN
+            RETURN format('the cursor of handler "%s" has not been carried forward', h.name);
+        END IF;
+        IF host.{q}__beyond_cursor(p_leaf, c.hi, c.txids, c.more, c.to_txid, c.to_id) THEN
+            RETURN format('handler "%s" has messages in it to come', h.name);
+        END IF;
+    END LOOP;
+    SELECT id INTO p FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
+    IF p / 100000000000 % 3 = p_leaf THEN
+        RETURN 'the cursor of the schedule has not been carried forward';
+    END IF;
+    SELECT l.id, l.session_id, l.leased_at INTO o FROM host.{q}__lease l
+        WHERE l.row_count > 0 AND (l.leaves & (1 << p_leaf) <> 0 OR l.id / 100000000000 % 3 = p_leaf)
+            AND NOT EXISTS (SELECT FROM host.{q}__settlement s WHERE s.lease_id = l.id AND s.rest = 0)
+        LIMIT 1;
+    IF FOUND THEN
+        RETURN format('lease %s of session %s has been open since %s', o.id, o.session_id, date_trunc('second', o.leased_at));
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- Truncates a leaf. Checks first without a lock; then, with the handlers' cursors locked so that no
+-- lease begins, in full again; and only probes an index for late messages under the lock that
+-- a producer could wait for (I4).
+-- Locks: advisory (1752134404, queue) and (1752134402, handlers), tried; ACCESS EXCLUSIVE on the leaf,
+-- at most 20 ms a table, to the end of the transaction.
+CREATE OR REPLACE FUNCTION host.{q}__truncate(p_leaf int) RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog SET lock_timeout = '20ms' AS $$
+DECLARE
+    why text;
+    h record;
+    c record;
+BEGIN
+    IF p_leaf = (SELECT last_value / 100000000000 % 3 FROM queue.{q}_id_seq)
+        OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.{q}__lease_id_seq) THEN
+        RETURN 'it is the present one';
+    END IF;
+    why := host.{q}__holds(p_leaf);
+    IF why IS NOT NULL THEN
+        RETURN why;
+    END IF;
+    IF NOT pg_try_advisory_xact_lock(1752134404, {queue_id}) THEN
+        RETURN 'another host is rotating';
+    END IF;
+    FOR h IN SELECT id, name FROM host.handler WHERE queue_id = {queue_id} ORDER BY id LOOP
+        IF NOT pg_try_advisory_xact_lock(1752134402, h.id) THEN
+            RETURN format('handler "%s" is leasing', h.name);
+        END IF;
+    END LOOP;
+    why := host.{q}__holds(p_leaf);
+    IF why IS NOT NULL THEN
+        RETURN why;
+    END IF;
+    BEGIN
+        EXECUTE format('LOCK TABLE host.{q}__promotion_%1$s, host.{q}__lease_%1$s, host.{q}__settlement_%1$s,'
+            ' host.{q}__message_%1$s IN ACCESS EXCLUSIVE MODE', p_leaf);
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN host.{q}__readers(p_leaf);
+    END;
+    FOR h IN SELECT id, name FROM host.handler WHERE queue_id = {queue_id} LOOP
+        SELECT * INTO c FROM host.{q}__lease l
+            WHERE l.handler_id = h.id AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
+        IF host.{q}__beyond_cursor(p_leaf, c.hi, c.txids, c.more, c.to_txid, c.to_id) THEN
+            RETURN format('handler "%s" has late messages in it', h.name);
+        END IF;
+    END LOOP;
+    EXECUTE format('TRUNCATE host.{q}__message_%1$s, host.{q}__lease_%1$s, host.{q}__settlement_%1$s,'
+        ' host.{q}__promotion_%1$s', p_leaf);
+    RETURN NULL;
+END $$;
+
+-- Who holds a lock on a leaf, in words.
+CREATE OR REPLACE FUNCTION host.{q}__readers(p_leaf int) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog AS $$
+    SELECT coalesce(string_agg(DISTINCT format('process %s (%s) holds %s on it since %s', l.pid,
+            coalesce(nullif(a.application_name, ''), a.usename, 'unknown'), l.mode, date_trunc('second', a.xact_start)), '; '),
+        'somebody held a lock on it')
+    FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+    WHERE l.granted AND l.pid <> pg_backend_pid() AND l.locktype = 'relation'
+        AND l.relation = ANY (ARRAY[
+            format('host.{q}__message_%s', p_leaf)::regclass, format('host.{q}__lease_%s', p_leaf)::regclass,
+            format('host.{q}__settlement_%s', p_leaf)::regclass, format('host.{q}__promotion_%s', p_leaf)::regclass]::oid[])
+$$;
+
+-- How big a leaf is, in bytes, without its indexes.
+CREATE OR REPLACE FUNCTION host.{q}__leaf_bytes(p_leaf int) RETURNS bigint
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog AS $$
+    SELECT sum(pg_relation_size(c.oid) + coalesce(pg_relation_size(c.reltoastrelid), 0))::bigint
+    FROM unnest(ARRAY['message', 'lease', 'settlement', 'promotion']) kind
+    JOIN pg_class c ON c.oid = format('host.{q}__%s_%s', kind, p_leaf)::regclass
+$$;
+
+-- What there is to rotate, if anything: leaves to truncate, and whether the present one is full. Cheap.
+CREATE OR REPLACE FUNCTION host.{q}__rotation(OUT used int[], OUT full_one boolean)
+LANGUAGE plpgsql
+SET search_path = pg_catalog AS $$
+DECLARE
+    present int;
+BEGIN
+    SELECT greatest(a.last_value, b.last_value, c.last_value) / 100000000000 % 3 INTO present
+        FROM queue.{q}_id_seq a, host.{q}__lease_id_seq b, host.{q}__promotion_id_seq c;
+    SELECT coalesce(array_agg(leaf ORDER BY leaf) FILTER (WHERE leaf <> present AND bytes > 0), '{}'),
+            bool_or(leaf = present AND bytes >= (SELECT rotate_bytes FROM host.queue WHERE id = {queue_id}))
+        INTO used, full_one
+        FROM (SELECT leaf, host.{q}__leaf_bytes(leaf) AS bytes FROM generate_series(0, 2) leaf) l;
+END $$;
+
+-- Begins the next generation: sets the sequences, carries the cursors forward. Only when the present
+-- leaf is big and old enough and the next one is empty. The age is stretched as pg_class fills with
+-- dead rows, which is what TRUNCATE leaves while somebody holds a snapshot.
+-- Locks: advisory (1752134404, queue), tried; (1752134403, queue) and (1752134402, handlers), waited for up
+-- to a second, so that no cursor moves meanwhile. Tables: lease, promotion.
+CREATE OR REPLACE FUNCTION host.{q}__advance() RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog SET lock_timeout = '1s' AS $$
+DECLARE
+    g bigint;
+    q record;
+    since timestamptz;
+    h record;
+BEGIN
+    SELECT rotate_bytes, rotate_age_ms INTO STRICT q FROM host.queue WHERE id = {queue_id};
+    SELECT greatest(a.last_value, b.last_value, c.last_value) / 100000000000 INTO g
+        FROM queue.{q}_id_seq a, host.{q}__lease_id_seq b, host.{q}__promotion_id_seq c;
+    IF host.{q}__leaf_bytes((g % 3)::int) < q.rotate_bytes THEN
+        RETURN 'the present leaf is not full';
+    END IF;
+    SELECT leased_at INTO since FROM host.{q}__lease
+        WHERE id >= g * 100000000000 ORDER BY id LIMIT 1;
+    IF since > clock_timestamp() - q.rotate_age_ms * interval '1 ms'
+            * (1 + pg_stat_get_dead_tuples('pg_class'::regclass) / 1000.0) THEN
+        RETURN 'the present leaf is not old enough';
+    END IF;
+    IF host.{q}__leaf_bytes(((g + 1) % 3)::int) > 0 THEN
+        RETURN format('leaf %s, which would be next, is not empty', (g + 1) % 3);
+    END IF;
+    IF NOT pg_try_advisory_xact_lock(1752134404, {queue_id}) THEN
+        RETURN 'another host is rotating';
+    END IF;
+    PERFORM pg_advisory_xact_lock(1752134403, {queue_id});
+    PERFORM pg_advisory_xact_lock(1752134402, id) FROM (SELECT id FROM host.handler WHERE queue_id = {queue_id} ORDER BY id) x;
+    IF (SELECT last_value / 100000000000 FROM queue.{q}_id_seq) > g THEN
+        RETURN 'another host has just rotated';
+    END IF;
+    g := g + 1;
+    PERFORM setval('queue.{q}_id_seq', g * 100000000000 + 1, false),
+        setval('host.{q}__lease_id_seq', g * 100000000000 + 1, false),
+        setval('host.{q}__promotion_id_seq', g * 100000000000 + 1, false);
+    INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
+        SELECT due, schedule_id, hi, late_txids, late_txid, late_id FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
+    FOR h IN SELECT id FROM host.handler WHERE queue_id = {queue_id} ORDER BY id LOOP
+        INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+                row_count, leaves, is_cursor, more, token, hi, txids)
+            SELECT -h.id, from_txid, from_id, to_txid, to_id, handler_id, 0, 0, 0, true, more, gen_random_uuid(), hi, txids
+            FROM host.{q}__lease WHERE handler_id = h.id AND is_cursor ORDER BY id DESC LIMIT 1;
+    END LOOP;
+    RETURN NULL;
+END $$;
+
+-- Truncates the leaves of the schedule whose time is over and whose messages are all promoted.
+-- Returns how many. Locks: advisory (1752134403, queue), tried; ACCESS EXCLUSIVE on the leaf, at most 20 ms.
+CREATE OR REPLACE FUNCTION host.{q}__truncate_schedule() RETURNS int
+LANGUAGE plpgsql
+SET search_path = pg_catalog SET lock_timeout = '20ms'
+SET enable_sort = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    truncated int := 0;
+    width bigint := 60;
+    slot int;
+    leaf text;
+    c record;
+    waiting boolean;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(1752134403, {queue_id}) THEN
+        RETURN 0;
+    END IF;
+    SELECT * INTO c FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
+    IF NOT isempty(c.late_txids) THEN
+        RETURN 0;
+    END IF;
+    FOR level IN 0..6 LOOP
+        -- The bucket before the present one has the leaf that comes after the next one's.
+        slot := level * 3 + (extract(epoch FROM now())::bigint / width + 2) % 3;
+        leaf := format('host.{q}__schedule_%s', slot);
+        width := width * 16;
+        CONTINUE WHEN pg_relation_size(leaf::regclass) = 0;
+        BEGIN
+            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', leaf);
+            EXECUTE format('SELECT EXISTS (SELECT FROM %1$s WHERE (due, id) > ($1, $2))'
+                ' OR EXISTS (SELECT FROM %1$s WHERE txid >= $3) OR EXISTS (SELECT FROM %1$s WHERE txid = ANY ($4))', leaf)
+                INTO waiting USING c.due, c.schedule_id, txid_snapshot_xmax(c.hi), ARRAY(SELECT txid_snapshot_xip(c.hi));
+            IF NOT waiting THEN
+                EXECUTE format('TRUNCATE %s', leaf);
+                truncated := truncated + 1;
+            END IF;
+        EXCEPTION WHEN lock_not_available THEN
+            NULL;  -- Somebody reads it: next time.
+        END;
+    END LOOP;
+    RETURN truncated;
+END $$;

@@ -1,0 +1,160 @@
+-- Template: settle and take_over. The second half of a message's walk. Both append the next row of
+-- a lease's settlements, whose (lease_id, seq) is unique: a compare-and-set, so that whatever the
+-- isolation level exactly one of two that try at the same time wins.
+
+-- Makes outcomes of a lease durable, in one transaction: which positions are settled, and for some
+-- of them what else becomes of them. p_seq counts a lease's settlements from 0. True: done. False: this
+-- very settlement had been done before, its reply lost. Every effect happens once (I2).
+--
+--   p_settled                 all positions that this settles
+--   p_retry_*                 of these: copied to the schedule for the next attempt, with the entry for the history
+--   p_park                    of these: not due yet; copied to the schedule as they are
+--   p_dead_*                  of these: copied to the dead letters, with the entry for the history
+--   p_follow_up_*             new messages, in order
+--
+-- Raises HQ002 when the lease is not (or no longer) the session's: then nothing has happened.
+-- Locks: none beyond the rows it writes. Tables: lease, message, schedule, dead_letter, settlement.
+CREATE OR REPLACE FUNCTION host.{q}__settle(
+    p_lease bigint, p_session int, p_token uuid, p_seq int, p_settled int4multirange,
+    p_retry_pos int[] DEFAULT NULL, p_retry_delay_ms bigint[] DEFAULT NULL, p_retry_entry jsonb[] DEFAULT NULL,
+    p_park_pos int[] DEFAULT NULL,
+    p_dead_pos int[] DEFAULT NULL, p_dead_reason text[] DEFAULT NULL, p_dead_entry jsonb[] DEFAULT NULL,
+    p_follow_up_queue text[] DEFAULT NULL, p_follow_up_payload bytea[] DEFAULT NULL,
+    p_follow_up_headers jsonb[] DEFAULT NULL, p_follow_up_delay_ms bigint[] DEFAULT NULL
+) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog SET lock_timeout = '5s' SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    l record;
+    s record;
+    rest_before int;
+BEGIN
+    SELECT * INTO l FROM host.{q}__lease WHERE id = p_lease;
+    -- The number alone proves nothing: after a crash an asynchronously committed lease's id can be
+    -- given out again. The token cannot.
+    IF NOT FOUND OR l.session_id <> p_session OR l.token <> p_token THEN
+        RAISE EXCEPTION 'lease % is not held by session %', p_lease, p_session USING ERRCODE = 'HQ002';
+    END IF;
+    SELECT * INTO s FROM host.{q}__settlement WHERE lease_id = p_lease ORDER BY seq DESC LIMIT 1;
+    IF s.revoked THEN
+        RAISE EXCEPTION 'lease % was taken over', p_lease USING ERRCODE = 'HQ002';
+    END IF;
+    IF s.seq >= p_seq THEN
+        IF EXISTS (SELECT FROM host.{q}__settlement WHERE lease_id = p_lease AND seq = p_seq AND settled = p_settled) THEN
+            RETURN false;
+        END IF;
+        RAISE EXCEPTION 'settlement % of lease % exists and is another', p_seq, p_lease USING ERRCODE = 'HQ002';
+    END IF;
+    rest_before := coalesce(s.rest, host.positions(l.positions), l.row_count);
+    IF p_seq <> coalesce(s.seq, -1) + 1
+        OR NOT int4multirange(int4range(0, l.row_count)) @> p_settled
+        OR NOT coalesce(l.positions @> p_settled, true)
+        OR (p_seq > 0 AND EXISTS (SELECT FROM host.{q}__settlement WHERE lease_id = p_lease AND settled && p_settled)) THEN
+        RAISE EXCEPTION 'settlement % of positions % does not follow on what lease % has settled', p_seq, p_settled, p_lease
+            USING ERRCODE = 'HQ002';
+    END IF;
+    INSERT INTO host.{q}__settlement (lease_id, seq, rest, settled)
+        VALUES (p_lease, p_seq, rest_before - host.positions(p_settled), p_settled);
+
+    IF p_retry_pos IS NOT NULL OR p_park_pos IS NOT NULL THEN
+        INSERT INTO host.{q}__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload)
+            SELECT again.due, host.slot(again.due, now()), m.id, m.enqueued_at, l.handler_id,
+                m.attempt + again.attempts, m.headers,
+                CASE WHEN again.entry IS NULL THEN m.history ELSE coalesce(m.history, '[]') || again.entry END,
+                m.payload
+            FROM host.{q}__read(l.session_id, l.seq) m
+            JOIN (
+                SELECT r.pos, now() + r.delay_ms * interval '1 ms' AS due, 1 AS attempts, r.entry
+                    FROM unnest(p_retry_pos, p_retry_delay_ms, p_retry_entry) r (pos, delay_ms, entry)
+                UNION ALL
+                SELECT pos, NULL, 0, NULL FROM unnest(p_park_pos) pos
+            ) AS later ON later.pos = m.pos
+            CROSS JOIN LATERAL (SELECT coalesce(later.due, m.run_at) AS due, later.attempts, later.entry) again
+            ORDER BY m.pos;
+    END IF;
+    IF p_dead_pos IS NOT NULL THEN
+        INSERT INTO host.{q}__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload)
+            SELECT m.id, m.enqueued_at, l.handler_id, m.attempt, d.reason, d.entry ->> 'error', m.headers,
+                coalesce(m.history, '[]') || d.entry, m.payload
+            FROM host.{q}__read(l.session_id, l.seq) m
+            JOIN unnest(p_dead_pos, p_dead_reason, p_dead_entry) d (pos, reason, entry) ON d.pos = m.pos
+            ORDER BY m.pos;
+    END IF;
+    IF p_follow_up_queue IS NOT NULL THEN
+        PERFORM host.enqueue_follow_ups(p_follow_up_queue, p_follow_up_payload, p_follow_up_headers, p_follow_up_delay_ms);
+    END IF;
+    RETURN true;
+END $$;
+
+-- Ends an open lease of a session that has ended, and leases up to p_n of what it left to another;
+-- what remains stays with the ended one, for the next call. A message in flight when two hosts
+-- died is leased alone; when p_deaths_max have, it becomes a dead letter: it may be what kills them. A
+-- session that stopped in order is no death.
+-- NULL: there was nothing left, or it went to the dead letters. Raises HQ002 when the lease is not to be had.
+-- Locks: as settle; waits for no one longer than lock_timeout. Tables: as settle.
+CREATE OR REPLACE FUNCTION host.{q}__take_over(
+    p_lease bigint, p_session int, p_seq bigint, p_token uuid, p_n int, p_deaths_max int,
+    OUT lease_id bigint, OUT row_count int
+)
+LANGUAGE plpgsql
+SET search_path = pg_catalog SET lock_timeout = '1s' SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    l record;
+    s record;
+    ended record;
+    rest int4multirange;
+    mine int4multirange;
+    deaths int;
+BEGIN
+    SELECT * INTO l FROM host.{q}__lease WHERE id = p_lease;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'lease % is gone', p_lease USING ERRCODE = 'HQ002';
+    END IF;
+    SELECT * INTO s FROM host.{q}__settlement t WHERE t.lease_id = p_lease ORDER BY t.seq DESC LIMIT 1;
+    SELECT * INTO ended FROM host.session x WHERE x.id = l.session_id;
+    IF s.rest = 0 OR ended.ended_at IS NULL OR l.row_count = 0
+        OR NOT EXISTS (SELECT FROM host.session x WHERE x.id = p_session AND x.ended_at IS NULL) THEN
+        RAISE EXCEPTION 'lease % is not to be taken over', p_lease USING ERRCODE = 'HQ002';
+    END IF;
+    INSERT INTO host.{q}__settlement (lease_id, seq, rest, settled, revoked)
+        VALUES (p_lease, coalesce(s.seq, -1) + 1, 0, '{}', true);
+    rest := coalesce(l.positions, int4multirange(int4range(0, l.row_count)))
+        - coalesce((SELECT range_agg(t.settled) FROM host.{q}__settlement t WHERE t.lease_id = p_lease), '{}');
+    deaths := l.deaths + CASE WHEN ended.lost AND NOT (l.seq < 0) THEN 1 ELSE 0 END;
+
+    IF deaths >= p_deaths_max THEN
+        INSERT INTO host.{q}__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload)
+            SELECT m.id, m.enqueued_at, l.handler_id, m.attempt, 'poison',
+                format('%s hosts died with it in flight', deaths), m.headers, m.history, m.payload
+            FROM host.{q}__read(l.session_id, l.seq) m WHERE rest @> m.pos;
+        RETURN;
+    END IF;
+    SELECT range_agg(int4range(x.pos, x.pos + 1)), count(*)::int INTO mine, row_count
+        FROM (SELECT pos FROM unnest(rest) r, generate_series(lower(r), upper(r) - 1) pos
+            ORDER BY pos LIMIT CASE WHEN deaths >= 2 THEN 1 ELSE p_n END) x;
+    INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+            row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions)
+        VALUES (p_seq, l.from_txid, l.from_id, l.to_txid, l.to_id, l.handler_id, p_session,
+            l.row_count, l.leaves, deaths, false, false, p_token, l.hi, l.txids, mine)
+        RETURNING id INTO lease_id;
+    IF rest <> mine THEN
+        -- Negative: chosen by the server, and its death is counted already.
+        INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+                row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions)
+            VALUES (-p_lease, l.from_txid, l.from_id, l.to_txid, l.to_id, l.handler_id, l.session_id,
+                l.row_count, l.leaves, deaths, false, false, gen_random_uuid(), l.hi, l.txids, rest - mine);
+    END IF;
+END $$;
+
+-- The open leases of sessions that have ended, oldest first.
+CREATE OR REPLACE FUNCTION host.{q}__orphans(p_handler int, p_limit int) RETURNS TABLE (lease_id bigint)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog SET enable_seqscan = off AS $$
+    SELECT l.id FROM host.session s
+    JOIN host.{q}__lease l ON l.session_id = s.id
+    WHERE s.ended_at IS NOT NULL AND l.handler_id = p_handler AND l.row_count > 0
+        AND NOT EXISTS (SELECT FROM host.{q}__settlement t WHERE t.lease_id = l.id AND t.rest = 0)
+    ORDER BY l.id LIMIT p_limit
+$$;

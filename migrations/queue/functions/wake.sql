@@ -1,0 +1,25 @@
+-- Template: the triggers of a queue's table.
+
+-- Wakes sleeping hosts, by NOTIFY host_wake with the queue's name. Only if a host has said that it
+-- sleeps: NOTIFY serializes the commits of all producers. SECURITY DEFINER, because producers may
+-- not read the flag. A statement trigger: nothing per row.
+CREATE OR REPLACE FUNCTION host.{q}__wake() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog AS $$
+BEGIN
+    IF (SELECT last_value FROM host.{q}__asleep) = 1 THEN
+        PERFORM pg_notify('host_wake', '{q}');
+    END IF;
+    RETURN NULL;
+END $$;
+REVOKE EXECUTE ON FUNCTION host.{q}__wake() FROM PUBLIC;
+CREATE OR REPLACE TRIGGER wake AFTER INSERT ON queue.{q}
+    FOR EACH STATEMENT EXECUTE FUNCTION host.{q}__wake();
+DO $$
+BEGIN
+    IF NOT (SELECT wake_up FROM host.queue WHERE id = {queue_id}) THEN
+        ALTER TABLE queue.{q} DISABLE TRIGGER wake;
+    END IF;
+END $$;
+CREATE OR REPLACE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON queue.{q}
+    FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();

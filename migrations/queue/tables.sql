@@ -1,0 +1,163 @@
+-- Template: the tables of one queue. {q} is its name, {payload} the type of its payload,
+-- {payload_bytes_max} the limit. Run once, by host.create_queue.
+--
+-- A generation is a turn of the rotation. Every id here carries its generation,
+--     id = generation * 10^11 + n,
+-- and every log is PARTITION BY LIST ((id / 10^11) % 3): moving on to the next leaf is a setval, and the
+-- identity does all the routing. A generation's messages, leases, settlements and promotions
+-- are truncated together. Autovacuum is off: nothing is ever updated or deleted here (I3).
+
+-- Messages. Producers INSERT payload, headers and run_at; the rest is the system's.
+CREATE TABLE queue.{q} (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    -- The transaction that inserted the row: what the windows of a lease are cut by.
+    txid bigint NOT NULL DEFAULT txid_current(),
+    enqueued_at timestamptz NOT NULL DEFAULT now(),
+    -- Not before then. NULL: at once.
+    run_at timestamptz
+        CONSTRAINT run_at_is_finite CHECK (isfinite(run_at))
+        CONSTRAINT run_at_is_within_30_years CHECK (run_at < enqueued_at + interval '30 years'),
+    -- A message that was inserted again: the id it had first. Handlers see coalesce(origin, id).
+    origin bigint,
+    -- Meant for this handler only (a retry); NULL: for all of the queue's.
+    handler_id int,
+    -- The attempt that this row is for, from 1.
+    attempt smallint NOT NULL DEFAULT 1,
+    headers jsonb CONSTRAINT headers_is_an_object CHECK (jsonb_typeof(headers) = 'object'),
+    -- One entry per failed attempt.
+    history jsonb,
+    payload {payload} NOT NULL
+        CONSTRAINT payload_is_at_most_{payload_bytes_max}_bytes CHECK ({payload_check})
+) PARTITION BY LIST ((id / 100000000000 % 3));
+
+-- Uncompressed, so that the size in the table bounds the size in a host's memory.
+ALTER TABLE queue.{q} ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.{q}__message_0 PARTITION OF queue.{q} FOR VALUES IN (0) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
+CREATE TABLE host.{q}__message_1 PARTITION OF queue.{q} FOR VALUES IN (1) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
+CREATE TABLE host.{q}__message_2 PARTITION OF queue.{q} FOR VALUES IN (2) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
+CREATE INDEX {q}__message_window ON queue.{q} (txid, id);
+
+-- The lease log. The newest row of a handler that has `is_cursor` is its cursor: everything up to
+-- (to_txid, to_id) of the window `txids` has been leased, and `more` says whether the window has
+-- rows beyond. A row with row_count 0 is a cursor only.
+CREATE TABLE host.{q}__lease (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    -- Chosen by the client, so that it can ask for the rows before it knows the lease's id.
+    seq bigint NOT NULL,
+    leased_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- The rows: the first row_count of the window's after (from_txid, from_id). A frozen set;
+    -- a row's place in it, from 0, is its position.
+    from_txid bigint NOT NULL,
+    from_id bigint NOT NULL,
+    to_txid bigint NOT NULL,
+    to_id bigint NOT NULL,
+    handler_id int NOT NULL,
+    session_id int NOT NULL,
+    row_count int NOT NULL,
+    -- Which leaves hold the rows: bit n for leaf n.
+    leaves smallint NOT NULL,
+    -- How many hosts have died with these messages in flight.
+    deaths smallint NOT NULL DEFAULT 0,
+    is_cursor boolean NOT NULL,
+    more boolean NOT NULL,
+    -- Fences a zombie that holds the number of a lease which was never written.
+    token uuid NOT NULL,
+    -- Up to where the log has been cut into windows.
+    hi txid_snapshot NOT NULL,
+    -- The transactions of the window: committed in hi, not in the hi before.
+    txids int8multirange NOT NULL,
+    -- The positions that are still to do, of a lease that was taken over; NULL: all.
+    positions int4multirange
+) PARTITION BY LIST ((id / 100000000000 % 3));
+
+-- The settlement log. A lease is open until it has a row with rest 0. (lease_id, seq) is unique:
+-- settle and take_over both go through it, so that exactly one of them wins.
+CREATE TABLE host.{q}__settlement (
+    lease_id bigint NOT NULL,
+    seq int NOT NULL,
+    -- Positions that are not settled yet, after this.
+    rest int NOT NULL,
+    settled_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- Ended by take_over, not by its own session.
+    revoked boolean NOT NULL DEFAULT false,
+    -- The positions settled by this.
+    settled int4multirange NOT NULL
+) PARTITION BY LIST ((lease_id / 100000000000 % 3));
+
+-- The promotion log: how far the schedule has been promoted into the queue. The newest row counts.
+CREATE TABLE host.{q}__promotion (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    -- Promoted: all rows visible in hi that are due up to (due, schedule_id), but for what follows.
+    due timestamptz NOT NULL,
+    schedule_id bigint NOT NULL,
+    hi txid_snapshot NOT NULL,
+    -- Rows that came late, behind the cursor: of these transactions, those after (late_txid, late_id)
+    -- are still to be looked at. Empty when done.
+    late_txids int8multirange NOT NULL,
+    late_txid bigint NOT NULL,
+    late_id bigint NOT NULL
+) PARTITION BY LIST ((id / 100000000000 % 3));
+
+DO $$
+BEGIN
+    FOR leaf IN 0..2 LOOP
+        EXECUTE format('CREATE TABLE host.{q}__lease_%1$s PARTITION OF host.{q}__lease FOR VALUES IN (%1$s) WITH (autovacuum_enabled = off)', leaf);
+        EXECUTE format('CREATE UNIQUE INDEX ON host.{q}__lease_%s (id)', leaf);
+        EXECUTE format('CREATE UNIQUE INDEX ON host.{q}__lease_%s (session_id, seq)', leaf);
+        EXECUTE format('CREATE INDEX ON host.{q}__lease_%s (handler_id, id) WHERE is_cursor', leaf);
+        EXECUTE format('CREATE TABLE host.{q}__settlement_%1$s PARTITION OF host.{q}__settlement FOR VALUES IN (%1$s) WITH (autovacuum_enabled = off)', leaf);
+        EXECUTE format('CREATE UNIQUE INDEX ON host.{q}__settlement_%s (lease_id, seq)', leaf);
+        EXECUTE format('CREATE TABLE host.{q}__promotion_%1$s PARTITION OF host.{q}__promotion FOR VALUES IN (%1$s) WITH (autovacuum_enabled = off)', leaf);
+        EXECUTE format('CREATE UNIQUE INDEX ON host.{q}__promotion_%s (id)', leaf);
+    END LOOP;
+END $$;
+
+INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
+VALUES ('-infinity', 0, '1:1:', '{}', 0, 0);
+
+-- The schedule: messages that are not due yet. Partitioned by due time in levels of growing width
+-- (see host.slot): a row stays where it was put until it is due, and its leaf is truncated when
+-- its time is over.
+CREATE TABLE host.{q}__schedule (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    due timestamptz NOT NULL,
+    txid bigint NOT NULL DEFAULT txid_current(),
+    origin bigint NOT NULL,
+    enqueued_at timestamptz NOT NULL,
+    handler_id int,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload {payload} NOT NULL
+) PARTITION BY LIST (slot);
+ALTER TABLE host.{q}__schedule ALTER COLUMN payload SET STORAGE EXTERNAL;
+DO $$
+BEGIN
+    FOR slot IN 0..20 LOOP
+        EXECUTE format('CREATE TABLE host.{q}__schedule_%1$s PARTITION OF host.{q}__schedule FOR VALUES IN (%1$s)'
+            ' WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off)', slot);
+    END LOOP;
+END $$;
+CREATE INDEX {q}__schedule_due ON host.{q}__schedule (due, id);
+CREATE INDEX {q}__schedule_late ON host.{q}__schedule (txid, id);
+
+-- Messages that were given up on, for an operator to look at, retry or purge. An ordinary table.
+CREATE TABLE host.{q}__dead_letter (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    message_id bigint NOT NULL,
+    enqueued_at timestamptz NOT NULL,
+    died_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    handler_id int NOT NULL,
+    attempt smallint NOT NULL,
+    reason text NOT NULL,
+    error text NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload {payload} NOT NULL
+);
+CREATE INDEX ON host.{q}__dead_letter (message_id);
+
+-- 1 while a host sleeps and wants a NOTIFY. A sequence: seen at once by everybody, and no dead rows.
+CREATE SEQUENCE host.{q}__asleep MINVALUE 0 MAXVALUE 1 START 0;
