@@ -23,7 +23,9 @@ const INSTANCES_MAX: u32 = 64;
 
 /// One for all tests: a host has one too, and compiled components are worth sharing.
 static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| {
-    let config = SandboxConfig { instances_max: INSTANCES_MAX, cache_dir: None };
+    // Each test loads its plugin anew, with settings of its own: mostly from here.
+    let cache_dir = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled"));
+    let config = SandboxConfig { instances_max: INSTANCES_MAX, cache_dir };
     Sandbox::new(&config).expect("a sandbox")
 });
 

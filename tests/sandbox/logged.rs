@@ -19,7 +19,7 @@ impl Captured {
             .with_writer(captured.clone())
             .with_ansi(false)
             .without_time()
-            .with_max_level(tracing::Level::TRACE)
+            .with_max_level(tracing::Level::DEBUG)
             .finish();
         let guard = tracing::subscriber::set_default(subscriber);
         (captured, guard)

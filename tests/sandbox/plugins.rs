@@ -28,7 +28,7 @@ async fn email_renders_and_enqueues() {
         json!({
             "to": "ada@example.com",
             "subject": "Welcome, Ada",
-            "body": "Dear Ada,\n\nyour account is ready.\n",
+            "body": "Dear Ada,\n\nyour account is ready.",
             "order": "100000000007",
         })
     );

@@ -157,13 +157,13 @@ async fn a_component_that_cannot_start() {
         r#"(component
         (import "host:jobs/types@1.0.0" (instance $types
             (type $trace' (record (field "traceparent" string) (field "tracestate" string)))
-            (export $trace "trace-context" (type (eq $trace')))
+            (export "trace-context" (type $trace (eq $trace')))
             (type $message' {message_type})
             (export "message" (type (eq $message')))
             (type $retry' (record (field "after-ms" (option u64)) (field "reason" string)))
-            (export $retry "retry-options" (type (eq $retry')))
+            (export "retry-options" (type $retry (eq $retry')))
             (type $failure' (record (field "reason" string)))
-            (export $failure "failure" (type (eq $failure')))
+            (export "failure" (type $failure (eq $failure')))
             (type $verdict' (variant (case "ack") (case "retry" $retry)
                 (case "dead-letter" $failure)))
             (export "verdict" (type (eq $verdict')))))
@@ -177,8 +177,8 @@ async fn a_component_that_cannot_start() {
             (func (export "handle") (param i32) (result i32) unreachable))
         (core instance $i (instantiate $m))
         (func (export "handle") (param "message" $message) (result $verdict)
-            (canon lift (core func $i "handle") (memory $i "memory")
-                (realloc (func $i "realloc")))))"#
+            (canon lift (core func $i "handle") (memory (core memory $i "memory"))
+                (realloc (core func $i "realloc")))))"#
     ));
     let run = SANDBOX.load(&wasm, settings()).unwrap().runner().run(&message("")).await;
     assert_eq!(

@@ -25,7 +25,7 @@ use crate::host::jobs::{config, log, queue};
 
 wit_bindgen::generate!({ path: "../../wit", world: "handler" });
 
-const WELCOME: &str = "Welcome, {{ name }}\nDear {{ name }},\n\nyour account is ready.\n";
+const WELCOME: &str = "Welcome, {{ name }}\nDear {{ name }},\n\nyour account is ready.";
 /// Where finished e-mails go.
 const OUTBOX: &str = "outbox";
 
