@@ -1,1 +1,8 @@
-//! Tests.
+//! The tests that need the world: a real Postgres, the real binary, real components. One file per
+//! behaviour; `harness` has what they share.
+
+mod harness;
+
+mod cli;
+mod embedded;
+mod migrate;

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{Fail, Global};
 use crate::embedded::Embedded;
 use crate::queue::connect::Database;
-use crate::queue::migrate::{self, Migrations};
+use crate::queue::migrate::{self, Migrations, Report};
 
 /// Where the embedded server lives, below the working directory.
 const EMBEDDED_DIR: &str = ".host";
@@ -17,6 +17,8 @@ const CONNECTIONS_MAX: usize = 4;
 pub struct Context {
     /// The database.
     pub database: Database,
+    /// What was migrated to get here: embedded servers migrate by themselves.
+    pub migrated: Option<Report>,
     embedded: Option<Embedded>,
 }
 
@@ -40,14 +42,21 @@ pub async fn connect(global: &Global) -> Result<Context, Fail> {
 /// Like `connect`, for a command that needs more connections.
 pub async fn connect_with(global: &Global, connections_max: usize) -> Result<Context, Fail> {
     if let Some(url) = &global.database_url {
-        return Ok(Context { database: Database::new(url, connections_max)?, embedded: None });
+        return Ok(Context {
+            database: Database::new(url, connections_max)?,
+            migrated: None,
+            embedded: None,
+        });
     }
     let embedded = Embedded::start(Path::new(EMBEDDED_DIR)).await?;
     eprintln!("{}", embedded.describe());
     let database = Database::new(embedded.url(), connections_max)?;
-    let context = Context { database, embedded: Some(embedded) };
+    let mut context = Context { database, migrated: None, embedded: Some(embedded) };
     match migrate_embedded(&context.database).await {
-        Ok(()) => Ok(context),
+        Ok(report) => {
+            context.migrated = Some(report);
+            Ok(context)
+        }
         Err(fail) => {
             context.close().await?;
             Err(fail)
@@ -68,9 +77,7 @@ pub async fn with<T>(
     Ok(value)
 }
 
-async fn migrate_embedded(database: &Database) -> Result<(), Fail> {
+async fn migrate_embedded(database: &Database) -> Result<Report, Fail> {
     let mut alone = database.connect_alone().await?;
-    let report = migrate::migrate(&mut alone.client, &Migrations::embedded()?).await?;
-    tracing::debug!(?report, "migrated the embedded database");
-    Ok(())
+    Ok(migrate::migrate(&mut alone.client, &Migrations::embedded()?).await?)
 }

@@ -22,6 +22,9 @@ impl Migrate {
     /// Does it.
     pub async fn run(self, global: &Global) -> Result<(), Fail> {
         let report = super::with(global, async |context: &Context| {
+            if let Some(report) = &context.migrated {
+                return Ok(report.clone());
+            }
             let mut alone = context.database.connect_alone().await?;
             Ok(migrate::migrate(&mut alone.client, &Migrations::embedded()?).await?)
         })

@@ -164,7 +164,7 @@ async fn replace_functions(client: &mut Client, files: &Migrations) -> Result<()
     for file in &files.functions {
         apply(&transaction, file).await?;
     }
-    let names: Vec<&str> = files.templates.iter().map(|t| t.path.as_str()).collect();
+    let names: Vec<&str> = files.templates.iter().map(files::template_name).collect();
     let bodies: Vec<&str> = files.templates.iter().map(|t| t.sql.as_str()).collect();
     transaction
         .execute(

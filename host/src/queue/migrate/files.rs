@@ -54,6 +54,12 @@ pub struct Migrations {
     pub templates: Vec<File>,
 }
 
+/// The name by which `host.template` knows a template: its path below `queue/`.
+#[must_use]
+pub fn template_name(file: &File) -> &str {
+    file.path.strip_prefix("queue/").unwrap_or(&file.path)
+}
+
 impl Migrations {
     /// Those of this binary.
     pub fn embedded() -> Result<Self, MigrateError> {

@@ -1,0 +1,161 @@
+//! Running the real binary: commands that end, and `host serve`, which a test ends.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::server::end_with_us;
+use super::{TestDb, wait_until};
+
+const HOST: &str = env!("CARGO_BIN_EXE_host");
+
+/// What a command said, and how it ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit code; -1 when a signal ended it.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// Its standard output; panics with everything it said if it failed.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// Its one line of error; panics if it ended otherwise than with that code.
+    #[track_caller]
+    pub fn error(self, code: i32) -> String {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        let mut lines = self.stderr.lines().filter_map(|line| line.strip_prefix("error: "));
+        let line = lines.next().unwrap_or_else(|| panic!("no error line in {:?}", self.stderr));
+        assert_eq!(lines.next(), None, "a second error line");
+        line.to_owned()
+    }
+}
+
+/// The binary, with nothing in its environment that could lead it elsewhere.
+pub fn host_command(args: &[&str]) -> Command {
+    let mut command = Command::new(HOST);
+    command.args(args).env_remove("DATABASE_URL").stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end.
+pub async fn finish(mut command: Command) -> Finished {
+    let output = tokio::task::spawn_blocking(move || command.output().expect("run host"));
+    let output = output.await.expect("run host");
+    Finished {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).expect("text"),
+        stderr: String::from_utf8(output.stderr).expect("text"),
+    }
+}
+
+impl TestDb {
+    /// Runs `host` with these arguments on this database.
+    pub async fn host(&self, args: &[&str]) -> Finished {
+        let mut command = host_command(args);
+        command.env("DATABASE_URL", &self.url);
+        finish(command).await
+    }
+
+    /// Starts `host serve` with these further arguments.
+    pub fn serve(&self, args: &[&str]) -> Serve {
+        let mut command = host_command(&["serve"]);
+        command.args(args).env("DATABASE_URL", &self.url);
+        Serve::spawn(command)
+    }
+}
+
+/// A running host. Killed when dropped.
+#[derive(Debug)]
+pub struct Serve {
+    child: Child,
+    log: Arc<Mutex<String>>,
+}
+
+impl Serve {
+    /// Starts it, and collects what it logs.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("start host");
+        end_with_us(child.id(), &Path::new(HOST).canonicalize().expect("the binary"));
+        let log = Arc::new(Mutex::new(String::new()));
+        let lines = BufReader::new(child.stderr.take().expect("its stderr")).lines();
+        let collected = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut log = collected.lock().expect("the log");
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        Self { child, log }
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("the log").clone()
+    }
+
+    /// Waits until it has logged a text.
+    pub async fn wait_for_log(&self, text: &str) {
+        wait_until(&format!("the host logs {text:?}; log:\n{}", self.log()), async || {
+            self.log().contains(text)
+        })
+        .await;
+    }
+
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).expect("signal the host");
+    }
+
+    /// `kill -9`, and waits for the end.
+    pub fn kill(mut self) {
+        self.child.kill().expect("kill the host");
+        self.child.wait().expect("the host's end");
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub async fn terminate(self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.wait().await
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn wait(mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("the host ends", async || {
+            status = self.child.try_wait().expect("the host's state");
+            status.is_some()
+        })
+        .await;
+        status.expect("it ended")
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of host {}:\n{}", self.child.id(), self.log());
+        }
+    }
+}
