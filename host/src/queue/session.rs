@@ -38,15 +38,32 @@ impl Session {
         database: &Database,
         host_name: &str,
     ) -> Result<(Self, mpsc::Receiver<String>), QueueError> {
-        let Alone { client, mut notifications } = database.connect_alone().await?;
+        let alone = database.connect_alone().await?;
         let pid = std::process::id().cast_signed();
-        let row = client
-            .query_one(
-                "SELECT host.begin_session($1, $2, $3)",
-                &[&host_name, &pid, &env!("CARGO_PKG_VERSION")],
-            )
-            .await?;
-        let id = SessionId::new(row.try_get(0)?);
+        let call = "SELECT host.begin_session($1, $2, $3)";
+        let version = env!("CARGO_PKG_VERSION");
+        let row = alone.client.query_one(call, &[&host_name, &pid, &version]).await?;
+        Self::listen(alone, SessionId::new(row.try_get(0)?)).await
+    }
+
+    /// Goes on with a session whose connection was lost, on a new one.
+    ///
+    /// # Errors
+    /// [`QueueError::LeaseLost`] if it has been ended meanwhile, and with it all its leases.
+    pub async fn rejoin(
+        database: &Database,
+        id: SessionId,
+    ) -> Result<(Self, mpsc::Receiver<String>), QueueError> {
+        let alone = database.connect_alone().await?;
+        alone.client.execute("SELECT host.rejoin_session($1)", &[&id.get()]).await?;
+        Self::listen(alone, id).await
+    }
+
+    async fn listen(
+        alone: Alone,
+        id: SessionId,
+    ) -> Result<(Self, mpsc::Receiver<String>), QueueError> {
+        let Alone { client, mut notifications } = alone;
         client.batch_execute(WAKE_CHANNEL).await?;
         let beat = client.prepare("SELECT * FROM host.beat($1, $2)").await?;
         let (sender, woken) = mpsc::channel(64);

@@ -67,6 +67,12 @@ impl Runner {
         Self { loaded, meter: Arc::default(), warm: None, id: String::new() }
     }
 
+    /// Whether it holds a sandbox that the next message would find.
+    #[must_use]
+    pub const fn is_warm(&self) -> bool {
+        self.warm.is_some()
+    }
+
     /// Calls the handler with one message. It never fails: a failure is a [`Verdict::Failed`].
     ///
     /// Needs a tokio runtime with time. Dropping the future interrupts the guest at its next turn
