@@ -1,9 +1,14 @@
 //! A job server: messages in Postgres, handlers in WebAssembly. `ARCHITECTURE.md` has the map.
 
 pub mod cli;
+pub mod digest;
 pub mod embedded;
 pub mod id;
 pub mod limits;
+pub mod liveness;
 pub mod message;
+pub mod name;
 pub mod outcome;
 pub mod queue;
+pub mod sandbox;
+pub mod settlement;

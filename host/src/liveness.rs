@@ -105,7 +105,9 @@ mod tests {
         observer.look(t, "a", &seen(1, true));
         let restarted = t + Duration::from_secs(5);
         assert!(observer.look(restarted, "b", &seen(1, false)).is_empty());
-        assert!(observer.look(restarted + Duration::from_secs(14), "b", &seen(1, false)).is_empty());
+        assert!(
+            observer.look(restarted + Duration::from_secs(14), "b", &seen(1, false)).is_empty()
+        );
         assert_eq!(observer.look(restarted + TTL, "b", &seen(1, false)), [ONE]);
     }
 }

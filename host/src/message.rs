@@ -88,6 +88,15 @@ impl PayloadType {
     }
 }
 
+/// What a queue takes: all that is needed to check a follow-up before it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueShape {
+    /// What its `payload` column holds.
+    pub payload_type: PayloadType,
+    /// Its largest payload, in bytes.
+    pub payload_bytes_max: u64,
+}
+
 /// A message that a handler enqueued; committed with its ack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FollowUp {

@@ -14,7 +14,9 @@ pub struct HandlerName(Arc<str>);
 
 /// Why a name is not one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name:?} is not a {what} name: use {LENGTH_MAX} or fewer lower-case letters, digits and {and}, beginning with a letter")]
+#[error(
+    "{name:?} is not a {what} name: use {LENGTH_MAX} or fewer lower-case letters, digits and {and}, beginning with a letter"
+)]
 pub struct NameError {
     name: String,
     what: &'static str,
@@ -89,7 +91,9 @@ mod tests {
         for good in ["a", "emails", "e2e_tests", &"x".repeat(40)] {
             assert!(good.parse::<QueueName>().is_ok(), "{good}");
         }
-        for bad in ["", "1a", "_a", "a__b", "a_", "A", "a-b", "a b", "a;b", "a\"", "é", &"x".repeat(41)] {
+        for bad in
+            ["", "1a", "_a", "a__b", "a_", "A", "a-b", "a b", "a;b", "a\"", "é", &"x".repeat(41)]
+        {
             assert!(bad.parse::<QueueName>().is_err(), "{bad}");
         }
         assert!("a-b".parse::<HandlerName>().is_ok());

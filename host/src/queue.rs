@@ -1,6 +1,15 @@
 //! Everything that is said to Postgres, and the only module that names its crates. Never runs a
 //! handler, and never decides what becomes of a message.
 
+pub mod catalog;
 pub mod connect;
 pub mod error;
+pub mod exchange;
+mod fetch;
 pub mod migrate;
+pub mod rotate;
+pub mod schedule;
+pub mod session;
+mod settle;
+pub mod statements;
+pub mod take_over;

@@ -212,9 +212,17 @@ mod tests {
         ledger.record(2, Outcome::Ack, Vec::new(), |_| unreachable!());
         ledger.early(0);
         let first = ledger.take().unwrap();
-        assert_eq!((first.seq, first.multirange().as_str(), first.early.as_slice()), (0, "{[0,1),[2,3)}", &[0][..]));
+        assert_eq!(
+            (first.seq, first.multirange().as_str(), first.early.as_slice()),
+            (0, "{[0,1),[2,3)}", &[0][..])
+        );
         assert!(!ledger.has_pending());
-        ledger.record(1, Outcome::Reschedule { delay: Duration::ZERO, error: "x".into() }, Vec::new(), Value::from);
+        ledger.record(
+            1,
+            Outcome::Reschedule { delay: Duration::ZERO, error: "x".into() },
+            Vec::new(),
+            Value::from,
+        );
         ledger.not_ours(3);
         let second = ledger.take().unwrap();
         assert_eq!((second.seq, second.multirange().as_str()), (1, "{[1,2),[3,4)}"));
@@ -226,7 +234,8 @@ mod tests {
     #[test]
     fn follow_ups_of_what_is_not_acked_are_dropped() {
         let mut ledger = ledger(1);
-        let follow_up = FollowUp { queue: "q".into(), payload: vec![], headers: vec![], delay: Duration::ZERO };
+        let follow_up =
+            FollowUp { queue: "q".into(), payload: vec![], headers: vec![], delay: Duration::ZERO };
         let outcome = Outcome::DeadLetter { reason: DeadReason::Rejected, error: String::new() };
         ledger.record(0, outcome, vec![follow_up], Value::from);
         assert!(ledger.take().unwrap().follow_ups.is_empty());
@@ -235,14 +244,18 @@ mod tests {
     #[test]
     fn a_message_with_follow_ups_can_be_settled_alone() {
         let mut ledger = ledger(3);
-        let follow_up = FollowUp { queue: "q".into(), payload: vec![], headers: vec![], delay: Duration::ZERO };
+        let follow_up =
+            FollowUp { queue: "q".into(), payload: vec![], headers: vec![], delay: Duration::ZERO };
         ledger.record(0, Outcome::Ack, Vec::new(), Value::from);
         ledger.record(1, Outcome::Ack, vec![follow_up], Value::from);
         ledger.record(2, Outcome::Ack, Vec::new(), Value::from);
         let mut whole = ledger.take().unwrap();
         let part = whole.split_off_follow_ups().unwrap();
         assert_eq!((part.seq, part.settled.as_slice(), part.follow_ups.len()), (0, &[1][..], 1));
-        assert_eq!((whole.seq, whole.settled.as_slice(), whole.follow_ups.len()), (1, &[0, 2][..], 0));
+        assert_eq!(
+            (whole.seq, whole.settled.as_slice(), whole.follow_ups.len()),
+            (1, &[0, 2][..], 0)
+        );
         assert!(whole.split_off_follow_ups().is_none());
     }
 

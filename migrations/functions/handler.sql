@@ -36,3 +36,17 @@ BEGIN
             p_timeout_ms, p_cpu_ms, p_log_bytes, p_follow_ups, p_follow_up_bytes);
     UPDATE host.handler h SET version = deploy.version WHERE h.id = deploy.handler_id;
 END $$;
+
+-- What a session has made of a deployment: p_error says why it cannot run it, NULL that it does.
+-- Repeatable. A session, handler or version that is gone by now is nobody's business any more.
+CREATE OR REPLACE FUNCTION host.report_loaded(p_session bigint, p_handler int, p_version int, p_error text)
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog AS $$
+    INSERT INTO host.loaded (session_id, handler_id, version, error)
+        SELECT s.id, v.handler_id, v.version, p_error
+        FROM host.session s CROSS JOIN host.handler_version v
+        WHERE s.id = p_session AND v.handler_id = p_handler AND v.version = p_version
+        ON CONFLICT (session_id, handler_id, version)
+            DO UPDATE SET error = EXCLUDED.error, loaded_at = EXCLUDED.loaded_at
+$$;

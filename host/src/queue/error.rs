@@ -5,7 +5,7 @@ use std::error::Error as _;
 use tokio_postgres::error::SqlState;
 
 /// The SQLSTATE that our SQL raises when a lease is no longer the caller's.
-pub const SQLSTATE_LEASE_LOST: &str = "HL001";
+pub const SQLSTATE_LEASE_LOST: &str = "HQ002";
 
 /// Why something asked of Postgres was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,0 +1,258 @@
+//! The catalog: which queues and handlers there are. Hosts read it whenever its version has changed,
+//! and say what they made of it. Never changes a queue or a handler.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+use tokio_postgres::Client;
+use tokio_postgres::types::Json;
+
+use super::error::QueueError;
+use crate::digest::Digest;
+use crate::id::{HandlerId, QueueId, SessionId};
+use crate::limits::{Isolation, Limits};
+use crate::message::{PayloadType, QueueShape};
+use crate::name::{HandlerName, QueueName};
+use crate::outcome::RetryPolicy;
+
+/// All queues and all deployments, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Catalog {
+    /// Raised by every change of a queue, a handler or a deployment, and by the end of a session.
+    pub version: i64,
+    /// In order of the name.
+    pub queues: Vec<Queue>,
+    /// The version in force of each handler, in order of the handler's id.
+    pub deployments: Vec<Deployment>,
+}
+
+/// A queue, as its operator made it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "QueueRow")]
+pub struct Queue {
+    /// Never changes, and is never given to another.
+    pub id: QueueId,
+    /// The name of its table.
+    pub name: QueueName,
+    /// What its `payload` column holds.
+    pub payload_type: PayloadType,
+    /// Its largest payload, in bytes.
+    pub payload_bytes_max: u64,
+    /// How often and when it retries.
+    pub policy: RetryPolicy,
+    /// A generation ends when its leaf has this many bytes …
+    pub rotate_bytes: u64,
+    /// … and this age.
+    pub rotate_age: Duration,
+    /// Whether an INSERT may wake a sleeping host.
+    pub wake_up: bool,
+    /// Whether no messages are leased from it.
+    pub paused: bool,
+}
+
+/// A version of a handler that is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "DeploymentRow")]
+pub struct Deployment {
+    /// The handler; its versions have it in common.
+    pub handler: HandlerId,
+    /// The queue that it works off.
+    pub queue: QueueId,
+    /// Its name on that queue.
+    pub name: HandlerName,
+    /// From 1, one more with each deploy.
+    pub version: i32,
+    /// What to run.
+    pub sha256: Digest,
+    /// How to run it.
+    pub settings: Settings,
+}
+
+/// How a version of a handler is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What one call may use.
+    pub limits: Limits,
+    /// When a sandbox is thrown away.
+    pub isolation: Isolation,
+    /// Sandboxes at once, on one host.
+    pub concurrency: u32,
+    /// What the guest may ask for by key.
+    pub config: BTreeMap<String, String>,
+}
+
+impl Catalog {
+    /// The queue of that name.
+    #[must_use]
+    pub fn queue(&self, name: &str) -> Option<&Queue> {
+        self.queues.iter().find(|q| q.name.as_str() == name)
+    }
+
+    /// What is deployed on a queue under a name.
+    #[must_use]
+    pub fn deployment(&self, queue: QueueId, name: &str) -> Option<&Deployment> {
+        self.deployments.iter().find(|d| d.queue == queue && d.name.as_str() == name)
+    }
+}
+
+impl Queue {
+    /// What it takes, for checking a follow-up.
+    #[must_use]
+    pub const fn shape(&self) -> QueueShape {
+        QueueShape { payload_type: self.payload_type, payload_bytes_max: self.payload_bytes_max }
+    }
+}
+
+/// Reads the catalog, in one round trip and of one moment.
+pub async fn load(client: &Client) -> Result<Catalog, QueueError> {
+    let row = client.query_one(include_str!("sql/catalog.sql"), &[]).await?;
+    let Json(catalog) = row.try_get(0)?;
+    Ok(catalog)
+}
+
+/// The bytes of an uploaded component, checked against its digest.
+pub async fn component(client: &Client, sha256: &Digest) -> Result<Vec<u8>, QueueError> {
+    let row = client.query_opt(include_str!("sql/component.sql"), &[&sha256.as_str()]).await?;
+    let missing = || QueueError::Unexpected(format!("component {sha256} is not stored"));
+    let wasm: Vec<u8> = row.ok_or_else(missing)?.try_get(0)?;
+    let found = Digest::of(&wasm);
+    if found != *sha256 {
+        return Err(QueueError::Unexpected(format!(
+            "component {sha256} is damaged in the database: what is stored has the digest {found}; \
+             deploy it again"
+        )));
+    }
+    Ok(wasm)
+}
+
+/// Says what a session has made of a deployment: it runs, or why it cannot.
+pub async fn report_loaded(
+    client: &Client,
+    session: SessionId,
+    handler: HandlerId,
+    version: i32,
+    error: Option<&str>,
+) -> Result<(), QueueError> {
+    let call = "SELECT host.report_loaded($1, $2, $3, $4)";
+    client.execute(call, &[&session.get(), &handler.get(), &version, &error]).await?;
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct QueueRow {
+    id: i32,
+    #[serde(deserialize_with = "from_text")]
+    name: QueueName,
+    #[serde(deserialize_with = "payload_type")]
+    payload_type: PayloadType,
+    payload_bytes_max: u64,
+    max_attempts: u32,
+    backoff_base_ms: u64,
+    backoff_cap_ms: u64,
+    rotate_bytes: u64,
+    rotate_age_ms: u64,
+    wake_up: bool,
+    paused: bool,
+}
+
+impl From<QueueRow> for Queue {
+    fn from(row: QueueRow) -> Self {
+        Self {
+            id: QueueId::new(row.id),
+            name: row.name,
+            payload_type: row.payload_type,
+            payload_bytes_max: row.payload_bytes_max,
+            policy: RetryPolicy {
+                max_attempts: row.max_attempts,
+                base: Duration::from_millis(row.backoff_base_ms),
+                cap: Duration::from_millis(row.backoff_cap_ms),
+            },
+            rotate_bytes: row.rotate_bytes,
+            rotate_age: Duration::from_millis(row.rotate_age_ms),
+            wake_up: row.wake_up,
+            paused: row.paused,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct DeploymentRow {
+    handler: i32,
+    queue: i32,
+    #[serde(deserialize_with = "from_text")]
+    name: HandlerName,
+    version: i32,
+    #[serde(deserialize_with = "from_text")]
+    sha256: Digest,
+    #[serde(flatten)]
+    settings: SettingsRow,
+}
+
+/// The settings of a version as the database writes them.
+#[derive(Deserialize)]
+pub(super) struct SettingsRow {
+    config: BTreeMap<String, String>,
+    #[serde(deserialize_with = "isolation")]
+    isolation: Isolation,
+    concurrency: u32,
+    memory_bytes: u64,
+    timeout_ms: u64,
+    cpu_ms: u64,
+    log_bytes: u64,
+    follow_ups: u32,
+    follow_up_bytes: u64,
+}
+
+impl From<DeploymentRow> for Deployment {
+    fn from(row: DeploymentRow) -> Self {
+        Self {
+            handler: HandlerId::new(row.handler),
+            queue: QueueId::new(row.queue),
+            name: row.name,
+            version: row.version,
+            sha256: row.sha256,
+            settings: row.settings.into(),
+        }
+    }
+}
+
+impl From<SettingsRow> for Settings {
+    fn from(row: SettingsRow) -> Self {
+        Self {
+            limits: Limits {
+                memory_bytes: row.memory_bytes,
+                timeout: Duration::from_millis(row.timeout_ms),
+                cpu: Duration::from_millis(row.cpu_ms),
+                log_bytes: row.log_bytes,
+                follow_ups: row.follow_ups,
+                follow_up_bytes: row.follow_up_bytes,
+            },
+            isolation: row.isolation,
+            concurrency: row.concurrency,
+            config: row.config,
+        }
+    }
+}
+
+/// A value whose text form is the database's.
+pub(super) fn from_text<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err: std::fmt::Display>,
+    D: Deserializer<'de>,
+{
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
+
+fn payload_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PayloadType, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    PayloadType::from_sql_name(&name)
+        .ok_or_else(|| serde::de::Error::custom(format!("no payload type {name:?}")))
+}
+
+fn isolation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Isolation, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    Isolation::from_name(&name)
+        .ok_or_else(|| serde::de::Error::custom(format!("no isolation {name:?}")))
+}

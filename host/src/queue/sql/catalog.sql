@@ -1,0 +1,37 @@
+-- Purpose: all that hosts need to know of queues and handlers, as one JSON document. One statement,
+--   so that it is one moment's picture.
+-- Locks: none that another session waits for. Tables: host.catalog, host.queue, host.handler,
+--   host.handler_version.
+SELECT jsonb_build_object(
+    'version', (SELECT version FROM host.catalog),
+    'queues', coalesce((SELECT jsonb_agg(jsonb_build_object(
+            'id', q.id,
+            'name', q.name,
+            'payload_type', q.payload_type,
+            'payload_bytes_max', q.payload_bytes_max,
+            'max_attempts', q.max_attempts,
+            'backoff_base_ms', q.backoff_base_ms,
+            'backoff_cap_ms', q.backoff_cap_ms,
+            'rotate_bytes', q.rotate_bytes,
+            'rotate_age_ms', q.rotate_age_ms,
+            'wake_up', q.wake_up,
+            'paused', q.paused
+        ) ORDER BY q.name) FROM host.queue q), '[]'),
+    'deployments', coalesce((SELECT jsonb_agg(jsonb_build_object(
+            'handler', h.id,
+            'queue', h.queue_id,
+            'name', h.name,
+            'version', v.version,
+            'sha256', v.sha256,
+            'config', v.config,
+            'isolation', v.isolation,
+            'concurrency', v.concurrency,
+            'memory_bytes', v.memory_bytes,
+            'timeout_ms', v.timeout_ms,
+            'cpu_ms', v.cpu_ms,
+            'log_bytes', v.log_bytes,
+            'follow_ups', v.follow_ups,
+            'follow_up_bytes', v.follow_up_bytes
+        ) ORDER BY h.id)
+        FROM host.handler h JOIN host.handler_version v ON v.handler_id = h.id AND v.version = h.version), '[]')
+)

@@ -1,0 +1,189 @@
+//! Runs handlers. The only module that names wasmtime: a component's bytes go in, verdicts come out.
+//! It never speaks to Postgres and knows no lease.
+//!
+//! ```text
+//! Sandbox ── load(bytes, settings) ──► Handler ── runner() ──► Runner ── run(message) ──► Run
+//! one a host                           one a version           one a worker               a verdict
+//! ```
+//!
+//! A guest can touch only what its settings grant: messages, its configuration, a log, follow-ups.
+//! It has no network, no files and no environment, and everything that it can use up has a limit.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use wasmtime::Cache;
+use wasmtime::component::Component;
+
+use crate::limits::{Isolation, Limits};
+use crate::message::{PayloadType, QueueShape};
+
+mod bindings;
+mod check;
+mod engine;
+mod failure;
+mod log;
+mod meter;
+mod runner;
+mod state;
+
+pub use check::Refusal;
+use engine::{Image, Workshop};
+pub use runner::{Run, Runner};
+use state::State;
+
+/// What a host grants to all its guests together.
+#[derive(Clone, Debug)]
+pub struct SandboxConfig {
+    /// Sandboxes that exist at once; a [`Runner`] may hold one each.
+    pub instances_max: u32,
+    /// Where compiled code is kept between runs; `None` compiles anew each time. The directory is
+    /// made if it is missing, and must belong to this host's user alone.
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// Why there can be no sandbox on this host.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// wasmtime does not work here.
+    #[error("cannot set up WebAssembly: {0}")]
+    Engine(String),
+    /// No thread for the clock that interrupts guests.
+    #[error("cannot start a thread for the sandbox's clock: {0}; raise the limit of processes")]
+    Thread(String),
+    /// The directory for compiled code cannot be used.
+    #[error(
+        "cannot keep compiled code in {}: {what}; choose another directory", dir.display()
+    )]
+    Cache {
+        /// The directory that was asked for.
+        dir: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl SandboxError {
+    fn engine(error: wasmtime::Error) -> Self {
+        Self::Engine(format!("{error:#}"))
+    }
+}
+
+/// Loads handlers. One a host; cheap to clone.
+#[derive(Clone)]
+pub struct Sandbox(Arc<Shared>);
+
+struct Shared {
+    instances_max: u32,
+    cache: Option<Cache>,
+    small: Arc<Workshop>,
+    /// Made when the first component asks for it: few hosts ever need it.
+    big: Mutex<Option<Arc<Workshop>>>,
+}
+
+/// How a handler is called: what its deployment and its queue say.
+#[derive(Clone, Debug)]
+pub struct HandlerSettings {
+    /// The queue's name.
+    pub queue: String,
+    /// What the queue's payloads are.
+    pub payload_type: PayloadType,
+    /// The queue's; told to the handler.
+    pub max_attempts: u32,
+    /// What one call may use.
+    pub limits: Limits,
+    /// When a sandbox is thrown away.
+    pub isolation: Isolation,
+    /// What `host deploy --config` gave.
+    pub config: BTreeMap<String, String>,
+    /// Where follow-ups may go.
+    pub targets: FollowUpTargets,
+}
+
+/// The queues that exist, so that a guest hears at once of a follow-up that cannot be stored.
+/// Swapped when the catalog changes.
+pub type FollowUpTargets = Arc<ArcSwap<HashMap<String, QueueShape>>>;
+
+/// A version of a handler, compiled and ready. Cheap to clone.
+#[derive(Clone)]
+pub struct Handler(Arc<Loaded>);
+
+struct Loaded {
+    pre: bindings::HandlerPre<State>,
+    settings: Arc<HandlerSettings>,
+}
+
+impl Sandbox {
+    /// Sets up the engine, its pool and its cache.
+    ///
+    /// # Errors
+    /// If the machine does not allow it, or the cache directory is not this host's own.
+    pub fn new(config: &SandboxConfig) -> Result<Self, SandboxError> {
+        let cache = config.cache_dir.as_deref().map(engine::open_cache).transpose()?;
+        let small = Arc::new(Workshop::new(Image::Small, config.instances_max, cache.as_ref())?);
+        let (instances_max, big) = (config.instances_max, Mutex::default());
+        Ok(Self(Arc::new(Shared { instances_max, cache, small, big })))
+    }
+
+    /// Checks a component and compiles it, or takes its compiled code from the cache.
+    ///
+    /// Takes up to seconds of processor time: call it on a thread that may block.
+    ///
+    /// # Errors
+    /// Why the component cannot be deployed here.
+    pub fn load(&self, wasm: &[u8], settings: HandlerSettings) -> Result<Handler, Refusal> {
+        let workshop = self.workshop(check::inspect(wasm)?)?;
+        let component = Component::from_binary(&workshop.engine, wasm)
+            .map_err(|error| Refusal::Compile(format!("{error:#}")))?;
+        check_memory(&component, settings.limits.memory_bytes)?;
+        let interface = |error: wasmtime::Error| Refusal::Interface(format!("{error:#}"));
+        let pre = workshop.linker.instantiate_pre(&component).map_err(interface)?;
+        let pre = bindings::HandlerPre::new(pre).map_err(interface)?;
+        Ok(Handler(Arc::new(Loaded { pre, settings: Arc::new(settings) })))
+    }
+
+    /// Components that were taken from the cache instead of compiled, since the host started.
+    #[must_use]
+    pub fn cache_hits(&self) -> usize {
+        self.0.cache.as_ref().map_or(0, Cache::cache_hits)
+    }
+
+    fn workshop(&self, image: Image) -> Result<Arc<Workshop>, SandboxError> {
+        if image == Image::Small {
+            return Ok(self.0.small.clone());
+        }
+        let mut big = self.0.big.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(workshop) = &*big {
+            return Ok(workshop.clone());
+        }
+        let workshop = Workshop::new(image, self.0.instances_max, self.0.cache.as_ref())?;
+        Ok(big.insert(Arc::new(workshop)).clone())
+    }
+}
+
+impl Handler {
+    /// A sandbox for one worker.
+    #[must_use]
+    pub fn runner(&self) -> Runner {
+        Runner::new(self.0.clone())
+    }
+
+    /// What it was loaded with.
+    #[must_use]
+    pub fn settings(&self) -> &HandlerSettings {
+        &self.0.settings
+    }
+}
+
+/// Refuses at deploy what could never start.
+fn check_memory(component: &Component, limit_bytes: u64) -> Result<(), Refusal> {
+    const PAGE_BYTES: u64 = 64 << 10;
+    let pages = component.resources_required().and_then(|needs| needs.max_initial_memory_size);
+    let needed_bytes = pages.unwrap_or(0).saturating_mul(PAGE_BYTES);
+    if needed_bytes > limit_bytes {
+        return Err(Refusal::Memory { needed_bytes, limit_bytes });
+    }
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! The two wasmtime engines: how they are set up, the clock that interrupts guests, and the cache
+//! of compiled code. Never looks at a component's meaning and never runs a guest.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use wasmtime::component::Linker;
+use wasmtime::{
+    Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    WasmBacktraceDetails,
+};
+
+use super::SandboxError;
+use super::bindings;
+use super::state::State;
+
+/// How often a guest that does not wait gives other tasks a turn, and its limits are looked at.
+pub(super) const TICK: Duration = Duration::from_millis(10);
+
+/// Core modules of one component: wit-bindgen's tools make three or four of it.
+const CORE_INSTANCES_PER_COMPONENT: u32 = 16;
+/// Memories and tables of one component; one of each is usual.
+const MEMORIES_PER_COMPONENT: u32 = 2;
+const TABLES_PER_COMPONENT: u32 = 4;
+/// Functions that a component calls through pointers; scripting runtimes have tens of thousands.
+const TABLE_ELEMENTS_MAX: usize = 100_000;
+
+/// The initial memory of a component: it decides which engine suits it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Image {
+    /// Copied for each instance; page-table work, which two threads would fight over, is avoided.
+    Small,
+    /// Mapped copy-on-write: a scripting runtime's megabytes are not copied for each message.
+    Big,
+}
+
+impl Image {
+    /// The kind for that many bytes of data segments.
+    pub(super) const fn of(bytes: u64) -> Self {
+        if bytes > 1 << 20 { Self::Big } else { Self::Small }
+    }
+}
+
+/// An engine and what it offers to guests.
+pub(super) struct Workshop {
+    pub(super) engine: Engine,
+    pub(super) linker: Linker<State>,
+}
+
+impl Workshop {
+    /// Sets up an engine with a pool of `instances_max` sandboxes, and starts its clock.
+    pub(super) fn new(
+        image: Image,
+        instances_max: u32,
+        cache: Option<&Cache>,
+    ) -> Result<Self, SandboxError> {
+        let pooled = config(image, cache, Some(instances_max));
+        let engine = Engine::new(&pooled).or_else(|error| {
+            // A pool reserves gigabytes of addresses for each memory; `ulimit -v` may forbid it.
+            tracing::warn!(
+                instances_max,
+                error = format!("{error:#}"),
+                "no address space for a pool of sandboxes: each is allocated when needed, which is \
+                 slower"
+            );
+            Engine::new(&config(image, cache, None))
+        });
+        let engine = engine.map_err(SandboxError::engine)?;
+        let mut linker = Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(SandboxError::engine)?;
+        bindings::Handler::add_to_linker::<State, State>(&mut linker, |state| state)
+            .map_err(SandboxError::engine)?;
+        tick(&engine)?;
+        Ok(Self { engine, linker })
+    }
+}
+
+fn config(image: Image, cache: Option<&Cache>, pool: Option<u32>) -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .concurrency_support(false)
+        .memory_init_cow(image == Image::Big)
+        // Otherwise an environment variable of the host would decide.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .cache(cache.cloned());
+    if let Some(instances_max) = pool {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool_of(instances_max)));
+    }
+    config
+}
+
+fn pool_of(instances_max: u32) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances_max)
+        .total_core_instances(instances_max.saturating_mul(CORE_INSTANCES_PER_COMPONENT))
+        .total_memories(instances_max.saturating_mul(MEMORIES_PER_COMPONENT))
+        .total_tables(instances_max.saturating_mul(TABLES_PER_COMPONENT))
+        .total_stacks(instances_max)
+        .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
+        .max_memories_per_component(MEMORIES_PER_COMPONENT)
+        .max_tables_per_component(TABLES_PER_COMPONENT)
+        .table_elements(TABLE_ELEMENTS_MAX)
+        .max_core_instance_size(10 << 20)
+        .max_component_instance_size(10 << 20)
+        // Returning memory to the kernel many sandboxes at a time halves the cost of a fresh one.
+        .decommit_batch_size(64);
+    pool
+}
+
+/// Advances the engine's epoch from a thread of its own, since a tokio worker may be the very one
+/// that a guest keeps busy. Ends with the engine.
+fn tick(engine: &Engine) -> Result<(), SandboxError> {
+    let engine = engine.weak();
+    thread::Builder::new()
+        .name("sandbox-tick".into())
+        .spawn(move || {
+            while let Some(engine) = engine.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                thread::sleep(TICK);
+            }
+        })
+        .map(drop)
+        .map_err(|error| SandboxError::Thread(error.to_string()))
+}
+
+/// Opens the cache of compiled code in `dir`, which is made if it is missing.
+///
+/// wasmtime keys the entries by the component and everything that the compiler depends on, writes
+/// them atomically, takes out what cannot be read, and keeps the whole under half a gigabyte. What
+/// it cannot do is tell who wrote a file, and compiled code is trusted: the directory must be ours
+/// alone.
+pub(super) fn open_cache(dir: &Path) -> Result<Cache, SandboxError> {
+    let refused = |what: String| SandboxError::Cache { dir: dir.to_path_buf(), what };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| refused(error.to_string()))?;
+    // wasmtime wants an absolute path.
+    let dir = dir.canonicalize().map_err(|error| refused(error.to_string()))?;
+    let metadata = fs::metadata(&dir).map_err(|error| refused(error.to_string()))?;
+    let me = nix::unistd::geteuid();
+    if metadata.uid() != me.as_raw() {
+        return Err(refused(format!(
+            "it belongs to user {}, and this host runs as user {me}; compiled code of others is \
+             not trusted",
+            metadata.uid()
+        )));
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return Err(refused(format!(
+            "others may write to it (mode {:03o}); run `chmod go-w` on it",
+            metadata.mode() & 0o777
+        )));
+    }
+    let mut config = CacheConfig::new();
+    config.with_directory(&dir);
+    Cache::new(config).map_err(|error| refused(format!("{error:#}")))
+}

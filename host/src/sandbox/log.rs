@@ -1,0 +1,198 @@
+//! What a guest writes: lines of `log.write`, and its stdout and stderr. Bounded by bytes for each
+//! call; never blocks and never fails.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use super::bindings::host::jobs::log::Level;
+
+/// The longest line of stdout or stderr, in bytes; longer ones are split.
+const LINE_BYTES_MAX: usize = 4 << 10;
+/// What a guest may hand over in one write, in bytes.
+const WRITE_BYTES_MAX: usize = 64 << 10;
+
+/// The log of one sandbox. The sandbox and its output streams share it, hence the lock; they use it
+/// one after the other.
+#[derive(Clone)]
+pub(super) struct GuestLog(Arc<Mutex<Lines>>);
+
+struct Lines {
+    limit_bytes: u64,
+    left_bytes: u64,
+    told: bool,
+    /// A line that is not finished yet, of stdout and of stderr.
+    begun: [Vec<u8>; 2],
+    panic: Option<String>,
+}
+
+impl GuestLog {
+    /// A log that takes `limit_bytes` a call.
+    pub(super) fn new(limit_bytes: u64) -> Self {
+        let begun = [Vec::new(), Vec::new()];
+        let (left_bytes, told, panic) = (limit_bytes, false, None);
+        Self(Arc::new(Mutex::new(Lines { limit_bytes, left_bytes, told, begun, panic })))
+    }
+
+    /// Begins a call: its limit is unused.
+    pub(super) fn begin(&self) {
+        let mut lines = self.lock();
+        lines.left_bytes = lines.limit_bytes;
+        lines.told = false;
+    }
+
+    /// Ends a call: a line without an end is a line.
+    pub(super) fn end(&self) {
+        let mut lines = self.lock();
+        for output in [Output::Stdout, Output::Stderr] {
+            if !lines.begun[output as usize].is_empty() {
+                lines.finish_line(output);
+            }
+        }
+    }
+
+    /// Writes one line.
+    pub(super) fn write(&self, level: Level, text: &str) {
+        self.lock().write(level, text);
+    }
+
+    /// What the guest said on stderr when it panicked, if it did.
+    pub(super) fn panic(&self) -> Option<String> {
+        self.lock().panic.take()
+    }
+
+    /// The guest's stdout.
+    pub(super) fn stdout(&self) -> impl StdoutStream + 'static {
+        LogStream { log: self.clone(), output: Output::Stdout }
+    }
+
+    /// The guest's stderr.
+    pub(super) fn stderr(&self) -> impl StdoutStream + 'static {
+        LogStream { log: self.clone(), output: Output::Stderr }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lines {
+    fn write(&mut self, level: Level, text: &str) {
+        // An empty line costs too, or a guest could write endlessly many.
+        let bytes = text.len() as u64 + 1;
+        if bytes > self.left_bytes {
+            self.left_bytes = 0;
+            if !self.told {
+                self.told = true;
+                let limit = self.limit_bytes;
+                tracing::warn!(target: "guest", "log limit of {limit} bytes a call: the rest is dropped");
+            }
+            return;
+        }
+        self.left_bytes -= bytes;
+        match level {
+            Level::Trace => tracing::trace!(target: "guest", "{}", OneLine(text)),
+            Level::Debug => tracing::debug!(target: "guest", "{}", OneLine(text)),
+            Level::Info => tracing::info!(target: "guest", "{}", OneLine(text)),
+            Level::Warn => tracing::warn!(target: "guest", "{}", OneLine(text)),
+            Level::Error => tracing::error!(target: "guest", "{}", OneLine(text)),
+        }
+    }
+
+    fn output(&mut self, output: Output, bytes: &[u8]) {
+        for &byte in bytes {
+            if byte == b'\n' {
+                self.finish_line(output);
+                continue;
+            }
+            self.begun[output as usize].push(byte);
+            if self.begun[output as usize].len() >= LINE_BYTES_MAX {
+                self.finish_line(output);
+            }
+        }
+    }
+
+    fn finish_line(&mut self, output: Output) {
+        let line = std::mem::take(&mut self.begun[output as usize]);
+        let line = String::from_utf8_lossy(&line);
+        if output == Output::Stderr {
+            self.note_panic(&line);
+        }
+        let level = if output == Output::Stderr { Level::Warn } else { Level::Info };
+        self.write(level, &line);
+    }
+
+    /// Rust writes `thread … panicked at FILE:LINE:COLUMN:`, and on the next line why.
+    fn note_panic(&mut self, line: &str) {
+        if let Some((_, place)) = line.split_once("panicked at ") {
+            self.panic = Some(format!("panicked at {place}"));
+        } else if let Some(panic) = self.panic.as_mut().filter(|panic| panic.ends_with(':')) {
+            panic.push(' ');
+            panic.push_str(line);
+        }
+    }
+}
+
+/// Text without the control characters with which a guest could forge lines of the log.
+struct OneLine<'a>(&'a str);
+
+impl std::fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut parts = self.0.split(char::is_control);
+        f.write_str(parts.next().unwrap_or_default())?;
+        parts.try_for_each(|part| write!(f, " {part}"))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Output {
+    Stdout,
+    Stderr,
+}
+
+#[derive(Clone)]
+struct LogStream {
+    log: GuestLog,
+    output: Output,
+}
+
+impl IsTerminal for LogStream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for LogStream {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        // Only WASI 0.3 asks for it, which a host does not offer.
+        Box::new(tokio::io::sink())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl Pollable for LogStream {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for LogStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.log.lock().output(self.output, &bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES_MAX)
+    }
+}

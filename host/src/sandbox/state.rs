@@ -1,0 +1,228 @@
+//! What a host keeps for one sandbox, and the calls that a guest makes into it. Never does I/O: logs
+//! go to `tracing`, follow-ups into a list.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::ResourceLimiter;
+use wasmtime::component::{HasData, ResourceTable};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::HandlerSettings;
+use super::bindings::host::jobs::{config, log, queue, types};
+use super::log::GuestLog;
+use super::meter::Meter;
+use crate::limits::Limits;
+use crate::message::{FollowUp, QueueShape};
+
+/// Streams, timers and the like that a guest may have open at once.
+const RESOURCES_MAX: usize = 256;
+/// The most random bytes that a guest gets at once.
+const RANDOM_BYTES_MAX: u64 = 64 << 10;
+/// Entries of all tables together.
+const TABLE_ELEMENTS_MAX: usize = 200_000;
+/// What a header costs the host beside its text.
+const HEADER_BYTES: usize = size_of::<(String, String)>();
+
+/// The state of one sandbox.
+pub(super) struct State {
+    settings: Arc<HandlerSettings>,
+    /// Made on first use; most handlers never call WASI.
+    wasi: Option<WasiCtx>,
+    resources: ResourceTable,
+    log: GuestLog,
+    follow_ups: Vec<FollowUp>,
+    follow_up_bytes: u64,
+    pub(super) usage: Usage,
+    pub(super) meter: Arc<Meter>,
+    pub(super) started: Instant,
+}
+
+impl State {
+    /// The state of a new sandbox.
+    pub(super) fn new(settings: Arc<HandlerSettings>, meter: Arc<Meter>, started: Instant) -> Self {
+        let mut resources = ResourceTable::new();
+        resources.set_max_capacity(RESOURCES_MAX);
+        Self {
+            log: GuestLog::new(settings.limits.log_bytes),
+            usage: Usage::new(&settings.limits),
+            settings,
+            wasi: None,
+            resources,
+            follow_ups: Vec::new(),
+            follow_up_bytes: 0,
+            meter,
+            started,
+        }
+    }
+
+    /// Begins a call: what the one before has used up is forgotten.
+    pub(super) fn begin(&mut self, started: Instant) {
+        self.started = started;
+        self.usage.memory_refused = false;
+        self.log.begin();
+    }
+
+    /// Ends a call that gave a verdict. Returns what the guest enqueued, if it is to be kept.
+    pub(super) fn end(&mut self, keep: bool) -> Vec<FollowUp> {
+        self.log.end();
+        self.follow_up_bytes = 0;
+        let follow_ups = std::mem::take(&mut self.follow_ups);
+        if keep { follow_ups } else { Vec::new() }
+    }
+
+    /// Ends a call that failed. Returns the guest's last words, if it panicked.
+    pub(super) fn fail(&mut self) -> Option<String> {
+        self.log.end();
+        self.log.panic()
+    }
+
+    /// What a call may use.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.settings.limits
+    }
+}
+
+impl HasData for State {
+    type Data<'a> = &'a mut State;
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let log = &self.log;
+        let ctx = self.wasi.get_or_insert_with(|| {
+            WasiCtx::builder()
+                .stdout(log.stdout())
+                .stderr(log.stderr())
+                .max_random_size(RANDOM_BYTES_MAX)
+                .allow_tcp(false)
+                .allow_udp(false)
+                .build()
+        });
+        WasiCtxView { ctx, table: &mut self.resources }
+    }
+}
+
+impl types::Host for State {}
+
+impl log::Host for State {
+    fn write(&mut self, level: log::Level, text: String) -> wasmtime::Result<()> {
+        self.log.write(level, &text);
+        Ok(())
+    }
+}
+
+impl config::Host for State {
+    fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
+        Ok(self.settings.config.get(&key).cloned())
+    }
+
+    fn get_all(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        Ok(self.settings.config.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+}
+
+impl queue::Host for State {
+    fn enqueue(
+        &mut self,
+        message: queue::FollowUp,
+    ) -> wasmtime::Result<Result<(), queue::Refusal>> {
+        Ok(self.accept(message))
+    }
+}
+
+impl State {
+    fn accept(&mut self, message: queue::FollowUp) -> Result<(), queue::Refusal> {
+        let targets = self.settings.targets.load();
+        let Some(shape) = targets.get(&message.queue) else {
+            return Err(queue::Refusal::UnknownQueue(message.queue));
+        };
+        check(&message, shape)?;
+        let headers: usize =
+            message.headers.iter().map(|(key, value)| key.len() + value.len() + HEADER_BYTES).sum();
+        let bytes = self.follow_up_bytes + (message.payload.len() + headers) as u64;
+        let limits = &self.settings.limits;
+        if self.follow_ups.len() >= limits.follow_ups as usize {
+            let text = format!("{} follow-up messages a call", limits.follow_ups);
+            return Err(queue::Refusal::LimitExceeded(text));
+        }
+        if bytes > limits.follow_up_bytes {
+            let text = format!("{} bytes of follow-up messages a call", limits.follow_up_bytes);
+            return Err(queue::Refusal::LimitExceeded(text));
+        }
+        self.follow_up_bytes = bytes;
+        self.follow_ups.push(FollowUp {
+            queue: message.queue,
+            payload: message.payload,
+            headers: message.headers,
+            delay: Duration::from_millis(message.delay_ms),
+        });
+        Ok(())
+    }
+}
+
+/// Finds what Postgres would refuse, and with it the whole settlement.
+fn check(message: &queue::FollowUp, shape: &QueueShape) -> Result<(), queue::Refusal> {
+    if message.payload.len() as u64 > shape.payload_bytes_max {
+        return Err(queue::Refusal::PayloadTooLarge(shape.payload_bytes_max));
+    }
+    shape.payload_type.check(&message.payload).map_err(queue::Refusal::InvalidPayload)?;
+    if message.headers.iter().any(|(key, value)| key.contains('\0') || value.contains('\0')) {
+        let text = "a header holds a NUL character, which Postgres cannot store".into();
+        return Err(queue::Refusal::InvalidPayload(text));
+    }
+    Ok(())
+}
+
+/// How much of the host a sandbox holds, and whether it asked for more than it may.
+pub(super) struct Usage {
+    memory_bytes: u64,
+    memory_bytes_max: u64,
+    table_elements: usize,
+    /// The guest was refused memory in this call: if it dies now, that is why.
+    pub(super) memory_refused: bool,
+}
+
+impl Usage {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            memory_bytes: 0,
+            memory_bytes_max: limits.memory_bytes,
+            table_elements: 0,
+            memory_refused: false,
+        }
+    }
+}
+
+impl ResourceLimiter for Usage {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        // All memories of the component together.
+        let wanted = self.memory_bytes + desired.saturating_sub(current) as u64;
+        let granted = wanted <= self.memory_bytes_max;
+        if granted {
+            self.memory_bytes = wanted;
+        } else {
+            self.memory_refused = true;
+        }
+        Ok(granted)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let wanted = self.table_elements + desired.saturating_sub(current);
+        let granted = wanted <= TABLE_ELEMENTS_MAX;
+        if granted {
+            self.table_elements = wanted;
+        }
+        Ok(granted)
+    }
+}
