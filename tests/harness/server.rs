@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use host::embedded::Embedded;
@@ -35,6 +36,14 @@ impl TestDb {
     /// A connection of the test's own.
     pub async fn client(&self) -> Client {
         connect(&self.url).await
+    }
+
+    /// What one of Postgres's programs prints when it is run on this database.
+    pub async fn program(&self, name: &str, args: &[&str]) -> String {
+        let mut command = Command::new(server().await.embedded.programs().join(name));
+        let output = command.args(args).arg(&self.url).output().expect("run a program of Postgres");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
     }
 
     /// The product's handle.

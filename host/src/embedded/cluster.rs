@@ -73,6 +73,10 @@ impl Cluster {
         &self.place
     }
 
+    pub fn programs(&self) -> &Path {
+        &self.binaries.dir
+    }
+
     pub fn version(&self) -> &str {
         &self.binaries.version
     }
