@@ -7,3 +7,5 @@ mod cli;
 mod embedded;
 mod migrate;
 mod sandbox;
+mod schema;
+mod tidy;

@@ -114,7 +114,7 @@ impl Database {
 
 /// What the URL leaves open. Without these a host would notice a dead network after two hours.
 fn set_defaults(config: &mut Config) {
-    let kernel_default = Duration::from_secs(2 * 60 * 60);
+    let kernel_default = Duration::from_hours(2);
     if config.get_application_name().is_none() {
         config.application_name("host");
     }
