@@ -66,6 +66,7 @@ pub enum SandboxError {
 }
 
 impl SandboxError {
+    #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
     fn engine(error: wasmtime::Error) -> Self {
         Self::Engine(format!("{error:#}"))
     }
