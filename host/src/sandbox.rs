@@ -80,7 +80,7 @@ struct Shared {
     instances_max: u32,
     cache: Option<Cache>,
     small: Arc<Workshop>,
-    /// Made when the first component asks for it: few hosts ever need it.
+    /// Made when the first component asks for it: many hosts never need it.
     big: Mutex<Option<Arc<Workshop>>>,
 }
 
