@@ -169,7 +169,7 @@ async fn isolation_by_message_forgets() {
 
 #[tokio::test]
 async fn isolation_by_batch_remembers_until_something_fails() {
-    let mut settings = with_limits(|l| l.timeout = Duration::from_secs(1));
+    let mut settings = with_limits(|l| l.timeout = Duration::from_secs(3));
     settings.isolation = Isolation::Batch;
     settings.limits.cpu = Duration::from_millis(50);
     let mut runner = load("misbehave", settings).runner();

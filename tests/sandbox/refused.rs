@@ -145,20 +145,18 @@ fn a_component_that_needs_more_memory_than_it_gets() {
     assert_eq!(limit_bytes, 1 << 20);
 }
 
-/// A start function that traps: found at the first message, named as what it is.
-#[tokio::test]
-async fn a_component_that_cannot_start() {
-    let message_type = r#"(record
-        (field "id" string) (field "queue" string) (field "payload" (list u8))
-        (field "content-type" string) (field "headers" (list (tuple string string)))
-        (field "attempt" u32) (field "max-attempts" u32) (field "enqueued-at-ms" u64)
-        (field "deadline-ms" u64) (field "trace" (option $trace)))"#;
-    let wasm = wat(&format!(
+/// A component of the world `handler` that acks, made of this core module's memory and more.
+fn handler_of(core: &str) -> Vec<u8> {
+    wat(&format!(
         r#"(component
         (import "host:jobs/types@1.0.0" (instance $types
             (type $trace' (record (field "traceparent" string) (field "tracestate" string)))
             (export "trace-context" (type $trace (eq $trace')))
-            (type $message' {message_type})
+            (type $message' (record
+                (field "id" string) (field "queue" string) (field "payload" (list u8))
+                (field "content-type" string) (field "headers" (list (tuple string string)))
+                (field "attempt" u32) (field "max-attempts" u32) (field "enqueued-at-ms" u64)
+                (field "deadline-ms" u64) (field "trace" (option $trace))))
             (export "message" (type (eq $message')))
             (type $retry' (record (field "after-ms" (option u64)) (field "reason" string)))
             (export "retry-options" (type $retry (eq $retry')))
@@ -170,21 +168,37 @@ async fn a_component_that_cannot_start() {
         (alias export $types "message" (type $message))
         (alias export $types "verdict" (type $verdict))
         (core module $m
-            (memory (export "memory") 1)
-            (func $start unreachable)
-            (start $start)
-            (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable)
-            (func (export "handle") (param i32) (result i32) unreachable))
+            {core}
+            ;; Everything it is given goes to one place; the verdict at 0 stays zero, which is ack.
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+            (func (export "handle") (param i32) (result i32) (i32.const 0)))
         (core instance $i (instantiate $m))
         (func (export "handle") (param "message" $message) (result $verdict)
             (canon lift (core func $i "handle") (memory (core memory $i "memory"))
                 (realloc (core func $i "realloc")))))"#
-    ));
-    let run = SANDBOX.load(&wasm, settings()).unwrap().runner().run(&message("")).await;
+    ))
+}
+
+async fn verdict_of(wasm: &[u8]) -> Verdict {
+    SANDBOX.load(wasm, settings()).expect("a handler").runner().run(&message("")).await.verdict
+}
+
+/// Found at the first message, and named as what it is.
+#[tokio::test]
+async fn a_component_that_cannot_start() {
+    let traps = r#"(memory (export "memory") 1) (func $start unreachable) (start $start)"#;
     assert_eq!(
-        run.verdict,
+        verdict_of(&handler_of(traps)).await,
         Verdict::Failed(Failure::Start("wasm `unreachable` instruction executed".into()))
     );
+}
+
+/// It goes to the engine for big images, and runs there as well.
+#[tokio::test]
+async fn a_component_with_megabytes_of_data() {
+    let data = "x".repeat(2 << 20);
+    let big = format!(r#"(memory (export "memory") 64) (data (i32.const 65536) "{data}")"#);
+    assert_eq!(verdict_of(&handler_of(&big)).await, Verdict::Ack);
 }
 
 fn cached(dir: &Path) -> Result<Sandbox, SandboxError> {

@@ -3,7 +3,7 @@
 //! Build it with `cargo build --release --target wasm32-wasip2`, deploy it with
 //! `host deploy --queue QUEUE target/wasm32-wasip2/release/echo.wasm`.
 
-#![allow(missing_docs, reason = "what wit-bindgen generates has none")]
+#![allow(missing_docs, clippy::same_length_and_capacity, reason = "what wit-bindgen generates")]
 
 wit_bindgen::generate!({ path: "../../wit", world: "handler" });
 

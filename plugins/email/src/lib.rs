@@ -13,7 +13,7 @@
 //! What can never succeed (no JSON, a bad address, a broken template or a value that it misses) is dead-lettered; a template
 //! that is not there yet is retried, since the next deployment may bring it.
 
-#![allow(missing_docs, reason = "what wit-bindgen generates has none")]
+#![allow(missing_docs, clippy::same_length_and_capacity, reason = "what wit-bindgen generates")]
 
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior};

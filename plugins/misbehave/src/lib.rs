@@ -2,7 +2,7 @@
 //!
 //! The payload is a command, bare or as JSON: `loop`, or `{"do": "sleep", "ms": 5000}`.
 
-#![allow(missing_docs, reason = "what wit-bindgen generates has none")]
+#![allow(missing_docs, clippy::same_length_and_capacity, reason = "what wit-bindgen generates")]
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

@@ -4,7 +4,7 @@
 //! `--config width=128` chooses the width in pixels and `--config to=thumbnails` the queue for the
 //! result; these are the defaults. What is not an image is dead-lettered.
 
-#![allow(missing_docs, reason = "what wit-bindgen generates has none")]
+#![allow(missing_docs, clippy::same_length_and_capacity, reason = "what wit-bindgen generates")]
 
 use std::io::Cursor;
 
