@@ -71,7 +71,11 @@ impl Database {
     }
 
     /// The same database through a pool of its own, whose connections go by another name.
-    pub fn named_as(&self, application_name: &str, connections_max: usize) -> Result<Self, QueueError> {
+    pub fn named_as(
+        &self,
+        application_name: &str,
+        connections_max: usize,
+    ) -> Result<Self, QueueError> {
         let mut config = self.config.clone();
         config.application_name(application_name);
         Self::with_pool(config, self.tls.clone(), self.shown.clone(), connections_max)
