@@ -317,8 +317,8 @@ impl Dispatcher {
         let context = self.context();
         let mut schedule_changed = false;
         for (settlement, result) in done.settled {
-            schedule_changed |= result.is_ok()
-                && !(settlement.retries.is_empty() && settlement.early.is_empty());
+            schedule_changed |=
+                result.is_ok() && !(settlement.retries.is_empty() && settlement.early.is_empty());
             self.open.settled(settlement, result, &context, now);
         }
         if schedule_changed {
@@ -331,7 +331,9 @@ impl Dispatcher {
                     let known = |s: &Stray| self.open.contains(s.lease);
                     self.strays = strays.into_iter().filter(|s| !known(s)).collect();
                 }
-                Err(error) => tracing::debug!(queue = %self.queue, %error, "cannot look for strays"),
+                Err(error) => {
+                    tracing::debug!(queue = %self.queue, %error, "cannot look for strays")
+                }
             }
         }
         let Some(leased) = done.leased else { return ControlFlow::Continue(()) };
@@ -390,11 +392,11 @@ impl Dispatcher {
     }
 
     fn spawn(&self, batch: &Arc<Batch>, slot: Slot) {
-        let work = batch::work(batch.clone(), self.loaded.load_full(), slot, self.complete.0.clone());
+        let work =
+            batch::work(batch.clone(), self.loaded.load_full(), slot, self.complete.0.clone());
         let stop_now = self.shared.stop_now.clone();
         self.shared.tasks.spawn(async move { stop_now.run_until_cancelled(work).await });
     }
-
 
     fn context(&self) -> Context {
         let policy = self.control.borrow().policy.clone();

@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod digest;
+pub mod dispatch;
 pub mod embedded;
 pub mod id;
 pub mod limits;
@@ -11,4 +12,5 @@ pub mod name;
 pub mod outcome;
 pub mod queue;
 pub mod sandbox;
+pub mod serve;
 pub mod settlement;

@@ -13,9 +13,10 @@ use tokio_util::task::TaskTracker;
 use self::pulse::{News, Pulse};
 use self::roster::Roster;
 use crate::dispatch::Shared;
+use crate::id::SessionId;
 use crate::queue::connect::{Database, retry};
 use crate::queue::error::QueueError;
-use crate::queue::session::Session;
+use crate::queue::session::{self, Session};
 use crate::sandbox::{Sandbox, SandboxConfig, SandboxError};
 
 mod maintenance;
@@ -24,6 +25,8 @@ mod roster;
 
 /// Sandboxes that a host may keep warm beside those in use, and that handlers have in reserve.
 const SPARE_SANDBOXES: u32 = 256;
+/// Notifications that nobody has looked at yet; more are dropped, since each is only a hint.
+const NOTIFICATIONS_MAX: usize = 256;
 /// How long an end in order may take to be noted; the others find out by themselves.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -80,12 +83,14 @@ pub async fn serve(
         cache_dir: config.cache_dir.clone(),
     })?;
     while !shutdown.drain.is_cancelled() && !shutdown.stop.is_cancelled() {
-        let begin = retry("begin a session", async || Session::begin(database, &config.host_name).await);
-        let begun = tokio::select! {
-            begun = begin => begun?,
+        let (told, woken) = mpsc::channel(NOTIFICATIONS_MAX);
+        let begin = async || Session::begin(database, &config.host_name, told.clone()).await;
+        let session = tokio::select! {
+            begun = retry("begin a session", begin) => begun?,
             () = shutdown.drain.cancelled() => break,
         };
-        if one_session(database, &config, &shutdown, &sandbox, begun).await? == Ended::InOrder {
+        let ended = one_session(database, &config, &shutdown, &sandbox, session, woken).await?;
+        if ended == Ended::InOrder {
             break;
         }
         tracing::warn!("the session was lost; beginning another");
@@ -104,7 +109,8 @@ async fn one_session(
     config: &ServeConfig,
     shutdown: &Shutdown,
     sandbox: &Sandbox,
-    (session, woken): (Session, mpsc::Receiver<String>),
+    session: Session,
+    woken: mpsc::Receiver<String>,
 ) -> Result<Ended, ServeError> {
     let id = session.id();
     tracing::info!(session = %id, host = config.host_name, database = database.shown(), "serving");
@@ -160,11 +166,13 @@ async fn one_session(
 }
 
 /// Ends the session, so that others need not wait for signs of life.
-async fn say_farewell(database: &Database, session: crate::id::SessionId) {
-    let end = crate::queue::session::end(database, session, false);
+async fn say_farewell(database: &Database, session: SessionId) {
+    let end = session::end(database, session, false);
     match tokio::time::timeout(FAREWELL, end).await {
         Ok(Ok(_)) => tracing::info!(%session, "stopped"),
-        Ok(Err(error)) => tracing::warn!(%session, %error, "stopped, without a word to the database"),
+        Ok(Err(error)) => {
+            tracing::warn!(%session, %error, "stopped, without a word to the database")
+        }
         Err(_) => tracing::warn!(%session, "stopped; the database did not answer"),
     }
 }

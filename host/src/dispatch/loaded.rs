@@ -42,6 +42,12 @@ impl Loaded {
         self.version
     }
 
+    /// What its guests are told of the queue's policy.
+    #[must_use]
+    pub fn max_attempts(&self) -> u32 {
+        self.handler.settings().max_attempts
+    }
+
     /// Where its slots come from.
     #[must_use]
     pub const fn slots(&self) -> &Slots {

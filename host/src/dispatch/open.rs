@@ -153,7 +153,8 @@ impl OpenLeases {
         self.changed.push(id);
         match result {
             Ok(()) => {
-                if open.ledger.rest() == 0 && !open.ledger.has_pending() && open.waiting.is_empty() {
+                if open.ledger.rest() == 0 && !open.ledger.has_pending() && open.waiting.is_empty()
+                {
                     self.leases.remove(&id);
                 }
             }
@@ -199,7 +200,13 @@ impl Open {
 
     /// Postgres will not have it. What can be to blame is a follow-up, so the messages that have some are
     /// settled one by one, and the one that is refused again is tried again later without them.
-    fn refused(&mut self, mut sent: Settlement, error: &QueueError, context: &Context, now: Instant) {
+    fn refused(
+        &mut self,
+        mut sent: Settlement,
+        error: &QueueError,
+        context: &Context,
+        now: Instant,
+    ) {
         if let Some(part) = sent.split_off_follow_ups() {
             self.ledger.made_in_parts(2);
             self.waiting.push_front(sent);

@@ -10,14 +10,15 @@ use super::statements::Statements;
 use crate::id::SessionId;
 use crate::liveness::Seen;
 
-/// The channel on which sleeping hosts are told of new messages.
-const WAKE_CHANNEL: &str = "LISTEN host_wake";
+/// For what the trigger of a queue's table tells sleeping hosts.
+const LISTEN: &str = "LISTEN host_wake";
 
 /// A session, with the connection that holds its lock.
 pub struct Session {
     id: SessionId,
     client: Client,
     beat: Statement,
+    woken: mpsc::Sender<String>,
 }
 
 /// What one beat has shown.
@@ -32,48 +33,32 @@ pub struct Look {
 }
 
 impl Session {
-    /// Begins a session on a connection of its own. Also returns the names of queues, as they are
-    /// told to a sleeping host; a hint, no more.
+    /// Begins a session on a connection of its own. `woken` is told the name of a queue when a
+    /// message may have come to it; a hint, no more.
     pub async fn begin(
         database: &Database,
         host_name: &str,
-    ) -> Result<(Self, mpsc::Receiver<String>), QueueError> {
+        woken: mpsc::Sender<String>,
+    ) -> Result<Self, QueueError> {
         let alone = database.connect_alone().await?;
         let pid = std::process::id().cast_signed();
         let call = "SELECT host.begin_session($1, $2, $3)";
         let version = env!("CARGO_PKG_VERSION");
         let row = alone.client.query_one(call, &[&host_name, &pid, &version]).await?;
-        Self::listen(alone, SessionId::new(row.try_get(0)?)).await
+        let id = SessionId::new(row.try_get(0)?);
+        let (client, beat) = listen(alone, woken.clone()).await?;
+        Ok(Self { id, client, beat, woken })
     }
 
-    /// Goes on with a session whose connection was lost, on a new one.
+    /// Goes on with the session on a new connection, the old one being lost.
     ///
     /// # Errors
     /// [`QueueError::LeaseLost`] if it has been ended meanwhile, and with it all its leases.
-    pub async fn rejoin(
-        database: &Database,
-        id: SessionId,
-    ) -> Result<(Self, mpsc::Receiver<String>), QueueError> {
+    pub async fn rejoin(&mut self, database: &Database) -> Result<(), QueueError> {
         let alone = database.connect_alone().await?;
-        alone.client.execute("SELECT host.rejoin_session($1)", &[&id.get()]).await?;
-        Self::listen(alone, id).await
-    }
-
-    async fn listen(
-        alone: Alone,
-        id: SessionId,
-    ) -> Result<(Self, mpsc::Receiver<String>), QueueError> {
-        let Alone { client, mut notifications } = alone;
-        client.batch_execute(WAKE_CHANNEL).await?;
-        let beat = client.prepare("SELECT * FROM host.beat($1, $2)").await?;
-        let (sender, woken) = mpsc::channel(64);
-        tokio::spawn(async move {
-            while let Some(notification) = notifications.recv().await {
-                // Full: the receiver has enough to do, and it polls.
-                let _ = sender.try_send(notification.payload().to_owned());
-            }
-        });
-        Ok((Self { id, client, beat }, woken))
+        alone.client.execute("SELECT host.rejoin_session($1)", &[&self.id.get()]).await?;
+        (self.client, self.beat) = listen(alone, self.woken.clone()).await?;
+        Ok(())
     }
 
     /// Its number.
@@ -104,20 +89,34 @@ impl Session {
         Ok(look)
     }
 
-    /// Ends a session: this one, or another that is dead.
-    pub async fn end(&self, session: SessionId, lost: bool) -> Result<bool, QueueError> {
-        let row = self
-            .client
-            .query_one("SELECT host.end_session($1, $2)", &[&session.get(), &lost])
-            .await?;
-        Ok(row.try_get(0)?)
-    }
-
     /// Frees the beats of the hour before last.
     pub async fn truncate_heartbeat(&self) -> Result<(), QueueError> {
         self.client.execute("SELECT host.truncate_heartbeat()", &[]).await?;
         Ok(())
     }
+}
+
+async fn listen(
+    alone: Alone,
+    woken: mpsc::Sender<String>,
+) -> Result<(Client, Statement), QueueError> {
+    let Alone { client, mut notifications } = alone;
+    client.batch_execute(LISTEN).await?;
+    let beat = client.prepare("SELECT * FROM host.beat($1, $2)").await?;
+    tokio::spawn(async move {
+        while let Some(notification) = notifications.recv().await {
+            // Full: the receiver has enough to do, and it polls.
+            let _ = woken.try_send(notification.payload().to_owned());
+        }
+    });
+    Ok((client, beat))
+}
+
+/// Ends a session: one's own, or another that is dead. Whether it had not ended before.
+pub async fn end(database: &Database, session: SessionId, lost: bool) -> Result<bool, QueueError> {
+    let client = database.get().await?;
+    let call = "SELECT host.end_session($1, $2)";
+    Ok(client.query_one(call, &[&session.get(), &lost]).await?.try_get(0)?)
 }
 
 /// Tells producers whether a host sleeps and wants to be woken. Seen at once, by open transactions as well.

@@ -96,7 +96,9 @@ impl Maintenance {
         if found.full {
             match advance(&self.database, &self.statements).await? {
                 None => tracing::debug!(queue = %self.queue, "next generation"),
-                Some(why) => tracing::debug!(queue = %self.queue, %why, "the present generation stays"),
+                Some(why) => {
+                    tracing::debug!(queue = %self.queue, %why, "the present generation stays")
+                }
             }
         }
         if *schedule_at <= Instant::now() {

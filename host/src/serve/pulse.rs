@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::liveness::{BEAT_EVERY, Observer, STOP_AFTER};
 use crate::queue::connect::Database;
 use crate::queue::error::QueueError;
-use crate::queue::session::{Look, Session};
+use crate::queue::session::{Look, Session, end};
 
 /// How often the beats of the hour before last are freed.
 const TRUNCATE_EVERY: Duration = Duration::from_secs(600);
@@ -34,8 +34,7 @@ impl Pulse {
         Self { database, session, observer: Observer::default(), beat: 0 }
     }
 
-    /// Beats until the session is over. Says each change of the catalog, and gives the notifications of
-    /// a new connection to `woken`.
+    /// Beats until the session is over. Says each change of the catalog.
     pub(super) async fn run(mut self, catalog_version: watch::Sender<i64>) -> News {
         let mut last_beat = Instant::now();
         let mut truncate_at = Instant::now();
@@ -91,14 +90,13 @@ impl Pulse {
             if dead == self.session.id() {
                 continue;
             }
-            match self.session.end(dead, true).await {
-                Ok(true) => tracing::warn!(session = %dead, "a host is dead; its messages run elsewhere"),
+            match end(&self.database, dead, true).await {
+                Ok(true) => {
+                    tracing::warn!(session = %dead, "a host is dead; its messages run elsewhere")
+                }
                 Ok(false) => {}
                 Err(error) => tracing::warn!(session = %dead, %error, "cannot end a dead session"),
             }
         }
     }
 }
-
-/// The notifications of a session over all its connections.
-pub(super) type Woken = mpsc::Receiver<String>;

@@ -115,7 +115,9 @@ impl Roster {
         self.keep_queues(&catalog);
         self.drop_handlers(&catalog);
         for deployment in &catalog.deployments {
-            let Some(queue) = catalog.queues.iter().find(|q| q.id == deployment.queue) else { continue };
+            let Some(queue) = catalog.queues.iter().find(|q| q.id == deployment.queue) else {
+                continue;
+            };
             self.tell(queue, deployment.handler, catalog.version);
             self.deploy(queue, deployment, catalog.version).await;
         }
@@ -140,7 +142,11 @@ impl Roster {
                     schedule_changed: schedule_changed.clone(),
                     poll_max: self.shared.poll_max,
                 };
-                Upkeep { statements, schedule_changed, maintenance: tokio::spawn(maintenance.run()) }
+                Upkeep {
+                    statements,
+                    schedule_changed,
+                    maintenance: tokio::spawn(maintenance.run()),
+                }
             });
         }
     }
@@ -183,7 +189,8 @@ impl Roster {
         let report = retry("report a handler", async || {
             let client = self.shared.database.get().await?;
             let (handler, version) = (deployment.handler, deployment.version);
-            catalog::report_loaded(&client, self.shared.session, handler, version, error.as_deref()).await
+            catalog::report_loaded(&client, self.shared.session, handler, version, error.as_deref())
+                .await
         });
         if let Err(error) = report.await {
             // It may have been removed meanwhile.
