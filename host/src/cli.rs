@@ -10,9 +10,17 @@ pub use self::context::{Context, connect, connect_with, with};
 pub use self::fail::Fail;
 
 mod context;
+mod dead;
+mod deploy;
+mod enqueue;
 mod fail;
+mod handlers;
 mod logging;
+mod lookup;
 mod migrate;
+mod queue;
+mod show;
+mod status;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -50,6 +58,13 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Migrate(migrate::Migrate),
+    Queue(queue::QueueCommand),
+    Enqueue(enqueue::Enqueue),
+    Deploy(Box<deploy::Deploy>),
+    Rollback(deploy::Rollback),
+    Handlers(handlers::Handlers),
+    Status(status::Status),
+    Dead(dead::Dead),
 }
 
 /// Reads the command line, does what it says, and says how that went.
@@ -70,6 +85,13 @@ fn run_async(cli: Cli) -> Result<(), Fail> {
     runtime.block_on(async {
         match cli.command {
             Command::Migrate(command) => command.run(&cli.global).await,
+            Command::Queue(command) => command.run(&cli.global).await,
+            Command::Enqueue(command) => command.run(&cli.global).await,
+            Command::Deploy(command) => command.run(&cli.global).await,
+            Command::Rollback(command) => command.run(&cli.global).await,
+            Command::Handlers(command) => command.run(&cli.global).await,
+            Command::Status(command) => command.run(&cli.global).await,
+            Command::Dead(command) => command.run(&cli.global).await,
         }
     })
 }
@@ -90,6 +112,14 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
         let _ = error.print();
         ExitCode::from(code)
     })
+}
+
+/// Reads `KEY=VALUE`.
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as KEY=VALUE".to_owned()),
+    }
 }
 
 fn one_line(rendered: &str) -> String {

@@ -3,5 +3,10 @@
 
 pub mod catalog;
 pub mod connect;
+pub mod dead;
+pub mod deployments;
 pub mod error;
+pub mod inspect;
 pub mod migrate;
+pub mod producer;
+pub mod queues;
