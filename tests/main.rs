@@ -5,4 +5,6 @@ mod harness;
 
 mod cli;
 mod embedded;
+mod enqueue;
 mod migrate;
+mod queues;

@@ -108,7 +108,16 @@ pub fn duration_within(
     duration: Duration,
     range: &RangeInclusive<Duration>,
 ) -> Result<(), OutOfRange> {
-    within(what, duration, range, |d| humantime::format_duration(d).to_string())
+    within(what, duration, range, span)
+}
+
+/// humantime's months and years are of fractions of days.
+fn span(duration: Duration) -> String {
+    const DAY_S: u64 = 24 * 60 * 60;
+    match (duration.as_secs() / DAY_S, duration.as_secs() % DAY_S) {
+        (days @ 2.., 0) => format!("{days}days"),
+        _ => humantime::format_duration(duration).to_string(),
+    }
 }
 
 /// Refuses a count outside of its range; `what` names it as its user does.

@@ -105,7 +105,7 @@ BEGIN
             INTO remaining FROM host.queue_status(p_name) s;
         IF remaining <> '' THEN
             RAISE EXCEPTION 'queue "%" has messages left: %', p_name, remaining
-                USING ERRCODE = 'HQ005', HINT = 'to drop them with it: host queue drop --force';
+                USING ERRCODE = 'HQ005', HINT = format('to drop them with it: host queue drop %s --force', p_name);
         END IF;
     END IF;
     DELETE FROM host.queue WHERE id = queue;

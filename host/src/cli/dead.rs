@@ -225,9 +225,7 @@ fn described(details: &Details) -> String {
     ]
     .map(|(what, value)| format!("{what:<12} {value}").trim_end().to_owned() + "\n")
     .concat();
-    for entry in &details.history {
-        text += &format!("  {}\n", history_line(entry));
-    }
+    text.extend(details.history.iter().map(|entry| format!("  {}\n", history_line(entry))));
     text + &format!("Payload\n{}\n", details.payload)
 }
 

@@ -1,6 +1,5 @@
 //! `host enqueue`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -97,7 +96,7 @@ impl Enqueue {
             (None, Some(time)) => When::At(SystemTime::from(time)),
             (None, None) => When::Now,
         };
-        Envelope { headers: BTreeMap::from_iter(self.header.iter().cloned()), when }
+        Envelope { headers: self.header.iter().cloned().collect(), when }
     }
 
     async fn enqueue_one(
@@ -129,8 +128,9 @@ impl Enqueue {
             }
             number += 1;
             bar.inc(read as u64);
-            let payload = line.trim_ascii_end();
-            if payload.is_empty() {
+            let payload = line.strip_suffix(b"\n").unwrap_or(&line);
+            let payload = payload.strip_suffix(b"\r").unwrap_or(payload);
+            if payload.trim_ascii().is_empty() {
                 blank_lines += 1;
                 continue;
             }

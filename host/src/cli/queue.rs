@@ -196,7 +196,7 @@ impl List {
         let client = lookup::client(context).await?;
         let queues = catalog::load(&client).await?.queues;
         if self.json {
-            println!("{}", Value::from_iter(queues.iter().map(settings_json)));
+            println!("{}", queues.iter().map(settings_json).collect::<Value>());
             return Ok(());
         }
         if queues.is_empty() {

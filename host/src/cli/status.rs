@@ -33,10 +33,10 @@ impl Status {
                     "{}",
                     json!({
                         "counted_up_to": COUNT_MAX,
-                        "queues": Value::from_iter(queues.iter().map(queue_json)),
+                        "queues": queues.iter().map(queue_json).collect::<Value>(),
                         "handlers": handlers.iter().filter(|h| h.in_force)
                             .map(super::handlers::version_json).collect::<Value>(),
-                        "hosts": Value::from_iter(sessions.iter().map(session_json)),
+                        "hosts": sessions.iter().map(session_json).collect::<Value>(),
                     })
                 );
                 return Ok(());
@@ -95,7 +95,7 @@ fn queues_text(queues: &[QueueStatus]) -> String {
         Column::Right("IN FLIGHT"),
         Column::Right("SCHEDULED"),
         Column::Right("DEAD"),
-        Column::Right("LAST MINUTE"),
+        Column::Right("PER MINUTE"),
         Column::Right("ON DISK"),
         Column::Left("HANDLERS"),
     ];
@@ -113,13 +113,10 @@ fn queues_text(queues: &[QueueStatus]) -> String {
             if q.paused { format!("{handlers} (paused)") } else { handlers },
         ]
     });
-    let mut text = show::table(&columns, rows);
-    for queue in queues {
-        for why in &queue.held {
-            text += &format!("! {}: rotation waits for {why}\n", queue.name);
-        }
-    }
-    text
+    let held = queues.iter().flat_map(|queue| {
+        queue.held.iter().map(|why| format!("! {}: rotation waits for {why}\n", queue.name))
+    });
+    show::table(&columns, rows) + &held.collect::<String>()
 }
 
 fn sessions_text(sessions: &[Session]) -> String {

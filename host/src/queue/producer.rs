@@ -83,14 +83,26 @@ impl<'a> Batch<'a> {
     /// Adds one message.
     pub async fn add(&mut self, payload: &[u8]) -> Result<(), QueueError> {
         let row: [&(dyn ToSql + Sync); 3] = [&Payload(payload), &self.headers, &self.run_at];
-        Ok(self.writer.as_mut().write(&row).await?)
+        self.writer.as_mut().write(&row).await.map_err(located)
     }
 
     /// Enqueues them all; says how many.
     pub async fn commit(mut self) -> Result<u64, QueueError> {
-        let count = self.writer.as_mut().finish().await?;
+        let count = self.writer.as_mut().finish().await.map_err(located)?;
         self.transaction.commit().await?;
         Ok(count)
+    }
+}
+
+/// COPY says which line was wrong, beside its message.
+fn located(error: tokio_postgres::Error) -> QueueError {
+    let place = error.as_db_error().and_then(|db| db.where_()).unwrap_or_default();
+    let place = place.lines().next().unwrap_or_default().to_owned();
+    match QueueError::from(error) {
+        QueueError::Refused { sqlstate, message, hint } if !place.is_empty() => {
+            QueueError::Refused { sqlstate, message: format!("{message}, at {place}"), hint }
+        }
+        other => other,
     }
 }
 
