@@ -5,7 +5,9 @@ mod harness;
 
 mod cli;
 mod embedded;
+mod enqueue;
 mod migrate;
+mod queues;
 mod sandbox;
 mod schema;
 mod tidy;

@@ -33,6 +33,12 @@ impl Fail {
         Self { code: USAGE, message: message.into() }
     }
 
+    /// What was asked for makes sense, but cannot be done.
+    #[must_use]
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { code: FAILED, message: message.into() }
+    }
+
     /// There is no `kind` of the name `given`; says which of `known` may have been meant.
     #[must_use]
     pub fn unknown<'a>(kind: &str, given: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
