@@ -18,6 +18,7 @@ mod handlers;
 mod logging;
 mod lookup;
 mod migrate;
+mod psql;
 mod queue;
 mod serve;
 mod show;
@@ -67,6 +68,7 @@ enum Command {
     Handlers(handlers::Handlers),
     Status(status::Status),
     Dead(dead::Dead),
+    Psql(psql::Psql),
 }
 
 /// Reads the command line, does what it says, and says how that went.
@@ -95,6 +97,7 @@ fn run_async(cli: Cli) -> Result<(), Fail> {
             Command::Handlers(command) => command.run(&cli.global).await,
             Command::Status(command) => command.run(&cli.global).await,
             Command::Dead(command) => command.run(&cli.global).await,
+            Command::Psql(command) => command.run(&cli.global).await,
         }
     })
 }
