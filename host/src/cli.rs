@@ -13,6 +13,7 @@ mod context;
 mod fail;
 mod logging;
 mod migrate;
+mod serve;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -50,6 +51,7 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Migrate(migrate::Migrate),
+    Serve(serve::Serve),
 }
 
 /// Reads the command line, does what it says, and says how that went.
@@ -70,6 +72,7 @@ fn run_async(cli: Cli) -> Result<(), Fail> {
     runtime.block_on(async {
         match cli.command {
             Command::Migrate(command) => command.run(&cli.global).await,
+            Command::Serve(command) => command.run(&cli.global).await,
         }
     })
 }
