@@ -108,7 +108,7 @@ BEGIN
                 USING ERRCODE = 'HQ005', HINT = format('to drop them with it: host queue drop %s --force', p_name);
         END IF;
     END IF;
-    DELETE FROM host.queue WHERE id = queue;
+    DELETE FROM host.queue q WHERE q.id = queue;
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
         p_name || '__schedule', p_name || '__dead_letter');
