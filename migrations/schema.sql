@@ -21,6 +21,7 @@ END $$;
 CREATE FUNCTION host.beat(p_session integer, p_beat bigint) RETURNS TABLE(session_id integer, beat bigint, locked boolean, catalog_version bigint, server_started timestamp with time zone)
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
@@ -113,17 +114,35 @@ BEGIN
     UPDATE host.handler h SET version = deploy.version WHERE h.id = deploy.handler_id;
 END $_$;
 
-CREATE FUNCTION host.drop_queue(p_name text) RETURNS void
+CREATE FUNCTION host.drop_queue(p_name text, p_force boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog'
+    SET lock_timeout TO '10s'
     AS $$
 DECLARE
+    queue int;
+    remaining text;
     f regprocedure;
 BEGIN
-    DELETE FROM host.queue WHERE name = p_name;
+    SELECT id INTO queue FROM host.queue WHERE name = p_name FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue "%"', p_name USING ERRCODE = 'HQ004';
     END IF;
+    PERFORM pg_advisory_xact_lock(1752134404, queue);
+    PERFORM pg_advisory_xact_lock(1752134403, queue);
+    PERFORM pg_advisory_xact_lock(1752134402, id)
+        FROM (SELECT id FROM host.handler WHERE queue_id = queue ORDER BY id) x;
+    EXECUTE format('LOCK TABLE queue.%I IN ACCESS EXCLUSIVE MODE', p_name);
+    IF NOT p_force THEN
+        SELECT concat_ws(', ', nullif(s.waiting, 0) || ' waiting', nullif(s.in_flight, 0) || ' in flight',
+                nullif(s.scheduled, 0) || ' scheduled', nullif(s.dead, 0) || ' dead')
+            INTO remaining FROM host.queue_status(p_name) s;
+        IF remaining <> '' THEN
+            RAISE EXCEPTION 'queue "%" has messages left: %', p_name, remaining
+                USING ERRCODE = 'HQ005', HINT = format('to drop them with it: host queue drop %s --force', p_name);
+        END IF;
+    END IF;
+    DELETE FROM host.queue q WHERE q.id = queue;
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
         p_name || '__schedule', p_name || '__dead_letter');
@@ -182,6 +201,39 @@ BEGIN
     END LOOP;
 END $_$;
 
+CREATE FUNCTION host.grant_producer(p_queue text, p_role name) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+BEGIN
+    EXECUTE format('GRANT USAGE ON SCHEMA queue TO %I', p_role);
+    EXECUTE format('GRANT INSERT (payload, headers, run_at), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
+END $$;
+
+CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version integer, in_force boolean, sha256 text, size_bytes bigint, isolation text, concurrency integer, deployed_at timestamp with time zone, deployed_by text, runs_on text[], failed_on text[])
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+    WITH newest AS (
+        SELECT DISTINCT ON (l.handler_id, l.session_id, l.error IS NULL)
+            l.handler_id, l.session_id, l.version, l.error, format('%s/%s', s.host_name, s.pid) AS host
+        FROM host.loaded l JOIN host.session s ON s.id = l.session_id AND s.ended_at IS NULL
+        ORDER BY l.handler_id, l.session_id, l.error IS NULL, l.loaded_at DESC
+    )
+    SELECT q.name, h.name, v.version, v.version = h.version, v.sha256, length(c.wasm), v.isolation,
+        v.concurrency, v.deployed_at, v.deployed_by,
+        ARRAY(SELECT n.host FROM newest n
+            WHERE n.handler_id = h.id AND n.version = v.version AND n.error IS NULL ORDER BY n.session_id),
+        ARRAY(SELECT n.host || ': ' || n.error FROM newest n
+            WHERE n.handler_id = h.id AND n.version = v.version AND n.error IS NOT NULL
+                AND v.version = h.version ORDER BY n.session_id)
+    FROM host.queue q
+    JOIN host.handler h ON h.queue_id = q.id
+    JOIN host.handler_version v ON v.handler_id = h.id
+    JOIN host.component c ON c.sha256 = v.sha256
+    ORDER BY q.name, h.name, v.version DESC
+$$;
+
 CREATE FUNCTION host.leaves_between(a bigint, b bigint) RETURNS smallint
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog'
@@ -230,12 +282,67 @@ BEGIN
 END;
 $$;
 
+CREATE FUNCTION host.parts_after(p_window int8multirange, p_txid bigint, p_id bigint) RETURNS TABLE(a_txid bigint, a_id bigint, b bigint)
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT greatest(lower(r), p_txid), CASE WHEN lower(r) > p_txid THEN 0 ELSE p_id END, upper(r)
+    FROM unnest(p_window) r WHERE upper(r) > p_txid
+$$;
+
+CREATE FUNCTION host.pause(p_queue text, p_paused boolean) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+BEGIN
+    UPDATE host.queue SET paused = p_paused WHERE name = p_queue AND paused <> p_paused;
+    RETURN FOUND;
+END $$;
+
 CREATE FUNCTION host.positions(p int4multirange) RETURNS integer
     LANGUAGE sql IMMUTABLE STRICT
     SET search_path TO 'pg_catalog'
     AS $$
     SELECT coalesce(sum(upper(r) - lower(r)), 0)::int FROM unnest(p) r
 $$;
+
+CREATE FUNCTION host.queue_holds(p_queue text) RETURNS TABLE(leaf integer, why text)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $_$
+DECLARE
+    used int[];
+BEGIN
+    EXECUTE format('SELECT used FROM host.%I()', p_queue || '__rotation') INTO used;
+    FOREACH leaf IN ARRAY coalesce(used, '{}') LOOP
+        EXECUTE format('SELECT host.%I($1)', p_queue || '__holds') INTO why USING leaf;
+        IF why IS NOT NULL THEN
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END $_$;
+
+CREATE FUNCTION host.queue_status(p_queue text, p_cap integer DEFAULT 1000000, OUT waiting bigint, OUT in_flight bigint, OUT scheduled bigint, OUT dead bigint, OUT last_minute bigint, OUT bytes bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $_$
+DECLARE
+    h int;
+    b record;
+BEGIN
+    EXECUTE format('SELECT unhandled, scheduled, dead, bytes FROM host.%I($1)', p_queue || '__stored')
+        INTO waiting, scheduled, dead, bytes USING p_cap;
+    in_flight := 0;
+    last_minute := 0;
+    FOR h IN SELECT x.id FROM host.handler x JOIN host.queue q ON q.id = x.queue_id
+        WHERE q.name = p_queue ORDER BY x.id
+    LOOP
+        EXECUTE format('SELECT * FROM host.%I($1, $2)', p_queue || '__backlog') INTO b USING h, p_cap;
+        waiting := greatest(waiting, b.waiting);
+        in_flight := in_flight + b.in_flight;
+        last_minute := last_minute + b.last_minute;
+    END LOOP;
+END $_$;
 
 CREATE FUNCTION host.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
@@ -317,6 +424,28 @@ CREATE FUNCTION host.report_loaded(p_session bigint, p_handler integer, p_versio
             DO UPDATE SET error = EXCLUDED.error, loaded_at = EXCLUDED.loaded_at
 $$;
 
+CREATE FUNCTION host.reports(p_handler integer, p_version integer) RETURNS TABLE(session_id integer, host_name text, pid integer, connected boolean, reported boolean, error text)
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT s.id, s.host_name, s.pid, s.connected, l.loaded_at IS NOT NULL, l.error
+    FROM host.sessions() s
+    LEFT JOIN host.loaded l ON l.session_id = s.id AND l.handler_id = p_handler AND l.version = p_version
+    ORDER BY s.id
+$$;
+
+CREATE FUNCTION host.roll_back(p_handler integer, p_version integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM host.handler_version v WHERE v.handler_id = p_handler AND v.version = p_version) THEN
+        RAISE EXCEPTION 'handler % has no version %', p_handler, p_version USING ERRCODE = 'HQ004';
+    END IF;
+    DELETE FROM host.loaded l WHERE l.handler_id = p_handler AND l.version = p_version;
+    UPDATE host.handler SET version = p_version WHERE id = p_handler;
+END $$;
+
 CREATE FUNCTION host.sample__advance() RETURNS text
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog'
@@ -369,6 +498,7 @@ END $$;
 CREATE FUNCTION host.sample__backlog(p_handler integer, p_cap integer, OUT waiting bigint, OUT in_flight bigint, OUT last_minute bigint) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_sort TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -381,9 +511,9 @@ BEGIN
     SELECT * INTO c FROM host.sample__lease l WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
     waiting := 0;
     IF c.more THEN
-        FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(c.txids) r WHERE upper(r) > c.to_txid LOOP
+        FOR part IN SELECT * FROM host.parts_after(c.txids, c.to_txid, c.to_id) LOOP
             SELECT count(*) INTO n FROM (SELECT FROM queue.sample m
-                WHERE m.txid >= greatest(part.a, c.to_txid) AND m.txid < part.b AND (m.txid, m.id) > (c.to_txid, c.to_id)
+                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                 LIMIT p_cap - waiting) m;
             waiting := waiting + n;
         END LOOP;
@@ -408,6 +538,7 @@ CREATE FUNCTION host.sample__beyond_cursor(p_leaf integer, p_hi txid_snapshot, p
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog'
     SET enable_sort TO 'off'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $_$
@@ -424,17 +555,63 @@ BEGIN
     IF found_one OR NOT p_more THEN
         RETURN found_one;
     END IF;
-    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(p_txids) r WHERE upper(r) > p_txid LOOP
-        EXECUTE format('SELECT EXISTS (SELECT FROM host.sample__message_%s WHERE txid >= $1 AND txid < $2 AND (txid, id) > ($3, $4))', p_leaf)
-            INTO found_one USING greatest(part.a, p_txid), part.b, p_txid, p_id;
+    FOR part IN SELECT * FROM host.parts_after(p_txids, p_txid, p_id) LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM host.sample__message_%s WHERE (txid, id) > ($1, $2) AND txid < $3)', p_leaf)
+            INTO found_one USING part.a_txid, part.a_id, part.b;
         EXIT WHEN found_one;
     END LOOP;
     RETURN coalesce(found_one, false);
 END $_$;
 
+CREATE FUNCTION host.sample__dead_list(p_limit bigint, p_reason text) RETURNS TABLE(id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamp with time zone, enqueued_at timestamp with time zone)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at
+    FROM host.sample__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
+    WHERE p_reason IS NULL OR d.reason = p_reason
+    ORDER BY d.id DESC LIMIT p_limit
+$$;
+
+CREATE FUNCTION host.sample__dead_purge(p_ids bigint[], p_reason text) RETURNS SETOF bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog'
+    AS $$
+    DELETE FROM host.sample__dead_letter d
+    WHERE (p_ids IS NULL OR d.id = ANY (p_ids)) AND (p_reason IS NULL OR d.reason = p_reason)
+    RETURNING d.id
+$$;
+
+CREATE FUNCTION host.sample__dead_retry(p_ids bigint[], p_reason text) RETURNS SETOF bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog'
+    AS $$
+    WITH gone AS (
+        DELETE FROM host.sample__dead_letter d
+        WHERE (p_ids IS NULL OR d.id = ANY (p_ids)) AND (p_reason IS NULL OR d.reason = p_reason)
+        RETURNING d.*
+    ), again AS (
+        INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload)
+        SELECT g.enqueued_at, g.message_id, g.handler_id, 1, g.headers, g.history, g.payload
+        FROM gone g ORDER BY g.id
+    )
+    SELECT g.id FROM gone g
+$$;
+
+CREATE FUNCTION host.sample__dead_show(p_id bigint) RETURNS TABLE(id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamp with time zone, enqueued_at timestamp with time zone, headers jsonb, history jsonb, payload text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at, d.headers,
+        d.history, d.payload::text
+    FROM host.sample__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
+    WHERE d.id = p_id
+$$;
+
 CREATE FUNCTION host.sample__holds(p_leaf integer) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_mergejoin TO 'off'
     AS $$
@@ -486,6 +663,7 @@ CREATE FUNCTION host.sample__lease(p_handler integer, p_session integer, p_seq b
     SET lock_timeout TO '1s'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_sort TO 'off'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $$
@@ -503,6 +681,7 @@ DECLARE
     cut record;
     id_min bigint;
     id_max bigint;
+    began timestamptz := clock_timestamp();
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL
         OR current_setting('transaction_isolation') <> 'read committed' THEN
@@ -536,11 +715,11 @@ BEGIN
         row_count := 0;
         t_txid := f_txid;
         t_id := f_id;
-        FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(w) r WHERE upper(r) > f_txid LOOP
+        FOR part IN SELECT * FROM host.parts_after(w, f_txid, f_id) LOOP
             SELECT count(*)::int AS n, max(m.txid) AS txid, (array_agg(m.id))[count(*)] AS id,
                     min(m.id) AS id_min, max(m.id) AS id_max, sum(m.size) AS bytes INTO cut
                 FROM (SELECT m.txid, m.id, pg_column_size(m.payload) AS size FROM queue.sample m
-                    WHERE m.txid >= greatest(part.a, f_txid) AND m.txid < part.b AND (m.txid, m.id) > (f_txid, f_id)
+                    WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                     ORDER BY m.txid, m.id LIMIT p_n - row_count) m;
             IF bytes + cut.bytes > p_bytes THEN
                 -- Too much: again, only as far as the bytes allow, but at least one message.
@@ -550,7 +729,7 @@ BEGIN
                             sum(pg_column_size(m.payload)) OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS total,
                             row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS nth
                         FROM queue.sample m
-                        WHERE m.txid >= greatest(part.a, f_txid) AND m.txid < part.b AND (m.txid, m.id) > (f_txid, f_id)
+                        WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                         ORDER BY m.txid, m.id LIMIT p_n - row_count) m
                     WHERE bytes + m.total <= p_bytes OR row_count + m.nth = 1;
                 more := true;
@@ -571,8 +750,10 @@ BEGIN
     more := coalesce(more, false) OR row_count >= p_n;
 
     IF row_count = 0 THEN
-        -- An empty poll writes nothing; but a window that has grown wide is walked once and left.
-        IF c.more OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000 THEN
+        -- An empty poll writes nothing; but a window that is wide, or dear to walk because much in it was
+        -- rolled back, is walked once and left.
+        IF c.more OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
+            OR clock_timestamp() - began > interval '10 ms' THEN
             INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
                     row_count, leaves, is_cursor, more, token, hi, txids)
                 VALUES (p_seq, 0, 0, 0, 0, p_handler, p_session, 0, 0, true, false, p_token, hi, '{}');
@@ -592,6 +773,7 @@ CREATE FUNCTION host.sample__promote(p_n integer, OUT promoted integer, OUT agai
     SET search_path TO 'pg_catalog'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_sort TO 'off'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $$
@@ -632,10 +814,10 @@ BEGIN
         late_txid := c.late_txid;
         late_id := c.late_id;
     END IF;
-    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(late) r WHERE upper(r) > late_txid LOOP
+    FOR part IN SELECT * FROM host.parts_after(late, late_txid, late_id) LOOP
         WITH due_rows AS MATERIALIZED (
             SELECT s.* FROM host.sample__schedule s
-            WHERE s.txid >= part.a AND s.txid < part.b AND (s.txid, s.id) > (late_txid, late_id)
+            WHERE (s.txid, s.id) > (part.a_txid, part.a_id) AND s.txid < part.b
                 AND (s.due, s.id) <= (c.due, c.schedule_id)
             ORDER BY s.txid, s.id LIMIT p_n - promoted
         ), moved AS (
@@ -688,6 +870,7 @@ CREATE FUNCTION host.sample__read(p_session integer, p_seq bigint) RETURNS TABLE
     SET search_path TO 'pg_catalog'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_sort TO 'off'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $$
@@ -702,14 +885,14 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(l.txids) r WHERE upper(r) > l.from_txid LOOP
+    FOR part IN SELECT * FROM host.parts_after(l.txids, l.from_txid, l.from_id) LOOP
         EXIT WHEN done >= l.row_count;
         IF l.positions IS NULL THEN
             RETURN QUERY
                 SELECT done - 1 + (row_number() OVER ())::int, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
                     m.handler_id, m.attempt, m.headers, m.history, m.payload
                 FROM queue.sample m
-                WHERE m.txid >= greatest(part.a, l.from_txid) AND m.txid < part.b AND (m.txid, m.id) > (l.from_txid, l.from_id)
+                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                 ORDER BY m.txid, m.id LIMIT l.row_count - done;
             GET DIAGNOSTICS n = ROW_COUNT;
         ELSE
@@ -719,12 +902,12 @@ BEGIN
                     SELECT done - 1 + (row_number() OVER ())::int AS pos, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
                         m.handler_id, m.attempt, m.headers, m.history, m.payload
                     FROM queue.sample m
-                    WHERE m.txid >= greatest(part.a, l.from_txid) AND m.txid < part.b AND (m.txid, m.id) > (l.from_txid, l.from_id)
+                    WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                     ORDER BY m.txid, m.id LIMIT l.row_count - done) m
                 WHERE l.positions @> m.pos;
             SELECT count(*) INTO n FROM (
                 SELECT FROM queue.sample m
-                WHERE m.txid >= greatest(part.a, l.from_txid) AND m.txid < part.b AND (m.txid, m.id) > (l.from_txid, l.from_id)
+                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                 ORDER BY m.txid, m.id LIMIT l.row_count - done) m;
         END IF;
         done := done + n;
@@ -765,6 +948,7 @@ CREATE FUNCTION host.sample__settle(p_lease bigint, p_session integer, p_token u
     SET search_path TO 'pg_catalog'
     SET lock_timeout TO '5s'
     SET plan_cache_mode TO 'force_generic_plan'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $$
@@ -852,18 +1036,20 @@ BEGIN
         WHERE r.relkind = 'r' AND r.relnamespace = 'host'::regnamespace AND starts_with(r.relname, 'sample__');
 END $$;
 
-CREATE FUNCTION host.sample__strays(p_handler integer, p_session integer, p_limit integer) RETURNS TABLE(lease_id bigint, session_id integer, seq bigint, token uuid, message_count integer)
+CREATE FUNCTION host.sample__strays(p_handler integer, p_session integer, p_limit integer) RETURNS SETOF bigint
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     AS $$
-    SELECT l.id, l.session_id, l.seq, l.token, coalesce(host.positions(l.positions), l.row_count)
+    SELECT l.id
     FROM host.session s
     JOIN host.sample__lease l ON l.session_id = s.id
     WHERE (s.ended_at IS NOT NULL OR (s.id = p_session AND l.leased_at < clock_timestamp() - interval '3 s'))
         AND l.handler_id = p_handler AND l.row_count > 0
         AND NOT EXISTS (SELECT FROM host.sample__settlement t WHERE t.lease_id = l.id AND t.rest = 0)
-    ORDER BY l.id LIMIT p_limit
+    -- Its own last: it may have any number that it knows of.
+    ORDER BY s.id = p_session, l.id LIMIT p_limit
 $$;
 
 CREATE FUNCTION host.sample__take_over(p_lease bigint, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_deaths_max integer, OUT lease_id bigint, OUT row_count integer) RETURNS record
@@ -871,6 +1057,7 @@ CREATE FUNCTION host.sample__take_over(p_lease bigint, p_session integer, p_seq 
     SET search_path TO 'pg_catalog'
     SET lock_timeout TO '1s'
     SET plan_cache_mode TO 'force_generic_plan'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $$
@@ -888,7 +1075,7 @@ BEGIN
     END IF;
     SELECT * INTO s FROM host.sample__settlement t WHERE t.lease_id = p_lease ORDER BY t.seq DESC LIMIT 1;
     SELECT * INTO ended FROM host.session x WHERE x.id = l.session_id;
-    IF s.rest = 0 OR ended.ended_at IS NULL OR l.row_count = 0
+    IF s.rest = 0 OR (ended.ended_at IS NULL AND l.session_id <> p_session) OR l.row_count = 0
         OR NOT EXISTS (SELECT FROM host.session x WHERE x.id = p_session AND x.ended_at IS NULL) THEN
         RAISE EXCEPTION 'lease % is not to be taken over', p_lease USING ERRCODE = 'HQ002';
     END IF;
@@ -975,6 +1162,7 @@ CREATE FUNCTION host.sample__truncate_schedule() RETURNS integer
     SET search_path TO 'pg_catalog'
     SET lock_timeout TO '20ms'
     SET enable_sort TO 'off'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $_$
@@ -1026,6 +1214,19 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION host.sessions() RETURNS TABLE(id integer, host_name text, pid integer, host_version text, started_at timestamp with time zone, connected boolean, beat_age_ms bigint)
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT s.id, s.host_name, s.pid, s.host_version, s.started_at,
+        EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'advisory' AND k.classid = 1752134401
+            AND k.objid::bigint = s.id AND k.objsubid = 2 AND k.granted
+            AND k.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())),
+        (SELECT (extract(epoch FROM clock_timestamp() - b.beat_at) * 1000)::bigint FROM host.heartbeat b
+            WHERE b.session_id = s.id ORDER BY b.beat DESC LIMIT 1)
+    FROM host.session s WHERE s.ended_at IS NULL ORDER BY s.id
+$$;
+
 CREATE FUNCTION host.slot(due timestamp with time zone, at timestamp with time zone) RETURNS smallint
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog'
@@ -1043,6 +1244,24 @@ BEGIN
     END LOOP;
     RAISE EXCEPTION 'due time % is more than 30 years away', due;
 END $$;
+
+CREATE FUNCTION host.status(p_cap integer DEFAULT 1000000) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[])
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT s.* FROM host.queue q CROSS JOIN LATERAL host.status_of(q.name, p_cap) s ORDER BY q.name
+$$;
+
+CREATE FUNCTION host.status_of(p_queue text, p_cap integer DEFAULT 1000000) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[])
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT q.name, q.paused, s.waiting, s.in_flight, s.scheduled, s.dead, s.last_minute, s.bytes,
+        ARRAY(SELECT format('%s v%s', h.name, h.version) FROM host.handler h WHERE h.queue_id = q.id ORDER BY h.name),
+        ARRAY(SELECT format('leaf %s: %s', l.leaf, l.why) FROM host.queue_holds(q.name) l)
+    FROM host.queue q CROSS JOIN LATERAL host.queue_status(q.name, p_cap) s
+    WHERE q.name = p_queue
+$$;
 
 CREATE FUNCTION host.truncate_heartbeat() RETURNS void
     LANGUAGE plpgsql
@@ -1076,6 +1295,13 @@ BEGIN
     RETURN coalesce(late, '{}')
         + (int8multirange(int8range(txid_snapshot_xmax(lo), txid_snapshot_xmax(hi))) - coalesce(open, '{}'));
 END $$;
+
+CREATE FUNCTION host.upload(p_sha256 text, p_wasm bytea) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog'
+    AS $$
+    INSERT INTO host.component (sha256, wasm) VALUES (p_sha256, p_wasm) ON CONFLICT (sha256) DO NOTHING
+$$;
 
 CREATE TABLE host.catalog (
     version bigint NOT NULL,
@@ -1132,28 +1358,32 @@ CREATE TABLE host.handler_version (
 CREATE TABLE host.heartbeat (
     session_id integer NOT NULL,
     slot smallint NOT NULL,
-    beat bigint NOT NULL
+    beat bigint NOT NULL,
+    beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 )
 PARTITION BY LIST (slot);
 
 CREATE TABLE host.heartbeat_0 (
     session_id integer NOT NULL,
     slot smallint NOT NULL,
-    beat bigint NOT NULL
+    beat bigint NOT NULL,
+    beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 )
 WITH (autovacuum_enabled=off);
 
 CREATE TABLE host.heartbeat_1 (
     session_id integer NOT NULL,
     slot smallint NOT NULL,
-    beat bigint NOT NULL
+    beat bigint NOT NULL,
+    beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 )
 WITH (autovacuum_enabled=off);
 
 CREATE TABLE host.heartbeat_2 (
     session_id integer NOT NULL,
     slot smallint NOT NULL,
-    beat bigint NOT NULL
+    beat bigint NOT NULL,
+    beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 )
 WITH (autovacuum_enabled=off);
 
