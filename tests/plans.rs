@@ -17,7 +17,9 @@ async fn explained(db: &TestDb) -> (Client, Arc<Mutex<String>>) {
     tokio::spawn(async move {
         while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
             if let AsyncMessage::Notice(notice) = message {
-                told.lock().unwrap().push_str(&format!("{}\n", notice.message()));
+                let mut told = told.lock().unwrap();
+                told.push_str(notice.message());
+                told.push('\n');
             }
         }
     });

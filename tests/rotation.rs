@@ -69,7 +69,7 @@ async fn an_open_lease_pins_its_leaf_and_so_does_the_slowest_handler() {
     let why = held(&hand, leaf).await;
     assert!(why.contains(&format!("of session {} has been open", slow.session)), "{why}");
     slow.end(false).await;
-    let stray = hand_of(&db, second).await;
+    let stray = Hand::new(&db, "q", second).await;
     let lease = stray.strays().await[0];
     let lease = stray.take_over(lease, 10).await.unwrap().expect("ten messages");
     // The rows pin the leaf, wherever in the log the lease is.
@@ -79,10 +79,6 @@ async fn an_open_lease_pins_its_leaf_and_so_does_the_slowest_handler() {
     assert_eq!(rows(&client, leaf).await, 0);
     drop((client, hand, slow, stray));
     assert_only_inserted(&db).await;
-}
-
-async fn hand_of(db: &TestDb, handler: i32) -> Hand {
-    Hand::new(db, "q", handler).await
 }
 
 #[tokio::test]

@@ -95,7 +95,7 @@ async fn what_was_in_flight_at_two_deaths_runs_alone_and_at_five_is_poison() {
         assert_eq!(rows.len(), 1);
         let (position, payload) = rows[0];
         neighbours.push(payload);
-        let alone = format!("{{[{position},{}]}}", position);
+        let alone = format!("{{[{position},{position}]}}");
         assert!(last.settle(&held, 0, &alone, "").await.unwrap());
     }
     assert_eq!(neighbours, [1, 2]);
