@@ -4,7 +4,10 @@
 mod harness;
 
 mod cli;
+mod dead;
+mod deploy;
 mod embedded;
 mod enqueue;
 mod migrate;
 mod queues;
+mod status;
