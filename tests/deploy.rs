@@ -51,6 +51,7 @@ async fn what_is_refused_stores_nothing_and_says_why() {
     let core = file("core.wasm", b"\0asm\x01\0\0\0");
     let half = file("half.wasm", &std::fs::read(echo()).unwrap()[..5000]);
     let echo = &echo();
+    let big = &plugin("thumbnail").display().to_string();
     for (code, args, said) in [
         (1, vec![&*text], "notes.txt: this is not a WebAssembly component"),
         (
@@ -59,7 +60,7 @@ async fn what_is_refused_stores_nothing_and_says_why() {
             "core WebAssembly module, not a component; build it for the target wasm32-wasip2",
         ),
         (1, vec![&*half], "half.wasm: the component is damaged or cut off"),
-        (1, vec![echo, "--memory", "1MiB"], "deploy it with a higher --memory"),
+        (1, vec![big, "--memory", "1MiB"], "deploy it with a higher --memory"),
         (2, vec!["/nowhere.wasm"], "cannot read /nowhere.wasm"),
         (2, vec![echo, "--timeout", "5ms"], "timeout 5ms is out of range: use 10ms to 1h"),
         (2, vec![echo, "--cpu", "2h"], "cpu 2h is out of range: use 10ms to 1h"),
