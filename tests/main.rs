@@ -10,4 +10,7 @@ mod embedded;
 mod enqueue;
 mod migrate;
 mod queues;
+mod sandbox;
+mod schema;
 mod status;
+mod tidy;

@@ -18,7 +18,9 @@ mod handlers;
 mod logging;
 mod lookup;
 mod migrate;
+mod psql;
 mod queue;
+mod serve;
 mod show;
 mod status;
 
@@ -61,10 +63,12 @@ enum Command {
     Queue(queue::QueueCommand),
     Enqueue(enqueue::Enqueue),
     Deploy(Box<deploy::Deploy>),
+    Serve(serve::Serve),
     Rollback(deploy::Rollback),
     Handlers(handlers::Handlers),
     Status(status::Status),
     Dead(dead::Dead),
+    Psql(psql::Psql),
 }
 
 /// Reads the command line, does what it says, and says how that went.
@@ -85,6 +89,7 @@ fn run_async(cli: Cli) -> Result<(), Fail> {
     runtime.block_on(async {
         match cli.command {
             Command::Migrate(command) => command.run(&cli.global).await,
+            Command::Serve(command) => command.run(&cli.global).await,
             Command::Queue(command) => command.run(&cli.global).await,
             Command::Enqueue(command) => command.run(&cli.global).await,
             Command::Deploy(command) => command.run(&cli.global).await,
@@ -92,6 +97,7 @@ fn run_async(cli: Cli) -> Result<(), Fail> {
             Command::Handlers(command) => command.run(&cli.global).await,
             Command::Status(command) => command.run(&cli.global).await,
             Command::Dead(command) => command.run(&cli.global).await,
+            Command::Psql(command) => command.run(&cli.global).await,
         }
     })
 }

@@ -107,6 +107,12 @@ impl Embedded {
         self.cluster.place().root()
     }
 
+    /// The folder of the server's programs, `pg_dump` among them.
+    #[must_use]
+    pub fn programs(&self) -> &Path {
+        self.cluster.programs()
+    }
+
     /// The process number of the server's main process.
     #[must_use]
     pub const fn pid(&self) -> i32 {

@@ -38,7 +38,7 @@ ids! {
     /// A handler: a component deployed on a queue under a name.
     HandlerId(i32);
     /// A running host process as the database knows it.
-    SessionId(i64);
+    SessionId(i32);
     /// A row of a queue's lease log.
     LeaseId(i64);
 }

@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod deploy;
 pub mod digest;
+pub mod dispatch;
 pub mod embedded;
 pub mod id;
 pub mod limits;
@@ -12,4 +13,5 @@ pub mod name;
 pub mod outcome;
 pub mod queue;
 pub mod sandbox;
+pub mod serve;
 pub mod settlement;

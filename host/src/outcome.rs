@@ -140,16 +140,15 @@ pub fn backoff(policy: &RetryPolicy, attempt: u32, jitter: f64) -> Duration {
 }
 
 fn clip(mut text: String) -> String {
+    // Postgres cannot store NUL in text.
+    if text.contains('\0') {
+        text = text.replace('\0', "\u{fffd}");
+    }
     if text.len() > ERROR_BYTES_MAX {
-        let mut end = ERROR_BYTES_MAX;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
+        text.truncate(text.floor_char_boundary(ERROR_BYTES_MAX));
         text.push('…');
     }
-    // Postgres cannot store NUL in text.
-    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+    text
 }
 
 #[cfg(test)]

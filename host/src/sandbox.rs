@@ -66,6 +66,7 @@ pub enum SandboxError {
 }
 
 impl SandboxError {
+    #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
     fn engine(error: wasmtime::Error) -> Self {
         Self::Engine(format!("{error:#}"))
     }
@@ -79,7 +80,7 @@ struct Shared {
     instances_max: u32,
     cache: Option<Cache>,
     small: Arc<Workshop>,
-    /// Made when the first component asks for it: few hosts ever need it.
+    /// Made when the first component asks for it: many hosts never need it.
     big: Mutex<Option<Arc<Workshop>>>,
 }
 

@@ -17,6 +17,22 @@ BEGIN
     RETURN session;
 END $$;
 
+-- Goes on with a session on the calling connection, its old one being lost. Waits up to a second for the old
+-- one's lock: its backend may not have noticed yet, and is terminated.
+CREATE OR REPLACE FUNCTION host.rejoin_session(p_session int) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog SET lock_timeout = '1s' AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM host.session WHERE id = p_session AND ended_at IS NULL) THEN
+        RAISE EXCEPTION 'session % has ended', p_session USING ERRCODE = 'HQ001';
+    END IF;
+    PERFORM pg_terminate_backend(l.pid) FROM pg_locks l
+        WHERE l.locktype = 'advisory' AND l.classid = 1752134401 AND l.objid = p_session::oid AND l.objsubid = 2
+            AND l.granted AND l.pid <> pg_backend_pid()
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    PERFORM pg_advisory_lock(1752134401, p_session);
+END $$;
+
 -- One beat, and what can be seen of everybody: a row for each live session, with its newest beat and
 -- whether its lock is held. Who is dead is for the caller to say, from what changes between two
 -- calls on its own clock; no clock is compared across machines.
@@ -38,7 +54,7 @@ BEGIN
         FROM host.session s
         CROSS JOIN host.catalog c
         LEFT JOIN (
-            SELECT DISTINCT objid::bigint FROM pg_locks
+            SELECT DISTINCT objid::bigint AS objid FROM pg_locks
             WHERE locktype = 'advisory' AND classid = 1752134401 AND objsubid = 2 AND granted
                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
         ) l ON l.objid = s.id

@@ -4,6 +4,7 @@
 
 pub mod process;
 pub mod server;
+pub mod watchdog;
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ pub use server::TestDb;
 
 /// How long a condition may take to come true. Generous: it only decides how long a failing test
 /// takes to fail.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Waits until `condition` holds. On the deadline, says what it waited for.
 pub async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) {

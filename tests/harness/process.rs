@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::server::end_with_us;
+use super::watchdog::kill_with_us;
 use super::{TestDb, wait_until};
 
 const HOST: &str = env!("CARGO_BIN_EXE_host");
@@ -88,7 +88,7 @@ impl Serve {
     /// Starts it, and collects what it logs.
     pub fn spawn(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("start host");
-        end_with_us(child.id(), &Path::new(HOST).canonicalize().expect("the binary"));
+        kill_with_us(child.id(), &Path::new(HOST).canonicalize().expect("the binary"));
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().expect("its stderr")).lines();
         let collected = Arc::clone(&log);

@@ -1,11 +1,8 @@
 //! One private Postgres for the whole run, and a database of its own for each test.
 
-use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::{ChildStdin, Command, Stdio};
-use std::sync::Mutex;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use host::embedded::Embedded;
@@ -13,6 +10,8 @@ use host::queue::connect::Database;
 use host::queue::migrate::{Migrations, migrate};
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
+
+use super::watchdog;
 
 /// A migrated database that no other test knows.
 #[derive(Clone, Debug)]
@@ -37,6 +36,14 @@ impl TestDb {
     /// A connection of the test's own.
     pub async fn client(&self) -> Client {
         connect(&self.url).await
+    }
+
+    /// What one of Postgres's programs prints when it is run on this database.
+    pub async fn program(&self, name: &str, args: &[&str]) -> String {
+        let mut command = Command::new(server().await.embedded.programs().join(name));
+        let output = command.args(args).arg(&self.url).output().expect("run a program of Postgres");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
     }
 
     /// The product's handle.
@@ -71,7 +78,7 @@ impl Server {
         // These tests end processes, never the machine.
         let settings = [("fsync", "off"), ("full_page_writes", "off"), ("max_connections", "500")];
         let embedded = Embedded::start_with(&dir, &settings).await.expect("the tests' Postgres");
-        outlive_nobody(embedded.pid(), &[&dir, embedded.place()]);
+        watchdog::quit_with_us(embedded.pid());
         let server = Self { embedded, next: AtomicU32::new(0) };
         let template = server.create(None).await;
         let mut alone = template.database().connect_alone().await.expect("connect");
@@ -99,54 +106,16 @@ impl Server {
     }
 }
 
-/// A new folder that the server's user can enter.
-pub fn scratch_dir() -> std::path::PathBuf {
+/// A new folder that the server's user can enter; removed after the run.
+pub fn scratch_dir() -> PathBuf {
     let dir = tempfile::Builder::new().prefix("host-tests-").tempdir().expect("a folder").keep();
     let open = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(&dir, open).expect("open the folder");
+    watchdog::remove_after_us(&dir);
     dir
 }
 
-/// A shell that waits for its input to end, which happens when this process does, be it by a panic
-/// or by kill -9; then it ends what the tests started and removes their folders. What it is told to
-/// end is a process number and the program that it must still be running.
-const WATCHDOG: &str = r#"
-while read -r pid program; do started="$started $pid:$program"; done
-for entry in $started; do
-    pid=${entry%%:*}
-    [ "$(readlink "/proc/$pid/exe")" = "${entry#*:}" ] && kill -9 "$pid"
-done
-kill -QUIT "$POSTGRES" 2>/dev/null
-# Not kill -0: a zombie that nobody has reaped is gone enough.
-while [ -n "$(readlink "/proc/$POSTGRES/exe")" ]; do sleep 0.1; done
-rm -rf "$@"
-"#;
-
-static WATCHDOG_INPUT: Mutex<Option<ChildStdin>> = Mutex::new(None);
-
-fn outlive_nobody(postgres: i32, folders: &[&Path]) {
-    let mut watchdog = Command::new("/bin/sh")
-        .args(["-c", WATCHDOG, "sh"])
-        .args(folders)
-        .env("POSTGRES", postgres.to_string())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        // A Ctrl-C at the terminal is for the tests.
-        .process_group(0)
-        .spawn()
-        .expect("the watchdog");
-    *WATCHDOG_INPUT.lock().expect("the watchdog's input") = watchdog.stdin.take();
-}
-
-/// Has a process ended with this one, should the test not come to it.
-pub fn end_with_us(pid: u32, program: &Path) {
-    if let Some(input) = WATCHDOG_INPUT.lock().expect("the watchdog's input").as_mut() {
-        let _ = writeln!(input, "{pid} {}", program.display());
-    }
-}
-
-/// Whether a folder belongs to root, for tests that run as anybody.
+/// Whether this process is root, who must not run Postgres.
 pub fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
+    nix::unistd::geteuid().is_root()
 }

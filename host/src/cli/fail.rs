@@ -55,6 +55,12 @@ impl Fail {
         })
     }
 
+    /// What has been run has said itself what was wrong.
+    #[must_use]
+    pub const fn silent() -> Self {
+        Self { code: FAILED, message: String::new() }
+    }
+
     /// The schema does not fit this host.
     #[must_use]
     pub fn schema(state: SchemaState) -> Self {
@@ -65,7 +71,9 @@ impl Fail {
     #[must_use]
     pub fn report(&self) -> ExitCode {
         let line: Vec<&str> = self.message.split_whitespace().collect();
-        eprintln!("error: {}", line.join(" "));
+        if !line.is_empty() {
+            eprintln!("error: {}", line.join(" "));
+        }
         ExitCode::from(self.code)
     }
 }

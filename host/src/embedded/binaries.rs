@@ -49,10 +49,17 @@ async fn candidates(extra: &Path) -> Vec<PathBuf> {
         dirs.push(PathBuf::from(text.trim()));
     }
     dirs.push(extra.join("bin"));
-    dirs.retain(|dir| {
-        dir.is_absolute() && ["initdb", "pg_ctl", "postgres"].iter().all(|p| dir.join(p).exists())
-    });
-    dirs
+    let mut found: Vec<PathBuf> = dirs.iter().filter_map(|dir| real(dir)).collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// The folder with all of a server's programs, if this one has the server or a link to it.
+fn real(dir: &Path) -> Option<PathBuf> {
+    let postgres = dir.join("postgres").canonicalize().ok()?;
+    let dir = postgres.parent()?;
+    ["initdb", "pg_ctl"].iter().all(|name| dir.join(name).exists()).then(|| dir.to_owned())
 }
 
 /// Asks a server for its version, as the user that will run it: one that this user cannot run is

@@ -6,6 +6,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Output;
+use std::time::Duration;
 
 use super::account::Account;
 use super::binaries::{self, Binaries};
@@ -14,8 +15,12 @@ use super::{EmbeddedError, download, failed};
 
 /// How long the server may take to start, in seconds: it may have much to recover.
 const START_S_MAX: &str = "600";
-/// Another process may take the port between our look and the server's start.
-const PORT_ATTEMPTS: usize = 3;
+/// Another process may take the port between our look and the server's start, and what a killed
+/// server left behind may need a moment to notice.
+const START_ATTEMPTS: u32 = 8;
+const START_PAUSE: Duration = Duration::from_millis(250);
+/// A number that no kernel gives to a process.
+const NO_PROCESS: i32 = i32::MAX;
 
 /// For a small machine that does other work as well. `ALTER SYSTEM` wins over all of it.
 const SETTINGS: &[(&str, &str)] = &[
@@ -68,6 +73,10 @@ impl Cluster {
         &self.place
     }
 
+    pub fn programs(&self) -> &Path {
+        &self.binaries.dir
+    }
+
     pub fn version(&self) -> &str {
         &self.binaries.version
     }
@@ -95,7 +104,7 @@ impl Cluster {
         &self,
         settings: &[(&str, &str)],
     ) -> Result<Running, EmbeddedError> {
-        self.remove_stale_pid_file()?;
+        self.disown_stale_pid()?;
         for attempt in 1.. {
             let status = self.pg_ctl(&["status"]).await;
             if status.as_ref().is_ok_and(|output| output.status.success()) {
@@ -107,7 +116,7 @@ impl Cluster {
             let started = self.pg_ctl(&["start", "-w", "-t", START_S_MAX, "-l", &log]).await;
             match succeed("pg_ctl start", &started) {
                 Ok(()) => break,
-                Err(_) if attempt < PORT_ATTEMPTS => {}
+                Err(_) if attempt < START_ATTEMPTS => tokio::time::sleep(START_PAUSE).await,
                 Err(error) => return Err(self.with_log(error)),
             }
         }
@@ -124,18 +133,23 @@ impl Cluster {
         command.arg("--pgdata").arg(self.place.data()).args(args).output().await
     }
 
-    /// After a reboot, the number in the pid file may belong to another process; Postgres would
-    /// refuse to start if that were one of the same user's.
-    fn remove_stale_pid_file(&self) -> Result<(), EmbeddedError> {
+    /// The number in the pid file may belong to another process by now, or to a zombie that nobody
+    /// has reaped; Postgres would take either for the server and refuse to start. The file stays:
+    /// by its other lines Postgres makes sure that no orphan still works on the data.
+    fn disown_stale_pid(&self) -> Result<(), EmbeddedError> {
         let data = self.place.data();
-        let Some(pid) = pid_file(&data).and_then(|lines| lines[0].parse::<i32>().ok()) else {
-            return Ok(());
-        };
+        let Some(lines) = pid_file(&data) else { return Ok(()) };
         let linux = Path::new("/proc/self/cmdline").exists();
-        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        if linux && !String::from_utf8_lossy(&command).contains(&*data.to_string_lossy()) {
-            let path = data.join("postmaster.pid");
-            fs::remove_file(&path).map_err(failed("remove", &path))?;
+        let command = fs::read(format!("/proc/{}/cmdline", lines[0])).unwrap_or_default();
+        if !linux || String::from_utf8_lossy(&command).contains(&*data.to_string_lossy()) {
+            return Ok(());
+        }
+        let text = format!("{}\n{}\n", NO_PROCESS, lines[1..].join("\n"));
+        write_private(&data.join("postmaster.pid"), &text, &self.account)?;
+        // Postgres knows these by the same number. The folder is this cluster's alone.
+        let socket_dir = self.place.socket_dir();
+        for entry in fs::read_dir(socket_dir).map_err(failed("list", socket_dir))?.flatten() {
+            fs::remove_file(entry.path()).map_err(failed("remove", &entry.path()))?;
         }
         Ok(())
     }
@@ -177,7 +191,7 @@ impl Cluster {
             }
             let status = self.pg_ctl(&["status"]).await;
             succeed("pg_ctl status", &status).map_err(|e| self.with_log(e))?;
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(START_PAUSE / 5).await;
         }
     }
 

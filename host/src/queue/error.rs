@@ -4,6 +4,8 @@ use std::error::Error as _;
 
 use tokio_postgres::error::SqlState;
 
+/// The SQLSTATE that our SQL raises when a session has ended, and with it all its leases.
+pub const SQLSTATE_SESSION_ENDED: &str = "HQ001";
 /// The SQLSTATE that our SQL raises when a lease is no longer the caller's.
 pub const SQLSTATE_LEASE_LOST: &str = "HQ002";
 
@@ -79,7 +81,7 @@ fn from_sqlstate(
     };
     let code = code.code();
     match (code, &code[..2]) {
-        (SQLSTATE_LEASE_LOST, _) => QueueError::LeaseLost(text),
+        (SQLSTATE_SESSION_ENDED | SQLSTATE_LEASE_LOST, _) => QueueError::LeaseLost(text),
         // Connection lost; out of resources; system error; read-only after a failover; shut down;
         // an idle session ended by the server.
         (_, "08" | "53" | "58") | ("25006" | "57P01" | "57P02" | "57P03" | "57P05", _) => {

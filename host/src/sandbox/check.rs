@@ -1,7 +1,7 @@
 //! Looks at a component before it is compiled: is it one at all, does it export what a host calls,
 //! does it import only what a host has. Never compiles, never runs anything.
 
-use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload, TypeBounds};
+use wasmparser::{ComponentTypeRef, Parser, Payload, TypeBounds};
 
 use super::SandboxError;
 use super::engine::Image;
@@ -193,9 +193,6 @@ impl Surface {
                     for export in exports {
                         surface.exports.push(export?.name.name.into());
                     }
-                }
-                Payload::Version { encoding, num, .. } if depth == 0 => {
-                    debug_assert!(encoding == Encoding::Component, "checked before: {num}");
                 }
                 _ => {}
             }

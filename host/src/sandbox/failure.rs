@@ -37,7 +37,7 @@ pub(super) fn failure(error: &wasmtime::Error, state: &mut State, starting: bool
         return Failure::Memory(limits.memory_bytes);
     }
     let mut what = match (trap, error.downcast_ref::<I32Exit>()) {
-        (Some(trap), _) => trap.to_string(),
+        (Some(trap), _) => trap.to_string().trim_start_matches("wasm trap: ").into(),
         (None, Some(I32Exit(code))) => format!("the guest exited with status {code}"),
         (None, None) => first_line(&error.root_cause().to_string()),
     };

@@ -9,6 +9,12 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
+use super::engine::TICK;
+
+/// The most that a first slice can have been: a guest that runs meets a tick by then. If more has
+/// passed, the system had taken the processor away.
+const FIRST_SLICE_MAX: Duration = TICK.saturating_mul(2);
+
 /// The processor time of one call: what its thread spent on it between two waits.
 ///
 /// Only one thread uses a meter at a time, but not always the same one; hence the atomics, which
@@ -26,7 +32,7 @@ impl Meter {
     pub(super) fn used(&self, started: Instant) -> Duration {
         let now = thread_ns();
         let slice = match self.slice_ns.swap(now, Relaxed) {
-            0 => started.elapsed().as_nanos() as u64,
+            0 => started.elapsed().min(FIRST_SLICE_MAX).as_nanos() as u64,
             since => now.saturating_sub(since),
         };
         Duration::from_nanos(self.used_ns.fetch_add(slice, Relaxed) + slice)

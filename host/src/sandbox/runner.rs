@@ -22,7 +22,7 @@ use crate::outcome::{Failure, Verdict};
 /// bounded.
 const MESSAGES_MAX: u32 = 1_000;
 /// And after so long.
-const AGE_MAX: Duration = Duration::from_secs(60);
+const AGE_MAX: Duration = Duration::from_mins(1);
 /// What a guest may hand to one call of the host, beyond what its follow-ups may hold, in bytes. A
 /// text or payload over a limit of its own shall be refused by that limit, not trap here.
 const HOSTCALL_BYTES: usize = 16 << 20;
@@ -67,6 +67,12 @@ impl Runner {
         Self { loaded, meter: Arc::default(), warm: None, id: String::new() }
     }
 
+    /// Whether it holds a sandbox that the next message would find.
+    #[must_use]
+    pub const fn is_warm(&self) -> bool {
+        self.warm.is_some()
+    }
+
     /// Calls the handler with one message. It never fails: a failure is a [`Verdict::Failed`].
     ///
     /// Needs a tokio runtime with time. Dropping the future interrupts the guest at its next turn
@@ -76,7 +82,8 @@ impl Runner {
         let timeout = self.loaded.settings.limits.timeout;
         // Two guards of wall time: a guest that computes is interrupted by a tick, one that waits in
         // a call of the host by this.
-        let called = tokio::time::timeout(timeout, self.call(message, started)).await;
+        let deadline = (started + timeout).into();
+        let called = tokio::time::timeout_at(deadline, self.call(message, started)).await;
         let (verdict, follow_ups) = match called {
             Ok(Ok(done)) => done,
             Ok(Err(failure)) => (Verdict::Failed(failure), Vec::new()),
@@ -186,6 +193,7 @@ impl From<types::Verdict> for Verdict {
 }
 
 /// Called from within the guest, at the first turn of a loop or call of a function after each tick.
+#[expect(clippy::needless_pass_by_value, reason = "the signature is wasmtime's")]
 fn on_tick(store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
     let state = store.data();
     let limits = state.limits();

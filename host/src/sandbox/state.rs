@@ -13,7 +13,7 @@ use super::bindings::host::jobs::{config, log, queue, types};
 use super::log::GuestLog;
 use super::meter::Meter;
 use crate::limits::Limits;
-use crate::message::{FollowUp, QueueShape};
+use crate::message::FollowUp;
 
 /// Streams, timers and the like that a guest may have open at once.
 const RESOURCES_MAX: usize = 256;
@@ -132,23 +132,29 @@ impl queue::Host for State {
 }
 
 impl State {
+    /// Finds what Postgres would refuse, and with it the whole settlement; the cheap questions first.
     fn accept(&mut self, message: queue::FollowUp) -> Result<(), queue::Refusal> {
         let targets = self.settings.targets.load();
         let Some(shape) = targets.get(&message.queue) else {
             return Err(queue::Refusal::UnknownQueue(message.queue));
         };
-        check(&message, shape)?;
-        let headers: usize =
-            message.headers.iter().map(|(key, value)| key.len() + value.len() + HEADER_BYTES).sum();
-        let bytes = self.follow_up_bytes + (message.payload.len() + headers) as u64;
+        if message.payload.len() as u64 > shape.payload_bytes_max {
+            return Err(queue::Refusal::PayloadTooLarge(shape.payload_bytes_max));
+        }
         let limits = &self.settings.limits;
         if self.follow_ups.len() >= limits.follow_ups as usize {
             let text = format!("{} follow-up messages a call", limits.follow_ups);
             return Err(queue::Refusal::LimitExceeded(text));
         }
+        let bytes = self.follow_up_bytes + bytes_of(&message);
         if bytes > limits.follow_up_bytes {
             let text = format!("{} bytes of follow-up messages a call", limits.follow_up_bytes);
             return Err(queue::Refusal::LimitExceeded(text));
+        }
+        shape.payload_type.check(&message.payload).map_err(queue::Refusal::InvalidPayload)?;
+        if message.headers.iter().any(|(key, value)| key.contains('\0') || value.contains('\0')) {
+            let text = "a header holds a NUL character, which Postgres cannot store".into();
+            return Err(queue::Refusal::InvalidPayload(text));
         }
         self.follow_up_bytes = bytes;
         self.follow_ups.push(FollowUp {
@@ -161,17 +167,10 @@ impl State {
     }
 }
 
-/// Finds what Postgres would refuse, and with it the whole settlement.
-fn check(message: &queue::FollowUp, shape: &QueueShape) -> Result<(), queue::Refusal> {
-    if message.payload.len() as u64 > shape.payload_bytes_max {
-        return Err(queue::Refusal::PayloadTooLarge(shape.payload_bytes_max));
-    }
-    shape.payload_type.check(&message.payload).map_err(queue::Refusal::InvalidPayload)?;
-    if message.headers.iter().any(|(key, value)| key.contains('\0') || value.contains('\0')) {
-        let text = "a header holds a NUL character, which Postgres cannot store".into();
-        return Err(queue::Refusal::InvalidPayload(text));
-    }
-    Ok(())
+/// What a follow-up costs the host.
+fn bytes_of(message: &queue::FollowUp) -> u64 {
+    let header = |(key, value): &(String, String)| key.len() + value.len() + HEADER_BYTES;
+    (message.payload.len() + message.headers.iter().map(header).sum::<usize>()) as u64
 }
 
 /// How much of the host a sandbox holds, and whether it asked for more than it may.

@@ -148,13 +148,17 @@ BEGIN
     END IF;
 END $$;
 
--- The open leases of sessions that have ended, oldest first.
-CREATE OR REPLACE FUNCTION host.{q}__orphans(p_handler int, p_limit int) RETURNS TABLE (lease_id bigint)
+-- The open leases of a handler whose sessions have ended, oldest first; and those of p_session itself that
+-- are some seconds old, since it may not know of one whose reply was lost.
+CREATE OR REPLACE FUNCTION host.{q}__strays(p_handler int, p_session int, p_limit int)
+RETURNS TABLE (lease_id bigint, session_id int, seq bigint, token uuid, message_count int)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog SET enable_seqscan = off AS $$
-    SELECT l.id FROM host.session s
+    SELECT l.id, l.session_id, l.seq, l.token, coalesce(host.positions(l.positions), l.row_count)
+    FROM host.session s
     JOIN host.{q}__lease l ON l.session_id = s.id
-    WHERE s.ended_at IS NOT NULL AND l.handler_id = p_handler AND l.row_count > 0
+    WHERE (s.ended_at IS NOT NULL OR (s.id = p_session AND l.leased_at < clock_timestamp() - interval '3 s'))
+        AND l.handler_id = p_handler AND l.row_count > 0
         AND NOT EXISTS (SELECT FROM host.{q}__settlement t WHERE t.lease_id = l.id AND t.rest = 0)
     ORDER BY l.id LIMIT p_limit
 $$;

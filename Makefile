@@ -1,0 +1,42 @@
+# `make` says what there is. One profile builds everything: wasmtime takes minutes, so it is built once.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup plugins build demo test fmt lint schema clean
+
+plugins := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/*/Cargo.toml))))
+guest := --profile plugin --target wasm32-wasip2 $(addprefix -p ,$(plugins))
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+setup: ## Install what is missing: the Wasm target, a C toolchain, Postgres
+	@bash .ci/setup
+
+plugins: setup ## Build the handlers in plugins/ to target/plugins/*.wasm
+	cargo build --locked $(guest)
+	mkdir -p target/plugins
+	cp $(plugins:%=target/wasm32-wasip2/plugin/%.wasm) target/plugins/
+
+build: setup ## Build host to target/release/host
+	cargo build --locked --release
+
+demo: build plugins ## From an INSERT of 20,000 messages to their outbox, on a private Postgres
+	HOST=$(CURDIR)/target/release/host PLUGINS=$(CURDIR)/target/plugins bash tests/demo.sh
+
+test: lint ## Run every check and test
+	cargo test --locked --release
+
+fmt: ## Format
+	cargo fmt --all
+
+lint: plugins ## Check the format, and clippy with warnings denied
+	cargo fmt --all --check
+	cargo clippy --locked --release --all-targets -- -D warnings
+	cargo clippy --locked $(guest) -- -D warnings
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check licenses bans sources; fi
+
+schema: setup ## Write migrations/schema.sql anew from a migrated database
+	SCHEMA=write cargo test --locked --release --test tests schema
+
+clean: ## Remove what was built (the embedded Postgres in .host stays: it may hold messages)
+	cargo clean

@@ -1,0 +1,144 @@
+//! `host serve`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytesize::ByteSize;
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, Fail, Global};
+use crate::queue::connect::retry;
+use crate::queue::migrate::{self, Migrations, SchemaState};
+use crate::serve::{ServeConfig, Shutdown, serve};
+
+/// Lease messages, run them in sandboxes, and settle what came of them
+///
+/// Runs until it is told to stop. SIGTERM or Ctrl-C: takes no more, finishes what is in flight, and
+/// ends. The same again: ends at once; what was in flight runs again elsewhere. kill -9 is safe.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  host serve
+  host serve --concurrency 1000 --log json --database-url postgres://me@localhost/jobs")]
+pub struct Serve {
+    /// What this host is called in `host status` and in the history of messages [default: the
+    /// machine's name]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Sandboxes at once, over all handlers; each handler has one more that is its own
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    concurrency: u32,
+    /// Connections to Postgres, beside the one that holds the session
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(2..=500))]
+    connections: u16,
+    /// Payload to hold in memory, over all handlers
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    payload_memory: ByteSize,
+    /// The longest that a sleeping handler goes without a look for messages
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    poll: humantime::Duration,
+    /// How long messages in flight may take after SIGTERM
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    drain: humantime::Duration,
+    /// Where to keep compiled handlers [default: host in the user's cache folder]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+}
+
+/// The least that can hold one message of the largest kind.
+const PAYLOAD_MEMORY_MIN: ByteSize = ByteSize::mib(64);
+/// Shorter, and polling is all that a host does.
+const POLL_MIN: Duration = Duration::from_millis(1);
+
+impl Serve {
+    /// Serves.
+    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+        let connections = usize::from(self.connections);
+        let config = self.resolve()?;
+        let shutdown = on_signals()?;
+        let context = super::connect_with(global, connections).await?;
+        let result = run(&context, config, shutdown).await;
+        let closed = context.close().await;
+        result.and(closed)
+    }
+
+    fn resolve(self) -> Result<ServeConfig, Fail> {
+        if self.payload_memory < PAYLOAD_MEMORY_MIN {
+            return Err(Fail::usage(format!(
+                "--payload-memory {} is too little: give {PAYLOAD_MEMORY_MIN} or more",
+                self.payload_memory
+            )));
+        }
+        if *self.poll < POLL_MIN {
+            return Err(Fail::usage(format!(
+                "--poll {} is too short: give 1ms or more",
+                self.poll
+            )));
+        }
+        Ok(ServeConfig {
+            host_name: self.name.unwrap_or_else(machine_name),
+            concurrency: self.concurrency,
+            connections: self.connections.into(),
+            payload_bytes: self.payload_memory.as_u64(),
+            poll_max: *self.poll,
+            drain: *self.drain,
+            cache_dir: self.cache.or_else(default_cache),
+        })
+    }
+}
+
+async fn run(context: &Context, config: ServeConfig, shutdown: Shutdown) -> Result<(), Fail> {
+    let migrations = Migrations::embedded()?;
+    let check = retry("check the schema", async || {
+        let client = context.database.get().await?;
+        migrate::check(&client, &migrations).await
+    });
+    let state = tokio::select! {
+        checked = check => checked?,
+        () = shutdown.drain.cancelled() => return Ok(()),
+    };
+    if !matches!(state, SchemaState::Current { .. }) {
+        return Err(Fail::schema(state));
+    }
+    serve(&context.database, config, shutdown).await.map_err(|e| anyhow::Error::from(e).into())
+}
+
+/// The first signal drains, the second stops.
+fn on_signals() -> Result<Shutdown, Fail> {
+    let listen = |kind| signal(kind).context("cannot listen for signals").map_err(Fail::from);
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let shutdown = Shutdown { drain: CancellationToken::new(), stop: CancellationToken::new() };
+    let told = shutdown.clone();
+    tokio::spawn(async move {
+        either(&mut terminate, &mut interrupt).await;
+        told.drain.cancel();
+        either(&mut terminate, &mut interrupt).await;
+        told.stop.cancel();
+    });
+    Ok(shutdown)
+}
+
+async fn either(a: &mut Signal, b: &mut Signal) {
+    tokio::select! {
+        _ = a.recv() => {}
+        _ = b.recv() => {}
+    }
+}
+
+fn machine_name() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "host".into())
+}
+
+/// See the XDG base directory specification.
+fn default_cache() -> Option<PathBuf> {
+    let var = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = var("XDG_CACHE_HOME").or_else(|| Some(var("HOME")?.join(".cache")));
+    cache.map(|dir| dir.join("host"))
+}

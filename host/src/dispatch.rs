@@ -1,0 +1,428 @@
+//! The loop of one handler on one host: lease, run, settle. Everything else is elsewhere: what a
+//! verdict leads to in `outcome`, how it is written down in `queue`, how a message runs in `sandbox`.
+//!
+//! ```text
+//!          ┌── exchange: settle what is done, lease what is next ──┐
+//!   slots ─┤                                                      ├─► batch ─► workers ─► outcomes
+//!          └──────────────────────────────────────────────────────┘              │
+//!                 ▲                                                               │
+//!                 └───────────────────────── ledger ◄─────────────────────────────┘
+//! ```
+//!
+//! The loop never waits for a message to run or for Postgres to answer: several exchanges are on their
+//! way at once, and a lease whose last message takes an hour holds up none of the others.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::batch::Batch;
+use self::idle::Idle;
+use self::loaded::Loaded;
+use self::open::{Context, OpenLeases};
+use self::pace::{LEASE_MAX, Pace};
+use self::slots::Slot;
+use self::trip::{Done, Trip, Wanted};
+use crate::id::{HandlerId, LeaseId, SessionId};
+use crate::name::{HandlerName, QueueName};
+use crate::outcome::RetryPolicy;
+use crate::queue::connect::Database;
+use crate::queue::error::QueueError;
+use crate::queue::exchange::Lease;
+use crate::queue::statements::Statements;
+use crate::queue::take_over::Stray;
+
+pub mod batch;
+mod idle;
+pub mod loaded;
+mod open;
+mod pace;
+pub mod slots;
+mod trip;
+
+/// Exchanges of one handler that are on their way at once.
+const TRIPS_MAX: usize = 4;
+/// How long outcomes wait for others of their lease before they are settled without them.
+const PARTIAL_AFTER: Duration = Duration::from_millis(20);
+/// How often a handler looks for leases that dead hosts, or lost replies, have left.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How long after a lost reply: longer than `strays` takes for a reply that is only late.
+const LOST_REPLY_AFTER: Duration = Duration::from_secs(4);
+/// Payload that one lease may hold, in KiB.
+const LEASE_KIB_MAX: usize = 16 << 10;
+
+/// What all handlers of a host share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The pool.
+    pub database: Database,
+    /// Under which leases are taken.
+    pub session: SessionId,
+    /// Numbers its leases.
+    pub next_seq: Arc<AtomicI64>,
+    /// Payload that the host holds in memory, in KiB.
+    pub payload_kib: Arc<Semaphore>,
+    /// For the history.
+    pub host_name: Arc<str>,
+    /// The longest that a sleeping handler goes without a look.
+    pub poll_max: Duration,
+    /// Processors.
+    pub cores: u32,
+    /// The tasks in which messages run.
+    pub tasks: TaskTracker,
+    /// Cancelled when the host must stop at once: handlers are interrupted, nothing more is settled.
+    pub stop_now: CancellationToken,
+}
+
+/// What is said to a handler's loop from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Whether to take leases: not when paused or draining. Open ones are finished either way.
+    pub leasing: bool,
+    /// Whether to end once nothing is open.
+    pub draining: bool,
+    /// Whether an INSERT may wake a sleeping host.
+    pub wake_up: bool,
+    /// How the queue retries.
+    pub policy: RetryPolicy,
+    /// Raised when a session may have left leases behind.
+    pub sweep: i64,
+}
+
+/// One handler on this host.
+pub struct Dispatcher {
+    shared: Shared,
+    queue: QueueName,
+    name: HandlerName,
+    handler: HandlerId,
+    statements: Arc<Statements>,
+    /// The version in force; swapped by a deploy.
+    loaded: Arc<ArcSwap<Loaded>>,
+    control: watch::Receiver<Control>,
+    woken: Arc<Notify>,
+    /// Told when the schedule has got new messages.
+    schedule_changed: Arc<Notify>,
+
+    open: OpenLeases,
+    pace: Pace,
+    idle: Idle,
+    trips: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// How many of them lease.
+    leasing: usize,
+    waiting_for_slot: Option<BoxFuture<'static, Slot>>,
+    partial_at: Option<Instant>,
+    sweep_at: Instant,
+    /// Leases without a master: of dead sessions, or whose reply was lost.
+    strays: Vec<Stray>,
+    sweeping: bool,
+    complete: (mpsc::UnboundedSender<LeaseId>, mpsc::UnboundedReceiver<LeaseId>),
+}
+
+/// What a dispatcher is made of.
+pub struct Parts {
+    /// What all handlers of a host share.
+    pub shared: Shared,
+    /// The queue's name.
+    pub queue: QueueName,
+    /// The handler's name.
+    pub name: HandlerName,
+    /// The handler.
+    pub handler: HandlerId,
+    /// The queue's statements.
+    pub statements: Arc<Statements>,
+    /// The version in force; swapped by a deploy.
+    pub loaded: Arc<ArcSwap<Loaded>>,
+    /// What is said from outside.
+    pub control: watch::Receiver<Control>,
+    /// Told when a message may have come.
+    pub woken: Arc<Notify>,
+    /// To be told when the schedule has got new messages.
+    pub schedule_changed: Arc<Notify>,
+}
+
+impl Dispatcher {
+    /// A loop that has not begun.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { shared, queue, name, handler, statements, loaded, .. } = parts;
+        Self {
+            idle: Idle::new(shared.poll_max, Instant::now()),
+            shared,
+            queue,
+            name,
+            handler,
+            statements,
+            loaded,
+            control: parts.control,
+            woken: parts.woken,
+            schedule_changed: parts.schedule_changed,
+            open: OpenLeases::default(),
+            pace: Pace::default(),
+            trips: FuturesUnordered::new(),
+            leasing: 0,
+            waiting_for_slot: None,
+            partial_at: None,
+            sweep_at: Instant::now(),
+            strays: Vec::new(),
+            sweeping: false,
+            complete: mpsc::unbounded_channel(),
+        }
+    }
+
+    /// Leases, runs and settles until it is told to end.
+    pub async fn run(mut self) {
+        loop {
+            let now = Instant::now();
+            let control = self.control.borrow_and_update().clone();
+            self.settle_and_lease(&control, now);
+            if control.draining && self.open.is_empty() && self.trips.is_empty() {
+                return;
+            }
+            let alarm = self.alarm(&control, now);
+            tokio::select! {
+                biased;
+                () = self.shared.stop_now.cancelled() => return,
+                Some(lease) = self.complete.1.recv() => {
+                    let context = self.context();
+                    self.open.collect(lease, &context, &mut self.pace);
+                }
+                Some(done) = self.trips.next() => {
+                    if self.arrived(done).is_break() {
+                        return;
+                    }
+                }
+                slot = wait_for(&mut self.waiting_for_slot) => self.lease(slot),
+                () = self.woken.notified() => self.idle.wake(Instant::now()),
+                changed = self.control.changed() => match changed {
+                    // A queue that was paused has what is to be had at once; so has a dead host's.
+                    Ok(()) => {
+                        self.idle.wake(Instant::now());
+                        self.sweep_at = Instant::now();
+                    }
+                    Err(_) => return,
+                },
+                () = tokio::time::sleep_until(alarm.into()) => {}
+            }
+        }
+    }
+
+    /// Sends what is ready to be settled, and sees to the next lease.
+    fn settle_and_lease(&mut self, control: &Control, now: Instant) {
+        if self.partial_at.is_some_and(|at| at <= now) {
+            self.partial_at = None;
+            let context = self.context();
+            self.open.collect_all(&context, &mut self.pace);
+            self.add_workers();
+            self.send(true, None, now);
+        }
+        if self.partial_at.is_none() && !self.open.is_empty() {
+            self.partial_at = Some(now + PARTIAL_AFTER);
+        }
+        self.sweep(control, now);
+        if self.next_lease(control).is_some_and(|at| at <= now) {
+            // At once if there is a slot, else as soon as there is.
+            match self.loaded.load().slots().try_acquire() {
+                Some(slot) => self.lease(slot),
+                None if self.waiting_for_slot.is_none() => {
+                    let slots = self.loaded.load().slots().clone();
+                    self.waiting_for_slot = Some(Box::pin(slots.acquire()));
+                }
+                None => {}
+            }
+        }
+        self.send(false, None, now);
+    }
+
+    /// When something is to be done even if nothing happens.
+    fn alarm(&self, control: &Control, now: Instant) -> Instant {
+        let look = if self.waiting_for_slot.is_none() { self.next_lease(control) } else { None };
+        let sweep = self.may_sweep(control).then_some(self.sweep_at);
+        let all = [self.partial_at, self.open.retry_at(), look, sweep];
+        let next = all.into_iter().flatten().min();
+        next.unwrap_or(now + Duration::from_secs(3600)).max(now + Duration::from_millis(1))
+    }
+
+    /// When to lease next, if there is room for more messages.
+    fn next_lease(&self, control: &Control) -> Option<Instant> {
+        let concurrency = self.loaded.load().slots().concurrency();
+        let room = self.pace.in_hand(concurrency, self.shared.cores) as usize;
+        if !control.leasing || self.trips.len() >= TRIPS_MAX || self.open.in_hand() >= room {
+            return None;
+        }
+        if self.strays.is_empty() {
+            return self.idle.next_look(self.leasing);
+        }
+        (self.leasing == 0).then(Instant::now)
+    }
+
+    /// With one slot in hand: takes as many as are worth it, and leases as much as they are good for.
+    fn lease(&mut self, slot: Slot) {
+        self.waiting_for_slot = None;
+        let control = self.control.borrow().clone();
+        let now = Instant::now();
+        if self.next_lease(&control).is_none_or(|at| at > now) {
+            return;
+        }
+        let kib = self.shared.payload_kib.available_permits().clamp(1, LEASE_KIB_MAX);
+        let Ok(bytes) = self.shared.payload_kib.clone().try_acquire_many_owned(kib as u32) else {
+            return self.idle.wait(now, Duration::from_millis(5));
+        };
+        let loaded = self.loaded.load_full();
+        let room = self.pace.in_hand(loaded.slots().concurrency(), self.shared.cores);
+        let wanted = room.saturating_sub(self.open.in_hand() as u32).clamp(1, LEASE_MAX);
+        let mut slots = vec![slot];
+        while (slots.len() as u32) < self.pace.sandboxes(wanted) {
+            match loaded.slots().try_acquire() {
+                Some(slot) => slots.push(slot),
+                None => break,
+            }
+        }
+        let messages_max = wanted.min(self.pace.messages(slots.len() as u32)).max(1);
+        let seq = self.shared.next_seq.fetch_add(1, Ordering::Relaxed);
+        let stray = self.strays.pop();
+        let announce = if stray.is_none() { self.idle.announce(control.wake_up) } else { None };
+        let wanted = Wanted { seq, messages_max, slots, bytes, stray, announce };
+        self.send(false, Some(wanted), now);
+    }
+
+    /// Makes a round trip, if there is anything to say.
+    fn send(&mut self, partial: bool, wanted: Option<Wanted>, now: Instant) {
+        let settlements = self.open.ready(partial, now);
+        if settlements.is_empty() && wanted.is_none() {
+            return;
+        }
+        self.leasing += usize::from(wanted.is_some());
+        let trip = Trip {
+            shared: self.shared.clone(),
+            statements: self.statements.clone(),
+            handler: self.handler,
+            settlements,
+            wanted,
+        };
+        self.trips.push(Box::pin(trip.make()));
+    }
+
+    /// A round trip is over. Breaks when the queue is gone.
+    fn arrived(&mut self, done: Done) -> ControlFlow<()> {
+        let now = Instant::now();
+        let context = self.context();
+        let mut schedule_changed = false;
+        for (settlement, result) in done.settled {
+            schedule_changed |=
+                result.is_ok() && !(settlement.retries.is_empty() && settlement.early.is_empty());
+            self.open.settled(settlement, result, &context, now);
+        }
+        if schedule_changed {
+            self.schedule_changed.notify_one();
+        }
+        if let Some(strays) = done.strays {
+            self.sweeping = false;
+            match strays {
+                Ok(strays) => {
+                    let known = |s: &Stray| self.open.contains(s.lease);
+                    self.strays = strays.into_iter().filter(|s| !known(s)).collect();
+                }
+                Err(error) => {
+                    tracing::debug!(queue = %self.queue, %error, "cannot look for strays")
+                }
+            }
+        }
+        let Some(leased) = done.leased else { return ControlFlow::Continue(()) };
+        self.leasing -= 1;
+        match leased.result {
+            Ok(Some(lease)) => {
+                if !leased.was_stray {
+                    self.idle.found(lease.more, now);
+                } else if self.strays.is_empty() {
+                    // What was more than we could take is a new stray.
+                    self.sweep_at = now;
+                }
+                self.begin(lease, leased.slots, leased.bytes);
+            }
+            Ok(None) if leased.was_stray => {}
+            Ok(None) => self.idle.nothing(now),
+            Err(error) => return self.cannot_lease(&error, now),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn cannot_lease(&mut self, error: &QueueError, now: Instant) -> ControlFlow<()> {
+        // Whether the lease was made is not known: look for it when the server can be reached again.
+        self.sweep_at = self.sweep_at.min(now + LOST_REPLY_AFTER);
+        if error.is_passing() {
+            tracing::debug!(queue = %self.queue, handler = %self.name, %error, "cannot lease now");
+            self.idle.wait(now, Duration::from_millis(200));
+            return ControlFlow::Continue(());
+        }
+        // The queue was dropped, or the session has ended; others see to that. A bug shows here too.
+        tracing::warn!(queue = %self.queue, handler = %self.name, %error, "cannot lease");
+        self.idle.wait(now, Duration::from_secs(1));
+        let gone = error.is_refused_with("42883") || error.is_refused_with("HQ004");
+        if gone { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// Gives a lease's messages to workers, one for each slot.
+    fn begin(&mut self, lease: Lease, slots: Vec<Slot>, mut bytes: OwnedSemaphorePermit) {
+        let Lease { id, ledger, messages, .. } = lease;
+        let held_kib = messages.iter().map(|m| m.payload.len()).sum::<usize>() / 1024 + 1;
+        drop(bytes.split(bytes.num_permits().saturating_sub(held_kib)));
+        let count = messages.len();
+        let batch = Arc::new(Batch::new(id, messages));
+        self.open.add(id, ledger, batch.clone(), bytes);
+        slots.into_iter().take(count).for_each(|slot| self.spawn(&batch, slot));
+    }
+
+    /// Where messages wait behind slow ones, and there are slots, more workers help.
+    fn add_workers(&self) {
+        for batch in self.open.waiting_batches() {
+            for _ in 0..batch.waiting() {
+                let Some(slot) = self.loaded.load().slots().try_acquire() else { return };
+                self.spawn(batch, slot);
+            }
+        }
+    }
+
+    fn spawn(&self, batch: &Arc<Batch>, slot: Slot) {
+        let work =
+            batch::work(batch.clone(), self.loaded.load_full(), slot, self.complete.0.clone());
+        let stop_now = self.shared.stop_now.clone();
+        self.shared.tasks.spawn(async move { stop_now.run_until_cancelled(work).await });
+    }
+
+    fn context(&self) -> Context {
+        let policy = self.control.borrow().policy.clone();
+        Context { policy, host_name: self.shared.host_name.clone() }
+    }
+
+    const fn may_sweep(&self, control: &Control) -> bool {
+        control.leasing && !self.sweeping
+    }
+
+    /// Looks for leases without a master, now and then and when told to.
+    fn sweep(&mut self, control: &Control, now: Instant) {
+        if !self.may_sweep(control) || self.sweep_at > now {
+            return;
+        }
+        self.sweep_at = now + SWEEP_EVERY;
+        self.sweeping = true;
+        let shared = self.shared.clone();
+        self.trips.push(Box::pin(trip::find_strays(shared, self.statements.clone(), self.handler)));
+    }
+}
+
+/// Waits for what is being waited for; if nothing is, for ever.
+async fn wait_for<T>(waiting: &mut Option<BoxFuture<'static, T>>) -> T {
+    match waiting {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,119 @@
+//! The messages of a lease while they run. Any number of workers pull from it, one message at a time,
+//! so a slow message holds up nobody but the worker that has it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+use tracing::Instrument as _;
+
+use super::loaded::Loaded;
+use super::slots::Slot;
+use crate::id::LeaseId;
+use crate::message::Message;
+use crate::sandbox::Run;
+
+/// A worker gives others a turn after so many messages that did not wait.
+const TURN: usize = 64;
+
+/// A lease's messages, and what came of those that are done.
+#[derive(Debug)]
+pub struct Batch {
+    lease: LeaseId,
+    messages: Vec<Message>,
+    /// The next message that nobody has begun.
+    next: AtomicUsize,
+    running: AtomicUsize,
+    left: AtomicUsize,
+    done: Mutex<Vec<Finished>>,
+}
+
+/// A message that has run.
+#[derive(Debug)]
+pub struct Finished {
+    /// Which.
+    pub position: u32,
+    /// Its attempt, from 1.
+    pub attempt: u32,
+    /// The version of the handler that ran it.
+    pub version: i32,
+    /// What came of it.
+    pub run: Run,
+}
+
+impl Batch {
+    /// The messages of a lease.
+    #[must_use]
+    pub fn new(lease: LeaseId, messages: Vec<Message>) -> Self {
+        let left = AtomicUsize::new(messages.len());
+        let (next, running) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { lease, messages, next, running, left, done: Mutex::default() }
+    }
+
+    /// Messages that nobody has begun.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.messages.len().saturating_sub(self.next.load(Ordering::Relaxed))
+    }
+
+    /// Sees to it that no further message is begun.
+    pub fn abandon(&self) {
+        self.next.store(self.messages.len(), Ordering::Relaxed);
+    }
+
+    /// The attempt of the message at a position.
+    #[must_use]
+    pub fn attempt(&self, position: u32) -> Option<u32> {
+        self.messages.iter().find(|m| m.position == position).map(|m| m.attempt)
+    }
+
+    /// What has run since the last time.
+    pub fn take_finished(&self) -> Vec<Finished> {
+        std::mem::take(&mut self.done.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn begin(&self) -> Option<&Message> {
+        self.messages.get(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Returns whether it was the last.
+    fn finish(&self, finished: Finished) -> bool {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).push(finished);
+        self.left.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+}
+
+/// Runs messages of a batch until none is left to begin. Tells `complete` when the batch's last is done.
+pub async fn work(
+    batch: Arc<Batch>,
+    handler: Arc<Loaded>,
+    slot: Slot,
+    complete: mpsc::UnboundedSender<LeaseId>,
+) {
+    batch.running.fetch_add(1, Ordering::Relaxed);
+    let mut runner = handler.take_runner();
+    let mut turn = 0;
+    while let Some(message) = batch.begin() {
+        let span = tracing::debug_span!(
+            "message",
+            queue = handler.queue(),
+            id = %message.id,
+            attempt = message.attempt,
+            version = handler.version()
+        );
+        let run = runner.run(message).instrument(span).await;
+        let (position, attempt) = (message.position, message.attempt);
+        let version = handler.version();
+        if batch.finish(Finished { position, attempt, version, run }) {
+            // Nobody listens any more when the host stops.
+            let _ = complete.send(batch.lease);
+        }
+        turn += 1;
+        if turn % TURN == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    handler.give_back(runner);
+    batch.running.fetch_sub(1, Ordering::Relaxed);
+    drop(slot);
+}

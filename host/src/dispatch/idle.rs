@@ -1,0 +1,109 @@
+//! When to look for messages. A look that finds some is followed by another at once; one that finds none
+//! by longer and longer waits, and at last by sleep: then a flag in the database has producers
+//! notify. A notification is only a hint: looking never stops. Pure but for the time passed in.
+
+use std::time::{Duration, Instant};
+
+/// The wait after the first look that found nothing.
+const FIRST: Duration = Duration::from_millis(1);
+/// When the waits have grown to this, the host says that it sleeps.
+const SLEEP_FROM: Duration = Duration::from_millis(8);
+/// Leases on their way at once while there are messages.
+const LEASING_MAX: usize = 3;
+
+/// One handler's state of waiting.
+#[derive(Debug)]
+pub struct Idle {
+    next_look: Instant,
+    wait: Duration,
+    wait_max: Duration,
+    /// Messages were there at the last look.
+    busy: bool,
+    /// The flag is set, as far as this host has to do with it.
+    asleep: bool,
+}
+
+impl Idle {
+    /// Looks at once, and then at least every `wait_max`.
+    #[must_use]
+    pub const fn new(wait_max: Duration, now: Instant) -> Self {
+        Self { next_look: now, wait: FIRST, wait_max, busy: false, asleep: false }
+    }
+
+    /// When to look next, if not only after one of those that are on their way.
+    #[must_use]
+    pub fn next_look(&self, on_their_way: usize) -> Option<Instant> {
+        let most = if self.busy { LEASING_MAX } else { 1 };
+        (on_their_way < most).then_some(self.next_look)
+    }
+
+    /// A look has found messages; `more`: and there are more.
+    pub const fn found(&mut self, more: bool, now: Instant) {
+        self.busy = more;
+        self.wait = FIRST;
+        self.next_look = now;
+    }
+
+    /// A look has found nothing.
+    pub fn nothing(&mut self, now: Instant) {
+        self.busy = false;
+        // Up to a quarter less, so that hosts do not look in step.
+        self.next_look = now + self.wait.mul_f64(1.0 - fastrand::f64() / 4.0);
+        self.wait = (self.wait * 2).min(self.wait_max);
+    }
+
+    /// A message may have come.
+    pub fn wake(&mut self, now: Instant) {
+        self.next_look = self.next_look.min(now);
+        self.wait = self.wait.min(SLEEP_FROM * 2);
+    }
+
+    /// Does not look before this has passed.
+    pub fn wait(&mut self, now: Instant, wait: Duration) {
+        self.next_look = now + wait;
+    }
+
+    /// What is to be told to producers before the next look: `true`: notify, we sleep; `false`: no
+    /// need. The flag is set before the look, so that no message falls between the two.
+    pub fn announce(&mut self, wake_up: bool) -> Option<bool> {
+        let sleeps = wake_up && !self.busy && self.wait > SLEEP_FROM;
+        let change = sleeps != self.asleep;
+        self.asleep = sleeps;
+        change.then_some(sleeps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_then_the_host_sleeps_and_a_message_wakes_it() {
+        let mut now = Instant::now();
+        let mut idle = Idle::new(Duration::from_secs(1), now);
+        let mut announced = Vec::new();
+        for _ in 0..20 {
+            assert_eq!(idle.next_look(1), None, "idle: one look at a time");
+            announced.extend(idle.announce(true));
+            idle.nothing(now);
+            let next = idle.next_look(0).unwrap();
+            assert!(next > now && next <= now + Duration::from_secs(1));
+            now = next;
+        }
+        assert_eq!(announced, [true], "said once that it sleeps");
+        idle.nothing(now);
+        idle.wake(now);
+        assert_eq!(idle.next_look(0), Some(now));
+        idle.found(true, now);
+        assert_eq!(idle.next_look(1), Some(now), "busy: several looks at once");
+        assert_eq!(idle.announce(true), Some(false));
+    }
+
+    #[test]
+    fn without_wake_up_it_only_looks() {
+        let now = Instant::now();
+        let mut idle = Idle::new(Duration::from_secs(1), now);
+        (0..20).for_each(|_| idle.nothing(now));
+        assert_eq!(idle.announce(false), None);
+    }
+}

@@ -1,0 +1,241 @@
+//! Open leases: what each has still to settle, and in which order. Never does I/O.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::batch::{Batch, Finished};
+use super::pace::Pace;
+use crate::id::LeaseId;
+use crate::outcome::{Failure, Outcome, RetryPolicy, Verdict, outcome};
+use crate::queue::error::QueueError;
+use crate::settlement::{Dead, Ledger, Retry, Settlement};
+
+/// How long a settlement that Postgres refuses, and that has nothing more to leave out, waits before
+/// it is tried again.
+const REFUSED_AGAIN: Duration = Duration::from_secs(5);
+/// How long one waits that did not get through.
+const UNAVAILABLE_AGAIN: Duration = Duration::from_millis(200);
+
+/// All open leases of one handler on this host.
+#[derive(Debug, Default)]
+pub struct OpenLeases {
+    leases: HashMap<LeaseId, Open>,
+    /// Those that may have something to settle.
+    changed: Vec<LeaseId>,
+    /// Messages leased and not finished.
+    in_hand: usize,
+}
+
+#[derive(Debug)]
+struct Open {
+    ledger: Ledger,
+    batch: Arc<Batch>,
+    /// Settlements in order; only the first may be on its way.
+    waiting: VecDeque<Settlement>,
+    on_its_way: bool,
+    again_at: Option<Instant>,
+    /// The version that ran the newest of its messages.
+    version: i32,
+    _bytes: OwnedSemaphorePermit,
+}
+
+/// What is needed to decide and to write down what became of a message.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The queue's.
+    pub policy: RetryPolicy,
+    /// This host's name, for the history.
+    pub host_name: Arc<str>,
+}
+
+impl OpenLeases {
+    /// Notes a new lease.
+    pub fn add(
+        &mut self,
+        id: LeaseId,
+        ledger: Ledger,
+        batch: Arc<Batch>,
+        bytes: OwnedSemaphorePermit,
+    ) {
+        self.in_hand += batch.waiting();
+        // Of one whose messages are all not due, everything is known already.
+        self.changed.push(id);
+        let open = Open {
+            ledger,
+            batch,
+            waiting: VecDeque::new(),
+            on_its_way: false,
+            again_at: None,
+            version: 0,
+            _bytes: bytes,
+        };
+        self.leases.insert(id, open);
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.leases.is_empty()
+    }
+
+    /// Whether this lease is one of them.
+    #[must_use]
+    pub fn contains(&self, id: LeaseId) -> bool {
+        self.leases.contains_key(&id)
+    }
+
+    /// Messages leased and not finished.
+    #[must_use]
+    pub const fn in_hand(&self) -> usize {
+        self.in_hand
+    }
+
+    /// Batches with messages that nobody has begun.
+    pub fn waiting_batches(&self) -> impl Iterator<Item = &Arc<Batch>> {
+        self.leases.values().map(|open| &open.batch).filter(|batch| batch.waiting() > 0)
+    }
+
+    /// Turns what has run of a lease since the last time into outcomes.
+    pub fn collect(&mut self, id: LeaseId, context: &Context, pace: &mut Pace) {
+        let Some(open) = self.leases.get_mut(&id) else { return };
+        let finished = open.batch.take_finished();
+        self.in_hand = self.in_hand.saturating_sub(finished.len());
+        pace.observe(finished.iter().map(|f| f.run.elapsed).sum(), finished.len());
+        for f in finished {
+            open.record(f, context);
+        }
+        self.changed.push(id);
+    }
+
+    /// The same for all leases.
+    pub fn collect_all(&mut self, context: &Context, pace: &mut Pace) {
+        let ids: Vec<LeaseId> = self.leases.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.collect(id, context, pace));
+    }
+
+    /// The settlements that can be sent now: of leases whose messages are all done, or, with
+    /// `partial`, of all that have something to say.
+    pub fn ready(&mut self, partial: bool, now: Instant) -> Vec<Settlement> {
+        let changed = std::mem::take(&mut self.changed);
+        let mut ready = Vec::new();
+        for id in changed {
+            let Some(open) = self.leases.get_mut(&id) else { continue };
+            if open.again_at.is_some_and(|at| now < at) {
+                self.changed.push(id);
+            } else {
+                ready.extend(open.ready(partial));
+            }
+        }
+        ready
+    }
+
+    /// Whether a settlement is waiting to be tried again.
+    #[must_use]
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.leases.values().filter_map(|open| open.again_at).min()
+    }
+
+    /// Notes how a settlement went. Returns whether the lease is lost.
+    pub fn settled(
+        &mut self,
+        sent: Settlement,
+        result: Result<(), QueueError>,
+        context: &Context,
+        now: Instant,
+    ) -> bool {
+        let id = sent.lease;
+        let Some(open) = self.leases.get_mut(&id) else { return false };
+        open.on_its_way = false;
+        self.changed.push(id);
+        match result {
+            Ok(()) => {
+                if open.ledger.rest() == 0 && !open.ledger.has_pending() && open.waiting.is_empty()
+                {
+                    self.leases.remove(&id);
+                }
+            }
+            Err(QueueError::LeaseLost(why)) => {
+                tracing::warn!(lease = %id, %why, "lease lost; its messages run elsewhere");
+                open.batch.abandon();
+                self.in_hand = self.in_hand.saturating_sub(open.ledger.rest());
+                self.leases.remove(&id);
+                return true;
+            }
+            Err(error) if error.is_passing() => {
+                tracing::debug!(lease = %id, %error, "settlement did not get through");
+                open.waiting.push_front(sent);
+                open.again_at = Some(now + UNAVAILABLE_AGAIN);
+            }
+            Err(error) => open.refused(sent, &error, context, now),
+        }
+        false
+    }
+}
+
+impl Open {
+    fn record(&mut self, f: Finished, context: &Context) {
+        let Finished { position, attempt, version, run } = f;
+        self.version = version;
+        let outcome = outcome(run.verdict, &context.policy, attempt, fastrand::f64());
+        let entry = |error| entry(attempt, version, &context.host_name, error);
+        self.ledger.record(position, outcome, run.follow_ups, entry);
+    }
+
+    fn ready(&mut self, partial: bool) -> Option<Settlement> {
+        if self.on_its_way {
+            return None;
+        }
+        if self.waiting.is_empty() && (partial || self.ledger.rest() == 0) {
+            self.waiting.extend(self.ledger.take());
+        }
+        let first = self.waiting.pop_front()?;
+        self.on_its_way = true;
+        self.again_at = None;
+        Some(first)
+    }
+
+    /// Postgres will not have it. What can be to blame is a follow-up, so the messages that have some are
+    /// settled one by one, and the one that is refused again is tried again later without them.
+    fn refused(
+        &mut self,
+        mut sent: Settlement,
+        error: &QueueError,
+        context: &Context,
+        now: Instant,
+    ) {
+        if let Some(part) = sent.split_off_follow_ups() {
+            self.ledger.made_in_parts(2);
+            self.waiting.push_front(sent);
+            self.waiting.push_front(part);
+        } else if let Some(&(position, _)) = sent.follow_ups.first() {
+            sent.follow_ups.clear();
+            let verdict = Verdict::Failed(Failure::FollowUp(error.to_string()));
+            let attempt = self.batch.attempt(position).unwrap_or(1);
+            let entry = |error| entry(attempt, self.version, &context.host_name, error);
+            match outcome(verdict, &context.policy, attempt, fastrand::f64()) {
+                Outcome::Reschedule { delay, error } => {
+                    sent.retries.push(Retry { position, delay, entry: entry(error) });
+                }
+                Outcome::DeadLetter { reason, error } => {
+                    sent.dead.push(Dead { position, reason, entry: entry(error) });
+                }
+                Outcome::Ack => {}
+            }
+            self.waiting.push_front(sent);
+        } else {
+            tracing::error!(lease = %sent.lease, %error, "Postgres refuses a settlement; trying again");
+            self.waiting.push_front(sent);
+            self.again_at = Some(now + REFUSED_AGAIN);
+        }
+    }
+}
+
+/// A line of a message's history.
+fn entry(attempt: u32, version: i32, host: &str, error: String) -> serde_json::Value {
+    let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    json!({ "attempt": attempt, "at": at, "host": host, "version": version, "error": error })
+}

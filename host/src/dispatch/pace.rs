@@ -1,0 +1,94 @@
+//! How much to lease and how many sandboxes to use for it, from how long messages have taken. Pure.
+
+use std::time::Duration;
+
+/// Messages in one lease at most: past this a round trip costs nothing per message.
+pub const LEASE_MAX: u32 = 1_000;
+/// Work that one sandbox gets at a time: enough that handing it over costs nothing, little enough to
+/// be stopped soon.
+const SHARE: Duration = Duration::from_millis(2);
+/// Work that a host keeps in hand, so that it never waits for the database.
+const IN_HAND: Duration = Duration::from_millis(30);
+/// Fast handlers have at most so many messages in hand.
+const IN_HAND_MAX: f64 = 4_000.0;
+/// What is thought of a handler before it has run: slow, so that the first lease is small.
+const UNKNOWN: f64 = 1e-3;
+/// How much the newest messages count in the mean.
+const WEIGHT: f64 = 0.2;
+
+/// A handler's speed, as a moving mean over batches.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Of one message, in seconds.
+    mean_s: f64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { mean_s: UNKNOWN }
+    }
+}
+
+impl Pace {
+    /// Learns that `count` messages took `total` together, each on its own sandbox's clock.
+    pub fn observe(&mut self, total: Duration, count: usize) {
+        if count > 0 {
+            let mean_s = (total.as_secs_f64() / count as f64).max(1e-7);
+            self.mean_s += WEIGHT * (mean_s - self.mean_s);
+        }
+    }
+
+    /// Messages to have in hand, leased and not settled, with `concurrency` sandboxes on `cores`.
+    #[must_use]
+    pub fn in_hand(&self, concurrency: u32, cores: u32) -> u32 {
+        let fast = f64::from(cores) * IN_HAND.as_secs_f64() / self.mean_s;
+        // A slow handler waits more than it computes: one message for each sandbox.
+        (fast.min(IN_HAND_MAX) as u32).max(concurrency)
+    }
+
+    /// Sandboxes that are worth using for `messages`.
+    #[must_use]
+    pub fn sandboxes(&self, messages: u32) -> u32 {
+        let share = (SHARE.as_secs_f64() / self.mean_s).max(1.0);
+        (f64::from(messages) / share).ceil() as u32
+    }
+
+    /// Messages that `sandboxes` are good for.
+    #[must_use]
+    pub fn messages(&self, sandboxes: u32) -> u32 {
+        let share = (SHARE.as_secs_f64() / self.mean_s).max(1.0);
+        (f64::from(sandboxes) * share).min(f64::from(LEASE_MAX)) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(mean: Duration) -> Pace {
+        let mut pace = Pace::default();
+        (0..100).for_each(|_| pace.observe(mean, 1));
+        pace
+    }
+
+    #[test]
+    fn fast_handlers_get_big_leases_on_few_sandboxes() {
+        let fast = pace(Duration::from_micros(4));
+        assert_eq!(fast.in_hand(64, 2), 4_000);
+        assert_eq!(fast.sandboxes(1_000), 3);
+        assert_eq!(fast.messages(3), 1_000);
+    }
+
+    #[test]
+    fn slow_handlers_get_one_message_a_sandbox() {
+        let slow = pace(Duration::from_millis(100));
+        assert_eq!(slow.in_hand(64, 2), 64);
+        assert_eq!(slow.sandboxes(64), 64);
+        assert_eq!(slow.messages(10), 10);
+    }
+
+    #[test]
+    fn nothing_is_known_at_first() {
+        assert!(Pace::default().in_hand(10, 2) <= 60);
+    }
+}

@@ -1,0 +1,108 @@
+//! Round trips of a handler's loop, as futures that own what they need. They decide nothing.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Shared;
+use super::slots::Slot;
+use crate::id::HandlerId;
+use crate::queue::error::QueueError;
+use crate::queue::exchange::{Exchanged, Lease, LeaseRequest, exchange};
+use crate::queue::session::set_asleep;
+use crate::queue::statements::Statements;
+use crate::queue::take_over::{Stray, adopt, strays};
+use crate::settlement::Settlement;
+
+/// One round trip to be made.
+pub(super) struct Trip {
+    pub(super) shared: Shared,
+    pub(super) statements: Arc<Statements>,
+    pub(super) handler: HandlerId,
+    pub(super) settlements: Vec<Settlement>,
+    pub(super) wanted: Option<Wanted>,
+}
+
+/// What is to be leased, and with what.
+pub(super) struct Wanted {
+    pub(super) seq: i64,
+    pub(super) messages_max: u32,
+    pub(super) slots: Vec<Slot>,
+    /// The right to hold so much payload, in KiB.
+    pub(super) bytes: OwnedSemaphorePermit,
+    /// Not from the queue, but what another host has left.
+    pub(super) stray: Option<Stray>,
+    /// To be told to producers before.
+    pub(super) announce: Option<bool>,
+}
+
+/// What came of a round trip.
+pub(super) struct Done {
+    pub(super) settled: Vec<(Settlement, Result<(), QueueError>)>,
+    pub(super) leased: Option<Leased>,
+    pub(super) strays: Option<Result<Vec<Stray>, QueueError>>,
+}
+
+/// What came of a lease.
+pub(super) struct Leased {
+    pub(super) result: Result<Option<Lease>, QueueError>,
+    pub(super) was_stray: bool,
+    pub(super) slots: Vec<Slot>,
+    pub(super) bytes: OwnedSemaphorePermit,
+}
+
+impl Trip {
+    pub(super) async fn make(self) -> Done {
+        let Self { shared, statements, handler, settlements, wanted } = self;
+        let Some(wanted) = wanted else {
+            let exchanged =
+                exchange(&shared.database, &statements, shared.session, &settlements, None).await;
+            let (settled, _) = unfold(settlements, exchanged);
+            return Done { settled, leased: None, strays: None };
+        };
+        let Wanted { seq, messages_max, slots, bytes, stray, announce } = wanted;
+        if let Some(asleep) = announce
+            && let Err(error) = set_asleep(&shared.database, &statements, asleep).await
+        {
+            // A hint that is not given costs a moment's sleep.
+            tracing::debug!(%error, "cannot set the flag of sleep");
+        }
+        let bytes_max = (bytes.num_permits() as u64) << 10;
+        let request = LeaseRequest { handler, seq, messages_max, bytes_max };
+        let (database, session) = (&shared.database, shared.session);
+        let was_stray = stray.is_some();
+        let (settled, result) = if let Some(stray) = stray {
+            let exchanged = exchange(database, &statements, session, &settlements, None).await;
+            let (settled, _) = unfold(settlements, exchanged);
+            (settled, adopt(database, &statements, session, stray, request).await)
+        } else {
+            let exchanged =
+                exchange(database, &statements, session, &settlements, Some(request)).await;
+            unfold(settlements, exchanged)
+        };
+        Done { settled, leased: Some(Leased { result, was_stray, slots, bytes }), strays: None }
+    }
+}
+
+/// Looks for leases without a master.
+pub(super) async fn find_strays(
+    shared: Shared,
+    statements: Arc<Statements>,
+    handler: HandlerId,
+) -> Done {
+    let found = strays(&shared.database, &statements, handler, shared.session).await;
+    Done { settled: Vec::new(), leased: None, strays: Some(found) }
+}
+
+type Results = (Vec<(Settlement, Result<(), QueueError>)>, Result<Option<Lease>, QueueError>);
+
+/// Without a connection, nothing was sent, and that goes for each part.
+fn unfold(settlements: Vec<Settlement>, exchanged: Result<Exchanged, QueueError>) -> Results {
+    match exchanged {
+        Ok(Exchanged { settled, lease }) => (settlements.into_iter().zip(settled).collect(), lease),
+        Err(error) => {
+            let settled = settlements.into_iter().map(|s| (s, Err(error.clone()))).collect();
+            (settled, Err(error))
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! One round trip: settles what is done, leases what comes next, fetches it. Each is a transaction of
+//! its own; they are only sent together. In one transaction the lease would keep the queue locked
+//! while the settlement's commit reaches the disk.
+
+use std::time::Instant;
+
+use futures_util::future::{join, join_all};
+use uuid::Uuid;
+
+use super::connect::Database;
+use super::error::QueueError;
+use super::fetch::{Fetched, fetch};
+use super::settle::settle;
+use super::statements::Statements;
+use crate::id::{HandlerId, LeaseId, SessionId};
+use crate::message::Message;
+use crate::settlement::{Ledger, Settlement};
+
+/// What to lease.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseRequest {
+    /// For this handler.
+    pub handler: HandlerId,
+    /// A number that this session has used for no other lease of the queue.
+    pub seq: i64,
+    /// At most so many messages.
+    pub messages_max: u32,
+    /// At most so many bytes of payload, as they are stored; but one message always.
+    pub bytes_max: u64,
+}
+
+/// The right to process a batch of messages. Whatever happens to it, its ledger has to be settled, or
+/// the session to end: there is no other way to be rid of one.
+#[must_use]
+#[derive(Debug)]
+pub struct Lease {
+    /// Its row in the log.
+    pub id: LeaseId,
+    /// What has to be done, and what is done.
+    pub ledger: Ledger,
+    /// To be run.
+    pub messages: Vec<Message>,
+    /// Whether the queue has more, as far as is known.
+    pub more: bool,
+}
+
+/// What came of an exchange. Each part stands for itself: one may fail and the others not.
+#[derive(Debug)]
+pub struct Exchanged {
+    /// One result for each settlement, in the order given.
+    pub settled: Vec<Result<(), QueueError>>,
+    /// `Ok(None)`: nothing asked for, or nothing there.
+    pub lease: Result<Option<Lease>, QueueError>,
+}
+
+/// Makes one round trip.
+///
+/// # Errors
+/// If there is no connection: then nothing was sent.
+pub async fn exchange(
+    database: &Database,
+    statements: &Statements,
+    session: SessionId,
+    settlements: &[Settlement],
+    request: Option<LeaseRequest>,
+) -> Result<Exchanged, QueueError> {
+    let client = database.get().await?;
+    let settle_statement = client.prepare_cached(&statements.settle).await?;
+    let lease_statement = client.prepare_cached(&statements.lease).await?;
+    let fetch_statement = client.prepare_cached(&statements.fetch).await?;
+    let started = Instant::now();
+
+    let settling =
+        join_all(settlements.iter().map(|s| settle(&client, &settle_statement, session, s)));
+    let leasing = async {
+        let Some(r) = request else { return Ok(None) };
+        let token = Uuid::new_v4();
+        let messages_max = r.messages_max.cast_signed();
+        let bytes_max = r.bytes_max.cast_signed();
+        let handler = r.handler.get();
+        let lease_params: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
+            [&handler, &session.get(), &r.seq, &token, &messages_max, &bytes_max];
+        // The fetch is sent before the lease has answered: it goes by numbers that are ours.
+        let (row, fetched) = join(
+            client.query_one(&lease_statement, &lease_params),
+            fetch(&client, &fetch_statement, session, r.seq, r.handler),
+        )
+        .await;
+        let row = row?;
+        let Some(id) = row.try_get::<_, Option<i64>>(0)? else { return Ok(None) };
+        let count = row.try_get::<_, i32>(1)?.cast_unsigned() as usize;
+        let more = row.try_get(2)?;
+        Ok(Some(open(LeaseId::new(id), token, count, fetched?, more)?))
+    };
+    let (settled, lease) = join(settling, leasing).await;
+    tracing::debug!(
+        settlements = settlements.len(),
+        leased = lease.as_ref().ok().and_then(Option::as_ref).map_or(0, |l| l.messages.len()),
+        elapsed_us = started.elapsed().as_micros() as u64,
+        "round trip: settle, lease, fetch"
+    );
+    Ok(Exchanged { settled, lease })
+}
+
+/// A lease from its rows. They must be all there: positions would name the wrong messages otherwise.
+pub(super) fn open(
+    id: LeaseId,
+    token: Uuid,
+    count: usize,
+    fetched: Fetched,
+    more: bool,
+) -> Result<Lease, QueueError> {
+    let Fetched { messages, early, not_ours } = fetched;
+    let have = messages.len() + early.len() + not_ours.len();
+    if have != count {
+        return Err(QueueError::Unexpected(format!(
+            "lease {id} is of {count} messages, but {have} are there: was the table changed by hand?"
+        )));
+    }
+    let mut ledger = Ledger::new(id, token, count);
+    early.into_iter().for_each(|p| ledger.early(p));
+    not_ours.into_iter().for_each(|p| ledger.not_ours(p));
+    Ok(Lease { id, ledger, messages, more })
+}

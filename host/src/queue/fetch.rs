@@ -1,0 +1,88 @@
+//! Fetch: the messages of a lease. Reads only.
+
+use std::error::Error;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use deadpool_postgres::ClientWrapper;
+use serde_json::Value;
+use tokio_postgres::types::{FromSql, Json, Type};
+use tokio_postgres::{Row, Statement};
+
+use super::error::QueueError;
+use crate::id::{HandlerId, MessageId, SessionId};
+use crate::message::Message;
+
+/// What a lease holds.
+#[derive(Debug, Default)]
+pub(super) struct Fetched {
+    pub(super) messages: Vec<Message>,
+    /// Positions of messages that are not due yet.
+    pub(super) early: Vec<u32>,
+    /// Positions of messages that are for another handler only.
+    pub(super) not_ours: Vec<u32>,
+}
+
+/// Asks for the messages of the lease that the session gave the number `seq`.
+pub(super) async fn fetch(
+    client: &ClientWrapper,
+    statement: &Statement,
+    session: SessionId,
+    seq: i64,
+    handler: HandlerId,
+) -> Result<Fetched, QueueError> {
+    let rows = client.query(statement, &[&session.get(), &seq]).await?;
+    let mut fetched = Fetched { messages: Vec::with_capacity(rows.len()), ..Fetched::default() };
+    for row in &rows {
+        let position = row.try_get::<_, i32>(0)?.cast_unsigned();
+        let meant_for: Option<i32> = row.try_get(5)?;
+        if meant_for.is_some_and(|h| h != handler.get()) {
+            fetched.not_ours.push(position);
+        } else if row.try_get(4)? {
+            fetched.early.push(position);
+        } else {
+            fetched.messages.push(message(row, position)?);
+        }
+    }
+    Ok(fetched)
+}
+
+fn message(row: &Row, position: u32) -> Result<Message, QueueError> {
+    let payload: Payload<'_> = row.try_get(7)?;
+    Ok(Message {
+        position,
+        id: MessageId::new(row.try_get(1)?),
+        enqueued_at: row.try_get::<_, SystemTime>(2)?,
+        attempt: row.try_get::<_, i16>(3)?.cast_unsigned().into(),
+        headers: headers(row.try_get(6)?),
+        payload: Bytes::copy_from_slice(payload.0),
+    })
+}
+
+fn headers(object: Option<Json<serde_json::Map<String, Value>>>) -> Vec<(String, String)> {
+    let text = |value| match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    object.map_or_else(Vec::new, |Json(map)| map.into_iter().map(|(k, v)| (k, text(v))).collect())
+}
+
+/// A payload as it travels, of whatever type: JSON is not parsed here.
+struct Payload<'a>(&'a [u8]);
+
+impl<'a> FromSql<'a> for Payload<'a> {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        if *ty != Type::JSONB {
+            return Ok(Self(raw));
+        }
+        match raw.split_first() {
+            // See jsonb_send in Postgres's src/backend/utils/adt/jsonb.c.
+            Some((1, text)) => Ok(Self(text)),
+            version => Err(format!("jsonb of an unknown version: {version:?}").into()),
+        }
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        [Type::JSONB, Type::JSON, Type::TEXT, Type::BYTEA].contains(ty)
+    }
+}

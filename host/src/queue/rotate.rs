@@ -1,0 +1,57 @@
+//! Rotation: truncates leaves whose messages are all settled, and moves on to the next. Each call is
+//! one try that waits for nobody; what is in the way is said in words.
+
+use super::connect::Database;
+use super::error::QueueError;
+use super::statements::Statements;
+
+/// What there is to rotate.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// Leaves, other than the present one, that hold something.
+    pub used: Vec<i32>,
+    /// The present leaf is as big as the queue allows.
+    pub full: bool,
+}
+
+/// A look; costs little.
+pub async fn rotation(
+    database: &Database,
+    statements: &Statements,
+) -> Result<Rotation, QueueError> {
+    let client = database.get().await?;
+    let statement = client.prepare_cached(&statements.rotation).await?;
+    let row = client.query_one(&statement, &[]).await?;
+    Ok(Rotation { used: row.try_get(0)?, full: row.try_get(1)? })
+}
+
+/// Truncates a leaf. `Some`: why not.
+pub async fn truncate(
+    database: &Database,
+    statements: &Statements,
+    leaf: i32,
+) -> Result<Option<String>, QueueError> {
+    let client = database.get().await?;
+    let statement = client.prepare_cached(&statements.truncate).await?;
+    Ok(client.query_one(&statement, &[&leaf]).await?.try_get(0)?)
+}
+
+/// Moves on to the next generation. `Some`: why not.
+pub async fn advance(
+    database: &Database,
+    statements: &Statements,
+) -> Result<Option<String>, QueueError> {
+    let client = database.get().await?;
+    let statement = client.prepare_cached(&statements.advance).await?;
+    Ok(client.query_one(&statement, &[]).await?.try_get(0)?)
+}
+
+/// Truncates what the schedule has done with. Returns how many leaves.
+pub async fn truncate_schedule(
+    database: &Database,
+    statements: &Statements,
+) -> Result<i32, QueueError> {
+    let client = database.get().await?;
+    let statement = client.prepare_cached(&statements.truncate_schedule).await?;
+    Ok(client.query_one(&statement, &[]).await?.try_get(0)?)
+}

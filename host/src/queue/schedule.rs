@@ -1,0 +1,35 @@
+//! The schedule: moves what is due into the queue.
+
+use std::time::Duration;
+
+use super::connect::Database;
+use super::error::QueueError;
+use super::statements::Statements;
+
+/// What one promotion did.
+#[derive(Clone, Copy, Debug)]
+pub struct Promoted {
+    /// Messages moved.
+    pub count: u32,
+    /// More are due: promote again at once.
+    pub again: bool,
+    /// When the next is due, as far as is known.
+    pub next_in: Option<Duration>,
+}
+
+/// Moves up to `messages_max` due messages into the queue.
+pub async fn promote(
+    database: &Database,
+    statements: &Statements,
+    messages_max: i32,
+) -> Result<Promoted, QueueError> {
+    let client = database.get().await?;
+    let statement = client.prepare_cached(&statements.promote).await?;
+    let row = client.query_one(&statement, &[&messages_max]).await?;
+    let next_ms: Option<i64> = row.try_get(2)?;
+    Ok(Promoted {
+        count: row.try_get::<_, i32>(0)?.cast_unsigned(),
+        again: row.try_get(1)?,
+        next_in: next_ms.map(|ms| Duration::from_millis(ms.cast_unsigned())),
+    })
+}

@@ -1,0 +1,80 @@
+//! Settle: makes outcomes durable. One transaction, which either happens whole or not at all.
+
+use deadpool_postgres::ClientWrapper;
+use serde_json::Value;
+use tokio_postgres::Statement;
+use tokio_postgres::types::Json;
+
+use super::error::QueueError;
+use crate::id::SessionId;
+use crate::message::FollowUp;
+use crate::settlement::Settlement;
+
+/// Sends a settlement; the reply says that it is durable. One that had been done before, its reply
+/// lost, is done.
+pub(super) async fn settle(
+    client: &ClientWrapper,
+    statement: &Statement,
+    session: SessionId,
+    s: &Settlement,
+) -> Result<(), QueueError> {
+    let settled = s.multirange();
+    let retries = (!s.retries.is_empty()).then_some(&s.retries);
+    let dead = (!s.dead.is_empty()).then_some(&s.dead);
+    let follow_ups = (!s.follow_ups.is_empty()).then_some(&s.follow_ups);
+
+    let position = |p: u32| p.cast_signed();
+    let entry = |e: &Value| Json(e.clone());
+    let millis = |d: std::time::Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
+    let retry_pos: Option<Vec<i32>> =
+        retries.map(|r| r.iter().map(|r| position(r.position)).collect());
+    let retry_delay: Option<Vec<i64>> =
+        retries.map(|r| r.iter().map(|r| millis(r.delay)).collect());
+    let retry_entry: Option<Vec<_>> = retries.map(|r| r.iter().map(|r| entry(&r.entry)).collect());
+    let early: Option<Vec<i32>> =
+        (!s.early.is_empty()).then(|| s.early.iter().map(|p| position(*p)).collect());
+    let dead_pos: Option<Vec<i32>> = dead.map(|d| d.iter().map(|d| position(d.position)).collect());
+    let dead_reason: Option<Vec<&str>> = dead.map(|d| d.iter().map(|d| d.reason.name()).collect());
+    let dead_entry: Option<Vec<_>> = dead.map(|d| d.iter().map(|d| entry(&d.entry)).collect());
+    let queues: Option<Vec<&str>> =
+        follow_ups.map(|f| f.iter().map(|(_, f)| f.queue.as_str()).collect());
+    let payloads: Option<Vec<&[u8]>> =
+        follow_ups.map(|f| f.iter().map(|(_, f)| f.payload.as_slice()).collect());
+    let headers: Option<Vec<_>> = follow_ups.map(|f| f.iter().map(|(_, f)| headers(f)).collect());
+    let delays: Option<Vec<i64>> =
+        follow_ups.map(|f| f.iter().map(|(_, f)| millis(f.delay)).collect());
+
+    client
+        .execute(
+            statement,
+            &[
+                &s.lease.get(),
+                &session.get(),
+                &s.token,
+                &s.seq,
+                &settled,
+                &retry_pos,
+                &retry_delay,
+                &retry_entry,
+                &early,
+                &dead_pos,
+                &dead_reason,
+                &dead_entry,
+                &queues,
+                &payloads,
+                &headers,
+                &delays,
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+fn headers(follow_up: &FollowUp) -> Option<Json<serde_json::Map<String, Value>>> {
+    if follow_up.headers.is_empty() {
+        return None;
+    }
+    Some(Json(
+        follow_up.headers.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str()))).collect(),
+    ))
+}

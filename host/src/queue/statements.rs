@@ -1,0 +1,44 @@
+//! The statements of one queue: calls of the functions that its template made. Never sends them.
+
+use crate::name::QueueName;
+
+/// The text of each call, made once for a queue and prepared once on each connection.
+#[derive(Debug)]
+pub struct Statements {
+    pub(super) lease: String,
+    pub(super) fetch: String,
+    pub(super) settle: String,
+    pub(super) take_over: String,
+    pub(super) strays: String,
+    pub(super) promote: String,
+    pub(super) set_asleep: String,
+    pub(super) rotation: String,
+    pub(super) truncate: String,
+    pub(super) advance: String,
+    pub(super) truncate_schedule: String,
+}
+
+impl Statements {
+    /// Those of the queue of that name. The name is checked, so it cannot be anything but a name.
+    #[must_use]
+    pub fn new(queue: &QueueName) -> Self {
+        let call = |text: &str| text.replace("{q}", queue.as_str());
+        Self {
+            lease: call(
+                "SELECT lease_id, row_count, more FROM host.{q}__lease($1, $2, $3, $4, $5, $6)",
+            ),
+            fetch: call(include_str!("sql/fetch.sql")),
+            settle: call(include_str!("sql/settle.sql")),
+            take_over: call(
+                "SELECT lease_id, row_count FROM host.{q}__take_over($1, $2, $3, $4, $5, $6)",
+            ),
+            strays: call("SELECT * FROM host.{q}__strays($1, $2, $3)"),
+            promote: call("SELECT promoted, again, next_ms FROM host.{q}__promote($1)"),
+            set_asleep: call("SELECT setval('host.{q}__asleep', $1)"),
+            rotation: call("SELECT used, full_one FROM host.{q}__rotation()"),
+            truncate: call("SELECT host.{q}__truncate($1)"),
+            advance: call("SELECT host.{q}__advance()"),
+            truncate_schedule: call("SELECT host.{q}__truncate_schedule()"),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Take-over: leases without a master, which dead sessions and lost replies leave behind.
+
+use futures_util::future::join;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::connect::Database;
+use super::error::QueueError;
+use super::exchange::{Lease, LeaseRequest, open};
+use super::fetch::fetch;
+use super::statements::Statements;
+use crate::id::{HandlerId, LeaseId, SessionId};
+
+/// A message that was in flight when so many hosts died is a dead letter. From the second on it is
+/// leased alone, so that it takes no other with it.
+pub const DEATHS_MAX: i32 = 5;
+
+/// An open lease without a master: its session has ended, or it is our own and its reply was lost.
+#[derive(Clone, Copy, Debug)]
+pub struct Stray {
+    /// The lease.
+    pub lease: LeaseId,
+    session: SessionId,
+    seq: i64,
+    token: Uuid,
+    count: i32,
+}
+
+/// The strays of a handler, oldest first, at most a hundred. Of the session's own leases it cannot know
+/// which are in good hands: the caller does.
+pub async fn strays(
+    database: &Database,
+    statements: &Statements,
+    handler: HandlerId,
+    session: SessionId,
+) -> Result<Vec<Stray>, QueueError> {
+    let client = database.get().await?;
+    let statement = client.prepare_cached(&statements.strays).await?;
+    let rows = client.query(&statement, &[&handler.get(), &session.get(), &100_i32]).await?;
+    let stray = |row: &Row| {
+        Ok(Stray {
+            lease: LeaseId::new(row.try_get(0)?),
+            session: SessionId::new(row.try_get(1)?),
+            seq: row.try_get(2)?,
+            token: row.try_get(3)?,
+            count: row.try_get(4)?,
+        })
+    };
+    rows.iter().map(stray).collect()
+}
+
+/// Makes a stray ours, or at most `request.messages_max` messages of it: what remains is a new stray.
+/// `None`: there was nothing to do, or it went to the dead letters, or another host was faster.
+pub async fn adopt(
+    database: &Database,
+    statements: &Statements,
+    session: SessionId,
+    stray: Stray,
+    request: LeaseRequest,
+) -> Result<Option<Lease>, QueueError> {
+    let client = database.get().await?;
+    let fetch_statement = client.prepare_cached(&statements.fetch).await?;
+    if stray.session == session {
+        let fetched = fetch(&client, &fetch_statement, session, stray.seq, request.handler).await?;
+        let count = stray.count.cast_unsigned() as usize;
+        return open(stray.lease, stray.token, count, fetched, true).map(Some);
+    }
+    let take_over = client.prepare_cached(&statements.take_over).await?;
+    let token = Uuid::new_v4();
+    let messages_max = request.messages_max.cast_signed();
+    let params: [&(dyn ToSql + Sync); 6] =
+        [&stray.lease.get(), &session.get(), &request.seq, &token, &messages_max, &DEATHS_MAX];
+    let (taken, fetched) = join(
+        client.query_one(&take_over, &params),
+        fetch(&client, &fetch_statement, session, request.seq, request.handler),
+    )
+    .await;
+    let row = match taken.map_err(QueueError::from) {
+        Err(QueueError::LeaseLost(_)) => return Ok(None),
+        // Two hosts at once: the settlement's number is unique, and the other had it first.
+        Err(e) if e.is_refused_with("23505") => return Ok(None),
+        row => row?,
+    };
+    let Some(id) = row.try_get::<_, Option<i64>>(0)? else { return Ok(None) };
+    let count = row.try_get::<_, i32>(1)?.cast_unsigned() as usize;
+    open(LeaseId::new(id), token, count, fetched?, true).map(Some)
+}

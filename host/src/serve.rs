@@ -1,0 +1,188 @@
+//! `host serve`: one host, from its session's begin to its end. Puts together what the modules below
+//! do; decides nothing about messages.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::pulse::{News, Pulse};
+use self::roster::Roster;
+use crate::dispatch::Shared;
+use crate::id::SessionId;
+use crate::queue::connect::{Database, retry};
+use crate::queue::error::QueueError;
+use crate::queue::session::{self, Session};
+use crate::sandbox::{Sandbox, SandboxConfig, SandboxError};
+
+mod maintenance;
+mod pulse;
+mod roster;
+
+/// Sandboxes that a host may keep warm beside those in use, and that handlers have in reserve.
+const SPARE_SANDBOXES: u32 = 256;
+/// Notifications that nobody has looked at yet; more are dropped, since each is only a hint.
+const NOTIFICATIONS_MAX: usize = 256;
+/// How long an end in order may take to be noted; the others find out by themselves.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What a host is given to work with.
+#[derive(Clone, Debug)]
+pub struct ServeConfig {
+    /// How it is called in `host status` and in the history of messages.
+    pub host_name: String,
+    /// Sandboxes at once, over all handlers.
+    pub concurrency: u32,
+    /// Connections to Postgres, beside the one that the session holds.
+    pub connections: usize,
+    /// Payload in memory, over all handlers, in bytes.
+    pub payload_bytes: u64,
+    /// The longest that a sleeping handler goes without a look.
+    pub poll_max: Duration,
+    /// How long messages in flight may take when the host is told to stop.
+    pub drain: Duration,
+    /// Where compiled handlers are kept between runs.
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// Why a host cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// There is no sandbox to be had.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// Postgres says no, and would say so again.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// How a host is told to stop. Running, draining, stopped: it only goes forward.
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    /// Cancelled: take no more, finish what is begun.
+    pub drain: CancellationToken,
+    /// Cancelled: stop at once. What is begun runs again elsewhere.
+    pub stop: CancellationToken,
+}
+
+/// Serves until told to stop. A session that is lost is followed by another.
+///
+/// # Errors
+/// Only what no waiting mends; a server that cannot be reached is waited for.
+pub async fn serve(
+    database: &Database,
+    config: ServeConfig,
+    shutdown: Shutdown,
+) -> Result<(), ServeError> {
+    let sandbox = Sandbox::new(&SandboxConfig {
+        instances_max: config.concurrency + SPARE_SANDBOXES,
+        cache_dir: config.cache_dir.clone(),
+    })?;
+    while !shutdown.drain.is_cancelled() && !shutdown.stop.is_cancelled() {
+        let (told, woken) = mpsc::channel(NOTIFICATIONS_MAX);
+        let begin = async || Session::begin(database, &config.host_name, told.clone()).await;
+        let session = tokio::select! {
+            begun = retry("begin a session", begin) => begun?,
+            () = shutdown.drain.cancelled() => break,
+        };
+        let ended = one_session(database, &config, &shutdown, &sandbox, session, woken).await?;
+        if ended == Ended::InOrder {
+            break;
+        }
+        tracing::warn!("the session was lost; beginning another");
+    }
+    Ok(())
+}
+
+#[derive(PartialEq, Eq)]
+enum Ended {
+    InOrder,
+    Lost,
+}
+
+async fn one_session(
+    database: &Database,
+    config: &ServeConfig,
+    shutdown: &Shutdown,
+    sandbox: &Sandbox,
+    session: Session,
+    woken: mpsc::Receiver<String>,
+) -> Result<Ended, ServeError> {
+    let id = session.id();
+    tracing::info!(session = %id, host = config.host_name, database = database.shown(), "serving");
+    let stop_now = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let pool = database.named_as(&session.application_name(), config.connections)?;
+    let shared = Shared {
+        database: pool,
+        session: id,
+        next_seq: Arc::new(AtomicI64::new(1)),
+        payload_kib: Arc::new(Semaphore::new((config.payload_bytes >> 10) as usize)),
+        host_name: config.host_name.as_str().into(),
+        poll_max: config.poll_max,
+        cores: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+        tasks: tasks.clone(),
+        stop_now: stop_now.clone(),
+    };
+    let (catalog_version, catalog_changed) = watch::channel(0);
+    let mut pulse = tokio::spawn(Pulse::new(database.clone(), session).run(catalog_version));
+    let slots = Arc::new(Semaphore::new(config.concurrency as usize));
+    let mut roster = Roster::new(shared, sandbox.clone(), slots);
+
+    let news = tokio::select! {
+        news = &mut pulse => Some(news),
+        never = roster.run(catalog_changed, woken) => match never {},
+        () = shutdown.drain.cancelled() => None,
+        () = shutdown.stop.cancelled() => None,
+    };
+    let ended = match news {
+        Some(_) => Ended::Lost,
+        None => {
+            tracing::info!(session = %id, "draining");
+            tokio::select! {
+                () = roster.drain() => {}
+                () = shutdown.stop.cancelled() => tracing::warn!("stopping at once"),
+                () = tokio::time::sleep(config.drain) => {
+                    tracing::warn!(drain = ?config.drain, "messages are still in flight; they will run again");
+                }
+                _ = &mut pulse => tracing::warn!("the session was lost"),
+            }
+            Ended::InOrder
+        }
+    };
+    stop_now.cancel();
+    pulse.abort();
+    roster.close();
+    tasks.close();
+    tasks.wait().await;
+    if ended == Ended::InOrder {
+        say_farewell(database, id).await;
+    }
+    Ok(ended)
+}
+
+/// Ends the session, so that others need not wait for signs of life.
+async fn say_farewell(database: &Database, session: SessionId) {
+    let end = session::end(database, session, false);
+    match tokio::time::timeout(FAREWELL, end).await {
+        Ok(Ok(_)) => tracing::info!(%session, "stopped"),
+        Ok(Err(error)) => {
+            tracing::warn!(%session, %error, "stopped, without a word to the database")
+        }
+        Err(_) => tracing::warn!(%session, "stopped; the database did not answer"),
+    }
+}
+
+/// Why a session is over, other than by being told to stop.
+impl std::fmt::Display for News {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ended => "it was ended by another host",
+            Self::Silent => "it could not beat",
+        })
+    }
+}

@@ -1,0 +1,136 @@
+//! What keeps one queue in order: what is due is promoted, what is settled is truncated. Every host does
+//! it for every queue; the database lets one at a time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::name::QueueName;
+use crate::queue::connect::Database;
+use crate::queue::error::QueueError;
+use crate::queue::rotate::{advance, rotation, truncate, truncate_schedule};
+use crate::queue::schedule::promote;
+use crate::queue::statements::Statements;
+
+/// Messages promoted in one transaction.
+const PROMOTE_MAX: i32 = 2_000;
+/// How often a look is taken at what there is to rotate.
+const ROTATE_EVERY: Duration = Duration::from_secs(1);
+/// Somebody who is in the way is not asked more often than this.
+const IN_THE_WAY_MAX: Duration = Duration::from_secs(30);
+/// Somebody who has been in the way for so long is named in the log, once.
+const NAME_AFTER: Duration = Duration::from_secs(60);
+/// How often the schedule's leaves are looked through.
+const SCHEDULE_EVERY: Duration = Duration::from_secs(20);
+
+/// One queue's maintenance.
+pub(super) struct Maintenance {
+    pub(super) database: Database,
+    pub(super) queue: QueueName,
+    pub(super) statements: Arc<Statements>,
+    pub(super) schedule_changed: Arc<Notify>,
+    pub(super) poll_max: Duration,
+}
+
+/// A leaf that could not be truncated.
+#[derive(Default)]
+struct Held {
+    since: Option<Instant>,
+    ask_at: Option<Instant>,
+    wait: Duration,
+    named: bool,
+}
+
+impl Maintenance {
+    /// Goes on until dropped.
+    pub(super) async fn run(self) {
+        tokio::join!(self.promote(), self.rotate());
+    }
+
+    async fn promote(&self) {
+        loop {
+            let wait = match promote(&self.database, &self.statements, PROMOTE_MAX).await {
+                Ok(promoted) if promoted.again => continue,
+                Ok(promoted) => promoted.next_in.map_or(self.poll_max, |t| t.min(self.poll_max)),
+                Err(error) => self.failed("promote", &error),
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                // Something was put there; when it is due, the next promotion says.
+                () = self.schedule_changed.notified() => {}
+            }
+        }
+    }
+
+    async fn rotate(&self) {
+        let mut held: [Held; 3] = Default::default();
+        let mut schedule_at = Instant::now();
+        loop {
+            tokio::time::sleep(ROTATE_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+            if let Err(error) = self.rotate_once(&mut held, &mut schedule_at).await {
+                tokio::time::sleep(self.failed("rotate", &error)).await;
+            }
+        }
+    }
+
+    async fn rotate_once(
+        &self,
+        held: &mut [Held; 3],
+        schedule_at: &mut Instant,
+    ) -> Result<(), QueueError> {
+        let found = rotation(&self.database, &self.statements).await?;
+        for leaf in found.used {
+            let state = &mut held[leaf as usize % 3];
+            if state.ask_at.is_some_and(|at| Instant::now() < at) {
+                continue;
+            }
+            match truncate(&self.database, &self.statements, leaf).await? {
+                None => {
+                    tracing::debug!(queue = %self.queue, leaf, "leaf truncated");
+                    *state = Held::default();
+                }
+                Some(why) => state.note(&self.queue, leaf, &why),
+            }
+        }
+        if found.full {
+            match advance(&self.database, &self.statements).await? {
+                None => tracing::debug!(queue = %self.queue, "next generation"),
+                Some(why) => {
+                    tracing::debug!(queue = %self.queue, %why, "the present generation stays")
+                }
+            }
+        }
+        if *schedule_at <= Instant::now() {
+            *schedule_at = Instant::now() + SCHEDULE_EVERY;
+            truncate_schedule(&self.database, &self.statements).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns how long to wait.
+    fn failed(&self, what: &str, error: &QueueError) -> Duration {
+        if error.is_passing() {
+            tracing::debug!(queue = %self.queue, %error, "cannot {what} now");
+        } else {
+            // A queue that was dropped is taken off the roster in a moment.
+            tracing::warn!(queue = %self.queue, %error, "cannot {what}");
+        }
+        Duration::from_secs(1)
+    }
+}
+
+impl Held {
+    fn note(&mut self, queue: &QueueName, leaf: i32, why: &str) {
+        let now = Instant::now();
+        let since = *self.since.get_or_insert(now);
+        // Each try makes those who come after it wait for up to 20 ms.
+        self.wait = (self.wait * 2).clamp(ROTATE_EVERY, IN_THE_WAY_MAX);
+        self.ask_at = Some(now + self.wait);
+        tracing::debug!(%queue, leaf, why, "leaf stays");
+        if now - since >= NAME_AFTER && !self.named {
+            self.named = true;
+            tracing::warn!(%queue, leaf, why, "a leaf could not be truncated for a minute");
+        }
+    }
+}

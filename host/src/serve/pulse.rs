@@ -1,0 +1,102 @@
+//! The pulse of a session: beats, looks who is dead, and reconnects. Ends when the session is over.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::liveness::{BEAT_EVERY, Observer, STOP_AFTER};
+use crate::queue::connect::Database;
+use crate::queue::error::QueueError;
+use crate::queue::session::{Look, Session, end};
+
+/// How often the beats of the hour before last are freed.
+const TRUNCATE_EVERY: Duration = Duration::from_secs(600);
+
+/// A session's pulse.
+pub(super) struct Pulse {
+    database: Database,
+    session: Session,
+    observer: Observer,
+    beat: i64,
+}
+
+/// Why a session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// Another host has ended it: its leases are others' now.
+    Ended,
+    /// No beat got through for so long that another host will.
+    Silent,
+}
+
+impl Pulse {
+    pub(super) fn new(database: Database, session: Session) -> Self {
+        Self { database, session, observer: Observer::default(), beat: 0 }
+    }
+
+    /// Beats until the session is over. Says each change of the catalog.
+    pub(super) async fn run(mut self, catalog_version: watch::Sender<i64>) -> News {
+        let mut last_beat = Instant::now();
+        let mut truncate_at = Instant::now();
+        let mut ticks = tokio::time::interval(BEAT_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let left = STOP_AFTER.saturating_sub(last_beat.elapsed());
+            match tokio::time::timeout(left, self.beat_once()).await {
+                Ok(Ok(look)) => {
+                    if !look.live.iter().any(|s| s.session == self.session.id()) {
+                        return self.over(News::Ended);
+                    }
+                    last_beat = Instant::now();
+                    self.bury(&look).await;
+                    // Only a change wakes those who wait for one.
+                    catalog_version.send_if_modified(|v| {
+                        std::mem::replace(v, look.catalog_version) != look.catalog_version
+                    });
+                    if truncate_at <= last_beat {
+                        truncate_at = last_beat + TRUNCATE_EVERY;
+                        // In the way: next time.
+                        let _ = self.session.truncate_heartbeat().await;
+                    }
+                }
+                Ok(Err(QueueError::LeaseLost(_))) => return self.over(News::Ended),
+                Ok(Err(error)) => tracing::warn!(%error, "cannot beat; trying again"),
+                Err(_) => return self.over(News::Silent),
+            }
+        }
+    }
+
+    fn over(&self, news: News) -> News {
+        tracing::error!(session = %self.session.id(), "the session is over: {news}");
+        news
+    }
+
+    async fn beat_once(&mut self) -> Result<Look, QueueError> {
+        self.beat += 1;
+        match self.session.beat(self.beat).await {
+            Err(error) if error.is_passing() => {
+                tracing::warn!(%error, "the session's connection is lost; connecting again");
+                self.session.rejoin(&self.database).await?;
+                self.session.beat(self.beat).await
+            }
+            done => done,
+        }
+    }
+
+    /// Ends the sessions that are dead.
+    async fn bury(&mut self, look: &Look) {
+        for dead in self.observer.look(Instant::now(), &look.server, &look.live) {
+            if dead == self.session.id() {
+                continue;
+            }
+            match end(&self.database, dead, true).await {
+                Ok(true) => {
+                    tracing::warn!(session = %dead, "a host is dead; its messages run elsewhere")
+                }
+                Ok(false) => {}
+                Err(error) => tracing::warn!(session = %dead, %error, "cannot end a dead session"),
+            }
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The roster: which handlers this host runs. Follows the catalog: loads what is deployed, swaps what is
+//! deployed anew, drops what is gone, and reports how that went.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::SPARE_SANDBOXES;
+use super::maintenance::Maintenance;
+use crate::dispatch::loaded::Loaded;
+use crate::dispatch::slots::Slots;
+use crate::dispatch::{Control, Dispatcher, Parts, Shared};
+use crate::id::{HandlerId, QueueId};
+use crate::name::QueueName;
+use crate::queue::catalog::{self, Catalog, Deployment, Queue};
+use crate::queue::connect::retry;
+use crate::queue::error::QueueError;
+use crate::queue::statements::Statements;
+use crate::sandbox::{FollowUpTargets, Handler, HandlerSettings, Sandbox};
+
+/// The handlers of one session.
+pub(super) struct Roster {
+    shared: Shared,
+    sandbox: Sandbox,
+    slots: Arc<Semaphore>,
+    warm: Arc<Semaphore>,
+    targets: FollowUpTargets,
+    queues: HashMap<QueueId, Upkeep>,
+    handlers: HashMap<HandlerId, Entry>,
+}
+
+/// A queue that is kept in order.
+struct Upkeep {
+    statements: Arc<Statements>,
+    schedule_changed: Arc<Notify>,
+    maintenance: JoinHandle<()>,
+}
+
+/// A handler that runs.
+struct Entry {
+    queue: QueueName,
+    deployment: Deployment,
+    loaded: Arc<ArcSwap<Loaded>>,
+    control: watch::Sender<Control>,
+    woken: Arc<Notify>,
+    dispatcher: JoinHandle<()>,
+}
+
+impl Roster {
+    pub(super) fn new(shared: Shared, sandbox: Sandbox, slots: Arc<Semaphore>) -> Self {
+        Self {
+            shared,
+            sandbox,
+            slots,
+            warm: Arc::new(Semaphore::new(SPARE_SANDBOXES as usize / 2)),
+            targets: FollowUpTargets::default(),
+            queues: HashMap::new(),
+            handlers: HashMap::new(),
+        }
+    }
+
+    /// Follows the catalog, and wakes handlers that are told of messages, until dropped.
+    pub(super) async fn run(
+        &mut self,
+        mut catalog_changed: watch::Receiver<i64>,
+        mut woken: mpsc::Receiver<String>,
+    ) -> Infallible {
+        loop {
+            tokio::select! {
+                Ok(()) = catalog_changed.changed() => {
+                    catalog_changed.borrow_and_update();
+                    self.reload().await;
+                }
+                Some(queue) = woken.recv() => {
+                    let of_queue = self.handlers.values().filter(|h| h.queue.as_str() == queue);
+                    of_queue.for_each(|h| h.woken.notify_one());
+                }
+                else => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Has every handler finish what it has begun.
+    pub(super) async fn drain(&mut self) {
+        for entry in self.handlers.values_mut() {
+            entry.control.send_modify(|c| (c.leasing, c.draining) = (false, true));
+        }
+        for (_, entry) in self.handlers.drain() {
+            // One that panicked is as drained as can be.
+            let _ = entry.dispatcher.await;
+        }
+    }
+
+    /// Drops everything that is still there.
+    pub(super) fn close(&mut self) {
+        self.handlers.drain().for_each(|(_, entry)| entry.dispatcher.abort());
+        self.queues.drain().for_each(|(_, upkeep)| upkeep.maintenance.abort());
+    }
+
+    async fn reload(&mut self) {
+        let load = async || {
+            let client = self.shared.database.get().await?;
+            catalog::load(&client).await
+        };
+        let catalog = match retry("read the catalog", load).await {
+            Ok(catalog) => catalog,
+            Err(error) => return tracing::error!(%error, "cannot read the catalog"),
+        };
+        let shapes = catalog.queues.iter().map(|q| (q.name.to_string(), q.shape()));
+        self.targets.store(Arc::new(shapes.collect()));
+        self.keep_queues(&catalog);
+        self.drop_handlers(&catalog);
+        for deployment in &catalog.deployments {
+            let Some(queue) = catalog.queues.iter().find(|q| q.id == deployment.queue) else {
+                continue;
+            };
+            self.tell(queue, deployment.handler, catalog.version);
+            self.deploy(queue, deployment, catalog.version).await;
+        }
+    }
+
+    fn keep_queues(&mut self, catalog: &Catalog) {
+        self.queues.retain(|id, upkeep| {
+            let kept = catalog.queues.iter().any(|q| q.id == *id);
+            if !kept {
+                upkeep.maintenance.abort();
+            }
+            kept
+        });
+        for queue in &catalog.queues {
+            self.queues.entry(queue.id).or_insert_with(|| {
+                let statements = Arc::new(Statements::new(&queue.name));
+                let schedule_changed = Arc::new(Notify::new());
+                let maintenance = Maintenance {
+                    database: self.shared.database.clone(),
+                    queue: queue.name.clone(),
+                    statements: statements.clone(),
+                    schedule_changed: schedule_changed.clone(),
+                    poll_max: self.shared.poll_max,
+                };
+                Upkeep {
+                    statements,
+                    schedule_changed,
+                    maintenance: tokio::spawn(maintenance.run()),
+                }
+            });
+        }
+    }
+
+    fn drop_handlers(&mut self, catalog: &Catalog) {
+        self.handlers.retain(|id, entry| {
+            let kept = catalog.deployments.iter().any(|d| d.handler == *id)
+                && !entry.dispatcher.is_finished();
+            if !kept {
+                entry.dispatcher.abort();
+            }
+            kept
+        });
+    }
+
+    /// Tells a handler what its queue's row says now, and that leases may have been left behind.
+    fn tell(&self, queue: &Queue, handler: HandlerId, version: i64) {
+        if let Some(entry) = self.handlers.get(&handler) {
+            entry.control.send_replace(control(queue, version));
+        }
+    }
+
+    async fn deploy(&mut self, queue: &Queue, deployment: &Deployment, catalog_version: i64) {
+        let current = self.handlers.get(&deployment.handler);
+        if current.is_some_and(|entry| {
+            entry.deployment == *deployment
+                && entry.loaded.load().max_attempts() == queue.policy.max_attempts
+        }) {
+            return;
+        }
+        let loaded = self.load(queue, deployment).await;
+        let error = loaded.as_ref().err().cloned();
+        match loaded {
+            Ok(loaded) => self.put_in_force(queue, deployment, catalog_version, loaded),
+            Err(error) => tracing::error!(
+                queue = %queue.name, handler = %deployment.name, version = deployment.version, %error,
+                "cannot load a handler; the version before stays, if there is one"
+            ),
+        }
+        let report = retry("report a handler", async || {
+            let client = self.shared.database.get().await?;
+            let (handler, version) = (deployment.handler, deployment.version);
+            catalog::report_loaded(&client, self.shared.session, handler, version, error.as_deref())
+                .await
+        });
+        if let Err(error) = report.await {
+            // It may have been removed meanwhile.
+            tracing::debug!(%error, "cannot report a handler");
+        }
+    }
+
+    fn put_in_force(
+        &mut self,
+        queue: &Queue,
+        deployment: &Deployment,
+        catalog_version: i64,
+        handler: Handler,
+    ) {
+        let slots = Slots::new(self.slots.clone(), deployment.settings.concurrency);
+        let loaded = Arc::new(Loaded::new(handler, deployment.version, slots, self.warm.clone()));
+        tracing::info!(
+            queue = %queue.name, handler = %deployment.name, version = deployment.version,
+            sha256 = %deployment.sha256, "handler loaded"
+        );
+        if let Some(entry) = self.handlers.get_mut(&deployment.handler) {
+            entry.loaded.store(loaded);
+            entry.deployment = deployment.clone();
+            return;
+        }
+        let Some(upkeep) = self.queues.get(&queue.id) else { return };
+        let loaded = Arc::new(ArcSwap::new(loaded));
+        let (control, receiver) = watch::channel(control(queue, catalog_version));
+        let woken = Arc::new(Notify::new());
+        let dispatcher = Dispatcher::new(Parts {
+            shared: self.shared.clone(),
+            queue: queue.name.clone(),
+            name: deployment.name.clone(),
+            handler: deployment.handler,
+            statements: upkeep.statements.clone(),
+            loaded: loaded.clone(),
+            control: receiver,
+            woken: woken.clone(),
+            schedule_changed: upkeep.schedule_changed.clone(),
+        });
+        let entry = Entry {
+            queue: queue.name.clone(),
+            deployment: deployment.clone(),
+            loaded,
+            control,
+            woken,
+            dispatcher: tokio::spawn(dispatcher.run()),
+        };
+        self.handlers.insert(deployment.handler, entry);
+    }
+
+    async fn load(&self, queue: &Queue, deployment: &Deployment) -> Result<Handler, String> {
+        let wasm = retry("read a component", async || -> Result<Vec<u8>, QueueError> {
+            let client = self.shared.database.get().await?;
+            catalog::component(&client, &deployment.sha256).await
+        });
+        let wasm = wasm.await.map_err(|e| e.to_string())?;
+        let settings = HandlerSettings {
+            queue: queue.name.to_string(),
+            payload_type: queue.payload_type,
+            max_attempts: queue.policy.max_attempts,
+            limits: deployment.settings.limits.clone(),
+            isolation: deployment.settings.isolation,
+            config: deployment.settings.config.clone(),
+            targets: self.targets.clone(),
+        };
+        let sandbox = self.sandbox.clone();
+        // Compiling takes seconds of a processor's time.
+        let compiled = tokio::task::spawn_blocking(move || sandbox.load(&wasm, settings)).await;
+        compiled.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+    }
+}
+
+fn control(queue: &Queue, catalog_version: i64) -> Control {
+    Control {
+        leasing: !queue.paused,
+        draining: false,
+        wake_up: queue.wake_up,
+        policy: queue.policy.clone(),
+        sweep: catalog_version,
+    }
+}

@@ -1,0 +1,2257 @@
+-- A migrated database with one queue named `sample`, for reading and for review. Never applied.
+-- Written by `make schema` from PostgreSQL 15.
+CREATE SCHEMA host;
+
+CREATE SCHEMA queue;
+
+CREATE FUNCTION host.apply_queue_functions(p_name text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+DECLARE
+    q host.queue;
+    t text;
+BEGIN
+    SELECT * INTO STRICT q FROM host.queue WHERE name = p_name;
+    FOR t IN SELECT name FROM host.template WHERE name LIKE 'functions/%' ORDER BY name LOOP
+        EXECUTE host.render(t, q);
+    END LOOP;
+END $$;
+
+CREATE FUNCTION host.beat(p_session integer, p_beat bigint) RETURNS TABLE(session_id integer, beat bigint, locked boolean, catalog_version bigint, server_started timestamp with time zone)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    SET enable_seqscan TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    INSERT INTO host.heartbeat (session_id, slot, beat)
+        VALUES (p_session, extract(epoch FROM now())::bigint / 3600 % 3, p_beat);
+    RETURN QUERY
+        SELECT s.id,
+            (SELECT h.beat FROM host.heartbeat h WHERE h.session_id = s.id ORDER BY h.beat DESC LIMIT 1),
+            l.objid IS NOT NULL,
+            c.version,
+            pg_postmaster_start_time()
+        FROM host.session s
+        CROSS JOIN host.catalog c
+        LEFT JOIN (
+            SELECT DISTINCT objid::bigint AS objid FROM pg_locks
+            WHERE locktype = 'advisory' AND classid = 1752134401 AND objsubid = 2 AND granted
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        ) l ON l.objid = s.id
+        WHERE s.ended_at IS NULL;
+END $$;
+
+CREATE FUNCTION host.begin_session(p_host_name text, p_pid integer, p_host_version text) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+DECLARE
+    session int;
+BEGIN
+    INSERT INTO host.session (host_name, pid, host_version)
+        VALUES (p_host_name, p_pid, p_host_version) RETURNING id INTO session;
+    PERFORM pg_advisory_lock(1752134401, session);
+    RETURN session;
+END $$;
+
+CREATE FUNCTION host.bump_catalog() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+BEGIN
+    UPDATE host.catalog SET version = version + 1;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION host.create_queue(p_name text, p_payload_type text DEFAULT 'jsonb'::text, p_payload_bytes_max bigint DEFAULT (1 << 20), p_max_attempts integer DEFAULT 10, p_backoff_base_ms bigint DEFAULT 1000, p_backoff_cap_ms bigint DEFAULT 3600000, p_rotate_bytes bigint DEFAULT (64 << 20), p_rotate_age_ms bigint DEFAULT 60000, p_wake_up boolean DEFAULT true) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+DECLARE
+    q host.queue;
+BEGIN
+    INSERT INTO host.queue (name, payload_type, payload_bytes_max, max_attempts, backoff_base_ms,
+            backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up)
+        VALUES (p_name, p_payload_type, p_payload_bytes_max, p_max_attempts, p_backoff_base_ms,
+            p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up)
+        RETURNING * INTO q;
+    EXECUTE host.render('tables.sql', q);
+    PERFORM host.apply_queue_functions(p_name);
+    RETURN q.id;
+END $$;
+
+CREATE FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, OUT handler_id integer, OUT version integer) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $_$
+DECLARE
+    queue int;
+BEGIN
+    SELECT id INTO queue FROM host.queue WHERE name = p_queue;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
+    END IF;
+    PERFORM pg_advisory_xact_lock(1752134404, queue);
+    SELECT h.id INTO handler_id FROM host.handler h WHERE h.queue_id = queue AND h.name = p_handler FOR UPDATE;
+    IF NOT FOUND THEN
+        INSERT INTO host.handler (queue_id, name, version) VALUES (queue, p_handler, 0) RETURNING id INTO handler_id;
+        EXECUTE format(
+            'INSERT INTO host.%I (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+                row_count, leaves, is_cursor, more, token, hi, txids)
+             VALUES (-$1, 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(), ''1:1:'', ''{}'')', p_queue || '__lease')
+            USING handler_id;
+    END IF;
+    version := 1 + coalesce((SELECT max(v.version) FROM host.handler_version v WHERE v.handler_id = deploy.handler_id), 0);
+    INSERT INTO host.handler_version (handler_id, version, sha256, config, isolation, concurrency, memory_bytes,
+            timeout_ms, cpu_ms, log_bytes, follow_ups, follow_up_bytes)
+        VALUES (handler_id, deploy.version, p_sha256, p_config, p_isolation, p_concurrency, p_memory_bytes,
+            p_timeout_ms, p_cpu_ms, p_log_bytes, p_follow_ups, p_follow_up_bytes);
+    UPDATE host.handler h SET version = deploy.version WHERE h.id = deploy.handler_id;
+END $_$;
+
+CREATE FUNCTION host.drop_queue(p_name text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+DECLARE
+    f regprocedure;
+BEGIN
+    DELETE FROM host.queue WHERE name = p_name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no queue "%"', p_name USING ERRCODE = 'HQ004';
+    END IF;
+    EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
+        p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
+        p_name || '__schedule', p_name || '__dead_letter');
+    EXECUTE format('DROP SEQUENCE host.%I', p_name || '__asleep');
+    FOR f IN SELECT p.oid FROM pg_proc p
+        WHERE p.pronamespace = 'host'::regnamespace AND starts_with(p.proname, p_name || '__')
+    LOOP
+        EXECUTE format('DROP FUNCTION %s', f);
+    END LOOP;
+END $$;
+
+CREATE FUNCTION host.end_session(p_session integer, p_lost boolean) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+BEGIN
+    UPDATE host.session SET ended_at = clock_timestamp(), lost = p_lost
+        WHERE id = p_session AND ended_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    IF p_lost THEN
+        PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE application_name = 'host session ' || p_session AND datname = current_database();
+    END IF;
+    UPDATE host.catalog SET version = version + 1;
+    RETURN true;
+END $$;
+
+CREATE FUNCTION host.enqueue_follow_ups(p_queue text[], p_payload bytea[], p_headers jsonb[], p_delay_ms bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $_$
+DECLARE
+    q record;
+BEGIN
+    FOR q IN
+        SELECT f.name, host.queue.payload_type
+        FROM (SELECT DISTINCT unnest(p_queue) AS name) f LEFT JOIN host.queue USING (name)
+        ORDER BY f.name
+    LOOP
+        IF q.payload_type IS NULL THEN
+            RAISE EXCEPTION 'no queue "%"', q.name USING ERRCODE = 'HQ004';
+        END IF;
+        EXECUTE format(
+            'INSERT INTO queue.%I (payload, headers, run_at)
+             SELECT %s, f.headers, CASE WHEN f.delay_ms > 0 THEN now() + f.delay_ms * interval ''1 ms'' END
+             FROM unnest($2, $3, $4, $5) WITH ORDINALITY AS f (queue, payload, headers, delay_ms, n)
+             WHERE f.queue = $1 ORDER BY f.n',
+            q.name,
+            CASE q.payload_type
+                WHEN 'bytea' THEN 'f.payload'
+                ELSE format('convert_from(f.payload, ''UTF8'')::%s', q.payload_type)
+            END)
+        USING q.name, p_queue, p_payload, p_headers, p_delay_ms;
+    END LOOP;
+END $_$;
+
+CREATE FUNCTION host.leaves_between(a bigint, b bigint) RETURNS smallint
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT CASE b / 100000000000 - a / 100000000000
+        WHEN 0 THEN 1 << (a / 100000000000 % 3)::int
+        WHEN 1 THEN (1 << (a / 100000000000 % 3)::int) | (1 << (b / 100000000000 % 3)::int)
+        ELSE 7
+    END::smallint
+$$;
+
+CREATE FUNCTION host.migration_applied() RETURNS TABLE(version integer, name text, sha256 text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'host', 'pg_catalog'
+    AS $$
+    SELECT m.version, m.name, m.sha256 FROM host.migration m ORDER BY m.version;
+$$;
+
+CREATE FUNCTION host.migration_functions_sha256() RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'host', 'pg_catalog'
+    AS $$
+    SELECT f.sha256 FROM host.migration_functions f;
+$$;
+
+CREATE FUNCTION host.migration_record(version integer, name text, sha256 text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'host', 'pg_catalog'
+    AS $_$
+    INSERT INTO host.migration (version, name, sha256) VALUES ($1, $2, $3);
+$_$;
+
+CREATE FUNCTION host.migration_record_functions(names text[], bodies text[], digest text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'host', 'pg_catalog'
+    AS $$
+BEGIN
+    DELETE FROM host.template;
+    INSERT INTO host.template (name, body)
+        SELECT t.name, t.body FROM unnest(names, bodies) AS t (name, body);
+    IF to_regclass('host.queue') IS NOT NULL THEN
+        PERFORM host.apply_queue_functions(q.name) FROM host.queue q ORDER BY q.name;
+    END IF;
+    INSERT INTO host.migration_functions (sha256) VALUES (digest)
+        ON CONFLICT (only_row) DO UPDATE SET sha256 = EXCLUDED.sha256, applied_at = now();
+END;
+$$;
+
+CREATE FUNCTION host.positions(p int4multirange) RETURNS integer
+    LANGUAGE sql IMMUTABLE STRICT
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT coalesce(sum(upper(r) - lower(r)), 0)::int FROM unnest(p) r
+$$;
+
+CREATE FUNCTION host.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+BEGIN
+    RAISE EXCEPTION '% on a queue: messages are only ever inserted', TG_OP
+        USING HINT = 'to be rid of a queue with its messages: host queue drop --force';
+END $$;
+
+CREATE FUNCTION host.rejoin_session(p_session integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    SET lock_timeout TO '1s'
+    AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM host.session WHERE id = p_session AND ended_at IS NULL) THEN
+        RAISE EXCEPTION 'session % has ended', p_session USING ERRCODE = 'HQ001';
+    END IF;
+    PERFORM pg_terminate_backend(l.pid) FROM pg_locks l
+        WHERE l.locktype = 'advisory' AND l.classid = 1752134401 AND l.objid = p_session::oid AND l.objsubid = 2
+            AND l.granted AND l.pid <> pg_backend_pid()
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    PERFORM pg_advisory_lock(1752134401, p_session);
+END $$;
+
+CREATE TABLE host.queue (
+    id integer NOT NULL,
+    name text NOT NULL,
+    payload_type text NOT NULL,
+    payload_bytes_max bigint NOT NULL,
+    max_attempts integer NOT NULL,
+    backoff_base_ms bigint NOT NULL,
+    backoff_cap_ms bigint NOT NULL,
+    rotate_bytes bigint NOT NULL,
+    rotate_age_ms bigint NOT NULL,
+    wake_up boolean DEFAULT true NOT NULL,
+    paused boolean DEFAULT false NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT queue_backoff_base_ms_check CHECK (((backoff_base_ms >= 1) AND (backoff_base_ms <= 86400000))),
+    CONSTRAINT queue_check CHECK (((backoff_cap_ms >= backoff_base_ms) AND (backoff_cap_ms <= '31536000000'::bigint))),
+    CONSTRAINT queue_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 1000))),
+    CONSTRAINT queue_name_is_lower_case_and_short CHECK (((name ~ '^[a-z][a-z0-9_]{0,39}$'::text) AND (name !~ '__'::text) AND (name !~ '_$'::text))),
+    CONSTRAINT queue_payload_bytes_max_check CHECK (((payload_bytes_max >= 1) AND (payload_bytes_max <= (64 << 20)))),
+    CONSTRAINT queue_payload_type_check CHECK ((payload_type = ANY (ARRAY['jsonb'::text, 'json'::text, 'text'::text, 'bytea'::text]))),
+    CONSTRAINT queue_rotate_age_ms_check CHECK ((rotate_age_ms >= 10)),
+    CONSTRAINT queue_rotate_bytes_check CHECK ((rotate_bytes >= 8192))
+);
+
+CREATE FUNCTION host.render(template text, q host.queue) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT replace(replace(replace(replace(replace(t.body,
+        '{q}', q.name),
+        '{queue_id}', q.id::text),
+        '{payload_bytes_max}', q.payload_bytes_max::text),
+        '{payload_check}', CASE
+            WHEN q.payload_type IN ('text', 'bytea')
+                THEN format('octet_length(payload) <= %s', q.payload_bytes_max)
+            -- Writing JSON out to measure it is dear; Postgres's compression cannot shrink anything a
+            -- hundredfold, so what is small on disk need not be.
+            ELSE format('pg_column_size(payload) <= %s OR octet_length(payload::text) <= %s',
+                q.payload_bytes_max / 100, q.payload_bytes_max)
+        END),
+        '{payload}', q.payload_type)
+    FROM host.template t WHERE t.name = template
+$$;
+
+CREATE FUNCTION host.report_loaded(p_session bigint, p_handler integer, p_version integer, p_error text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog'
+    AS $$
+    INSERT INTO host.loaded (session_id, handler_id, version, error)
+        SELECT s.id, v.handler_id, v.version, p_error
+        FROM host.session s CROSS JOIN host.handler_version v
+        WHERE s.id = p_session AND v.handler_id = p_handler AND v.version = p_version
+        ON CONFLICT (session_id, handler_id, version)
+            DO UPDATE SET error = EXCLUDED.error, loaded_at = EXCLUDED.loaded_at
+$$;
+
+CREATE FUNCTION host.sample__advance() RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    SET lock_timeout TO '1s'
+    AS $$
+DECLARE
+    g bigint;
+    q record;
+    since timestamptz;
+    h record;
+BEGIN
+    SELECT rotate_bytes, rotate_age_ms INTO STRICT q FROM host.queue WHERE id = 1;
+    SELECT greatest(a.last_value, b.last_value, c.last_value) / 100000000000 INTO g
+        FROM queue.sample_id_seq a, host.sample__lease_id_seq b, host.sample__promotion_id_seq c;
+    IF host.sample__leaf_bytes((g % 3)::int) < q.rotate_bytes THEN
+        RETURN 'the present leaf is not full';
+    END IF;
+    SELECT leased_at INTO since FROM host.sample__lease
+        WHERE id >= g * 100000000000 ORDER BY id LIMIT 1;
+    IF since > clock_timestamp() - q.rotate_age_ms * interval '1 ms'
+            * (1 + pg_stat_get_dead_tuples('pg_class'::regclass) / 1000.0) THEN
+        RETURN 'the present leaf is not old enough';
+    END IF;
+    IF host.sample__leaf_bytes(((g + 1) % 3)::int) > 0 THEN
+        RETURN format('leaf %s, which would be next, is not empty', (g + 1) % 3);
+    END IF;
+    IF NOT pg_try_advisory_xact_lock(1752134404, 1) THEN
+        RETURN 'another host is rotating';
+    END IF;
+    PERFORM pg_advisory_xact_lock(1752134403, 1);
+    PERFORM pg_advisory_xact_lock(1752134402, id) FROM (SELECT id FROM host.handler WHERE queue_id = 1 ORDER BY id) x;
+    IF (SELECT last_value / 100000000000 FROM queue.sample_id_seq) > g THEN
+        RETURN 'another host has just rotated';
+    END IF;
+    g := g + 1;
+    PERFORM setval('queue.sample_id_seq', g * 100000000000 + 1, false),
+        setval('host.sample__lease_id_seq', g * 100000000000 + 1, false),
+        setval('host.sample__promotion_id_seq', g * 100000000000 + 1, false);
+    INSERT INTO host.sample__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
+        SELECT due, schedule_id, hi, late_txids, late_txid, late_id FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
+    FOR h IN SELECT id FROM host.handler WHERE queue_id = 1 ORDER BY id LOOP
+        INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+                row_count, leaves, is_cursor, more, token, hi, txids)
+            SELECT -h.id, from_txid, from_id, to_txid, to_id, handler_id, 0, 0, 0, true, more, gen_random_uuid(), hi, txids
+            FROM host.sample__lease WHERE handler_id = h.id AND is_cursor ORDER BY id DESC LIMIT 1;
+    END LOOP;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION host.sample__backlog(p_handler integer, p_cap integer, OUT waiting bigint, OUT in_flight bigint, OUT last_minute bigint) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog'
+    SET enable_seqscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+DECLARE
+    c record;
+    part record;
+    n bigint;
+BEGIN
+    SELECT * INTO c FROM host.sample__lease l WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
+    waiting := 0;
+    IF c.more THEN
+        FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(c.txids) r WHERE upper(r) > c.to_txid LOOP
+            SELECT count(*) INTO n FROM (SELECT FROM queue.sample m
+                WHERE m.txid >= greatest(part.a, c.to_txid) AND m.txid < part.b AND (m.txid, m.id) > (c.to_txid, c.to_id)
+                LIMIT p_cap - waiting) m;
+            waiting := waiting + n;
+        END LOOP;
+    END IF;
+    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(host.txid_window(c.hi, txid_current_snapshot())) r LOOP
+        SELECT count(*) INTO n FROM (SELECT FROM queue.sample m
+            WHERE m.txid >= part.a AND m.txid < part.b LIMIT p_cap - waiting) m;
+        waiting := waiting + n;
+    END LOOP;
+    SELECT coalesce(sum(coalesce(
+            (SELECT s.rest FROM host.sample__settlement s WHERE s.lease_id = l.id ORDER BY s.seq DESC LIMIT 1),
+            host.positions(l.positions), l.row_count)), 0)
+        INTO in_flight FROM host.sample__lease l
+        WHERE l.handler_id = p_handler AND l.row_count > 0
+            AND NOT EXISTS (SELECT FROM host.sample__settlement s WHERE s.lease_id = l.id AND s.rest = 0);
+    SELECT coalesce(sum(host.positions(s.settled)), 0) INTO last_minute
+        FROM host.sample__lease l JOIN host.sample__settlement s ON s.lease_id = l.id
+        WHERE l.handler_id = p_handler AND s.settled_at > clock_timestamp() - interval '1 minute';
+END $$;
+
+CREATE FUNCTION host.sample__beyond_cursor(p_leaf integer, p_hi txid_snapshot, p_txids int8multirange, p_more boolean, p_txid bigint, p_id bigint) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog'
+    SET enable_sort TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $_$
+DECLARE
+    found_one boolean;
+    part record;
+BEGIN
+    EXECUTE format('SELECT EXISTS (SELECT FROM host.sample__message_%s WHERE txid >= $1)', p_leaf)
+        INTO found_one USING txid_snapshot_xmax(p_hi);
+    IF NOT found_one THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM host.sample__message_%s WHERE txid = ANY ($1))', p_leaf)
+            INTO found_one USING ARRAY(SELECT txid_snapshot_xip(p_hi));
+    END IF;
+    IF found_one OR NOT p_more THEN
+        RETURN found_one;
+    END IF;
+    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(p_txids) r WHERE upper(r) > p_txid LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM host.sample__message_%s WHERE txid >= $1 AND txid < $2 AND (txid, id) > ($3, $4))', p_leaf)
+            INTO found_one USING greatest(part.a, p_txid), part.b, p_txid, p_id;
+        EXIT WHEN found_one;
+    END LOOP;
+    RETURN coalesce(found_one, false);
+END $_$;
+
+CREATE FUNCTION host.sample__holds(p_leaf integer) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog'
+    SET enable_seqscan TO 'off'
+    SET enable_mergejoin TO 'off'
+    AS $$
+DECLARE
+    h record;
+    c record;
+    o record;
+    p bigint;
+BEGIN
+    IF NOT EXISTS (SELECT FROM host.handler WHERE queue_id = 1) THEN
+        RETURN 'no handler is deployed yet';
+    END IF;
+    FOR h IN SELECT * FROM host.handler WHERE queue_id = 1 ORDER BY id LOOP
+        SELECT * INTO c FROM host.sample__lease l
+            WHERE l.handler_id = h.id AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
+        IF c.id / 100000000000 % 3 = p_leaf THEN
+            RETURN format('the cursor of handler "%s" has not been carried forward', h.name);
+        END IF;
+        IF host.sample__beyond_cursor(p_leaf, c.hi, c.txids, c.more, c.to_txid, c.to_id) THEN
+            RETURN format('handler "%s" has messages in it to come', h.name);
+        END IF;
+    END LOOP;
+    SELECT id INTO p FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
+    IF p / 100000000000 % 3 = p_leaf THEN
+        RETURN 'the cursor of the schedule has not been carried forward';
+    END IF;
+    SELECT l.id, l.session_id, l.leased_at INTO o FROM host.sample__lease l
+        WHERE l.row_count > 0 AND (l.leaves & (1 << p_leaf) <> 0 OR l.id / 100000000000 % 3 = p_leaf)
+            AND NOT EXISTS (SELECT FROM host.sample__settlement s WHERE s.lease_id = l.id AND s.rest = 0)
+        LIMIT 1;
+    IF FOUND THEN
+        RETURN format('lease %s of session %s has been open since %s', o.id, o.session_id, date_trunc('second', o.leased_at));
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION host.sample__leaf_bytes(p_leaf integer) RETURNS bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT sum(pg_relation_size(c.oid) + coalesce(pg_relation_size(c.reltoastrelid), 0))::bigint
+    FROM unnest(ARRAY['message', 'lease', 'settlement', 'promotion']) kind
+    JOIN pg_class c ON c.oid = format('host.sample__%s_%s', kind, p_leaf)::regclass
+$$;
+
+CREATE FUNCTION host.sample__lease(p_handler integer, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_bytes bigint, OUT lease_id bigint, OUT row_count integer, OUT more boolean) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    SET lock_timeout TO '1s'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_sort TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+DECLARE
+    c record;       -- the cursor
+    w int8multirange;
+    hi txid_snapshot;
+    f_txid bigint;  -- from
+    f_id bigint;
+    t_txid bigint;  -- to
+    t_id bigint;
+    fresh boolean;
+    bytes bigint := 0;
+    part record;
+    cut record;
+    id_min bigint;
+    id_max bigint;
+BEGIN
+    IF pg_current_xact_id_if_assigned() IS NOT NULL
+        OR current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'lease needs a READ COMMITTED transaction of its own';
+    END IF;
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM pg_advisory_xact_lock(1752134402, p_handler);
+    IF NOT EXISTS (SELECT FROM host.session s WHERE s.id = p_session AND s.ended_at IS NULL) THEN
+        RAISE EXCEPTION 'session % has ended', p_session USING ERRCODE = 'HQ001';
+    END IF;
+    SELECT l.* INTO c FROM host.sample__lease l
+        WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'handler % has no cursor on queue "sample"', p_handler USING ERRCODE = 'HQ004';
+    END IF;
+
+    -- First what is left of the cursor's window; when that is nothing, a new window.
+    fresh := NOT c.more;
+    LOOP
+        IF fresh THEN
+            hi := txid_current_snapshot();
+            w := CASE WHEN hi::text = c.hi::text THEN '{}' ELSE host.txid_window(c.hi, hi) END;
+            f_txid := 0;
+            f_id := 0;
+        ELSE
+            hi := c.hi;
+            w := c.txids;
+            f_txid := c.to_txid;
+            f_id := c.to_id;
+        END IF;
+        row_count := 0;
+        t_txid := f_txid;
+        t_id := f_id;
+        FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(w) r WHERE upper(r) > f_txid LOOP
+            SELECT count(*)::int AS n, max(m.txid) AS txid, (array_agg(m.id))[count(*)] AS id,
+                    min(m.id) AS id_min, max(m.id) AS id_max, sum(m.size) AS bytes INTO cut
+                FROM (SELECT m.txid, m.id, pg_column_size(m.payload) AS size FROM queue.sample m
+                    WHERE m.txid >= greatest(part.a, f_txid) AND m.txid < part.b AND (m.txid, m.id) > (f_txid, f_id)
+                    ORDER BY m.txid, m.id LIMIT p_n - row_count) m;
+            IF bytes + cut.bytes > p_bytes THEN
+                -- Too much: again, only as far as the bytes allow, but at least one message.
+                SELECT count(*)::int AS n, max(m.txid) AS txid, (array_agg(m.id))[count(*)] AS id,
+                        min(m.id) AS id_min, max(m.id) AS id_max, p_bytes - bytes AS bytes INTO cut
+                    FROM (SELECT m.txid, m.id,
+                            sum(pg_column_size(m.payload)) OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS total,
+                            row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS nth
+                        FROM queue.sample m
+                        WHERE m.txid >= greatest(part.a, f_txid) AND m.txid < part.b AND (m.txid, m.id) > (f_txid, f_id)
+                        ORDER BY m.txid, m.id LIMIT p_n - row_count) m
+                    WHERE bytes + m.total <= p_bytes OR row_count + m.nth = 1;
+                more := true;
+            END IF;
+            IF cut.n > 0 THEN
+                row_count := row_count + cut.n;
+                t_txid := cut.txid;
+                t_id := cut.id;
+                bytes := bytes + cut.bytes;
+                id_min := least(id_min, cut.id_min);
+                id_max := greatest(id_max, cut.id_max);
+            END IF;
+            EXIT WHEN more OR row_count >= p_n;
+        END LOOP;
+        EXIT WHEN row_count > 0 OR fresh;
+        fresh := true;
+    END LOOP;
+    more := coalesce(more, false) OR row_count >= p_n;
+
+    IF row_count = 0 THEN
+        -- An empty poll writes nothing; but a window that has grown wide is walked once and left.
+        IF c.more OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000 THEN
+            INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+                    row_count, leaves, is_cursor, more, token, hi, txids)
+                VALUES (p_seq, 0, 0, 0, 0, p_handler, p_session, 0, 0, true, false, p_token, hi, '{}');
+        END IF;
+        row_count := NULL;
+        RETURN;
+    END IF;
+    INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+            row_count, leaves, is_cursor, more, token, hi, txids)
+        VALUES (p_seq, f_txid, f_id, t_txid, t_id, p_handler, p_session,
+            row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, w)
+        RETURNING id INTO lease_id;
+END $$;
+
+CREATE FUNCTION host.sample__promote(p_n integer, OUT promoted integer, OUT again boolean, OUT next_ms bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_sort TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+DECLARE
+    c record;
+    hi txid_snapshot;
+    late int8multirange;
+    late_txid bigint := 0;
+    late_id bigint := 0;
+    due_now timestamptz := clock_timestamp();
+    to_due timestamptz;
+    to_id bigint;
+    part record;
+    cut record;
+BEGIN
+    IF pg_current_xact_id_if_assigned() IS NOT NULL
+        OR current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'promote needs a READ COMMITTED transaction of its own';
+    END IF;
+    PERFORM set_config('synchronous_commit', 'off', true);
+    promoted := 0;
+    again := false;
+    IF NOT pg_try_advisory_xact_lock(1752134403, 1) THEN
+        next_ms := 50;
+        RETURN;
+    END IF;
+    SELECT * INTO c FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
+    to_due := c.due;
+    to_id := c.schedule_id;
+
+    -- What came late, behind the cursor.
+    IF isempty(c.late_txids) THEN
+        hi := txid_current_snapshot();
+        late := CASE WHEN hi::text = c.hi::text THEN '{}' ELSE host.txid_window(c.hi, hi) END;
+    ELSE
+        hi := c.hi;
+        late := c.late_txids;
+        late_txid := c.late_txid;
+        late_id := c.late_id;
+    END IF;
+    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(late) r WHERE upper(r) > late_txid LOOP
+        WITH due_rows AS MATERIALIZED (
+            SELECT s.* FROM host.sample__schedule s
+            WHERE s.txid >= part.a AND s.txid < part.b AND (s.txid, s.id) > (late_txid, late_id)
+                AND (s.due, s.id) <= (c.due, c.schedule_id)
+            ORDER BY s.txid, s.id LIMIT p_n - promoted
+        ), moved AS (
+            INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload)
+            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload FROM due_rows d
+        )
+        SELECT count(*)::int AS n, max(d.txid) AS txid, (array_agg(d.id))[count(*)] AS id INTO cut FROM due_rows d;
+        promoted := promoted + cut.n;
+        IF promoted >= p_n THEN
+            late_txid := cut.txid;
+            late_id := cut.id;
+            again := true;
+            EXIT;
+        END IF;
+    END LOOP;
+
+    -- What has become due.
+    IF NOT again THEN
+        late := '{}';
+        WITH due_rows AS MATERIALIZED (
+            SELECT s.* FROM host.sample__schedule s
+            WHERE (s.due, s.id) > (c.due, c.schedule_id) AND s.due <= due_now
+                AND txid_visible_in_snapshot(s.txid, hi)
+            ORDER BY s.due, s.id LIMIT p_n - promoted
+        ), moved AS (
+            INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload)
+            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload FROM due_rows d
+        )
+        SELECT count(*)::int AS n, max(d.due) AS due, (array_agg(d.id))[count(*)] AS id INTO cut FROM due_rows d;
+        IF cut.n > 0 THEN
+            to_due := cut.due;
+            to_id := cut.id;
+            again := promoted + cut.n >= p_n;
+            promoted := promoted + cut.n;
+        END IF;
+    END IF;
+
+    -- An empty poll writes nothing; but a window that has grown wide is walked once and left.
+    IF promoted > 0 OR NOT isempty(c.late_txids) OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000 THEN
+        INSERT INTO host.sample__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
+            VALUES (to_due, to_id, hi, late, CASE WHEN again AND NOT isempty(late) THEN late_txid ELSE 0 END,
+                CASE WHEN again AND NOT isempty(late) THEN late_id ELSE 0 END);
+    END IF;
+    SELECT greatest(0, ceil(extract(epoch FROM s.due - clock_timestamp()) * 1000))::bigint INTO next_ms
+        FROM host.sample__schedule s WHERE (s.due, s.id) > (to_due, to_id) ORDER BY s.due, s.id LIMIT 1;
+END $$;
+
+CREATE FUNCTION host.sample__read(p_session integer, p_seq bigint) RETURNS TABLE(pos integer, id bigint, enqueued_at timestamp with time zone, run_at timestamp with time zone, handler_id integer, attempt smallint, headers jsonb, history jsonb, payload jsonb)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_sort TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    l record;
+    part record;
+    done int := 0;
+    n bigint;
+BEGIN
+    SELECT * INTO l FROM host.sample__lease l WHERE l.session_id = p_session AND l.seq = p_seq;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(l.txids) r WHERE upper(r) > l.from_txid LOOP
+        EXIT WHEN done >= l.row_count;
+        IF l.positions IS NULL THEN
+            RETURN QUERY
+                SELECT done - 1 + (row_number() OVER ())::int, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
+                    m.handler_id, m.attempt, m.headers, m.history, m.payload
+                FROM queue.sample m
+                WHERE m.txid >= greatest(part.a, l.from_txid) AND m.txid < part.b AND (m.txid, m.id) > (l.from_txid, l.from_id)
+                ORDER BY m.txid, m.id LIMIT l.row_count - done;
+            GET DIAGNOSTICS n = ROW_COUNT;
+        ELSE
+            -- What is left of a lease that was taken over.
+            RETURN QUERY
+                SELECT m.* FROM (
+                    SELECT done - 1 + (row_number() OVER ())::int AS pos, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
+                        m.handler_id, m.attempt, m.headers, m.history, m.payload
+                    FROM queue.sample m
+                    WHERE m.txid >= greatest(part.a, l.from_txid) AND m.txid < part.b AND (m.txid, m.id) > (l.from_txid, l.from_id)
+                    ORDER BY m.txid, m.id LIMIT l.row_count - done) m
+                WHERE l.positions @> m.pos;
+            SELECT count(*) INTO n FROM (
+                SELECT FROM queue.sample m
+                WHERE m.txid >= greatest(part.a, l.from_txid) AND m.txid < part.b AND (m.txid, m.id) > (l.from_txid, l.from_id)
+                ORDER BY m.txid, m.id LIMIT l.row_count - done) m;
+        END IF;
+        done := done + n;
+    END LOOP;
+END $$;
+
+CREATE FUNCTION host.sample__readers(p_leaf integer) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT coalesce(string_agg(DISTINCT format('process %s (%s) holds %s on it since %s', l.pid,
+            coalesce(nullif(a.application_name, ''), a.usename, 'unknown'), l.mode, date_trunc('second', a.xact_start)), '; '),
+        'somebody held a lock on it')
+    FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+    WHERE l.granted AND l.pid <> pg_backend_pid() AND l.locktype = 'relation'
+        AND l.relation = ANY (ARRAY[
+            format('host.sample__message_%s', p_leaf)::regclass, format('host.sample__lease_%s', p_leaf)::regclass,
+            format('host.sample__settlement_%s', p_leaf)::regclass, format('host.sample__promotion_%s', p_leaf)::regclass]::oid[])
+$$;
+
+CREATE FUNCTION host.sample__rotation(OUT used integer[], OUT full_one boolean) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+DECLARE
+    present int;
+BEGIN
+    SELECT greatest(a.last_value, b.last_value, c.last_value) / 100000000000 % 3 INTO present
+        FROM queue.sample_id_seq a, host.sample__lease_id_seq b, host.sample__promotion_id_seq c;
+    SELECT coalesce(array_agg(leaf ORDER BY leaf) FILTER (WHERE leaf <> present AND bytes > 0), '{}'),
+            bool_or(leaf = present AND bytes >= (SELECT rotate_bytes FROM host.queue WHERE id = 1))
+        INTO used, full_one
+        FROM (SELECT leaf, host.sample__leaf_bytes(leaf) AS bytes FROM generate_series(0, 2) leaf) l;
+END $$;
+
+CREATE FUNCTION host.sample__settle(p_lease bigint, p_session integer, p_token uuid, p_seq integer, p_settled int4multirange, p_retry_pos integer[] DEFAULT NULL::integer[], p_retry_delay_ms bigint[] DEFAULT NULL::bigint[], p_retry_entry jsonb[] DEFAULT NULL::jsonb[], p_park_pos integer[] DEFAULT NULL::integer[], p_dead_pos integer[] DEFAULT NULL::integer[], p_dead_reason text[] DEFAULT NULL::text[], p_dead_entry jsonb[] DEFAULT NULL::jsonb[], p_follow_up_queue text[] DEFAULT NULL::text[], p_follow_up_payload bytea[] DEFAULT NULL::bytea[], p_follow_up_headers jsonb[] DEFAULT NULL::jsonb[], p_follow_up_delay_ms bigint[] DEFAULT NULL::bigint[]) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    SET lock_timeout TO '5s'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+DECLARE
+    l record;
+    s record;
+    rest_before int;
+BEGIN
+    SELECT * INTO l FROM host.sample__lease WHERE id = p_lease;
+    -- The number alone proves nothing: after a crash an asynchronously committed lease's id can be
+    -- given out again. The token cannot.
+    IF NOT FOUND OR l.session_id <> p_session OR l.token <> p_token THEN
+        RAISE EXCEPTION 'lease % is not held by session %', p_lease, p_session USING ERRCODE = 'HQ002';
+    END IF;
+    SELECT * INTO s FROM host.sample__settlement WHERE lease_id = p_lease ORDER BY seq DESC LIMIT 1;
+    IF s.revoked THEN
+        RAISE EXCEPTION 'lease % was taken over', p_lease USING ERRCODE = 'HQ002';
+    END IF;
+    IF s.seq >= p_seq THEN
+        IF EXISTS (SELECT FROM host.sample__settlement WHERE lease_id = p_lease AND seq = p_seq AND settled = p_settled) THEN
+            RETURN false;
+        END IF;
+        RAISE EXCEPTION 'settlement % of lease % exists and is another', p_seq, p_lease USING ERRCODE = 'HQ002';
+    END IF;
+    rest_before := coalesce(s.rest, host.positions(l.positions), l.row_count);
+    IF p_seq <> coalesce(s.seq, -1) + 1
+        OR NOT int4multirange(int4range(0, l.row_count)) @> p_settled
+        OR NOT coalesce(l.positions @> p_settled, true)
+        OR (p_seq > 0 AND EXISTS (SELECT FROM host.sample__settlement WHERE lease_id = p_lease AND settled && p_settled)) THEN
+        RAISE EXCEPTION 'settlement % of positions % does not follow on what lease % has settled', p_seq, p_settled, p_lease
+            USING ERRCODE = 'HQ002';
+    END IF;
+    INSERT INTO host.sample__settlement (lease_id, seq, rest, settled)
+        VALUES (p_lease, p_seq, rest_before - host.positions(p_settled), p_settled);
+
+    IF p_retry_pos IS NOT NULL OR p_park_pos IS NOT NULL THEN
+        INSERT INTO host.sample__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload)
+            SELECT again.due, host.slot(again.due, now()), m.id, m.enqueued_at, l.handler_id,
+                m.attempt + again.attempts, m.headers,
+                CASE WHEN again.entry IS NULL THEN m.history ELSE coalesce(m.history, '[]') || again.entry END,
+                m.payload
+            FROM host.sample__read(l.session_id, l.seq) m
+            JOIN (
+                SELECT r.pos, now() + r.delay_ms * interval '1 ms' AS due, 1 AS attempts, r.entry
+                    FROM unnest(p_retry_pos, p_retry_delay_ms, p_retry_entry) r (pos, delay_ms, entry)
+                UNION ALL
+                SELECT pos, NULL, 0, NULL FROM unnest(p_park_pos) pos
+            ) AS later ON later.pos = m.pos
+            CROSS JOIN LATERAL (SELECT coalesce(later.due, m.run_at) AS due, later.attempts, later.entry) again
+            ORDER BY m.pos;
+    END IF;
+    IF p_dead_pos IS NOT NULL THEN
+        INSERT INTO host.sample__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload)
+            SELECT m.id, m.enqueued_at, l.handler_id, m.attempt, d.reason, d.entry ->> 'error', m.headers,
+                coalesce(m.history, '[]') || d.entry, m.payload
+            FROM host.sample__read(l.session_id, l.seq) m
+            JOIN unnest(p_dead_pos, p_dead_reason, p_dead_entry) d (pos, reason, entry) ON d.pos = m.pos
+            ORDER BY m.pos;
+    END IF;
+    IF p_follow_up_queue IS NOT NULL THEN
+        PERFORM host.enqueue_follow_ups(p_follow_up_queue, p_follow_up_payload, p_follow_up_headers, p_follow_up_delay_ms);
+    END IF;
+    RETURN true;
+END $$;
+
+CREATE FUNCTION host.sample__stored(p_cap integer, OUT unhandled bigint, OUT scheduled bigint, OUT dead bigint, OUT bytes bigint) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog'
+    SET enable_sort TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+DECLARE
+    c record;
+BEGIN
+    unhandled := 0;
+    IF NOT EXISTS (SELECT FROM host.handler WHERE queue_id = 1) THEN
+        SELECT count(*) INTO unhandled FROM (SELECT FROM queue.sample LIMIT p_cap) m;
+    END IF;
+    SELECT * INTO c FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
+    SELECT count(*) INTO scheduled FROM (
+        SELECT FROM host.sample__schedule s WHERE (s.due, s.id) > (c.due, c.schedule_id)
+            OR NOT txid_visible_in_snapshot(s.txid, c.hi) LIMIT p_cap) s;
+    SELECT count(*) INTO dead FROM host.sample__dead_letter;
+    SELECT sum(pg_total_relation_size(r.oid))::bigint INTO bytes FROM pg_class r
+        WHERE r.relkind = 'r' AND r.relnamespace = 'host'::regnamespace AND starts_with(r.relname, 'sample__');
+END $$;
+
+CREATE FUNCTION host.sample__strays(p_handler integer, p_session integer, p_limit integer) RETURNS TABLE(lease_id bigint, session_id integer, seq bigint, token uuid, message_count integer)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog'
+    SET enable_seqscan TO 'off'
+    AS $$
+    SELECT l.id, l.session_id, l.seq, l.token, coalesce(host.positions(l.positions), l.row_count)
+    FROM host.session s
+    JOIN host.sample__lease l ON l.session_id = s.id
+    WHERE (s.ended_at IS NOT NULL OR (s.id = p_session AND l.leased_at < clock_timestamp() - interval '3 s'))
+        AND l.handler_id = p_handler AND l.row_count > 0
+        AND NOT EXISTS (SELECT FROM host.sample__settlement t WHERE t.lease_id = l.id AND t.rest = 0)
+    ORDER BY l.id LIMIT p_limit
+$$;
+
+CREATE FUNCTION host.sample__take_over(p_lease bigint, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_deaths_max integer, OUT lease_id bigint, OUT row_count integer) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    SET lock_timeout TO '1s'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+DECLARE
+    l record;
+    s record;
+    ended record;
+    rest int4multirange;
+    mine int4multirange;
+    deaths int;
+BEGIN
+    SELECT * INTO l FROM host.sample__lease WHERE id = p_lease;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'lease % is gone', p_lease USING ERRCODE = 'HQ002';
+    END IF;
+    SELECT * INTO s FROM host.sample__settlement t WHERE t.lease_id = p_lease ORDER BY t.seq DESC LIMIT 1;
+    SELECT * INTO ended FROM host.session x WHERE x.id = l.session_id;
+    IF s.rest = 0 OR ended.ended_at IS NULL OR l.row_count = 0
+        OR NOT EXISTS (SELECT FROM host.session x WHERE x.id = p_session AND x.ended_at IS NULL) THEN
+        RAISE EXCEPTION 'lease % is not to be taken over', p_lease USING ERRCODE = 'HQ002';
+    END IF;
+    INSERT INTO host.sample__settlement (lease_id, seq, rest, settled, revoked)
+        VALUES (p_lease, coalesce(s.seq, -1) + 1, 0, '{}', true);
+    rest := coalesce(l.positions, int4multirange(int4range(0, l.row_count)))
+        - coalesce((SELECT range_agg(t.settled) FROM host.sample__settlement t WHERE t.lease_id = p_lease), '{}');
+    deaths := l.deaths + CASE WHEN ended.lost AND NOT (l.seq < 0) THEN 1 ELSE 0 END;
+
+    IF deaths >= p_deaths_max THEN
+        INSERT INTO host.sample__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload)
+            SELECT m.id, m.enqueued_at, l.handler_id, m.attempt, 'poison',
+                format('%s hosts died with it in flight', deaths), m.headers, m.history, m.payload
+            FROM host.sample__read(l.session_id, l.seq) m WHERE rest @> m.pos;
+        RETURN;
+    END IF;
+    SELECT range_agg(int4range(x.pos, x.pos + 1)), count(*)::int INTO mine, row_count
+        FROM (SELECT pos FROM unnest(rest) r, generate_series(lower(r), upper(r) - 1) pos
+            ORDER BY pos LIMIT CASE WHEN deaths >= 2 THEN 1 ELSE p_n END) x;
+    INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+            row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions)
+        VALUES (p_seq, l.from_txid, l.from_id, l.to_txid, l.to_id, l.handler_id, p_session,
+            l.row_count, l.leaves, deaths, false, false, p_token, l.hi, l.txids, mine)
+        RETURNING id INTO lease_id;
+    IF rest <> mine THEN
+        -- Negative: chosen by the server, and its death is counted already.
+        INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+                row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions)
+            VALUES (-p_lease, l.from_txid, l.from_id, l.to_txid, l.to_id, l.handler_id, l.session_id,
+                l.row_count, l.leaves, deaths, false, false, gen_random_uuid(), l.hi, l.txids, rest - mine);
+    END IF;
+END $$;
+
+CREATE FUNCTION host.sample__truncate(p_leaf integer) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    SET lock_timeout TO '20ms'
+    AS $_$
+DECLARE
+    why text;
+    h record;
+    c record;
+BEGIN
+    IF p_leaf = (SELECT last_value / 100000000000 % 3 FROM queue.sample_id_seq)
+        OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.sample__lease_id_seq) THEN
+        RETURN 'it is the present one';
+    END IF;
+    why := host.sample__holds(p_leaf);
+    IF why IS NOT NULL THEN
+        RETURN why;
+    END IF;
+    IF NOT pg_try_advisory_xact_lock(1752134404, 1) THEN
+        RETURN 'another host is rotating';
+    END IF;
+    FOR h IN SELECT id, name FROM host.handler WHERE queue_id = 1 ORDER BY id LOOP
+        IF NOT pg_try_advisory_xact_lock(1752134402, h.id) THEN
+            RETURN format('handler "%s" is leasing', h.name);
+        END IF;
+    END LOOP;
+    why := host.sample__holds(p_leaf);
+    IF why IS NOT NULL THEN
+        RETURN why;
+    END IF;
+    BEGIN
+        EXECUTE format('LOCK TABLE host.sample__promotion_%1$s, host.sample__lease_%1$s, host.sample__settlement_%1$s,'
+            ' host.sample__message_%1$s IN ACCESS EXCLUSIVE MODE', p_leaf);
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN host.sample__readers(p_leaf);
+    END;
+    FOR h IN SELECT id, name FROM host.handler WHERE queue_id = 1 LOOP
+        SELECT * INTO c FROM host.sample__lease l
+            WHERE l.handler_id = h.id AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
+        IF host.sample__beyond_cursor(p_leaf, c.hi, c.txids, c.more, c.to_txid, c.to_id) THEN
+            RETURN format('handler "%s" has late messages in it', h.name);
+        END IF;
+    END LOOP;
+    EXECUTE format('TRUNCATE host.sample__message_%1$s, host.sample__lease_%1$s, host.sample__settlement_%1$s,'
+        ' host.sample__promotion_%1$s', p_leaf);
+    RETURN NULL;
+END $_$;
+
+CREATE FUNCTION host.sample__truncate_schedule() RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    SET lock_timeout TO '20ms'
+    SET enable_sort TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $_$
+DECLARE
+    truncated int := 0;
+    width bigint := 60;
+    slot int;
+    leaf text;
+    c record;
+    waiting boolean;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(1752134403, 1) THEN
+        RETURN 0;
+    END IF;
+    SELECT * INTO c FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
+    IF NOT isempty(c.late_txids) THEN
+        RETURN 0;
+    END IF;
+    FOR level IN 0..6 LOOP
+        -- The bucket before the present one has the leaf that comes after the next one's.
+        slot := level * 3 + (extract(epoch FROM now())::bigint / width + 2) % 3;
+        leaf := format('host.sample__schedule_%s', slot);
+        width := width * 16;
+        CONTINUE WHEN pg_relation_size(leaf::regclass) = 0;
+        BEGIN
+            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', leaf);
+            EXECUTE format('SELECT EXISTS (SELECT FROM %1$s WHERE (due, id) > ($1, $2))'
+                ' OR EXISTS (SELECT FROM %1$s WHERE txid >= $3) OR EXISTS (SELECT FROM %1$s WHERE txid = ANY ($4))', leaf)
+                INTO waiting USING c.due, c.schedule_id, txid_snapshot_xmax(c.hi), ARRAY(SELECT txid_snapshot_xip(c.hi));
+            IF NOT waiting THEN
+                EXECUTE format('TRUNCATE %s', leaf);
+                truncated := truncated + 1;
+            END IF;
+        EXCEPTION WHEN lock_not_available THEN
+            NULL;  -- Somebody reads it: next time.
+        END;
+    END LOOP;
+    RETURN truncated;
+END $_$;
+
+CREATE FUNCTION host.sample__wake() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog'
+    AS $$
+BEGIN
+    IF (SELECT last_value FROM host.sample__asleep) = 1 THEN
+        PERFORM pg_notify('host_wake', 'sample');
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION host.slot(due timestamp with time zone, at timestamp with time zone) RETURNS smallint
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+DECLARE
+    due_s bigint := extract(epoch FROM greatest(due, at));
+    at_s bigint := extract(epoch FROM at);
+    width bigint := 60;
+BEGIN
+    FOR level IN 0..6 LOOP
+        IF due_s / width <= at_s / width + 1 THEN
+            RETURN level * 3 + due_s / width % 3;
+        END IF;
+        width := width * 16;
+    END LOOP;
+    RAISE EXCEPTION 'due time % is more than 30 years away', due;
+END $$;
+
+CREATE FUNCTION host.truncate_heartbeat() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    SET lock_timeout TO '20ms'
+    AS $$
+DECLARE
+    leaf regclass := format('host.heartbeat_%s', (extract(epoch FROM now())::bigint / 3600 + 1) % 3);
+BEGIN
+    IF pg_relation_size(leaf) > 0 THEN
+        EXECUTE format('TRUNCATE %s', leaf);
+    END IF;
+END $$;
+
+CREATE FUNCTION host.txid_window(lo txid_snapshot, hi txid_snapshot) RETURNS int8multirange
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+DECLARE
+    late int8multirange;
+    open int8multirange;
+BEGIN
+    IF txid_snapshot_xmax(hi) < txid_snapshot_xmax(lo) THEN
+        RAISE EXCEPTION 'transaction ids went back from % to %: this database was restored from a dump or a logical copy',
+            txid_snapshot_xmax(lo), txid_snapshot_xmax(hi)
+            USING HINT = 'see "Restore" in ARCHITECTURE.md', ERRCODE = 'HQ003';
+    END IF;
+    SELECT range_agg(int8range(x, x + 1)) INTO late
+        FROM txid_snapshot_xip(lo) x WHERE txid_visible_in_snapshot(x, hi);
+    SELECT range_agg(int8range(x, x + 1)) INTO open FROM txid_snapshot_xip(hi) x;
+    RETURN coalesce(late, '{}')
+        + (int8multirange(int8range(txid_snapshot_xmax(lo), txid_snapshot_xmax(hi))) - coalesce(open, '{}'));
+END $$;
+
+CREATE TABLE host.catalog (
+    version bigint NOT NULL,
+    only_row boolean DEFAULT true NOT NULL,
+    CONSTRAINT catalog_only_row_check CHECK (only_row)
+);
+
+CREATE TABLE host.component (
+    sha256 text NOT NULL,
+    wasm bytea NOT NULL,
+    uploaded_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT component_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text))
+);
+ALTER TABLE ONLY host.component ALTER COLUMN wasm SET STORAGE EXTERNAL;
+
+CREATE TABLE host.handler (
+    id integer NOT NULL,
+    queue_id integer NOT NULL,
+    name text NOT NULL,
+    version integer NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT handler_name_is_lower_case_and_short CHECK ((name ~ '^[a-z][a-z0-9_-]{0,39}$'::text))
+);
+
+ALTER TABLE host.handler ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME host.handler_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE host.handler_version (
+    handler_id integer NOT NULL,
+    version integer NOT NULL,
+    sha256 text NOT NULL,
+    config jsonb NOT NULL,
+    isolation text NOT NULL,
+    concurrency integer NOT NULL,
+    memory_bytes bigint NOT NULL,
+    timeout_ms bigint NOT NULL,
+    cpu_ms bigint NOT NULL,
+    log_bytes bigint NOT NULL,
+    follow_ups integer NOT NULL,
+    follow_up_bytes bigint NOT NULL,
+    deployed_at timestamp with time zone DEFAULT now() NOT NULL,
+    deployed_by text DEFAULT CURRENT_USER NOT NULL,
+    CONSTRAINT handler_version_concurrency_check CHECK (((concurrency >= 1) AND (concurrency <= 10000))),
+    CONSTRAINT handler_version_config_check CHECK ((jsonb_typeof(config) = 'object'::text)),
+    CONSTRAINT handler_version_isolation_check CHECK ((isolation = ANY (ARRAY['message'::text, 'batch'::text])))
+);
+
+CREATE TABLE host.heartbeat (
+    session_id integer NOT NULL,
+    slot smallint NOT NULL,
+    beat bigint NOT NULL
+)
+PARTITION BY LIST (slot);
+
+CREATE TABLE host.heartbeat_0 (
+    session_id integer NOT NULL,
+    slot smallint NOT NULL,
+    beat bigint NOT NULL
+)
+WITH (autovacuum_enabled=off);
+
+CREATE TABLE host.heartbeat_1 (
+    session_id integer NOT NULL,
+    slot smallint NOT NULL,
+    beat bigint NOT NULL
+)
+WITH (autovacuum_enabled=off);
+
+CREATE TABLE host.heartbeat_2 (
+    session_id integer NOT NULL,
+    slot smallint NOT NULL,
+    beat bigint NOT NULL
+)
+WITH (autovacuum_enabled=off);
+
+CREATE TABLE host.loaded (
+    session_id integer NOT NULL,
+    handler_id integer NOT NULL,
+    version integer NOT NULL,
+    error text,
+    loaded_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE host.migration (
+    version integer NOT NULL,
+    name text NOT NULL,
+    sha256 text NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE host.migration IS 'The numbered migrations that were applied to this database.';
+
+CREATE TABLE host.migration_functions (
+    only_row boolean DEFAULT true NOT NULL,
+    sha256 text NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT migration_functions_only_row_check CHECK (only_row)
+);
+
+COMMENT ON TABLE host.migration_functions IS 'One row: the digest of the function files and templates that this database has.';
+
+ALTER TABLE host.queue ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME host.queue_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE SEQUENCE host.sample__asleep
+    START WITH 0
+    INCREMENT BY 1
+    MINVALUE 0
+    MAXVALUE 1
+    CACHE 1;
+
+CREATE TABLE host.sample__dead_letter (
+    id bigint NOT NULL,
+    message_id bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    died_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    handler_id integer NOT NULL,
+    attempt smallint NOT NULL,
+    reason text NOT NULL,
+    error text NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+);
+
+ALTER TABLE host.sample__dead_letter ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME host.sample__dead_letter_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE host.sample__lease (
+    id bigint NOT NULL,
+    seq bigint NOT NULL,
+    leased_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    from_txid bigint NOT NULL,
+    from_id bigint NOT NULL,
+    to_txid bigint NOT NULL,
+    to_id bigint NOT NULL,
+    handler_id integer NOT NULL,
+    session_id integer NOT NULL,
+    row_count integer NOT NULL,
+    leaves smallint NOT NULL,
+    deaths smallint DEFAULT 0 NOT NULL,
+    is_cursor boolean NOT NULL,
+    more boolean NOT NULL,
+    token uuid NOT NULL,
+    hi txid_snapshot NOT NULL,
+    txids int8multirange NOT NULL,
+    positions int4multirange
+)
+PARTITION BY LIST ((((id / '100000000000'::bigint) % (3)::bigint)));
+
+CREATE TABLE host.sample__lease_0 (
+    id bigint NOT NULL,
+    seq bigint NOT NULL,
+    leased_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    from_txid bigint NOT NULL,
+    from_id bigint NOT NULL,
+    to_txid bigint NOT NULL,
+    to_id bigint NOT NULL,
+    handler_id integer NOT NULL,
+    session_id integer NOT NULL,
+    row_count integer NOT NULL,
+    leaves smallint NOT NULL,
+    deaths smallint DEFAULT 0 NOT NULL,
+    is_cursor boolean NOT NULL,
+    more boolean NOT NULL,
+    token uuid NOT NULL,
+    hi txid_snapshot NOT NULL,
+    txids int8multirange NOT NULL,
+    positions int4multirange
+)
+WITH (autovacuum_enabled=off);
+
+CREATE TABLE host.sample__lease_1 (
+    id bigint NOT NULL,
+    seq bigint NOT NULL,
+    leased_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    from_txid bigint NOT NULL,
+    from_id bigint NOT NULL,
+    to_txid bigint NOT NULL,
+    to_id bigint NOT NULL,
+    handler_id integer NOT NULL,
+    session_id integer NOT NULL,
+    row_count integer NOT NULL,
+    leaves smallint NOT NULL,
+    deaths smallint DEFAULT 0 NOT NULL,
+    is_cursor boolean NOT NULL,
+    more boolean NOT NULL,
+    token uuid NOT NULL,
+    hi txid_snapshot NOT NULL,
+    txids int8multirange NOT NULL,
+    positions int4multirange
+)
+WITH (autovacuum_enabled=off);
+
+CREATE TABLE host.sample__lease_2 (
+    id bigint NOT NULL,
+    seq bigint NOT NULL,
+    leased_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    from_txid bigint NOT NULL,
+    from_id bigint NOT NULL,
+    to_txid bigint NOT NULL,
+    to_id bigint NOT NULL,
+    handler_id integer NOT NULL,
+    session_id integer NOT NULL,
+    row_count integer NOT NULL,
+    leaves smallint NOT NULL,
+    deaths smallint DEFAULT 0 NOT NULL,
+    is_cursor boolean NOT NULL,
+    more boolean NOT NULL,
+    token uuid NOT NULL,
+    hi txid_snapshot NOT NULL,
+    txids int8multirange NOT NULL,
+    positions int4multirange
+)
+WITH (autovacuum_enabled=off);
+
+ALTER TABLE host.sample__lease ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME host.sample__lease_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE queue.sample (
+    id bigint NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    enqueued_at timestamp with time zone DEFAULT now() NOT NULL,
+    run_at timestamp with time zone,
+    origin bigint,
+    handler_id integer,
+    attempt smallint DEFAULT 1 NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL,
+    CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
+    CONSTRAINT payload_is_at_most_1048576_bytes CHECK (((pg_column_size(payload) <= 10485) OR (octet_length((payload)::text) <= 1048576))),
+    CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
+    CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval)))
+)
+PARTITION BY LIST ((((id / '100000000000'::bigint) % (3)::bigint)));
+ALTER TABLE ONLY queue.sample ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__message_0 (
+    id bigint NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    enqueued_at timestamp with time zone DEFAULT now() NOT NULL,
+    run_at timestamp with time zone,
+    origin bigint,
+    handler_id integer,
+    attempt smallint DEFAULT 1 NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL,
+    CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
+    CONSTRAINT payload_is_at_most_1048576_bytes CHECK (((pg_column_size(payload) <= 10485) OR (octet_length((payload)::text) <= 1048576))),
+    CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
+    CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval)))
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__message_0 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__message_1 (
+    id bigint NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    enqueued_at timestamp with time zone DEFAULT now() NOT NULL,
+    run_at timestamp with time zone,
+    origin bigint,
+    handler_id integer,
+    attempt smallint DEFAULT 1 NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL,
+    CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
+    CONSTRAINT payload_is_at_most_1048576_bytes CHECK (((pg_column_size(payload) <= 10485) OR (octet_length((payload)::text) <= 1048576))),
+    CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
+    CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval)))
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__message_1 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__message_2 (
+    id bigint NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    enqueued_at timestamp with time zone DEFAULT now() NOT NULL,
+    run_at timestamp with time zone,
+    origin bigint,
+    handler_id integer,
+    attempt smallint DEFAULT 1 NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL,
+    CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
+    CONSTRAINT payload_is_at_most_1048576_bytes CHECK (((pg_column_size(payload) <= 10485) OR (octet_length((payload)::text) <= 1048576))),
+    CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
+    CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval)))
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__message_2 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__promotion (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    schedule_id bigint NOT NULL,
+    hi txid_snapshot NOT NULL,
+    late_txids int8multirange NOT NULL,
+    late_txid bigint NOT NULL,
+    late_id bigint NOT NULL
+)
+PARTITION BY LIST ((((id / '100000000000'::bigint) % (3)::bigint)));
+
+CREATE TABLE host.sample__promotion_0 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    schedule_id bigint NOT NULL,
+    hi txid_snapshot NOT NULL,
+    late_txids int8multirange NOT NULL,
+    late_txid bigint NOT NULL,
+    late_id bigint NOT NULL
+)
+WITH (autovacuum_enabled=off);
+
+CREATE TABLE host.sample__promotion_1 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    schedule_id bigint NOT NULL,
+    hi txid_snapshot NOT NULL,
+    late_txids int8multirange NOT NULL,
+    late_txid bigint NOT NULL,
+    late_id bigint NOT NULL
+)
+WITH (autovacuum_enabled=off);
+
+CREATE TABLE host.sample__promotion_2 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    schedule_id bigint NOT NULL,
+    hi txid_snapshot NOT NULL,
+    late_txids int8multirange NOT NULL,
+    late_txid bigint NOT NULL,
+    late_id bigint NOT NULL
+)
+WITH (autovacuum_enabled=off);
+
+ALTER TABLE host.sample__promotion ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME host.sample__promotion_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE host.sample__schedule (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+PARTITION BY LIST (slot);
+ALTER TABLE ONLY host.sample__schedule ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_0 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_0 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_1 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_1 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_10 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_10 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_11 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_11 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_12 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_12 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_13 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_13 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_14 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_14 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_15 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_15 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_16 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_16 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_17 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_17 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_18 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_18 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_19 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_19 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_2 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_2 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_20 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_20 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_3 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_3 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_4 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_4 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_5 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_5 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_6 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_6 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_7 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_7 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_8 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_8 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+CREATE TABLE host.sample__schedule_9 (
+    id bigint NOT NULL,
+    due timestamp with time zone NOT NULL,
+    txid bigint DEFAULT txid_current() NOT NULL,
+    origin bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    handler_id integer,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    headers jsonb,
+    history jsonb,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+ALTER TABLE ONLY host.sample__schedule_9 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+ALTER TABLE host.sample__schedule ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME host.sample__schedule_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE host.sample__settlement (
+    lease_id bigint NOT NULL,
+    seq integer NOT NULL,
+    rest integer NOT NULL,
+    settled_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    revoked boolean DEFAULT false NOT NULL,
+    settled int4multirange NOT NULL
+)
+PARTITION BY LIST ((((lease_id / '100000000000'::bigint) % (3)::bigint)));
+
+CREATE TABLE host.sample__settlement_0 (
+    lease_id bigint NOT NULL,
+    seq integer NOT NULL,
+    rest integer NOT NULL,
+    settled_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    revoked boolean DEFAULT false NOT NULL,
+    settled int4multirange NOT NULL
+)
+WITH (autovacuum_enabled=off);
+
+CREATE TABLE host.sample__settlement_1 (
+    lease_id bigint NOT NULL,
+    seq integer NOT NULL,
+    rest integer NOT NULL,
+    settled_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    revoked boolean DEFAULT false NOT NULL,
+    settled int4multirange NOT NULL
+)
+WITH (autovacuum_enabled=off);
+
+CREATE TABLE host.sample__settlement_2 (
+    lease_id bigint NOT NULL,
+    seq integer NOT NULL,
+    rest integer NOT NULL,
+    settled_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    revoked boolean DEFAULT false NOT NULL,
+    settled int4multirange NOT NULL
+)
+WITH (autovacuum_enabled=off);
+
+CREATE TABLE host.session (
+    id integer NOT NULL,
+    host_name text NOT NULL,
+    pid integer NOT NULL,
+    host_version text NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    ended_at timestamp with time zone,
+    lost boolean DEFAULT false NOT NULL
+);
+
+ALTER TABLE host.session ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME host.session_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE host.template (
+    name text NOT NULL,
+    body text NOT NULL
+);
+
+COMMENT ON TABLE host.template IS 'What a queue is made from: SQL in which {q} stands for the queue''s name.';
+
+ALTER TABLE queue.sample ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME queue.sample_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+ALTER TABLE ONLY host.heartbeat ATTACH PARTITION host.heartbeat_0 FOR VALUES IN ('0');
+
+ALTER TABLE ONLY host.heartbeat ATTACH PARTITION host.heartbeat_1 FOR VALUES IN ('1');
+
+ALTER TABLE ONLY host.heartbeat ATTACH PARTITION host.heartbeat_2 FOR VALUES IN ('2');
+
+ALTER TABLE ONLY host.sample__lease ATTACH PARTITION host.sample__lease_0 FOR VALUES IN ('0');
+
+ALTER TABLE ONLY host.sample__lease ATTACH PARTITION host.sample__lease_1 FOR VALUES IN ('1');
+
+ALTER TABLE ONLY host.sample__lease ATTACH PARTITION host.sample__lease_2 FOR VALUES IN ('2');
+
+ALTER TABLE ONLY queue.sample ATTACH PARTITION host.sample__message_0 FOR VALUES IN ('0');
+
+ALTER TABLE ONLY queue.sample ATTACH PARTITION host.sample__message_1 FOR VALUES IN ('1');
+
+ALTER TABLE ONLY queue.sample ATTACH PARTITION host.sample__message_2 FOR VALUES IN ('2');
+
+ALTER TABLE ONLY host.sample__promotion ATTACH PARTITION host.sample__promotion_0 FOR VALUES IN ('0');
+
+ALTER TABLE ONLY host.sample__promotion ATTACH PARTITION host.sample__promotion_1 FOR VALUES IN ('1');
+
+ALTER TABLE ONLY host.sample__promotion ATTACH PARTITION host.sample__promotion_2 FOR VALUES IN ('2');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_0 FOR VALUES IN ('0');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_1 FOR VALUES IN ('1');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_10 FOR VALUES IN ('10');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_11 FOR VALUES IN ('11');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_12 FOR VALUES IN ('12');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_13 FOR VALUES IN ('13');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_14 FOR VALUES IN ('14');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_15 FOR VALUES IN ('15');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_16 FOR VALUES IN ('16');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_17 FOR VALUES IN ('17');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_18 FOR VALUES IN ('18');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_19 FOR VALUES IN ('19');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_2 FOR VALUES IN ('2');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_20 FOR VALUES IN ('20');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_3 FOR VALUES IN ('3');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_4 FOR VALUES IN ('4');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_5 FOR VALUES IN ('5');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_6 FOR VALUES IN ('6');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_7 FOR VALUES IN ('7');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_8 FOR VALUES IN ('8');
+
+ALTER TABLE ONLY host.sample__schedule ATTACH PARTITION host.sample__schedule_9 FOR VALUES IN ('9');
+
+ALTER TABLE ONLY host.sample__settlement ATTACH PARTITION host.sample__settlement_0 FOR VALUES IN ('0');
+
+ALTER TABLE ONLY host.sample__settlement ATTACH PARTITION host.sample__settlement_1 FOR VALUES IN ('1');
+
+ALTER TABLE ONLY host.sample__settlement ATTACH PARTITION host.sample__settlement_2 FOR VALUES IN ('2');
+
+ALTER TABLE ONLY host.catalog
+    ADD CONSTRAINT catalog_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY host.component
+    ADD CONSTRAINT component_pkey PRIMARY KEY (sha256);
+
+ALTER TABLE ONLY host.handler
+    ADD CONSTRAINT handler_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY host.handler
+    ADD CONSTRAINT handler_queue_id_name_key UNIQUE (queue_id, name);
+
+ALTER TABLE ONLY host.handler_version
+    ADD CONSTRAINT handler_version_pkey PRIMARY KEY (handler_id, version);
+
+ALTER TABLE ONLY host.loaded
+    ADD CONSTRAINT loaded_pkey PRIMARY KEY (session_id, handler_id, version);
+
+ALTER TABLE ONLY host.migration_functions
+    ADD CONSTRAINT migration_functions_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY host.migration
+    ADD CONSTRAINT migration_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY host.queue
+    ADD CONSTRAINT queue_name_key UNIQUE (name);
+
+ALTER TABLE ONLY host.queue
+    ADD CONSTRAINT queue_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY host.sample__dead_letter
+    ADD CONSTRAINT sample__dead_letter_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY host.session
+    ADD CONSTRAINT session_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY host.template
+    ADD CONSTRAINT template_pkey PRIMARY KEY (name);
+
+CREATE INDEX heartbeat_newest ON ONLY host.heartbeat USING btree (session_id, beat);
+
+CREATE INDEX heartbeat_0_session_id_beat_idx ON host.heartbeat_0 USING btree (session_id, beat);
+
+CREATE INDEX heartbeat_1_session_id_beat_idx ON host.heartbeat_1 USING btree (session_id, beat);
+
+CREATE INDEX heartbeat_2_session_id_beat_idx ON host.heartbeat_2 USING btree (session_id, beat);
+
+CREATE INDEX sample__dead_letter_message_id_idx ON host.sample__dead_letter USING btree (message_id);
+
+CREATE INDEX sample__lease_0_handler_id_id_idx ON host.sample__lease_0 USING btree (handler_id, id) WHERE is_cursor;
+
+CREATE UNIQUE INDEX sample__lease_0_id_idx ON host.sample__lease_0 USING btree (id);
+
+CREATE UNIQUE INDEX sample__lease_0_session_id_seq_idx ON host.sample__lease_0 USING btree (session_id, seq);
+
+CREATE INDEX sample__lease_1_handler_id_id_idx ON host.sample__lease_1 USING btree (handler_id, id) WHERE is_cursor;
+
+CREATE UNIQUE INDEX sample__lease_1_id_idx ON host.sample__lease_1 USING btree (id);
+
+CREATE UNIQUE INDEX sample__lease_1_session_id_seq_idx ON host.sample__lease_1 USING btree (session_id, seq);
+
+CREATE INDEX sample__lease_2_handler_id_id_idx ON host.sample__lease_2 USING btree (handler_id, id) WHERE is_cursor;
+
+CREATE UNIQUE INDEX sample__lease_2_id_idx ON host.sample__lease_2 USING btree (id);
+
+CREATE UNIQUE INDEX sample__lease_2_session_id_seq_idx ON host.sample__lease_2 USING btree (session_id, seq);
+
+CREATE INDEX sample__message_window ON ONLY queue.sample USING btree (txid, id);
+
+CREATE INDEX sample__message_0_txid_id_idx ON host.sample__message_0 USING btree (txid, id);
+
+CREATE INDEX sample__message_1_txid_id_idx ON host.sample__message_1 USING btree (txid, id);
+
+CREATE INDEX sample__message_2_txid_id_idx ON host.sample__message_2 USING btree (txid, id);
+
+CREATE UNIQUE INDEX sample__promotion_0_id_idx ON host.sample__promotion_0 USING btree (id);
+
+CREATE UNIQUE INDEX sample__promotion_1_id_idx ON host.sample__promotion_1 USING btree (id);
+
+CREATE UNIQUE INDEX sample__promotion_2_id_idx ON host.sample__promotion_2 USING btree (id);
+
+CREATE INDEX sample__schedule_due ON ONLY host.sample__schedule USING btree (due, id);
+
+CREATE INDEX sample__schedule_0_due_id_idx ON host.sample__schedule_0 USING btree (due, id);
+
+CREATE INDEX sample__schedule_late ON ONLY host.sample__schedule USING btree (txid, id);
+
+CREATE INDEX sample__schedule_0_txid_id_idx ON host.sample__schedule_0 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_10_due_id_idx ON host.sample__schedule_10 USING btree (due, id);
+
+CREATE INDEX sample__schedule_10_txid_id_idx ON host.sample__schedule_10 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_11_due_id_idx ON host.sample__schedule_11 USING btree (due, id);
+
+CREATE INDEX sample__schedule_11_txid_id_idx ON host.sample__schedule_11 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_12_due_id_idx ON host.sample__schedule_12 USING btree (due, id);
+
+CREATE INDEX sample__schedule_12_txid_id_idx ON host.sample__schedule_12 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_13_due_id_idx ON host.sample__schedule_13 USING btree (due, id);
+
+CREATE INDEX sample__schedule_13_txid_id_idx ON host.sample__schedule_13 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_14_due_id_idx ON host.sample__schedule_14 USING btree (due, id);
+
+CREATE INDEX sample__schedule_14_txid_id_idx ON host.sample__schedule_14 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_15_due_id_idx ON host.sample__schedule_15 USING btree (due, id);
+
+CREATE INDEX sample__schedule_15_txid_id_idx ON host.sample__schedule_15 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_16_due_id_idx ON host.sample__schedule_16 USING btree (due, id);
+
+CREATE INDEX sample__schedule_16_txid_id_idx ON host.sample__schedule_16 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_17_due_id_idx ON host.sample__schedule_17 USING btree (due, id);
+
+CREATE INDEX sample__schedule_17_txid_id_idx ON host.sample__schedule_17 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_18_due_id_idx ON host.sample__schedule_18 USING btree (due, id);
+
+CREATE INDEX sample__schedule_18_txid_id_idx ON host.sample__schedule_18 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_19_due_id_idx ON host.sample__schedule_19 USING btree (due, id);
+
+CREATE INDEX sample__schedule_19_txid_id_idx ON host.sample__schedule_19 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_1_due_id_idx ON host.sample__schedule_1 USING btree (due, id);
+
+CREATE INDEX sample__schedule_1_txid_id_idx ON host.sample__schedule_1 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_20_due_id_idx ON host.sample__schedule_20 USING btree (due, id);
+
+CREATE INDEX sample__schedule_20_txid_id_idx ON host.sample__schedule_20 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_2_due_id_idx ON host.sample__schedule_2 USING btree (due, id);
+
+CREATE INDEX sample__schedule_2_txid_id_idx ON host.sample__schedule_2 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_3_due_id_idx ON host.sample__schedule_3 USING btree (due, id);
+
+CREATE INDEX sample__schedule_3_txid_id_idx ON host.sample__schedule_3 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_4_due_id_idx ON host.sample__schedule_4 USING btree (due, id);
+
+CREATE INDEX sample__schedule_4_txid_id_idx ON host.sample__schedule_4 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_5_due_id_idx ON host.sample__schedule_5 USING btree (due, id);
+
+CREATE INDEX sample__schedule_5_txid_id_idx ON host.sample__schedule_5 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_6_due_id_idx ON host.sample__schedule_6 USING btree (due, id);
+
+CREATE INDEX sample__schedule_6_txid_id_idx ON host.sample__schedule_6 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_7_due_id_idx ON host.sample__schedule_7 USING btree (due, id);
+
+CREATE INDEX sample__schedule_7_txid_id_idx ON host.sample__schedule_7 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_8_due_id_idx ON host.sample__schedule_8 USING btree (due, id);
+
+CREATE INDEX sample__schedule_8_txid_id_idx ON host.sample__schedule_8 USING btree (txid, id);
+
+CREATE INDEX sample__schedule_9_due_id_idx ON host.sample__schedule_9 USING btree (due, id);
+
+CREATE INDEX sample__schedule_9_txid_id_idx ON host.sample__schedule_9 USING btree (txid, id);
+
+CREATE UNIQUE INDEX sample__settlement_0_lease_id_seq_idx ON host.sample__settlement_0 USING btree (lease_id, seq);
+
+CREATE UNIQUE INDEX sample__settlement_1_lease_id_seq_idx ON host.sample__settlement_1 USING btree (lease_id, seq);
+
+CREATE UNIQUE INDEX sample__settlement_2_lease_id_seq_idx ON host.sample__settlement_2 USING btree (lease_id, seq);
+
+CREATE INDEX session_live ON host.session USING btree (id) WHERE (ended_at IS NULL);
+
+ALTER INDEX host.heartbeat_newest ATTACH PARTITION host.heartbeat_0_session_id_beat_idx;
+
+ALTER INDEX host.heartbeat_newest ATTACH PARTITION host.heartbeat_1_session_id_beat_idx;
+
+ALTER INDEX host.heartbeat_newest ATTACH PARTITION host.heartbeat_2_session_id_beat_idx;
+
+ALTER INDEX queue.sample__message_window ATTACH PARTITION host.sample__message_0_txid_id_idx;
+
+ALTER INDEX queue.sample__message_window ATTACH PARTITION host.sample__message_1_txid_id_idx;
+
+ALTER INDEX queue.sample__message_window ATTACH PARTITION host.sample__message_2_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_0_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_0_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_10_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_10_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_11_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_11_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_12_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_12_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_13_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_13_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_14_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_14_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_15_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_15_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_16_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_16_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_17_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_17_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_18_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_18_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_19_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_19_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_1_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_1_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_20_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_20_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_2_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_2_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_3_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_3_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_4_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_4_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_5_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_5_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_6_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_6_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_7_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_7_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_8_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_8_txid_id_idx;
+
+ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_9_due_id_idx;
+
+ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_9_txid_id_idx;
+
+CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.handler FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+
+CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.handler_version FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+
+CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.queue FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+
+CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE OR TRUNCATE ON queue.sample FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
+
+CREATE TRIGGER wake AFTER INSERT ON queue.sample FOR EACH STATEMENT EXECUTE FUNCTION host.sample__wake();
+
+ALTER TABLE ONLY host.handler
+    ADD CONSTRAINT handler_queue_id_fkey FOREIGN KEY (queue_id) REFERENCES host.queue(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY host.handler_version
+    ADD CONSTRAINT handler_version_handler_id_fkey FOREIGN KEY (handler_id) REFERENCES host.handler(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY host.handler_version
+    ADD CONSTRAINT handler_version_sha256_fkey FOREIGN KEY (sha256) REFERENCES host.component(sha256);
+
+ALTER TABLE ONLY host.loaded
+    ADD CONSTRAINT loaded_handler_id_fkey FOREIGN KEY (handler_id) REFERENCES host.handler(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY host.loaded
+    ADD CONSTRAINT loaded_session_id_fkey FOREIGN KEY (session_id) REFERENCES host.session(id) ON DELETE CASCADE;
+
+REVOKE ALL ON FUNCTION host.sample__wake() FROM PUBLIC;

@@ -1,0 +1,158 @@
+//! Does on command what no handler should. For tests, and for seeing how a host copes.
+//!
+//! The payload is a command, bare or as JSON: `loop`, or `{"do": "sleep", "ms": 5000}`.
+
+#![allow(missing_docs, clippy::same_length_and_capacity, reason = "what wit-bindgen generates")]
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::host::jobs::types::{Failure, RetryOptions};
+use crate::host::jobs::{config, log, queue};
+
+wit_bindgen::generate!({ path: "../../wit", world: "handler" });
+
+/// A command and its parameters; each command uses some.
+#[derive(Deserialize)]
+struct Command {
+    /// What to do; see [`obey`].
+    r#do: String,
+    /// For `sleep` and `retry`: how long, in milliseconds.
+    #[serde(default)]
+    ms: u64,
+    /// For `log`, `print`, `enqueue`: how many. 0 is: without end.
+    #[serde(default)]
+    n: u64,
+    /// For `log`, `print`, `enqueue`, `retry`, `dead`: what to say.
+    #[serde(default)]
+    text: String,
+    /// For `enqueue` and `remember`: the queue to put it on.
+    #[serde(default)]
+    queue: String,
+}
+
+/// Messages that this instance has seen. A fresh sandbox for each message makes it 1 each time.
+static SEEN: AtomicU32 = AtomicU32::new(0);
+
+struct Misbehave;
+
+impl Guest for Misbehave {
+    fn handle(message: Message) -> Verdict {
+        SEEN.fetch_add(1, Relaxed);
+        match parse(&message) {
+            Ok(command) => obey(&command),
+            Err(reason) => Verdict::DeadLetter(Failure { reason }),
+        }
+    }
+}
+
+fn parse(message: &Message) -> Result<Command, String> {
+    let text = std::str::from_utf8(&message.payload).map_err(|error| error.to_string())?;
+    let json = match text.trim_start().as_bytes() {
+        [b'{' | b'"', ..] => text.to_owned(),
+        _ => format!("{:?}", text.trim()),
+    };
+    let value: serde_json::Value =
+        serde_json::from_str(&json).map_err(|error| format!("not a command: {error}"))?;
+    let value = if value.is_string() { serde_json::json!({ "do": value }) } else { value };
+    serde_json::from_value(value).map_err(|error| format!("not a command: {error}"))
+}
+
+fn obey(command: &Command) -> Verdict {
+    match command.r#do.as_str() {
+        "ack" => return Verdict::Ack,
+        "retry" => {
+            let after_ms = (command.ms > 0).then_some(command.ms);
+            return Verdict::Retry(RetryOptions { after_ms, reason: command.text.clone() });
+        }
+        "dead" => return Verdict::DeadLetter(Failure { reason: command.text.clone() }),
+        // Uses a processor without end.
+        "loop" => loop {
+            black_box(());
+        },
+        // Takes memory without end, and uses it.
+        "allocate" => {
+            let mut hoard = Vec::new();
+            loop {
+                hoard.push(vec![1_u8; 1 << 20]);
+                black_box(&hoard);
+            }
+        }
+        "stack" => {
+            black_box(descend(black_box(0)));
+        }
+        "trap" => panic!("on command"),
+        "exit" => std::process::exit(3),
+        // Waits in the host, not on a processor.
+        "sleep" => std::thread::sleep(Duration::from_millis(command.ms)),
+        "log" => repeat(command.n, || log::write(log::Level::Info, &command.text)),
+        "print" => repeat(command.n, || println!("{}", command.text)),
+        // More text at once than any line.
+        "shout" => log::write(log::Level::Info, &"A".repeat(command.n as usize)),
+        "enqueue" => return enqueue(command),
+        "config" => return report(&command.queue, &format!("{:?}", config::get_all())),
+        "environment" => return report(&command.queue, &environment()),
+        "remember" => return report(&command.queue, &SEEN.load(Relaxed).to_string()),
+        other => {
+            return Verdict::DeadLetter(Failure { reason: format!("unknown command {other:?}") });
+        }
+    }
+    Verdict::Ack
+}
+
+/// `n` times, or for ever if that is 0.
+fn repeat(n: u64, mut action: impl FnMut()) {
+    let mut done = 0;
+    while n == 0 || done < n {
+        action();
+        done += 1;
+    }
+}
+
+/// Enqueues until it is refused, and dead-letters with what the host said; or acks after `n`.
+fn enqueue(command: &Command) -> Verdict {
+    let mut done = 0_u64;
+    while command.n == 0 || done < command.n {
+        if let Err(refusal) = queue::enqueue(&follow_up(&command.queue, &command.text)) {
+            let reason = format!("after {done}: {refusal:?}");
+            return Verdict::DeadLetter(Failure { reason });
+        }
+        done += 1;
+    }
+    Verdict::Ack
+}
+
+/// Acks, with a follow-up that says `text`; or writes it to the log if no queue is given.
+fn report(queue: &str, text: &str) -> Verdict {
+    if queue.is_empty() {
+        log::write(log::Level::Info, text);
+    } else if let Err(refusal) = queue::enqueue(&follow_up(queue, text)) {
+        return Verdict::DeadLetter(Failure { reason: format!("{refusal:?}") });
+    }
+    Verdict::Ack
+}
+
+fn follow_up(queue: &str, text: &str) -> queue::FollowUp {
+    let payload = text.as_bytes().to_vec();
+    queue::FollowUp { queue: queue.into(), payload, headers: vec![], delay_ms: 0 }
+}
+
+/// What this sandbox can see of the machine that it runs on.
+fn environment() -> String {
+    let variables = std::env::vars_os().count();
+    let arguments = std::env::args_os().count();
+    let root = std::fs::read_dir("/").is_ok();
+    let network = std::net::TcpStream::connect("127.0.0.1:9").err().map(|error| error.kind());
+    format!("variables {variables}, arguments {arguments}, files {root}, network {network:?}")
+}
+
+/// Recurses without end; the sum keeps it from being made a loop.
+#[expect(unconditional_recursion, reason = "on command")]
+fn descend(depth: u64) -> u64 {
+    descend(black_box(depth + 1)) + depth
+}
+
+export!(Misbehave);

@@ -1,0 +1,84 @@
+//! The sandbox against real components: what misbehaves is contained and named, what is no handler
+//! is refused.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use host::id::MessageId;
+use host::limits::{Isolation, Limits};
+use host::message::{Message, PayloadType, QueueShape};
+use host::outcome::{Failure, Verdict};
+use host::sandbox::{Handler, HandlerSettings, Refusal, Run, Sandbox, SandboxConfig, SandboxError};
+
+mod contained;
+mod logged;
+mod plugins;
+mod refused;
+
+/// Sandboxes of the pool that the tests share: as many as they hold at once, and a few.
+const INSTANCES_MAX: u32 = 64;
+
+/// One for all tests: a host has one too, and compiled components are worth sharing.
+static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| {
+    // Each test loads its plugin anew, with settings of its own: mostly from here.
+    let cache_dir = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled"));
+    let config = SandboxConfig { instances_max: INSTANCES_MAX, cache_dir };
+    Sandbox::new(&config).expect("a sandbox")
+});
+
+/// The component that `make plugins` built.
+fn plugin(name: &str) -> Vec<u8> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins");
+    let path = dir.join(name).with_extension("wasm");
+    std::fs::read(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; run `make plugins`", path.display()))
+}
+
+/// A queue of every payload type, named after it, and a small one.
+fn settings() -> HandlerSettings {
+    let shape = |payload_type| QueueShape { payload_type, payload_bytes_max: 1 << 20 };
+    let mut targets: HashMap<_, _> =
+        PayloadType::ALL.map(|kind| (kind.sql_name().to_owned(), shape(kind))).into();
+    let small = QueueShape { payload_type: PayloadType::Text, payload_bytes_max: 10 };
+    targets.insert("small".into(), small);
+    targets.insert("outbox".into(), shape(PayloadType::Jsonb));
+    targets.insert("thumbnails".into(), shape(PayloadType::Bytea));
+    HandlerSettings {
+        queue: "work".into(),
+        payload_type: PayloadType::Text,
+        max_attempts: 5,
+        limits: Limits::default(),
+        isolation: Isolation::Message,
+        config: BTreeMap::new(),
+        targets: Arc::new(ArcSwap::from_pointee(targets)),
+    }
+}
+
+fn load(name: &str, settings: HandlerSettings) -> Handler {
+    SANDBOX.load(&plugin(name), settings).expect("a handler")
+}
+
+fn message(payload: impl Into<bytes::Bytes>) -> Message {
+    Message {
+        position: 0,
+        id: MessageId::new(100_000_000_007),
+        attempt: 1,
+        enqueued_at: SystemTime::now(),
+        headers: vec![],
+        payload: payload.into(),
+    }
+}
+
+/// Runs one command of `misbehave` in a sandbox of its own.
+async fn misbehave(settings: HandlerSettings, command: &'static str) -> Run {
+    load("misbehave", settings).runner().run(&message(command)).await
+}
+
+fn with_limits(change: impl FnOnce(&mut Limits)) -> HandlerSettings {
+    let mut settings = settings();
+    change(&mut settings.limits);
+    settings
+}

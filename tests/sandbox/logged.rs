@@ -1,0 +1,103 @@
+//! What a guest writes comes out in the host's log: bounded, and without forged lines.
+
+use std::io;
+use std::sync::Mutex;
+
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::*;
+
+/// The log of this thread while the guard lives.
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Captured {
+    fn start() -> (Self, DefaultGuard) {
+        let captured = Self::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(captured.clone())
+            .with_ansi(false)
+            .without_time()
+            .with_max_level(tracing::Level::DEBUG)
+            .finish();
+        let guard = tracing::subscriber::set_default(subscriber);
+        (captured, guard)
+    }
+
+    /// The lines of guests.
+    fn lines(&self) -> Vec<String> {
+        let bytes = self.0.lock().unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        text.lines().filter(|l| l.contains(" guest: ")).map(|l| l.trim().to_owned()).collect()
+    }
+}
+
+impl io::Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Captured {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test]
+async fn lines_come_out_one_each() {
+    let (log, _guard) = Captured::start();
+    misbehave(settings(), r#"{"do": "log", "n": 2, "text": "hello"}"#).await;
+    misbehave(settings(), r#"{"do": "log", "n": 1, "text": "a\n ERROR guest: forged\u001b[2J"}"#)
+        .await;
+    assert_eq!(
+        log.lines(),
+        ["INFO guest: hello", "INFO guest: hello", "INFO guest: a  ERROR guest: forged [2J"]
+    );
+}
+
+#[tokio::test]
+async fn stdout_and_stderr_come_out_by_lines() {
+    let (log, _guard) = Captured::start();
+    misbehave(settings(), r#"{"do": "print", "n": 2, "text": "out\nin"}"#).await;
+    misbehave(settings(), "trap").await;
+    let lines = log.lines();
+    assert_eq!(lines[..4], ["INFO guest: out", "INFO guest: in"].repeat(2));
+    assert!(lines.contains(&"WARN guest: on command".to_owned()), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_flood_is_cut_off_with_one_notice() {
+    let (log, _guard) = Captured::start();
+    // 10 bytes a line, its end included.
+    let settings = with_limits(|l| l.log_bytes = 45);
+    let flood = r#"{"do": "log", "n": 10000, "text": "nine char"}"#;
+    let run = misbehave(settings.clone(), flood).await;
+    assert_eq!(run.verdict, Verdict::Ack);
+    let mut expected = vec!["INFO guest: nine char"; 4];
+    expected.push("WARN guest: log limit of 45 bytes a call: the rest is dropped");
+    assert_eq!(log.lines(), expected);
+
+    let (log, _guard) = Captured::start();
+    misbehave(settings.clone(), r#"{"do": "print", "n": 10000, "text": "nine char"}"#).await;
+    assert_eq!(log.lines(), expected);
+
+    let (log, _guard) = Captured::start();
+    misbehave(settings, r#"{"do": "shout", "n": 5000000}"#).await;
+    assert_eq!(log.lines(), expected[4..]);
+}
+
+#[tokio::test]
+async fn an_endless_flood_ends_with_the_cpu_time() {
+    let cpu = Duration::from_millis(50);
+    let run = misbehave(with_limits(|l| l.cpu = cpu), "log").await;
+    assert_eq!(run.verdict, Verdict::Failed(Failure::Cpu(cpu)));
+}

