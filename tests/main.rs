@@ -4,10 +4,13 @@
 mod harness;
 
 mod cli;
+mod dead;
+mod deploy;
 mod embedded;
 mod enqueue;
 mod migrate;
 mod queues;
 mod sandbox;
 mod schema;
+mod status;
 mod tidy;
