@@ -4,8 +4,14 @@
 mod harness;
 
 mod cli;
+mod contained;
+mod crash;
+mod deploy_under_load;
 mod embedded;
 mod migrate;
+mod partial;
+mod pause;
 mod sandbox;
 mod schema;
 mod tidy;
+mod wake;

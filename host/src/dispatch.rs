@@ -124,6 +124,8 @@ pub struct Dispatcher {
     /// Leases without a master: of dead sessions, or whose reply was lost.
     strays: Vec<Stray>,
     sweeping: bool,
+    /// Producers are being told that no host sleeps.
+    telling: bool,
     complete: (mpsc::UnboundedSender<LeaseId>, mpsc::UnboundedReceiver<LeaseId>),
 }
 
@@ -174,6 +176,7 @@ impl Dispatcher {
             sweep_at: Instant::now(),
             strays: Vec::new(),
             sweeping: false,
+            telling: false,
             complete: mpsc::unbounded_channel(),
         }
     }
@@ -228,6 +231,11 @@ impl Dispatcher {
             self.partial_at = Some(now + PARTIAL_AFTER);
         }
         self.sweep(control, now);
+        if !control.leasing && !control.draining {
+            // Paused: its producers need wake nobody.
+            self.idle.rest();
+            self.tell_if_awake(control);
+        }
         if self.next_lease(control).is_some_and(|at| at <= now) {
             // At once if there is a slot, else as soon as there is.
             match self.loaded.load().slots().try_acquire() {
@@ -240,6 +248,14 @@ impl Dispatcher {
             }
         }
         self.send(false, None, now);
+    }
+
+    fn tell_if_awake(&mut self, control: &Control) {
+        if !self.telling && self.idle.announce(control.wake_up) == Some(false) {
+            self.telling = true;
+            let told = trip::tell_awake(self.shared.clone(), self.statements.clone());
+            self.trips.push(Box::pin(told));
+        }
     }
 
     /// When something is to be done even if nothing happens.
@@ -289,7 +305,8 @@ impl Dispatcher {
         let messages_max = wanted.min(self.pace.messages(slots.len() as u32)).max(1);
         let seq = self.shared.next_seq.fetch_add(1, Ordering::Relaxed);
         let stray = self.strays.pop();
-        let announce = if stray.is_none() { self.idle.announce(control.wake_up) } else { None };
+        let may_announce = stray.is_none() && !self.telling;
+        let announce = if may_announce { self.idle.announce(control.wake_up) } else { None };
         let wanted = Wanted { seq, messages_max, slots, bytes, stray, announce };
         self.send(false, Some(wanted), now);
     }
@@ -315,6 +332,7 @@ impl Dispatcher {
     fn arrived(&mut self, done: Done) -> ControlFlow<()> {
         let now = Instant::now();
         let context = self.context();
+        self.telling &= !done.told_awake;
         let mut schedule_changed = false;
         for (settlement, result) in done.settled {
             schedule_changed |=
@@ -342,6 +360,8 @@ impl Dispatcher {
             Ok(Some(lease)) => {
                 if !leased.was_stray {
                     self.idle.found(lease.more, now);
+                    let control = self.control.borrow().clone();
+                    self.tell_if_awake(&control);
                 } else if self.strays.is_empty() {
                     // What was more than we could take is a new stray.
                     self.sweep_at = now;

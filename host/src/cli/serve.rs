@@ -73,7 +73,10 @@ impl Serve {
             )));
         }
         if *self.poll < POLL_MIN {
-            return Err(Fail::usage(format!("--poll {} is too short: give 1ms or more", self.poll)));
+            return Err(Fail::usage(format!(
+                "--poll {} is too short: give 1ms or more",
+                self.poll
+            )));
         }
         Ok(ServeConfig {
             host_name: self.name.unwrap_or_else(machine_name),
