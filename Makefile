@@ -1,7 +1,7 @@
 # `make` says what there is. One profile builds everything: wasmtime takes minutes, so it is built once.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup plugins build test fmt lint schema clean
+.PHONY: help setup plugins build demo test fmt lint schema clean
 
 plugins := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/*/Cargo.toml))))
 guest := --profile plugin --target wasm32-wasip2 $(addprefix -p ,$(plugins))
@@ -19,6 +19,9 @@ plugins: setup ## Build the handlers in plugins/ to target/plugins/*.wasm
 
 build: setup ## Build host to target/release/host
 	cargo build --locked --release
+
+demo: build plugins ## From an INSERT of 20,000 messages to their outbox, on a private Postgres
+	HOST=$(CURDIR)/target/release/host PLUGINS=$(CURDIR)/target/plugins bash tests/demo.sh
 
 test: lint ## Run every check and test
 	cargo test --locked --release

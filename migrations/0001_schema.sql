@@ -107,7 +107,9 @@ CREATE TABLE host.loaded (
 CREATE TABLE host.heartbeat (
     session_id int NOT NULL,
     slot smallint NOT NULL,
-    beat bigint NOT NULL
+    beat bigint NOT NULL,
+    -- For people only: whether a session lives is told by its beat, on the observer's clock.
+    beat_at timestamptz NOT NULL DEFAULT clock_timestamp()
 ) PARTITION BY LIST (slot);
 CREATE TABLE host.heartbeat_0 PARTITION OF host.heartbeat FOR VALUES IN (0) WITH (autovacuum_enabled = off);
 CREATE TABLE host.heartbeat_1 PARTITION OF host.heartbeat FOR VALUES IN (1) WITH (autovacuum_enabled = off);

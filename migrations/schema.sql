@@ -38,7 +38,7 @@ BEGIN
         FROM host.session s
         CROSS JOIN host.catalog c
         LEFT JOIN (
-            SELECT DISTINCT objid::bigint FROM pg_locks
+            SELECT DISTINCT objid::bigint AS objid FROM pg_locks
             WHERE locktype = 'advisory' AND classid = 1752134401 AND objsubid = 2 AND granted
                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
         ) l ON l.objid = s.id
@@ -246,6 +246,22 @@ BEGIN
         USING HINT = 'to be rid of a queue with its messages: host queue drop --force';
 END $$;
 
+CREATE FUNCTION host.rejoin_session(p_session integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    SET lock_timeout TO '1s'
+    AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM host.session WHERE id = p_session AND ended_at IS NULL) THEN
+        RAISE EXCEPTION 'session % has ended', p_session USING ERRCODE = 'HQ001';
+    END IF;
+    PERFORM pg_terminate_backend(l.pid) FROM pg_locks l
+        WHERE l.locktype = 'advisory' AND l.classid = 1752134401 AND l.objid = p_session::oid AND l.objsubid = 2
+            AND l.granted AND l.pid <> pg_backend_pid()
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
+    PERFORM pg_advisory_lock(1752134401, p_session);
+END $$;
+
 CREATE TABLE host.queue (
     id integer NOT NULL,
     name text NOT NULL,
@@ -289,7 +305,7 @@ CREATE FUNCTION host.render(template text, q host.queue) RETURNS text
     FROM host.template t WHERE t.name = template
 $$;
 
-CREATE FUNCTION host.report_loaded(p_session bigint, p_handler integer, p_version integer, p_error text) RETURNS void
+CREATE FUNCTION host.report_loaded(p_session integer, p_handler integer, p_version integer, p_error text) RETURNS void
     LANGUAGE sql
     SET search_path TO 'pg_catalog'
     AS $$
@@ -571,18 +587,6 @@ BEGIN
         RETURNING id INTO lease_id;
 END $$;
 
-CREATE FUNCTION host.sample__orphans(p_handler integer, p_limit integer) RETURNS TABLE(lease_id bigint)
-    LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog'
-    SET enable_seqscan TO 'off'
-    AS $$
-    SELECT l.id FROM host.session s
-    JOIN host.sample__lease l ON l.session_id = s.id
-    WHERE s.ended_at IS NOT NULL AND l.handler_id = p_handler AND l.row_count > 0
-        AND NOT EXISTS (SELECT FROM host.sample__settlement t WHERE t.lease_id = l.id AND t.rest = 0)
-    ORDER BY l.id LIMIT p_limit
-$$;
-
 CREATE FUNCTION host.sample__promote(p_n integer, OUT promoted integer, OUT again boolean, OUT next_ms bigint) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog'
@@ -847,6 +851,20 @@ BEGIN
     SELECT sum(pg_total_relation_size(r.oid))::bigint INTO bytes FROM pg_class r
         WHERE r.relkind = 'r' AND r.relnamespace = 'host'::regnamespace AND starts_with(r.relname, 'sample__');
 END $$;
+
+CREATE FUNCTION host.sample__strays(p_handler integer, p_session integer, p_limit integer) RETURNS TABLE(lease_id bigint, session_id integer, seq bigint, token uuid, message_count integer)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog'
+    SET enable_seqscan TO 'off'
+    AS $$
+    SELECT l.id, l.session_id, l.seq, l.token, coalesce(host.positions(l.positions), l.row_count)
+    FROM host.session s
+    JOIN host.sample__lease l ON l.session_id = s.id
+    WHERE (s.ended_at IS NOT NULL OR (s.id = p_session AND l.leased_at < clock_timestamp() - interval '3 s'))
+        AND l.handler_id = p_handler AND l.row_count > 0
+        AND NOT EXISTS (SELECT FROM host.sample__settlement t WHERE t.lease_id = l.id AND t.rest = 0)
+    ORDER BY l.id LIMIT p_limit
+$$;
 
 CREATE FUNCTION host.sample__take_over(p_lease bigint, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_deaths_max integer, OUT lease_id bigint, OUT row_count integer) RETURNS record
     LANGUAGE plpgsql

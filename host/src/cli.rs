@@ -10,10 +10,19 @@ pub use self::context::{Context, connect, connect_with, with};
 pub use self::fail::Fail;
 
 mod context;
+mod dead;
+mod deploy;
+mod enqueue;
 mod fail;
+mod handlers;
 mod logging;
+mod lookup;
 mod migrate;
+mod psql;
+mod queue;
 mod serve;
+mod show;
+mod status;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -51,7 +60,15 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Migrate(migrate::Migrate),
+    Queue(queue::QueueCommand),
+    Enqueue(enqueue::Enqueue),
+    Deploy(Box<deploy::Deploy>),
     Serve(serve::Serve),
+    Rollback(deploy::Rollback),
+    Handlers(handlers::Handlers),
+    Status(status::Status),
+    Dead(dead::Dead),
+    Psql(psql::Psql),
 }
 
 /// Reads the command line, does what it says, and says how that went.
@@ -73,6 +90,14 @@ fn run_async(cli: Cli) -> Result<(), Fail> {
         match cli.command {
             Command::Migrate(command) => command.run(&cli.global).await,
             Command::Serve(command) => command.run(&cli.global).await,
+            Command::Queue(command) => command.run(&cli.global).await,
+            Command::Enqueue(command) => command.run(&cli.global).await,
+            Command::Deploy(command) => command.run(&cli.global).await,
+            Command::Rollback(command) => command.run(&cli.global).await,
+            Command::Handlers(command) => command.run(&cli.global).await,
+            Command::Status(command) => command.run(&cli.global).await,
+            Command::Dead(command) => command.run(&cli.global).await,
+            Command::Psql(command) => command.run(&cli.global).await,
         }
     })
 }
@@ -93,6 +118,14 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
         let _ = error.print();
         ExitCode::from(code)
     })
+}
+
+/// Reads `KEY=VALUE`.
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as KEY=VALUE".to_owned()),
+    }
 }
 
 fn one_line(rendered: &str) -> String {

@@ -1,6 +1,7 @@
 //! A job server: messages in Postgres, handlers in WebAssembly. `ARCHITECTURE.md` has the map.
 
 pub mod cli;
+pub mod deploy;
 pub mod digest;
 pub mod dispatch;
 pub mod embedded;

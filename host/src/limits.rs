@@ -1,6 +1,9 @@
 //! Every bound on what a handler may use, with its default and its range. Never does I/O.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use bytesize::ByteSize;
 
 /// What one call of a handler may use. A deployment chooses; see `host deploy --help`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,14 +36,110 @@ impl Default for Limits {
 }
 
 /// The least and the most memory that a deployment may ask for, in bytes.
-pub const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=4 << 30;
+pub const MEMORY_BYTES: RangeInclusive<u64> = 1 << 20..=4 << 30;
 /// The shortest and the longest timeout that a deployment may ask for.
-pub const TIMEOUT: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(10)..=Duration::from_secs(3600);
+pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_hours(1);
+/// The least and the most time on a processor that a deployment may ask for.
+pub const CPU: RangeInclusive<Duration> = TIMEOUT;
+/// The least and the most log text of a call that a deployment may ask for, in bytes.
+pub const LOG_BYTES: RangeInclusive<u64> = 0..=16 << 20;
+/// The fewest and the most follow-ups of a call that a deployment may ask for.
+pub const FOLLOW_UPS: RangeInclusive<u32> = 0..=100_000;
+/// The least and the most bytes of a call's follow-ups that a deployment may ask for.
+pub const FOLLOW_UP_BYTES: RangeInclusive<u64> = 0..=64 << 20;
+/// The fewest and the most sandboxes at once, on one host, that a deployment may ask for.
+pub const CONCURRENCY: RangeInclusive<u32> = 1..=10_000;
+/// Sandboxes at once, on one host, of a deployment that does not say.
+pub const CONCURRENCY_DEFAULT: u32 = 64;
+/// The least and the most that a queue's largest payload may be, in bytes.
+pub const PAYLOAD_BYTES: RangeInclusive<u64> = 1..=64 << 20;
+/// The fewest and the most attempts that a queue may ask for.
+pub const ATTEMPTS: RangeInclusive<u32> = 1..=1_000;
+/// The shortest and the longest backoff before the second attempt.
+pub const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
+/// The longest that a backoff may grow to.
+pub const BACKOFF_CAP_MAX: Duration = Duration::from_hours(365 * 24);
+/// The least and the most that a queue's leaf may hold before it rotates, in bytes.
+pub const ROTATE_BYTES: RangeInclusive<u64> = 8 << 10..=1 << 40;
+/// The shortest and the longest age of a leaf before it may rotate.
+pub const ROTATE_AGE: RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_hours(24);
 /// The largest component that is accepted, in bytes.
 pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 /// Longest error text that is kept of an attempt, in bytes.
 pub const ERROR_BYTES_MAX: usize = 2_000;
+
+/// A value that is outside of its range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {value} is out of range: use {least} to {most}")]
+pub struct OutOfRange {
+    what: &'static str,
+    value: String,
+    least: String,
+    most: String,
+}
+
+/// Refuses a `value` outside of its range; `show` writes it as people do.
+fn within<T: PartialOrd + Copy>(
+    what: &'static str,
+    value: T,
+    range: &RangeInclusive<T>,
+    show: impl Fn(T) -> String,
+) -> Result<(), OutOfRange> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (least, most) = (show(*range.start()), show(*range.end()));
+    Err(OutOfRange { what, value: show(value), least, most })
+}
+
+/// Refuses a number of bytes outside of its range; `what` names it as its user does.
+pub fn bytes_within(
+    what: &'static str,
+    bytes: u64,
+    range: &RangeInclusive<u64>,
+) -> Result<(), OutOfRange> {
+    within(what, bytes, range, |bytes| ByteSize(bytes).to_string())
+}
+
+/// Refuses a time outside of its range; `what` names it as its user does.
+pub fn duration_within(
+    what: &'static str,
+    duration: Duration,
+    range: &RangeInclusive<Duration>,
+) -> Result<(), OutOfRange> {
+    within(what, duration, range, span)
+}
+
+/// humantime's months and years are of fractions of days.
+fn span(duration: Duration) -> String {
+    const DAY_S: u64 = 24 * 60 * 60;
+    match (duration.as_secs() / DAY_S, duration.as_secs() % DAY_S) {
+        (days @ 2.., 0) => format!("{days}days"),
+        _ => humantime::format_duration(duration).to_string(),
+    }
+}
+
+/// Refuses a count outside of its range; `what` names it as its user does.
+pub fn count_within(
+    what: &'static str,
+    count: u32,
+    range: &RangeInclusive<u32>,
+) -> Result<(), OutOfRange> {
+    within(what, count, range, |count| count.to_string())
+}
+
+impl Limits {
+    /// Refuses what a deployment may not ask for.
+    pub fn check(&self) -> Result<(), OutOfRange> {
+        bytes_within("memory", self.memory_bytes, &MEMORY_BYTES)?;
+        duration_within("timeout", self.timeout, &TIMEOUT)?;
+        duration_within("cpu", self.cpu, &CPU)?;
+        bytes_within("log-bytes", self.log_bytes, &LOG_BYTES)?;
+        count_within("follow-ups", self.follow_ups, &FOLLOW_UPS)?;
+        bytes_within("follow-up-bytes", self.follow_up_bytes, &FOLLOW_UP_BYTES)
+    }
+}
 
 /// When a sandbox is thrown away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,5 +166,22 @@ impl Isolation {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Message, Self::Batch].into_iter().find(|i| i.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_within_their_ranges_and_what_is_not_is_named() {
+        assert_eq!(Limits::default().check(), Ok(()));
+        assert!(CONCURRENCY.contains(&CONCURRENCY_DEFAULT));
+        let short = Limits { timeout: Duration::from_millis(5), ..Limits::default() };
+        let text = short.check().unwrap_err().to_string();
+        assert_eq!(text, "timeout 5ms is out of range: use 10ms to 1h");
+        let small = Limits { memory_bytes: 1000, ..Limits::default() };
+        let text = small.check().unwrap_err().to_string();
+        assert_eq!(text, "memory 1000 B is out of range: use 1.0 MiB to 4.0 GiB");
     }
 }

@@ -3,10 +3,15 @@
 
 pub mod catalog;
 pub mod connect;
+pub mod dead;
+pub mod deployments;
 pub mod error;
 pub mod exchange;
 mod fetch;
+pub mod inspect;
 pub mod migrate;
+pub mod producer;
+pub mod queues;
 pub mod rotate;
 pub mod schedule;
 pub mod session;

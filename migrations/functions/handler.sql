@@ -39,7 +39,7 @@ END $$;
 
 -- What a session has made of a deployment: p_error says why it cannot run it, NULL that it does.
 -- Repeatable. A session, handler or version that is gone by now is nobody's business any more.
-CREATE OR REPLACE FUNCTION host.report_loaded(p_session bigint, p_handler int, p_version int, p_error text)
+CREATE OR REPLACE FUNCTION host.report_loaded(p_session int, p_handler int, p_version int, p_error text)
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog AS $$
@@ -49,4 +49,55 @@ SET search_path = pg_catalog AS $$
         WHERE s.id = p_session AND v.handler_id = p_handler AND v.version = p_version
         ON CONFLICT (session_id, handler_id, version)
             DO UPDATE SET error = EXCLUDED.error, loaded_at = EXCLUDED.loaded_at
+$$;
+
+-- Keeps a component, if it is not kept already. The caller has checked it.
+CREATE OR REPLACE FUNCTION host.upload(p_sha256 text, p_wasm bytea) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog AS $$
+    INSERT INTO host.component (sha256, wasm) VALUES (p_sha256, p_wasm) ON CONFLICT (sha256) DO NOTHING
+$$;
+
+-- Puts an older (or newer) version of a handler in force again. A version is a component with its
+-- settings, and keeps its number: what ran as 2 runs as 2 again, and the next deploy gets a number of its own.
+-- What hosts said of that version when they loaded it before is forgotten, so that they are heard anew.
+-- Locks: the handler's row.
+CREATE OR REPLACE FUNCTION host.roll_back(p_handler int, p_version int) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM host.handler_version v WHERE v.handler_id = p_handler AND v.version = p_version) THEN
+        RAISE EXCEPTION 'handler % has no version %', p_handler, p_version USING ERRCODE = 'HQ004';
+    END IF;
+    DELETE FROM host.loaded l WHERE l.handler_id = p_handler AND l.version = p_version;
+    UPDATE host.handler SET version = p_version WHERE id = p_handler;
+END $$;
+
+-- Every version of every handler. `runs_on`: the sessions whose newest report on the handler is that
+-- they run this version.
+CREATE OR REPLACE FUNCTION host.handlers()
+RETURNS TABLE (
+    queue text, handler text, version int, in_force boolean, sha256 text, size_bytes bigint, isolation text,
+    concurrency int, deployed_at timestamptz, deployed_by text, runs_on text[], failed_on text[]
+)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog AS $$
+    WITH newest AS (
+        SELECT DISTINCT ON (l.handler_id, l.session_id, l.error IS NULL)
+            l.handler_id, l.session_id, l.version, l.error, format('%s/%s', s.host_name, s.pid) AS host
+        FROM host.loaded l JOIN host.session s ON s.id = l.session_id AND s.ended_at IS NULL
+        ORDER BY l.handler_id, l.session_id, l.error IS NULL, l.loaded_at DESC
+    )
+    SELECT q.name, h.name, v.version, v.version = h.version, v.sha256, length(c.wasm), v.isolation,
+        v.concurrency, v.deployed_at, v.deployed_by,
+        ARRAY(SELECT n.host FROM newest n
+            WHERE n.handler_id = h.id AND n.version = v.version AND n.error IS NULL ORDER BY n.session_id),
+        ARRAY(SELECT n.host || ': ' || n.error FROM newest n
+            WHERE n.handler_id = h.id AND n.version = v.version AND n.error IS NOT NULL
+                AND v.version = h.version ORDER BY n.session_id)
+    FROM host.queue q
+    JOIN host.handler h ON h.queue_id = q.id
+    JOIN host.handler_version v ON v.handler_id = h.id
+    JOIN host.component c ON c.sha256 = v.sha256
+    ORDER BY q.name, h.name, v.version DESC
 $$;

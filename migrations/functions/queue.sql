@@ -35,6 +35,7 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Tells hosts that there is something to load.
 CREATE OR REPLACE FUNCTION host.bump_catalog() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog AS $$
@@ -76,17 +77,38 @@ BEGIN
     RETURN q.id;
 END $$;
 
--- Drops a queue with everything in it. The caller has asked whether that is meant.
-CREATE OR REPLACE FUNCTION host.drop_queue(p_name text) RETURNS void
+-- Drops a queue with everything in it. With messages left, only if p_force: nothing that was enqueued
+-- while this looked is overlooked, since it looks under the lock that a producer waits for.
+-- Raises HQ005 when there are messages left.
+-- Locks: advisory (1752134404, queue), (1752134403, queue) and (1752134402, handlers), as rotation does, so
+-- that no host is in the midst of it; ACCESS EXCLUSIVE on the queue's tables. At most 10 s for each.
+CREATE OR REPLACE FUNCTION host.drop_queue(p_name text, p_force boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog SET lock_timeout = '10s' AS $$
 DECLARE
+    queue int;
+    remaining text;
     f regprocedure;
 BEGIN
-    DELETE FROM host.queue WHERE name = p_name;
+    SELECT id INTO queue FROM host.queue WHERE name = p_name FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue "%"', p_name USING ERRCODE = 'HQ004';
     END IF;
+    PERFORM pg_advisory_xact_lock(1752134404, queue);
+    PERFORM pg_advisory_xact_lock(1752134403, queue);
+    PERFORM pg_advisory_xact_lock(1752134402, id)
+        FROM (SELECT id FROM host.handler WHERE queue_id = queue ORDER BY id) x;
+    EXECUTE format('LOCK TABLE queue.%I IN ACCESS EXCLUSIVE MODE', p_name);
+    IF NOT p_force THEN
+        SELECT concat_ws(', ', nullif(s.waiting, 0) || ' waiting', nullif(s.in_flight, 0) || ' in flight',
+                nullif(s.scheduled, 0) || ' scheduled', nullif(s.dead, 0) || ' dead')
+            INTO remaining FROM host.queue_status(p_name) s;
+        IF remaining <> '' THEN
+            RAISE EXCEPTION 'queue "%" has messages left: %', p_name, remaining
+                USING ERRCODE = 'HQ005', HINT = format('to drop them with it: host queue drop %s --force', p_name);
+        END IF;
+    END IF;
+    DELETE FROM host.queue WHERE id = queue;
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
         p_name || '__schedule', p_name || '__dead_letter');
@@ -96,6 +118,25 @@ BEGIN
     LOOP
         EXECUTE format('DROP FUNCTION %s', f);
     END LOOP;
+END $$;
+
+-- Lets a role enqueue, and see the ids of what it has enqueued; nothing else. Column by column, so
+-- that nobody forges what the system owns.
+CREATE OR REPLACE FUNCTION host.grant_producer(p_queue text, p_role name) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog AS $$
+BEGIN
+    EXECUTE format('GRANT USAGE ON SCHEMA queue TO %I', p_role);
+    EXECUTE format('GRANT INSERT (payload, headers, run_at), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
+END $$;
+
+-- Pauses a queue, or lets it go on. False: it was so before.
+CREATE OR REPLACE FUNCTION host.pause(p_queue text, p_paused boolean) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog AS $$
+BEGIN
+    UPDATE host.queue SET paused = p_paused WHERE name = p_queue AND paused <> p_paused;
+    RETURN FOUND;
 END $$;
 
 -- Puts follow-up messages on their queues, in the caller's transaction. The arrays run in parallel.

@@ -20,9 +20,20 @@ pub struct Context {
     /// What was migrated to get here: embedded servers migrate by themselves.
     pub migrated: Option<Report>,
     embedded: Option<Embedded>,
+    url: String,
 }
 
 impl Context {
+    /// How to connect to it, with the password if there is one.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where the embedded server's programs are.
+    pub fn programs(&self) -> Option<&Path> {
+        self.embedded.as_ref().map(Embedded::programs)
+    }
+
     /// Stops the embedded server if this was its last host.
     pub async fn close(self) -> Result<(), Fail> {
         drop(self.database);
@@ -46,12 +57,14 @@ pub async fn connect_with(global: &Global, connections_max: usize) -> Result<Con
             database: Database::new(url, connections_max)?,
             migrated: None,
             embedded: None,
+            url: url.clone(),
         });
     }
     let embedded = Embedded::start(Path::new(EMBEDDED_DIR)).await?;
     eprintln!("{}", embedded.describe());
     let database = Database::new(embedded.url(), connections_max)?;
-    let mut context = Context { database, migrated: None, embedded: Some(embedded) };
+    let url = embedded.url().to_owned();
+    let mut context = Context { database, migrated: None, embedded: Some(embedded), url };
     match migrate_embedded(&context.database).await {
         Ok(report) => {
             context.migrated = Some(report);

@@ -33,6 +33,12 @@ impl Fail {
         Self { code: USAGE, message: message.into() }
     }
 
+    /// What was asked for makes sense, but cannot be done.
+    #[must_use]
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { code: FAILED, message: message.into() }
+    }
+
     /// There is no `kind` of the name `given`; says which of `known` may have been meant.
     #[must_use]
     pub fn unknown<'a>(kind: &str, given: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
@@ -49,6 +55,12 @@ impl Fail {
         })
     }
 
+    /// What has been run has said itself what was wrong.
+    #[must_use]
+    pub const fn silent() -> Self {
+        Self { code: FAILED, message: String::new() }
+    }
+
     /// The schema does not fit this host.
     #[must_use]
     pub fn schema(state: SchemaState) -> Self {
@@ -59,7 +71,9 @@ impl Fail {
     #[must_use]
     pub fn report(&self) -> ExitCode {
         let line: Vec<&str> = self.message.split_whitespace().collect();
-        eprintln!("error: {}", line.join(" "));
+        if !line.is_empty() {
+            eprintln!("error: {}", line.join(" "));
+        }
         ExitCode::from(self.code)
     }
 }

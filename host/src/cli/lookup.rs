@@ -1,0 +1,37 @@
+//! From what a user wrote to what there is: queues, handlers, versions. Never changes anything.
+
+use super::{Context, Fail};
+use crate::queue::catalog::{Catalog, Queue};
+use crate::queue::connect::Pooled;
+use crate::queue::inspect::HandlerVersion;
+use crate::queue::migrate::{self, Migrations, SchemaState};
+
+/// A connection to a database that has this host's schema.
+pub async fn client(context: &Context) -> Result<Pooled, Fail> {
+    let client = context.database.get().await?;
+    match migrate::check(&client, &Migrations::embedded()?).await? {
+        SchemaState::Current { .. } => Ok(client),
+        state => Err(Fail::schema(state)),
+    }
+}
+
+/// The queue of that name.
+pub fn queue<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Queue, Fail> {
+    let known = catalog.queues.iter().map(|q| q.name.as_str());
+    catalog.queue(name).ok_or_else(|| Fail::unknown("queue", name, known))
+}
+
+/// The versions of one handler of a queue, newest first.
+pub fn versions<'a>(
+    all: &'a [HandlerVersion],
+    queue: &Queue,
+    name: &str,
+) -> Result<Vec<&'a HandlerVersion>, Fail> {
+    let on_queue = all.iter().filter(|v| v.queue == queue.name.as_str());
+    let known = on_queue.clone().map(|v| v.handler.as_str());
+    let versions: Vec<_> = on_queue.clone().filter(|v| v.handler == name).collect();
+    if versions.is_empty() {
+        return Err(Fail::unknown(&format!("handler on queue {}:", queue.name), name, known));
+    }
+    Ok(versions)
+}

@@ -1,0 +1,352 @@
+//! `host queue`.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::show::{self, Column};
+use super::{Context, Fail, Global, lookup};
+use crate::message::PayloadType;
+use crate::name::QueueName;
+use crate::outcome::RetryPolicy;
+use crate::queue::catalog::{self, Queue};
+use crate::queue::inspect::{self, QueueStatus};
+use crate::queue::queues::{self, DropError, NewQueue};
+
+/// Create, look at, change and drop queues
+#[derive(Debug, Args)]
+pub struct QueueCommand {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Create(Create),
+    List(List),
+    Show(Show),
+    Drop(Drop),
+    Grant(Grant),
+    Pause(Pause),
+    Resume(Resume),
+}
+
+/// Create a queue: the table queue.NAME, for producers to INSERT into
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host queue create emails --max-attempts 5 --backoff 10s
+  psql \"$DATABASE_URL\" -c \"INSERT INTO queue.emails (payload) VALUES ('{}')\"")]
+struct Create {
+    /// Its name: lower-case letters, digits and single underscores
+    name: QueueName,
+    /// The type of its payload column
+    #[arg(long, value_name = "TYPE", default_value = "jsonb", value_parser = payload_type())]
+    payload: String,
+    /// The largest payload it takes, at most 64MiB
+    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
+    max_bytes: ByteSize,
+    /// Attempts before a message becomes a dead letter, the first included
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    max_attempts: u32,
+    /// The wait before the second attempt; it doubles with each further one
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    backoff: humantime::Duration,
+    /// The longest wait between attempts
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    backoff_cap: humantime::Duration,
+    /// Bytes of messages after which the next of its three leaves is begun …
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    rotate_size: ByteSize,
+    /// … but no sooner than this
+    #[arg(long, value_name = "TIME", default_value = "1m")]
+    rotate_age: humantime::Duration,
+    /// Never NOTIFY on INSERT: hosts poll. For producers that use PREPARE TRANSACTION
+    #[arg(long)]
+    no_wake_up: bool,
+}
+
+/// List the queues
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host queue list --json | jq -r .[].name")]
+struct List {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show a queue: its settings, and what is on it
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host queue show emails")]
+struct Show {
+    /// The queue
+    name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Drop a queue with its handlers; refused while it has messages, waiting or dead
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host queue drop emails --force")]
+struct Drop {
+    /// The queue
+    name: String,
+    /// Drop the messages that are left as well
+    #[arg(long)]
+    force: bool,
+}
+
+/// Let a role enqueue: INSERT of payload, headers and run_at, SELECT of id, and nothing else
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host queue grant emails webshop")]
+struct Grant {
+    /// The queue
+    name: String,
+    /// The role of the database
+    role: String,
+}
+
+/// Stop handling a queue's messages; INSERT goes on, messages in flight finish
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host queue pause emails")]
+struct Pause {
+    /// The queue
+    name: String,
+}
+
+/// Go on handling a paused queue's messages
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host queue resume emails")]
+struct Resume {
+    /// The queue
+    name: String,
+}
+
+fn payload_type() -> clap::builder::PossibleValuesParser {
+    PayloadType::ALL.map(PayloadType::sql_name).into()
+}
+
+impl QueueCommand {
+    /// Does it.
+    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+        super::with(global, async |context: &Context| match self.command {
+            Command::Create(command) => command.run(context).await,
+            Command::List(command) => command.run(context).await,
+            Command::Show(command) => command.run(context).await,
+            Command::Drop(command) => command.run(context).await,
+            Command::Grant(command) => command.run(context).await,
+            Command::Pause(command) => set_paused(context, &command.name, true).await,
+            Command::Resume(command) => set_paused(context, &command.name, false).await,
+        })
+        .await
+    }
+}
+
+impl Create {
+    fn resolve(self) -> Result<NewQueue, Fail> {
+        let payload_type = PayloadType::from_sql_name(&self.payload);
+        let queue = NewQueue {
+            name: self.name,
+            payload_type: payload_type.ok_or_else(|| Fail::usage("no such payload type"))?,
+            payload_bytes_max: self.max_bytes.as_u64(),
+            policy: RetryPolicy {
+                max_attempts: self.max_attempts,
+                base: self.backoff.into(),
+                cap: self.backoff_cap.into(),
+            },
+            rotate_bytes: self.rotate_size.as_u64(),
+            rotate_age: self.rotate_age.into(),
+            wake_up: !self.no_wake_up,
+        };
+        queue.check().map_err(|error| Fail::usage(error.to_string()))?;
+        Ok(queue)
+    }
+
+    async fn run(self, context: &Context) -> Result<(), Fail> {
+        let queue = self.resolve()?;
+        let client = lookup::client(context).await?;
+        if !queues::create(&client, &queue).await? {
+            return Err(Fail::failed(format!(
+                "queue \"{0}\" exists already; see `host queue show {0}`",
+                queue.name
+            )));
+        }
+        println!("Created queue {0}: INSERT INTO queue.{0} (payload) enqueues", queue.name);
+        Ok(())
+    }
+}
+
+impl List {
+    async fn run(self, context: &Context) -> Result<(), Fail> {
+        let client = lookup::client(context).await?;
+        let queues = catalog::load(&client).await?.queues;
+        if self.json {
+            println!("{}", queues.iter().map(settings_json).collect::<Value>());
+            return Ok(());
+        }
+        if queues.is_empty() {
+            println!("No queues yet: make one with `host queue create NAME`");
+            return Ok(());
+        }
+        let columns = [
+            Column::Left("QUEUE"),
+            Column::Left("PAYLOAD"),
+            Column::Right("AT MOST"),
+            Column::Right("ATTEMPTS"),
+            Column::Left("BACKOFF"),
+            Column::Left("STATE"),
+        ];
+        let rows = queues.iter().map(|q| {
+            vec![
+                q.name.to_string(),
+                q.payload_type.sql_name().to_owned(),
+                show::bytes(q.payload_bytes_max),
+                q.policy.max_attempts.to_string(),
+                backoff(&q.policy),
+                state(q.paused).to_owned(),
+            ]
+        });
+        print!("{}", show::table(&columns, rows));
+        Ok(())
+    }
+}
+
+fn backoff(policy: &RetryPolicy) -> String {
+    format!("{} to {}", show::duration(policy.base), show::duration(policy.cap))
+}
+
+const fn state(paused: bool) -> &'static str {
+    if paused { "paused" } else { "active" }
+}
+
+fn settings_json(q: &Queue) -> Value {
+    json!({
+        "name": q.name.as_str(),
+        "payload_type": q.payload_type.sql_name(),
+        "payload_bytes_max": q.payload_bytes_max,
+        "max_attempts": q.policy.max_attempts,
+        "backoff_ms": millis(q.policy.base),
+        "backoff_cap_ms": millis(q.policy.cap),
+        "rotate_bytes": q.rotate_bytes,
+        "rotate_age_ms": millis(q.rotate_age),
+        "wake_up": q.wake_up,
+        "paused": q.paused,
+    })
+}
+
+const fn millis(duration: Duration) -> u64 {
+    duration.as_millis() as u64
+}
+
+impl Show {
+    async fn run(self, context: &Context) -> Result<(), Fail> {
+        let client = lookup::client(context).await?;
+        let catalog = catalog::load(&client).await?;
+        let queue = lookup::queue(&catalog, &self.name)?;
+        let status = inspect::status_of(&client, &queue.name).await?;
+        if self.json {
+            println!(
+                "{}",
+                json!({
+                    "settings": settings_json(queue),
+                    "status": super::status::queue_json(&status),
+                })
+            );
+        } else {
+            print!("{}", described(queue, &status));
+        }
+        Ok(())
+    }
+}
+
+fn described(queue: &Queue, status: &QueueStatus) -> String {
+    let handlers = if status.handlers.is_empty() {
+        format!("none yet: host deploy --queue {} FILE.wasm", queue.name)
+    } else {
+        status.handlers.join(", ")
+    };
+    let wake_up = if queue.wake_up { "by NOTIFY" } else { "by polling only" };
+    let held = if status.held.is_empty() { "nothing".to_owned() } else { status.held.join("; ") };
+    let payload = format!(
+        "{}, at most {}",
+        queue.payload_type.sql_name(),
+        show::bytes(queue.payload_bytes_max)
+    );
+    let rotation =
+        format!("{}, {}", show::bytes(queue.rotate_bytes), show::duration(queue.rotate_age));
+    let messages = format!(
+        "{} waiting, {} in flight, {} scheduled, {} dead, {} settled in the last minute",
+        show::count(status.waiting),
+        status.in_flight,
+        show::count(status.scheduled),
+        status.dead,
+        status.last_minute
+    );
+    [
+        ("Queue", format!("queue.{}, {}", queue.name, state(queue.paused))),
+        ("Payload", payload),
+        ("Attempts", format!("{}, {} apart", queue.policy.max_attempts, backoff(&queue.policy))),
+        ("Handlers", handlers),
+        ("Messages", messages),
+        ("On disk", show::bytes(status.bytes)),
+        ("Rotates at", rotation),
+        ("Held up by", held),
+        ("Wakes hosts", wake_up.to_owned()),
+    ]
+    .map(|(what, value)| format!("{what:<12} {value}\n"))
+    .concat()
+}
+
+impl Drop {
+    async fn run(self, context: &Context) -> Result<(), Fail> {
+        let client = lookup::client(context).await?;
+        let catalog = catalog::load(&client).await?;
+        let queue = lookup::queue(&catalog, &self.name)?;
+        queues::drop(&client, &queue.name, self.force).await.map_err(|error| match error {
+            DropError::MessagesLeft(error) => Fail::failed(error.to_string()),
+            DropError::Queue(error) => error.into(),
+        })?;
+        println!("Dropped queue {} with everything in it", queue.name);
+        Ok(())
+    }
+}
+
+impl Grant {
+    async fn run(self, context: &Context) -> Result<(), Fail> {
+        let client = lookup::client(context).await?;
+        let catalog = catalog::load(&client).await?;
+        let queue = lookup::queue(&catalog, &self.name)?;
+        let roles = queues::roles(&client).await?;
+        if !roles.contains(&self.role) {
+            return Err(Fail::unknown("role", &self.role, roles.iter().map(String::as_str)));
+        }
+        queues::grant(&client, &queue.name, &self.role).await?;
+        println!("Role {} may enqueue on queue {}", self.role, queue.name);
+        Ok(())
+    }
+}
+
+async fn set_paused(context: &Context, name: &str, paused: bool) -> Result<(), Fail> {
+    let client = lookup::client(context).await?;
+    let catalog = catalog::load(&client).await?;
+    let queue = lookup::queue(&catalog, name)?;
+    let changed = queues::set_paused(&client, &queue.name, paused).await?;
+    let already = if changed { "" } else { " already" };
+    println!("Queue {} is{already} {}", queue.name, state(paused));
+    Ok(())
+}

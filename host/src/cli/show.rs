@@ -1,0 +1,107 @@
+//! How commands write numbers, times and tables for people. Never decides what to show.
+
+use std::time::{Duration, SystemTime};
+
+use bytesize::ByteSize;
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use crate::queue::inspect::COUNT_MAX;
+
+/// Columns of a terminal that every table fits.
+const WIDTH: u16 = 100;
+
+/// A column of a table: its title, and where its cells stand.
+#[derive(Clone, Copy)]
+pub enum Column {
+    /// For words.
+    Left(&'static str),
+    /// For numbers.
+    Right(&'static str),
+}
+
+/// A table without lines, as `ps` and `docker` write theirs.
+pub fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(WIDTH)
+        .set_header(columns.iter().map(|column| match column {
+            Column::Left(title) | Column::Right(title) => *title,
+        }))
+        .add_rows(rows);
+    for (column, made) in columns.iter().zip(table.column_iter_mut()) {
+        // Two spaces between columns, none before the first.
+        made.set_padding((0, 2));
+        if let Column::Right(_) = column {
+            made.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// A size.
+pub fn bytes(bytes: u64) -> String {
+    ByteSize(bytes).to_string()
+}
+
+/// A time span, no more exact than people want.
+pub fn duration(duration: Duration) -> String {
+    let whole = if duration < Duration::from_secs(10) {
+        Duration::from_millis(duration.as_millis() as u64)
+    } else {
+        Duration::from_secs(duration.as_secs())
+    };
+    humantime::format_duration(whole).to_string()
+}
+
+/// A moment in UTC, to the second.
+pub fn time(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// A count that may have stopped at [`COUNT_MAX`].
+pub fn count(count: u64) -> String {
+    if count >= COUNT_MAX { format!("{COUNT_MAX}+") } else { count.to_string() }
+}
+
+/// One line, cut where it gets too long.
+pub fn line(text: &str, chars_max: usize) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if text.chars().count() <= chars_max {
+        return text;
+    }
+    text.chars().take(chars_max - 1).chain(['…']).collect()
+}
+
+/// "1 message", "2 messages".
+pub fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_fits_and_has_no_trailing_blanks() {
+        let rows = vec![
+            vec!["emails".into(), "7".into(), "x ".repeat(100)],
+            vec!["a".into(), "1000000".into(), String::new()],
+        ];
+        let columns = [Column::Left("QUEUE"), Column::Right("WAITING"), Column::Left("WHY")];
+        let text = table(&columns, rows);
+        assert!(text.starts_with("QUEUE   WAITING  WHY\nemails        7  x x"), "{text}");
+        assert!(text.lines().all(|l| l.len() <= 100 && l.trim_end() == l), "{text}");
+    }
+
+    #[test]
+    fn people_see_no_more_than_they_want() {
+        assert_eq!(duration(Duration::from_micros(1_234_567)), "1s 234ms");
+        assert_eq!(duration(Duration::from_millis(61_234)), "1m 1s");
+        assert_eq!(count(COUNT_MAX), "1000000+");
+        assert_eq!(line("a\n b", 10), "a b");
+        assert_eq!(line("abcdef", 4), "abc…");
+        assert_eq!((plural(1, "host"), plural(0, "host")), ("1 host".into(), "0 hosts".into()));
+    }
+}

@@ -1,0 +1,99 @@
+//! Storing components, putting versions of handlers in force, and hearing what hosts make of them.
+//! Never looks into a component.
+
+use tokio_postgres::Client;
+use tokio_postgres::types::Json;
+
+use super::catalog::Settings;
+use super::error::QueueError;
+use crate::digest::Digest;
+use crate::id::{HandlerId, SessionId};
+use crate::name::{HandlerName, QueueName};
+
+/// A version that was put in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deployed {
+    /// The handler.
+    pub handler: HandlerId,
+    /// The version.
+    pub version: i32,
+}
+
+/// What a session has made of a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionReport {
+    /// The session.
+    pub session: SessionId,
+    /// The host, as `name/pid`.
+    pub host: String,
+    /// Whether it is connected, so that a report can be expected.
+    pub connected: bool,
+    /// Whether it runs the version, or why it cannot; `None` until it has said.
+    pub result: Option<Result<(), String>>,
+}
+
+/// Stores a component, unless it is stored already, and puts it in force as the next version of a
+/// handler, which is made if there is none; all in one transaction.
+pub async fn deploy(
+    client: &mut Client,
+    queue: &QueueName,
+    handler: &HandlerName,
+    wasm: &[u8],
+    settings: &Settings,
+) -> Result<Deployed, QueueError> {
+    let sha256 = Digest::of(wasm);
+    let limits = &settings.limits;
+    let transaction = client.transaction().await?;
+    let upload = "SELECT host.upload($1, $2)";
+    transaction.execute(upload, &[&sha256.as_str(), &wasm]).await?;
+    let row = transaction
+        .query_one(
+            "SELECT * FROM host.deploy($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            &[
+                &queue.as_str(),
+                &handler.as_str(),
+                &sha256.as_str(),
+                &Json(&settings.config),
+                &settings.isolation.name(),
+                &(settings.concurrency as i32),
+                &(limits.memory_bytes as i64),
+                &(limits.timeout.as_millis() as i64),
+                &(limits.cpu.as_millis() as i64),
+                &(limits.log_bytes as i64),
+                &(limits.follow_ups as i32),
+                &(limits.follow_up_bytes as i64),
+            ],
+        )
+        .await?;
+    transaction.commit().await?;
+    Ok(Deployed {
+        handler: HandlerId::new(row.try_get("handler_id")?),
+        version: row.try_get("version")?,
+    })
+}
+
+/// Puts another version of a handler in force; it keeps its number.
+pub async fn roll_back(client: &Client, to: Deployed) -> Result<(), QueueError> {
+    let call = "SELECT host.roll_back($1, $2)";
+    client.execute(call, &[&to.handler.get(), &to.version]).await?;
+    Ok(())
+}
+
+/// What each live session has made of a version so far, in order of their start.
+pub async fn reports(client: &Client, of: Deployed) -> Result<Vec<SessionReport>, QueueError> {
+    let call = "SELECT * FROM host.reports($1, $2)";
+    let rows = client.query(call, &[&of.handler.get(), &of.version]).await?;
+    let mut reports = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let (host, pid): (String, i32) = (row.try_get("host_name")?, row.try_get("pid")?);
+        let error: Option<String> = row.try_get("error")?;
+        let reported: bool = row.try_get("reported")?;
+        reports.push(SessionReport {
+            session: SessionId::new(row.try_get::<_, i32>("session_id")?.into()),
+            host: format!("{host}/{pid}"),
+            connected: row.try_get("connected")?,
+            result: reported.then(|| error.map_or(Ok(()), Err)),
+        });
+    }
+    Ok(reports)
+}

@@ -1,0 +1,159 @@
+//! Enqueuing for people at a shell: what any producer does, over COPY. Never looks at a message that is
+//! on the queue.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::time::{Duration, SystemTime};
+
+use bytes::{BufMut as _, BytesMut};
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
+use tokio_postgres::types::{IsNull, Json, ToSql, Type, to_sql_checked};
+use tokio_postgres::{Client, Transaction};
+
+use super::error::QueueError;
+use crate::id::MessageId;
+use crate::message::PayloadType;
+use crate::name::QueueName;
+
+/// What goes with every message of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Envelope {
+    /// The `headers` column; left NULL when empty.
+    pub headers: BTreeMap<String, String>,
+    /// When to deliver them.
+    pub when: When,
+}
+
+/// When a message is delivered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum When {
+    /// At once.
+    #[default]
+    Now,
+    /// No sooner than this long from now, by the server's clock.
+    After(Duration),
+    /// No sooner than then.
+    At(SystemTime),
+}
+
+/// A transaction that enqueues. Nothing is enqueued until [`Batch::commit`].
+pub struct Batch<'a> {
+    transaction: Transaction<'a>,
+    writer: Pin<Box<BinaryCopyInWriter>>,
+    headers: Option<Json<BTreeMap<String, String>>>,
+    run_at: Option<SystemTime>,
+}
+
+/// Enqueues one message.
+pub async fn enqueue(
+    client: &mut Client,
+    queue: &QueueName,
+    envelope: Envelope,
+    payload: &[u8],
+) -> Result<MessageId, QueueError> {
+    let transaction = client.transaction().await?;
+    let run_at = run_at(&transaction, &envelope.when).await?;
+    let headers = headers(envelope.headers);
+    let insert = format!(
+        "INSERT INTO queue.{queue} (payload, headers, run_at) VALUES ($1, $2, $3) RETURNING id"
+    );
+    let row = transaction.query_one(&insert, &[&Payload(payload), &headers, &run_at]).await?;
+    transaction.commit().await?;
+    Ok(MessageId::new(row.try_get(0)?))
+}
+
+impl<'a> Batch<'a> {
+    /// Begins to enqueue many.
+    pub async fn begin(
+        client: &'a mut Client,
+        queue: &QueueName,
+        payload_type: PayloadType,
+        envelope: Envelope,
+    ) -> Result<Self, QueueError> {
+        let transaction = client.transaction().await?;
+        let run_at = run_at(&transaction, &envelope.when).await?;
+        let copy =
+            format!("COPY queue.{queue} (payload, headers, run_at) FROM STDIN (FORMAT binary)");
+        let sink = transaction.copy_in(&copy).await?;
+        let types = [sql_type(payload_type), Type::JSONB, Type::TIMESTAMPTZ];
+        let writer = Box::pin(BinaryCopyInWriter::new(sink, &types));
+        Ok(Self { transaction, writer, headers: headers(envelope.headers), run_at })
+    }
+
+    /// Adds one message.
+    pub async fn add(&mut self, payload: &[u8]) -> Result<(), QueueError> {
+        let row: [&(dyn ToSql + Sync); 3] = [&Payload(payload), &self.headers, &self.run_at];
+        self.writer.as_mut().write(&row).await.map_err(located)
+    }
+
+    /// Enqueues them all; says how many.
+    pub async fn commit(mut self) -> Result<u64, QueueError> {
+        let count = self.writer.as_mut().finish().await.map_err(located)?;
+        self.transaction.commit().await?;
+        Ok(count)
+    }
+}
+
+/// COPY says which line was wrong, beside its message.
+fn located(error: tokio_postgres::Error) -> QueueError {
+    let place = error.as_db_error().and_then(|db| db.where_()).unwrap_or_default();
+    let place = place.lines().next().unwrap_or_default().to_owned();
+    match QueueError::from(error) {
+        QueueError::Refused { sqlstate, message, hint } if !place.is_empty() => {
+            QueueError::Refused { sqlstate, message: format!("{message}, at {place}"), hint }
+        }
+        other => other,
+    }
+}
+
+fn headers(headers: BTreeMap<String, String>) -> Option<Json<BTreeMap<String, String>>> {
+    (!headers.is_empty()).then_some(Json(headers))
+}
+
+async fn run_at(
+    transaction: &Transaction<'_>,
+    when: &When,
+) -> Result<Option<SystemTime>, QueueError> {
+    Ok(match when {
+        When::Now => None,
+        When::At(time) => Some(*time),
+        When::After(delay) => {
+            let now: SystemTime = transaction.query_one("SELECT now()", &[]).await?.try_get(0)?;
+            Some(now.checked_add(*delay).unwrap_or(now))
+        }
+    })
+}
+
+const fn sql_type(payload_type: PayloadType) -> Type {
+    match payload_type {
+        PayloadType::Jsonb => Type::JSONB,
+        PayloadType::Json => Type::JSON,
+        PayloadType::Text => Type::TEXT,
+        PayloadType::Bytea => Type::BYTEA,
+    }
+}
+
+/// Bytes that go over the wire as they are, whatever the column's type.
+#[derive(Debug)]
+struct Payload<'a>(&'a [u8]);
+
+impl ToSql for Payload<'_> {
+    fn to_sql(
+        &self,
+        kind: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        if *kind == Type::JSONB {
+            // The version of the binary form.
+            out.put_u8(1);
+        }
+        out.put_slice(self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        [Type::JSONB, Type::JSON, Type::TEXT, Type::BYTEA].contains(kind)
+    }
+
+    to_sql_checked!();
+}

@@ -1,0 +1,128 @@
+//! Creating, changing and dropping queues. Never touches a message but those that go with a queue
+//! that is dropped.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use super::error::QueueError;
+use crate::limits::{
+    ATTEMPTS, BACKOFF, BACKOFF_CAP_MAX, OutOfRange, PAYLOAD_BYTES, ROTATE_AGE, ROTATE_BYTES,
+    bytes_within, count_within, duration_within,
+};
+use crate::message::PayloadType;
+use crate::name::QueueName;
+use crate::outcome::RetryPolicy;
+
+/// Raised when a queue that is to be dropped has messages left.
+const SQLSTATE_MESSAGES_LEFT: &str = "HQ005";
+
+/// A queue to be.
+#[derive(Clone, Debug)]
+pub struct NewQueue {
+    /// The name of its table.
+    pub name: QueueName,
+    /// What its `payload` column holds.
+    pub payload_type: PayloadType,
+    /// Its largest payload, in bytes.
+    pub payload_bytes_max: u64,
+    /// How often and when it retries.
+    pub policy: RetryPolicy,
+    /// A generation ends when its leaf has this many bytes …
+    pub rotate_bytes: u64,
+    /// … and this age.
+    pub rotate_age: Duration,
+    /// Whether an INSERT may wake a sleeping host.
+    pub wake_up: bool,
+}
+
+impl NewQueue {
+    /// Refuses what a queue cannot be.
+    pub fn check(&self) -> Result<(), OutOfRange> {
+        bytes_within("max-bytes", self.payload_bytes_max, &PAYLOAD_BYTES)?;
+        count_within("max-attempts", self.policy.max_attempts, &ATTEMPTS)?;
+        duration_within("backoff", self.policy.base, &BACKOFF)?;
+        let cap_range = self.policy.base..=BACKOFF_CAP_MAX;
+        duration_within("backoff-cap", self.policy.cap, &cap_range)?;
+        bytes_within("rotate-size", self.rotate_bytes, &ROTATE_BYTES)?;
+        duration_within("rotate-age", self.rotate_age, &ROTATE_AGE)
+    }
+}
+
+/// Why a queue was not dropped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DropError {
+    /// It has messages, which would be lost; the text counts them.
+    #[error("{0}")]
+    MessagesLeft(QueueError),
+    /// Postgres said no.
+    #[error(transparent)]
+    Queue(QueueError),
+}
+
+impl From<tokio_postgres::Error> for DropError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match QueueError::from(error) {
+            left if left.is_refused_with(SQLSTATE_MESSAGES_LEFT) => Self::MessagesLeft(left),
+            other => Self::Queue(other),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    duration.as_millis() as i64
+}
+
+/// Creates a queue. False: there is one of that name, which was left alone.
+pub async fn create(client: &Client, queue: &NewQueue) -> Result<bool, QueueError> {
+    let created = client
+        .execute(
+            "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            &[
+                &queue.name.as_str(),
+                &queue.payload_type.sql_name(),
+                &(queue.payload_bytes_max as i64),
+                &(queue.policy.max_attempts as i32),
+                &millis(queue.policy.base),
+                &millis(queue.policy.cap),
+                &(queue.rotate_bytes as i64),
+                &millis(queue.rotate_age),
+                &queue.wake_up,
+            ],
+        )
+        .await;
+    match created.map_err(QueueError::from) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_refused_with("23505") => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Drops a queue with its handlers and everything in it; with messages left, only if `force`.
+pub async fn drop(client: &Client, queue: &QueueName, force: bool) -> Result<(), DropError> {
+    client.execute("SELECT host.drop_queue($1, $2)", &[&queue.as_str(), &force]).await?;
+    Ok(())
+}
+
+/// Stops hosts from leasing, or lets them go on. False: it was so before.
+pub async fn set_paused(
+    client: &Client,
+    queue: &QueueName,
+    paused: bool,
+) -> Result<bool, QueueError> {
+    let row = client.query_one("SELECT host.pause($1, $2)", &[&queue.as_str(), &paused]).await?;
+    Ok(row.try_get(0)?)
+}
+
+/// Lets a role enqueue, and nothing else.
+pub async fn grant(client: &Client, queue: &QueueName, role: &str) -> Result<(), QueueError> {
+    let call = "SELECT host.grant_producer($1, $2::text::name)";
+    client.execute(call, &[&queue.as_str(), &role]).await?;
+    Ok(())
+}
+
+/// The roles of the server, without its own.
+pub async fn roles(client: &Client) -> Result<Vec<String>, QueueError> {
+    let rows = client.query(include_str!("sql/roles.sql"), &[]).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}

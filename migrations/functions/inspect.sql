@@ -1,0 +1,101 @@
+-- What `host status` says, for psql as well: SELECT * FROM host.status(). Reads only. Tables touched: host.queue,
+-- host.handler, host.session, host.heartbeat, and the queues' own. Locks: ACCESS SHARE.
+
+-- The live sessions. `connected`: it holds its lock. `beat_age_ms`: since its newest heartbeat, by the
+-- server's clock; NULL before the first.
+CREATE OR REPLACE FUNCTION host.sessions()
+RETURNS TABLE (
+    id int, host_name text, pid int, host_version text, started_at timestamptz, connected boolean, beat_age_ms bigint
+)
+LANGUAGE sql
+SET search_path = pg_catalog AS $$
+    SELECT s.id, s.host_name, s.pid, s.host_version, s.started_at,
+        EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'advisory' AND k.classid = 1752134401
+            AND k.objid::bigint = s.id AND k.objsubid = 2 AND k.granted
+            AND k.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())),
+        (SELECT (extract(epoch FROM clock_timestamp() - b.beat_at) * 1000)::bigint FROM host.heartbeat b
+            WHERE b.session_id = s.id ORDER BY b.beat DESC LIMIT 1)
+    FROM host.session s WHERE s.ended_at IS NULL ORDER BY s.id
+$$;
+
+-- What each live session has made of a version: whether it has reported, and the
+-- error if it cannot run it. `connected`: it holds its lock, so it can be expected to.
+CREATE OR REPLACE FUNCTION host.reports(p_handler int, p_version int)
+RETURNS TABLE (session_id int, host_name text, pid int, connected boolean, reported boolean, error text)
+LANGUAGE sql
+SET search_path = pg_catalog AS $$
+    SELECT s.id, s.host_name, s.pid, s.connected, l.loaded_at IS NOT NULL, l.error
+    FROM host.sessions() s
+    LEFT JOIN host.loaded l ON l.session_id = s.id AND l.handler_id = p_handler AND l.version = p_version
+    ORDER BY s.id
+$$;
+
+-- One queue, in numbers. Waiting and scheduled are counted as far as p_cap. On a queue with several
+-- handlers, `waiting` is what the slowest has before it, and the others are sums over the handlers.
+CREATE OR REPLACE FUNCTION host.queue_status(
+    p_queue text, p_cap int DEFAULT 1000000,
+    OUT waiting bigint, OUT in_flight bigint, OUT scheduled bigint, OUT dead bigint, OUT last_minute bigint,
+    OUT bytes bigint
+)
+LANGUAGE plpgsql
+SET search_path = pg_catalog AS $$
+DECLARE
+    h int;
+    b record;
+BEGIN
+    EXECUTE format('SELECT unhandled, scheduled, dead, bytes FROM host.%I($1)', p_queue || '__stored')
+        INTO waiting, scheduled, dead, bytes USING p_cap;
+    in_flight := 0;
+    last_minute := 0;
+    FOR h IN SELECT x.id FROM host.handler x JOIN host.queue q ON q.id = x.queue_id
+        WHERE q.name = p_queue ORDER BY x.id
+    LOOP
+        EXECUTE format('SELECT * FROM host.%I($1, $2)', p_queue || '__backlog') INTO b USING h, p_cap;
+        waiting := greatest(waiting, b.waiting);
+        in_flight := in_flight + b.in_flight;
+        last_minute := last_minute + b.last_minute;
+    END LOOP;
+END $$;
+
+-- What keeps the used leaves of a queue from being truncated, in words: normal while a message in
+-- them is still to be handled, worth a look when it stays.
+CREATE OR REPLACE FUNCTION host.queue_holds(p_queue text) RETURNS TABLE (leaf int, why text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog AS $$
+DECLARE
+    used int[];
+BEGIN
+    EXECUTE format('SELECT used FROM host.%I()', p_queue || '__rotation') INTO used;
+    FOREACH leaf IN ARRAY coalesce(used, '{}') LOOP
+        EXECUTE format('SELECT host.%I($1)', p_queue || '__holds') INTO why USING leaf;
+        IF why IS NOT NULL THEN
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END $$;
+
+-- One queue, in numbers and words.
+CREATE OR REPLACE FUNCTION host.status_of(p_queue text, p_cap int DEFAULT 1000000)
+RETURNS TABLE (
+    queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint,
+    bytes bigint, handlers text[], held text[]
+)
+LANGUAGE sql
+SET search_path = pg_catalog AS $$
+    SELECT q.name, q.paused, s.waiting, s.in_flight, s.scheduled, s.dead, s.last_minute, s.bytes,
+        ARRAY(SELECT format('%s v%s', h.name, h.version) FROM host.handler h WHERE h.queue_id = q.id ORDER BY h.name),
+        ARRAY(SELECT format('leaf %s: %s', l.leaf, l.why) FROM host.queue_holds(q.name) l)
+    FROM host.queue q CROSS JOIN LATERAL host.queue_status(q.name, p_cap) s
+    WHERE q.name = p_queue
+$$;
+
+-- All queues.
+CREATE OR REPLACE FUNCTION host.status(p_cap int DEFAULT 1000000)
+RETURNS TABLE (
+    queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint,
+    bytes bigint, handlers text[], held text[]
+)
+LANGUAGE sql
+SET search_path = pg_catalog AS $$
+    SELECT s.* FROM host.queue q CROSS JOIN LATERAL host.status_of(q.name, p_cap) s ORDER BY q.name
+$$;

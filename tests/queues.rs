@@ -1,0 +1,308 @@
+//! Queues as producers and operators meet them: what enqueues, what is refused, who may do what.
+
+use futures_util::SinkExt as _;
+use serde_json::Value;
+use tokio_postgres::Client;
+
+use crate::harness::TestDb;
+use crate::harness::server::connect;
+
+async fn count(client: &Client, queue: &str) -> i64 {
+    let row = client.query_one(&format!("SELECT count(*) FROM queue.{queue}"), &[]).await.unwrap();
+    row.get(0)
+}
+
+/// Error code, message and hint of a statement that must fail.
+async fn refused(client: &Client, sql: &str) -> (String, String, String) {
+    let error = client.batch_execute(sql).await.expect_err(sql);
+    let error = error.as_db_error().unwrap_or_else(|| panic!("{sql}: {error}"));
+    let hint = error.hint().unwrap_or_default();
+    (error.code().code().to_owned(), error.message().to_owned(), hint.to_owned())
+}
+
+async fn copy(client: &Client, sql: &str, data: &'static [u8]) -> u64 {
+    let sink = client.copy_in::<_, bytes::Bytes>(sql).await.unwrap();
+    let mut sink = std::pin::pin!(sink);
+    sink.send(data.into()).await.unwrap();
+    sink.finish().await.unwrap()
+}
+
+#[tokio::test]
+async fn every_payload_type_is_enqueued_by_every_kind_of_insert() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    for (kind, a, b) in [
+        ("jsonb", r#"{"n": 1}"#, "[]"),
+        ("json", r#"{"n":  1}"#, "null"),
+        ("text", "héllo", "world"),
+        ("bytea", r"\xff00", r"\x"),
+    ] {
+        let name = format!("q_{kind}");
+        db.host(&["queue", "create", &name, "--payload", kind]).await.ok();
+        for sql in [
+            format!("INSERT INTO queue.{name} (payload) VALUES ('{a}')"),
+            format!("INSERT INTO queue.{name} (payload) VALUES ('{a}'), ('{b}')"),
+            format!(
+                "INSERT INTO queue.{name} (payload, headers, run_at)
+                 SELECT '{b}'::{kind}, '{{\"n\": 1}}', now() + interval '1 day' FROM generate_series(1, 3)"
+            ),
+        ] {
+            client.batch_execute(&sql).await.unwrap();
+        }
+        let line: &[u8] = if kind == "bytea" { b"\\\\x01ff\n\\\\x\n" } else { b"\"x\"\n\"y\"\n" };
+        let sql = format!("COPY queue.{name} (payload) FROM STDIN");
+        assert_eq!(copy(&client, &sql, line).await, 2);
+        assert_eq!(count(&client, &name).await, 8, "{kind}");
+        let kept: String = client
+            .query_one(&format!("SELECT payload::text FROM queue.{name} WHERE id = 1"), &[])
+            .await
+            .unwrap()
+            .get(0);
+        assert_eq!(kept, a);
+    }
+}
+
+#[tokio::test]
+async fn what_is_rolled_back_was_never_enqueued() {
+    let db = TestDb::new().await;
+    let mut client = db.client().await;
+    db.host(&["queue", "create", "emails"]).await.ok();
+    let transaction = client.transaction().await.unwrap();
+    transaction.batch_execute("INSERT INTO queue.emails (payload) VALUES ('1')").await.unwrap();
+    transaction.rollback().await.unwrap();
+    assert_eq!(count(&client, "emails").await, 0);
+    let transaction = client.transaction().await.unwrap();
+    transaction.batch_execute("INSERT INTO queue.emails (payload) VALUES ('2')").await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(count(&client, "emails").await, 1);
+}
+
+#[tokio::test]
+async fn a_payload_over_the_limit_is_refused_by_a_check_that_names_it() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    for (kind, fits, too_large) in [
+        ("jsonb", "to_jsonb(repeat('x', 98))", "to_jsonb(repeat('x', 99))"),
+        ("json", "to_json(repeat('x', 98))", "to_json(repeat('x', 99))"),
+        ("text", "repeat('x', 100)", "repeat('x', 101)"),
+        ("bytea", "decode(repeat('ff', 100), 'hex')", "decode(repeat('ff', 101), 'hex')"),
+    ] {
+        let name = format!("q_{kind}");
+        db.host(&["queue", "create", &name, "--payload", kind, "--max-bytes", "100B"]).await.ok();
+        let insert = |payload| format!("INSERT INTO queue.{name} (payload) VALUES ({payload})");
+        client.batch_execute(&insert(fits)).await.unwrap();
+        let (code, message, _) = refused(&client, &insert(too_large)).await;
+        assert_eq!(code, "23514");
+        assert!(message.contains("payload_is_at_most_100_bytes"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_never_changed_or_deleted_by_hand() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    db.host(&["queue", "create", "emails"]).await.ok();
+    client.batch_execute("INSERT INTO queue.emails (payload) VALUES ('1')").await.unwrap();
+    for sql in [
+        "UPDATE queue.emails SET payload = '2'",
+        "DELETE FROM queue.emails",
+        "TRUNCATE queue.emails",
+    ] {
+        let (_, message, hint) = refused(&client, sql).await;
+        assert!(message.contains("messages are only ever inserted"), "{sql}: {message}");
+        assert!(hint.contains("host queue drop --force"), "{sql}: {hint}");
+    }
+    assert_eq!(count(&client, "emails").await, 1);
+}
+
+#[tokio::test]
+async fn due_times_and_headers_that_would_harm_are_refused() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    db.host(&["queue", "create", "emails"]).await.ok();
+    for (column, value, check) in [
+        ("run_at", "'infinity'", "run_at_is_finite"),
+        ("run_at", "'-infinity'", "run_at_is_finite"),
+        ("run_at", "now() + interval '31 years'", "run_at_is_within_30_years"),
+        ("headers", "'[1]'", "headers_is_an_object"),
+        ("headers", "'\"x\"'", "headers_is_an_object"),
+    ] {
+        let sql = format!("INSERT INTO queue.emails (payload, {column}) VALUES ('1', {value})");
+        let (code, message, _) = refused(&client, &sql).await;
+        assert_eq!(code, "23514", "{sql}");
+        assert!(message.contains(check), "{sql}: {message}");
+    }
+    let (code, ..) = refused(&client, "INSERT INTO queue.emails (payload) VALUES ('{')").await;
+    assert_eq!(code, "22P02");
+}
+
+#[tokio::test]
+async fn a_granted_role_can_enqueue_and_nothing_else() {
+    let db = TestDb::new().await;
+    let owner = db.client().await;
+    // Roles belong to the server, which all tests share.
+    let role = format!("producer_{}", db.name);
+    owner.batch_execute(&format!("CREATE ROLE {role} LOGIN")).await.unwrap();
+    db.host(&["queue", "create", "emails"]).await.ok();
+    db.host(&["queue", "create", "others"]).await.ok();
+    let text = db.host(&["queue", "grant", "emails", &role]).await.ok();
+    assert_eq!(text, format!("Role {role} may enqueue on queue emails\n"));
+
+    let producer = connect(&db.url).await;
+    producer.batch_execute(&format!("SET SESSION AUTHORIZATION {role}")).await.unwrap();
+    let insert = "INSERT INTO queue.emails (payload, headers, run_at)
+        VALUES ('{}', '{}', now()) RETURNING id";
+    assert_eq!(producer.query_one(insert, &[]).await.unwrap().get::<_, i64>(0), 1);
+    let copied = copy(&producer, "COPY queue.emails (payload) FROM STDIN", b"1\n2\n").await;
+    assert_eq!(copied, 2);
+    for sql in [
+        "INSERT INTO queue.emails (payload, txid) VALUES ('1', 1)",
+        "INSERT INTO queue.emails (payload, origin) VALUES ('1', 1)",
+        "INSERT INTO queue.emails (payload, attempt) VALUES ('1', 9)",
+        "INSERT INTO queue.emails (payload, handler_id) VALUES ('1', 1)",
+        "INSERT INTO queue.emails (payload, history) VALUES ('1', '[]')",
+        "INSERT INTO queue.emails (payload, enqueued_at) VALUES ('1', now())",
+        "INSERT INTO queue.emails (id, payload) OVERRIDING SYSTEM VALUE VALUES (9, '1')",
+        "SELECT payload FROM queue.emails",
+        "UPDATE queue.emails SET payload = '1'",
+        "DELETE FROM queue.emails",
+        "TRUNCATE queue.emails",
+        "SELECT nextval('queue.emails_id_seq')",
+        "INSERT INTO queue.others (payload) VALUES ('1')",
+        "SELECT * FROM host.queue",
+        "SELECT host.drop_queue('emails', true)",
+        "SELECT host.emails__wake()",
+        "INSERT INTO host.emails__message_0 (payload) VALUES ('1')",
+        "CREATE TABLE queue.mine ()",
+    ] {
+        let (code, message, _) = refused(&producer, sql).await;
+        assert_eq!(code, "42501", "{sql}: {message}");
+    }
+    owner.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
+}
+
+#[tokio::test]
+async fn unknown_names_are_refused_with_the_nearest() {
+    let db = TestDb::new().await;
+    let text = db.host(&["queue", "show", "emails"]).await.error(2);
+    assert_eq!(text, "no queue \"emails\"; there is none yet");
+    db.host(&["queue", "create", "emails"]).await.ok();
+    for args in [
+        &["queue", "show", "email"][..],
+        &["queue", "drop", "email", "--force"],
+        &["queue", "pause", "email"],
+        &["queue", "resume", "email"],
+        &["queue", "grant", "email", "postgres"],
+        &["enqueue", "email", "{}"],
+        &["handlers", "--queue", "email"],
+        &["rollback", "--queue", "email"],
+        &["dead", "list", "email"],
+        &["dead", "retry", "email", "--all"],
+    ] {
+        let text = db.host(args).await.error(2);
+        assert_eq!(text, "no queue \"email\"; did you mean \"emails\"?", "{args:?}");
+    }
+    let text = db.host(&["queue", "grant", "emails", "postgre"]).await.error(2);
+    assert_eq!(text, "no role \"postgre\"; did you mean \"postgres\"?");
+}
+
+#[tokio::test]
+async fn names_that_try_injection_are_refused_before_they_reach_sql() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    for name in ["a; DROP SCHEMA queue CASCADE; --", "a\"", "A", "a__b", "a b", "select 1", "é", ""]
+    {
+        let text = db.host(&["queue", "create", name]).await.error(2);
+        assert!(text.contains("is not a queue name"), "{name}: {text}");
+        // For psql users, the table itself refuses.
+        let call = client.execute("SELECT host.create_queue($1)", &[&name]).await;
+        let error = call.expect_err(name);
+        assert_eq!(error.code().unwrap().code(), "23514", "{name}");
+        db.host(&["queue", "show", name]).await.error(2);
+        db.host(&["enqueue", name, "{}"]).await.error(2);
+    }
+    // Words of SQL are names like any other.
+    for name in ["select", "user", "table_1", &"x".repeat(40)] {
+        db.host(&["queue", "create", name]).await.ok();
+        db.host(&["enqueue", name, "{}"]).await.ok();
+        db.host(&["queue", "drop", name, "--force"]).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn settings_out_of_range_are_refused_naming_the_range() {
+    let db = TestDb::new().await;
+    for (args, said) in [
+        (["--max-bytes", "65MiB"], "max-bytes 65.0 MiB is out of range: use 1 B to 64.0 MiB"),
+        (["--max-attempts", "0"], "max-attempts 0 is out of range: use 1 to 1000"),
+        (["--backoff", "0s"], "backoff 0s is out of range: use 1ms to 1day"),
+        (["--backoff-cap", "100ms"], "backoff-cap 100ms is out of range: use 1s to 365days"),
+        (["--rotate-size", "1KiB"], "rotate-size 1.0 KiB is out of range: use 8.0 KiB to 1.0 TiB"),
+        (["--rotate-age", "1ms"], "rotate-age 1ms is out of range: use 10ms to 1day"),
+    ] {
+        let text = db.host(&[&["queue", "create", "emails"], &args[..]].concat()).await.error(2);
+        assert!(text.starts_with(said), "{text}");
+    }
+    let text = db.host(&["queue", "create", "emails", "--payload", "xml"]).await.error(2);
+    assert!(text.contains("xml") && text.contains("jsonb, json, text, bytea"), "{text}");
+    assert_eq!(db.host(&["queue", "list", "--json"]).await.ok(), "[]\n");
+}
+
+#[tokio::test]
+async fn a_queue_with_messages_is_dropped_only_by_force_and_completely() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    let before = objects(&client).await;
+    db.host(&["queue", "create", "emails"]).await.ok();
+    let text = db.host(&["queue", "create", "emails"]).await.error(1);
+    assert!(text.contains("queue \"emails\" exists already"), "{text}");
+    let sql = "INSERT INTO queue.emails (payload) SELECT '1' FROM generate_series(1, 3);
+        INSERT INTO host.emails__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, payload)
+        VALUES (1, now(), 1, 1, 'rejected', 'no', '1')";
+    client.batch_execute(sql).await.unwrap();
+    let text = db.host(&["queue", "drop", "emails"]).await.error(1);
+    assert_eq!(
+        text,
+        "queue \"emails\" has messages left: 3 waiting, 1 dead: to drop them with it: host queue drop emails --force"
+    );
+    assert_eq!(count(&client, "emails").await, 3);
+    db.host(&["queue", "drop", "emails", "--force"]).await.ok();
+    assert_eq!(objects(&client).await, before, "something of the queue is left");
+
+    db.host(&["queue", "create", "emails"]).await.ok();
+    let text = db.host(&["queue", "drop", "emails"]).await.ok();
+    assert_eq!(text, "Dropped queue emails with everything in it\n");
+}
+
+/// How many relations and functions the product has.
+async fn objects(client: &Client) -> (i64, i64) {
+    let sql = "SELECT
+        (SELECT count(*) FROM pg_class WHERE relnamespace::regnamespace::text IN ('host', 'queue')),
+        (SELECT count(*) FROM pg_proc WHERE pronamespace = 'host'::regnamespace)";
+    let row = client.query_one(sql, &[]).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+#[tokio::test]
+async fn a_queue_is_paused_and_resumed() {
+    let db = TestDb::new().await;
+    db.host(&["queue", "create", "emails"]).await.ok();
+    for (command, said) in [
+        ("pause", "Queue emails is paused\n"),
+        ("pause", "Queue emails is already paused\n"),
+        ("resume", "Queue emails is active\n"),
+        ("resume", "Queue emails is already active\n"),
+    ] {
+        assert_eq!(db.host(&["queue", command, "emails"]).await.ok(), said);
+    }
+    let json: Value =
+        serde_json::from_str(&db.host(&["queue", "list", "--json"]).await.ok()).unwrap();
+    assert_eq!(json[0]["paused"], false);
+}
+
+#[tokio::test]
+async fn a_database_without_the_schema_is_refused_with_what_to_run() {
+    let db = TestDb::empty().await;
+    let text = db.host(&["queue", "list"]).await.error(4);
+    assert_eq!(text, "this database has no schema yet: run `host migrate`");
+}
