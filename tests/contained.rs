@@ -33,7 +33,7 @@ async fn every_misbehaviour_is_named_and_hurts_nobody_else() {
     scene.queue("good", "").await;
     let how = Deployment {
         memory_bytes: 8 << 20,
-        timeout_ms: 10_000,
+        timeout_ms: 3_000,
         cpu_ms: 200,
         log_bytes: 1_000,
         follow_ups: 10,
@@ -55,7 +55,7 @@ async fn every_misbehaviour_is_named_and_hurts_nobody_else() {
         (
             json!({"do": "sleep", "ms": 3_600_000}),
             "attempts used up",
-            "timeout: no verdict within 10s",
+            "timeout: no verdict within 3s",
         ),
         (
             json!({"do": "enqueue", "queue": "sink", "text": "flood"}),

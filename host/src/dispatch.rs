@@ -236,7 +236,7 @@ impl Dispatcher {
             self.idle.rest();
             self.tell_if_awake(control);
         }
-        if self.next_lease(control).is_some_and(|at| at <= now) {
+        if self.next_lease(control, now).is_some_and(|at| at <= now) {
             // At once if there is a slot, else as soon as there is.
             match self.loaded.load().slots().try_acquire() {
                 Some(slot) => self.lease(slot),
@@ -260,7 +260,8 @@ impl Dispatcher {
 
     /// When something is to be done even if nothing happens.
     fn alarm(&self, control: &Control, now: Instant) -> Instant {
-        let look = if self.waiting_for_slot.is_none() { self.next_lease(control) } else { None };
+        let look =
+            if self.waiting_for_slot.is_none() { self.next_lease(control, now) } else { None };
         let sweep = self.may_sweep(control).then_some(self.sweep_at);
         let all = [self.partial_at, self.open.retry_at(), look, sweep];
         let next = all.into_iter().flatten().min();
@@ -268,7 +269,7 @@ impl Dispatcher {
     }
 
     /// When to lease next, if there is room for more messages.
-    fn next_lease(&self, control: &Control) -> Option<Instant> {
+    fn next_lease(&self, control: &Control, now: Instant) -> Option<Instant> {
         let concurrency = self.loaded.load().slots().concurrency();
         let room = self.pace.in_hand(concurrency, self.shared.cores) as usize;
         if !control.leasing || self.trips.len() >= TRIPS_MAX || self.open.in_hand() >= room {
@@ -277,7 +278,7 @@ impl Dispatcher {
         if self.strays.is_empty() {
             return self.idle.next_look(self.leasing);
         }
-        (self.leasing == 0).then(Instant::now)
+        (self.leasing == 0).then_some(now)
     }
 
     /// With one slot in hand: takes as many as are worth it, and leases as much as they are good for.
@@ -285,7 +286,7 @@ impl Dispatcher {
         self.waiting_for_slot = None;
         let control = self.control.borrow().clone();
         let now = Instant::now();
-        if self.next_lease(&control).is_none_or(|at| at > now) {
+        if self.next_lease(&control, now).is_none_or(|at| at > now) {
             return;
         }
         let kib = self.shared.payload_kib.available_permits().clamp(1, LEASE_KIB_MAX);
