@@ -9,7 +9,7 @@ use crate::harness::{Deployment, Scene, wait_until};
 mod postgres;
 
 /// Enough that a host is in the middle of it when the test looks.
-const MESSAGES: i64 = 20_000;
+const MESSAGES: i64 = 6_000;
 
 const IN_SINK: &str = "SELECT count(*) FROM queue.sink";
 

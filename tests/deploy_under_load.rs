@@ -40,15 +40,15 @@ async fn a_redeploy_drops_no_message_and_mixes_no_versions() {
     let mut sent = 0;
     for version in 2..=VERSIONS.len() {
         // Messages before, during and after the swap.
-        for _ in 0..10 {
+        for _ in 0..5 {
             watch(&scene, sent + 1, sent + 100, 1).await;
             sent += 100;
         }
         deploy(&scene, version).await;
         let loaded = format!("SELECT count(*) FROM host.loaded WHERE version = {version}");
         wait_until(&format!("the hosts run version {version}"), async || {
-            watch(&scene, sent + 1, sent + 20, 1).await;
-            sent += 20;
+            watch(&scene, sent + 1, sent + 5, 1).await;
+            sent += 5;
             scene.number(&loaded).await == HOSTS
         })
         .await;

@@ -12,6 +12,7 @@ mod enqueue;
 mod migrate;
 mod partial;
 mod pause;
+mod plugins;
 mod queues;
 mod sandbox;
 mod schema;

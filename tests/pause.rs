@@ -15,7 +15,7 @@ async fn a_paused_queue_keeps_its_place_and_goes_on_from_there() {
     let scene = Scene::new("").await;
     scene.deploy("work", "misbehave", Deployment::default()).await;
     let host = scene.serve("host", &[]);
-    scene.run(&format!("INSERT INTO queue.work (payload) {NUMBERS}(1, 20000) i")).await;
+    scene.run(&format!("INSERT INTO queue.work (payload) {NUMBERS}(1, 10000) i")).await;
     wait_until("some are done", async || {
         scene.number("SELECT count(*) FROM queue.sink").await > 1_000
     })
@@ -32,8 +32,8 @@ async fn a_paused_queue_keeps_its_place_and_goes_on_from_there() {
     })
     .await;
     let done = scene.number("SELECT count(*) FROM queue.sink").await;
-    assert!(done < 20_000, "it was too fast for this test");
-    scene.run(&format!("INSERT INTO queue.work (payload) {NUMBERS}(20001, 20100) i")).await;
+    assert!(done < 10_000, "it was too fast for this test");
+    scene.run(&format!("INSERT INTO queue.work (payload) {NUMBERS}(10001, 10100) i")).await;
 
     // It is the queue that is paused, not the host.
     assert!(host.terminate().await.success());
@@ -44,8 +44,8 @@ async fn a_paused_queue_keeps_its_place_and_goes_on_from_there() {
     scene.wait_done("work").await;
     let once =
         "SELECT count(*) FROM (SELECT FROM queue.sink GROUP BY payload HAVING count(*) = 1) x";
-    assert_eq!(scene.number(once).await, 20_100);
-    assert_eq!(scene.number("SELECT count(*) FROM queue.sink").await, 20_100);
+    assert_eq!(scene.number(once).await, 10_100);
+    assert_eq!(scene.number("SELECT count(*) FROM queue.sink").await, 10_100);
 }
 
 /// Work is compared, not time: what hosts read of the paused queue while they work off another.
