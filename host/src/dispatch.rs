@@ -88,6 +88,8 @@ pub struct Dispatcher {
     /// Leases without a master: of dead sessions, or whose reply was lost.
     strays: Vec<Stray>,
     sweeping: bool,
+    /// Producers are being told that no host sleeps.
+    telling: bool,
     complete: (mpsc::UnboundedSender<LeaseId>, mpsc::UnboundedReceiver<LeaseId>),
 }
 
@@ -116,6 +118,7 @@ impl Dispatcher {
             sweep_at: Instant::now(),
             strays: Vec::new(),
             sweeping: false,
+            telling: false,
             complete: mpsc::unbounded_channel(),
         }
     }
@@ -170,7 +173,12 @@ impl Dispatcher {
             self.partial_at = Some(now + PARTIAL_AFTER);
         }
         self.sweep(control, now);
-        if self.next_lease(control).is_some_and(|at| at <= now) {
+        if !control.leasing && !control.draining {
+            // Paused: its producers need wake nobody.
+            self.idle.rest();
+            self.tell_if_awake(control);
+        }
+        if self.next_lease(control, now).is_some_and(|at| at <= now) {
             // At once if there is a slot, else as soon as there is.
             match self.loaded.load().slots().try_acquire() {
                 Some(slot) => self.lease(slot),
@@ -184,9 +192,18 @@ impl Dispatcher {
         self.send(false, None, now);
     }
 
+    fn tell_if_awake(&mut self, control: &Control) {
+        if !self.telling && self.idle.announce(control.wake_up) == Some(false) {
+            self.telling = true;
+            let told = trip::tell_awake(self.shared.clone(), self.statements.clone());
+            self.trips.push(Box::pin(told));
+        }
+    }
+
     /// When something is to be done even if nothing happens.
     fn alarm(&self, control: &Control, now: Instant) -> Instant {
-        let look = if self.waiting_for_slot.is_none() { self.next_lease(control) } else { None };
+        let look =
+            if self.waiting_for_slot.is_none() { self.next_lease(control, now) } else { None };
         let sweep = self.may_sweep(control).then_some(self.sweep_at);
         let all = [self.partial_at, self.open.retry_at(), look, sweep];
         let next = all.into_iter().flatten().min();
@@ -194,7 +211,7 @@ impl Dispatcher {
     }
 
     /// When to lease next, if there is room for more messages.
-    fn next_lease(&self, control: &Control) -> Option<Instant> {
+    fn next_lease(&self, control: &Control, now: Instant) -> Option<Instant> {
         let concurrency = self.loaded.load().slots().concurrency();
         let room = self.pace.in_hand(concurrency, self.shared.cores) as usize;
         if !control.leasing || self.trips.len() >= TRIPS_MAX || self.open.in_hand() >= room {
@@ -203,7 +220,7 @@ impl Dispatcher {
         if self.strays.is_empty() {
             return self.idle.next_look(self.leasing);
         }
-        (self.leasing == 0).then(Instant::now)
+        (self.leasing == 0).then_some(now)
     }
 
     /// With one slot in hand: takes as many as are worth it, and leases as much as they are good for.
@@ -211,7 +228,7 @@ impl Dispatcher {
         self.waiting_for_slot = None;
         let control = self.control.borrow().clone();
         let now = Instant::now();
-        if self.next_lease(&control).is_none_or(|at| at > now) {
+        if self.next_lease(&control, now).is_none_or(|at| at > now) {
             return;
         }
         let kib = self.shared.payload_kib.available_permits().clamp(1, LEASE_KIB_MAX);
@@ -231,7 +248,8 @@ impl Dispatcher {
         let messages_max = wanted.min(self.pace.messages(slots.len() as u32)).max(1);
         let seq = self.shared.next_seq.fetch_add(1, Ordering::Relaxed);
         let stray = self.strays.pop();
-        let announce = if stray.is_none() { self.idle.announce(control.wake_up) } else { None };
+        let may_announce = stray.is_none() && !self.telling;
+        let announce = if may_announce { self.idle.announce(control.wake_up) } else { None };
         let wanted = Wanted { seq, messages_max, slots, bytes, stray, announce };
         self.send(false, Some(wanted), now);
     }
@@ -257,6 +275,7 @@ impl Dispatcher {
     fn arrived(&mut self, done: Done) -> ControlFlow<()> {
         let now = Instant::now();
         let context = self.context();
+        self.telling &= !done.told_awake;
         let mut schedule_changed = false;
         for (settlement, result) in done.settled {
             schedule_changed |=
@@ -284,6 +303,8 @@ impl Dispatcher {
             Ok(Some(lease)) => {
                 if !leased.was_stray {
                     self.idle.found(lease.more, now);
+                    let control = self.control.borrow().clone();
+                    self.tell_if_awake(&control);
                 } else if self.strays.is_empty() {
                     // What was more than we could take is a new stray.
                     self.sweep_at = now;

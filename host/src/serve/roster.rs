@@ -166,7 +166,11 @@ impl Roster {
     /// Tells a handler what its queue's row says now, and that leases may have been left behind.
     fn tell(&self, queue: &Queue, handler: HandlerId, version: i64) {
         if let Some(entry) = self.handlers.get(&handler) {
-            entry.control.send_replace(control(queue, version));
+            let before = entry.control.send_replace(control(queue, version));
+            if before.leasing == queue.paused {
+                let what = if queue.paused { "paused" } else { "resumed" };
+                tracing::info!(queue = %queue.name, handler = %entry.deployment.name, "queue {what}");
+            }
         }
     }
 
@@ -206,7 +210,7 @@ impl Roster {
         handler: Handler,
     ) {
         let slots = Slots::new(self.slots.clone(), deployment.settings.concurrency);
-        let loaded = Arc::new(Loaded::new(handler, deployment.version, slots, self.warm.clone()));
+        let loaded = Arc::new(Loaded::new(handler, slots, self.warm.clone()));
         tracing::info!(
             queue = %queue.name, handler = %deployment.name, version = deployment.version,
             sha256 = %deployment.sha256, "handler loaded"
@@ -250,6 +254,7 @@ impl Roster {
         let wasm = wasm.await.map_err(|e| e.to_string())?;
         let settings = HandlerSettings {
             queue: queue.name.to_string(),
+            version: deployment.version,
             payload_type: queue.payload_type,
             max_attempts: queue.policy.max_attempts,
             limits: deployment.settings.limits.clone(),
