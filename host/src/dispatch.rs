@@ -14,16 +14,14 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 
 use self::batch::Batch;
 use self::idle::Idle;
@@ -33,10 +31,8 @@ use self::pace::{LEASE_MAX, Pace};
 use self::parts::{Control, Parts, Shared};
 use self::slots::Slot;
 use self::trip::{Done, Trip, Wanted};
-use crate::id::{HandlerId, LeaseId, SessionId};
+use crate::id::{HandlerId, LeaseId};
 use crate::name::{HandlerName, QueueName};
-use crate::outcome::RetryPolicy;
-use crate::queue::connect::Database;
 use crate::queue::error::QueueError;
 use crate::queue::exchange::Lease;
 use crate::queue::statements::Statements;
@@ -207,7 +203,7 @@ impl Dispatcher {
         let sweep = self.may_sweep(control).then_some(self.sweep_at);
         let all = [self.partial_at, self.open.retry_at(), look, sweep];
         let next = all.into_iter().flatten().min();
-        next.unwrap_or(now + Duration::from_secs(3600)).max(now + Duration::from_millis(1))
+        next.unwrap_or(now + Duration::from_hours(1)).max(now + Duration::from_millis(1))
     }
 
     /// When to lease next, if there is room for more messages.
@@ -293,7 +289,7 @@ impl Dispatcher {
                     self.strays = strays.into_iter().filter(|s| !known(s)).collect();
                 }
                 Err(error) => {
-                    tracing::debug!(queue = %self.queue, %error, "cannot look for strays")
+                    tracing::debug!(queue = %self.queue, %error, "cannot look for strays");
                 }
             }
         }
