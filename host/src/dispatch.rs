@@ -30,6 +30,7 @@ use self::idle::Idle;
 use self::loaded::Loaded;
 use self::open::{Context, OpenLeases};
 use self::pace::{LEASE_MAX, Pace};
+use self::parts::{Control, Parts, Shared};
 use self::slots::Slot;
 use self::trip::{Done, Trip, Wanted};
 use crate::id::{HandlerId, LeaseId, SessionId};
@@ -46,6 +47,7 @@ mod idle;
 pub mod loaded;
 mod open;
 mod pace;
+pub mod parts;
 pub mod slots;
 mod trip;
 
@@ -59,44 +61,6 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 const LOST_REPLY_AFTER: Duration = Duration::from_secs(4);
 /// Payload that one lease may hold, in KiB.
 const LEASE_KIB_MAX: usize = 16 << 10;
-
-/// What all handlers of a host share.
-#[derive(Clone)]
-pub struct Shared {
-    /// The pool.
-    pub database: Database,
-    /// Under which leases are taken.
-    pub session: SessionId,
-    /// Numbers its leases.
-    pub next_seq: Arc<AtomicI64>,
-    /// Payload that the host holds in memory, in KiB.
-    pub payload_kib: Arc<Semaphore>,
-    /// For the history.
-    pub host_name: Arc<str>,
-    /// The longest that a sleeping handler goes without a look.
-    pub poll_max: Duration,
-    /// Processors.
-    pub cores: u32,
-    /// The tasks in which messages run.
-    pub tasks: TaskTracker,
-    /// Cancelled when the host must stop at once: handlers are interrupted, nothing more is settled.
-    pub stop_now: CancellationToken,
-}
-
-/// What is said to a handler's loop from outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Control {
-    /// Whether to take leases: not when paused or draining. Open ones are finished either way.
-    pub leasing: bool,
-    /// Whether to end once nothing is open.
-    pub draining: bool,
-    /// Whether an INSERT may wake a sleeping host.
-    pub wake_up: bool,
-    /// How the queue retries.
-    pub policy: RetryPolicy,
-    /// Raised when a session may have left leases behind.
-    pub sweep: i64,
-}
 
 /// One handler on this host.
 pub struct Dispatcher {
@@ -127,28 +91,6 @@ pub struct Dispatcher {
     /// Producers are being told that no host sleeps.
     telling: bool,
     complete: (mpsc::UnboundedSender<LeaseId>, mpsc::UnboundedReceiver<LeaseId>),
-}
-
-/// What a dispatcher is made of.
-pub struct Parts {
-    /// What all handlers of a host share.
-    pub shared: Shared,
-    /// The queue's name.
-    pub queue: QueueName,
-    /// The handler's name.
-    pub name: HandlerName,
-    /// The handler.
-    pub handler: HandlerId,
-    /// The queue's statements.
-    pub statements: Arc<Statements>,
-    /// The version in force; swapped by a deploy.
-    pub loaded: Arc<ArcSwap<Loaded>>,
-    /// What is said from outside.
-    pub control: watch::Receiver<Control>,
-    /// Told when a message may have come.
-    pub woken: Arc<Notify>,
-    /// To be told when the schedule has got new messages.
-    pub schedule_changed: Arc<Notify>,
 }
 
 impl Dispatcher {

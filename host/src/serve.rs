@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use self::pulse::{News, Pulse};
 use self::roster::Roster;
-use crate::dispatch::Shared;
+use crate::dispatch::parts::Shared;
 use crate::id::SessionId;
 use crate::queue::connect::{Database, retry};
 use crate::queue::error::QueueError;

@@ -11,9 +11,10 @@ use tokio::task::JoinHandle;
 
 use super::SPARE_SANDBOXES;
 use super::maintenance::Maintenance;
+use crate::dispatch::Dispatcher;
 use crate::dispatch::loaded::Loaded;
+use crate::dispatch::parts::{Control, Parts, Shared};
 use crate::dispatch::slots::Slots;
-use crate::dispatch::{Control, Dispatcher, Parts, Shared};
 use crate::id::{HandlerId, QueueId};
 use crate::name::QueueName;
 use crate::queue::catalog::{self, Catalog, Deployment, Queue};
@@ -197,8 +198,7 @@ impl Roster {
                 .await
         });
         if let Err(error) = report.await {
-            // It may have been removed meanwhile.
-            tracing::debug!(%error, "cannot report a handler");
+            tracing::warn!(%error, "cannot report a handler");
         }
     }
 
