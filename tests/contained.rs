@@ -94,8 +94,9 @@ async fn every_misbehaviour_is_named_and_hurts_nobody_else() {
         scene.number("SELECT count(*) FROM host.work__dead_letter").await,
         cases.len() as i64
     );
-    let twice = "SELECT count(*) FROM (SELECT FROM queue.sink GROUP BY payload HAVING count(*) = 2) x";
-    assert_eq!(scene.number(&twice).await, cases.len() as i64 * GOOD);
+    let twice =
+        "SELECT count(*) FROM (SELECT FROM queue.sink GROUP BY payload HAVING count(*) = 2) x";
+    assert_eq!(scene.number(twice).await, cases.len() as i64 * GOOD);
     assert_eq!(
         scene.number("SELECT count(*) FROM queue.sink").await,
         2 * cases.len() as i64 * GOOD
