@@ -66,7 +66,7 @@ async fn a_frozen_host_wakes_to_find_that_its_messages_are_others() {
     scene
         .run(
             r#"INSERT INTO queue.work (payload) VALUES
-               ('{"do": "enqueue", "ms": 1000, "n": 1, "queue": "sink", "text": "late"}')"#,
+               ('{"do": "enqueue", "ms": 5000, "n": 1, "queue": "sink", "text": "late"}')"#,
         )
         .await;
     wait_in_sink(&scene, 1).await;
@@ -76,7 +76,7 @@ async fn a_frozen_host_wakes_to_find_that_its_messages_are_others() {
     let other = scene.serve("other", &[]);
     each_came_once(&scene, 1_001).await;
     let ended = format!("SELECT count(*) FROM host.session WHERE id = {session} AND lost");
-    assert_eq!(scene.number(&ended).await, 1);
+    scene.wait_number(&ended, 1).await;
 
     frozen.signal(Signal::SIGCONT);
     frozen.wait_for_log("the session was lost; beginning another").await;
