@@ -403,7 +403,7 @@ CREATE FUNCTION host.render(template text, q host.queue) RETURNS text
     FROM host.template t WHERE t.name = template
 $$;
 
-CREATE FUNCTION host.report_loaded(p_session bigint, p_handler integer, p_version integer, p_error text) RETURNS void
+CREATE FUNCTION host.report_loaded(p_session integer, p_handler integer, p_version integer, p_error text) RETURNS void
     LANGUAGE sql
     SET search_path TO 'pg_catalog'
     AS $$

@@ -4,13 +4,20 @@
 mod harness;
 
 mod cli;
+mod contained;
+mod crash;
 mod dead;
 mod deploy;
+mod deploy_under_load;
 mod embedded;
 mod enqueue;
 mod migrate;
+mod partial;
+mod pause;
+mod plugins;
 mod queues;
 mod sandbox;
 mod schema;
 mod status;
 mod tidy;
+mod wake;

@@ -76,7 +76,12 @@ impl Server {
     async fn start() -> Self {
         let dir = scratch_dir();
         // These tests end processes, never the machine.
-        let settings = [("fsync", "off"), ("full_page_writes", "off"), ("max_connections", "500")];
+        let settings = [
+            ("fsync", "off"),
+            ("full_page_writes", "off"),
+            ("max_connections", "500"),
+            ("max_prepared_transactions", "10"),
+        ];
         let embedded = Embedded::start_with(&dir, &settings).await.expect("the tests' Postgres");
         watchdog::quit_with_us(embedded.pid());
         let server = Self { embedded, next: AtomicU32::new(0) };

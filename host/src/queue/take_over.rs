@@ -71,12 +71,12 @@ pub async fn adopt(
     let messages_max = request.messages_max.cast_signed();
     let params: [&(dyn ToSql + Sync); 6] =
         [&stray.lease.get(), &session.get(), &request.seq, &token, &messages_max, &DEATHS_MAX];
-    let (taken, fetched) = join(
+    let (answer, fetched) = join(
         client.query_one(&take_over, &params),
         fetch(&client, &fetch_statement, session, request.seq, request.handler),
     )
     .await;
-    let row = match taken.map_err(QueueError::from) {
+    let row = match answer.map_err(QueueError::from) {
         Err(QueueError::LeaseLost(_)) => return Ok(None),
         // Two hosts at once: the settlement's number is unique, and the other had it first.
         Err(e) if e.is_refused_with("23505") => return Ok(None),
