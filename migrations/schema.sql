@@ -52,6 +52,10 @@ CREATE FUNCTION host.begin_session(p_host_name text, p_pid integer, p_host_versi
 DECLARE
     session int;
 BEGIN
+    IF NOT EXISTS (SELECT FROM host.cluster JOIN pg_control_system() USING (system_identifier)) THEN
+        RAISE EXCEPTION 'this database was restored from a dump, or upgraded: its transaction ids may not be those that the queues count by'
+            USING HINT = 'see "Restore" in ARCHITECTURE.md', ERRCODE = 'HQ003';
+    END IF;
     INSERT INTO host.session (host_name, pid, host_version)
         VALUES (p_host_name, p_pid, p_host_version) RETURNING id INTO session;
     PERFORM pg_advisory_lock(1752134401, session);
@@ -1286,6 +1290,12 @@ CREATE TABLE host.catalog (
     CONSTRAINT catalog_only_row_check CHECK (only_row)
 );
 
+CREATE TABLE host.cluster (
+    system_identifier bigint NOT NULL,
+    only_row boolean DEFAULT true NOT NULL,
+    CONSTRAINT cluster_only_row_check CHECK (only_row)
+);
+
 CREATE TABLE host.component (
     sha256 text NOT NULL,
     wasm bytea NOT NULL,
@@ -2165,6 +2175,9 @@ ALTER TABLE ONLY host.sample__settlement ATTACH PARTITION host.sample__settlemen
 
 ALTER TABLE ONLY host.catalog
     ADD CONSTRAINT catalog_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY host.cluster
+    ADD CONSTRAINT cluster_pkey PRIMARY KEY (only_row);
 
 ALTER TABLE ONLY host.component
     ADD CONSTRAINT component_pkey PRIMARY KEY (sha256);
