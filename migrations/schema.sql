@@ -52,6 +52,10 @@ CREATE FUNCTION host.begin_session(p_host_name text, p_pid integer, p_host_versi
 DECLARE
     session int;
 BEGIN
+    IF NOT EXISTS (SELECT FROM host.cluster JOIN pg_control_system() USING (system_identifier)) THEN
+        RAISE EXCEPTION 'this database was restored from a dump, or upgraded: its transaction ids may not be those that the queues count by'
+            USING HINT = 'see "Restore" in ARCHITECTURE.md', ERRCODE = 'HQ003';
+    END IF;
     INSERT INTO host.session (host_name, pid, host_version)
         VALUES (p_host_name, p_pid, p_host_version) RETURNING id INTO session;
     PERFORM pg_advisory_lock(1752134401, session);
@@ -113,17 +117,35 @@ BEGIN
     UPDATE host.handler h SET version = deploy.version WHERE h.id = deploy.handler_id;
 END $_$;
 
-CREATE FUNCTION host.drop_queue(p_name text) RETURNS void
+CREATE FUNCTION host.drop_queue(p_name text, p_force boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog'
+    SET lock_timeout TO '10s'
     AS $$
 DECLARE
+    number int;
+    remaining text;
     f regprocedure;
 BEGIN
-    DELETE FROM host.queue WHERE name = p_name;
+    SELECT id INTO number FROM host.queue WHERE name = p_name FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue "%"', p_name USING ERRCODE = 'HQ004';
     END IF;
+    PERFORM pg_advisory_xact_lock(1752134404, number);
+    PERFORM pg_advisory_xact_lock(1752134403, number);
+    PERFORM pg_advisory_xact_lock(1752134402, id)
+        FROM (SELECT id FROM host.handler WHERE queue_id = number ORDER BY id) x;
+    EXECUTE format('LOCK TABLE queue.%I IN ACCESS EXCLUSIVE MODE', p_name);
+    IF NOT p_force THEN
+        SELECT concat_ws(', ', nullif(s.waiting, 0) || ' waiting', nullif(s.in_flight, 0) || ' in flight',
+                nullif(s.scheduled, 0) || ' scheduled', nullif(s.dead, 0) || ' dead')
+            INTO remaining FROM host.queue_status(p_name) s;
+        IF remaining <> '' THEN
+            RAISE EXCEPTION 'queue "%" has messages left: %', p_name, remaining
+                USING ERRCODE = 'HQ005', HINT = format('to drop them with it: host queue drop %s --force', p_name);
+        END IF;
+    END IF;
+    DELETE FROM host.queue WHERE id = number;
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
         p_name || '__schedule', p_name || '__dead_letter');
@@ -182,6 +204,39 @@ BEGIN
     END LOOP;
 END $_$;
 
+CREATE FUNCTION host.grant_producer(p_queue text, p_role name) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+BEGIN
+    EXECUTE format('GRANT USAGE ON SCHEMA queue TO %I', p_role);
+    EXECUTE format('GRANT INSERT (payload, headers, run_at), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
+END $$;
+
+CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version integer, in_force boolean, sha256 text, size_bytes bigint, isolation text, concurrency integer, deployed_at timestamp with time zone, deployed_by text, runs_on text[], failed_on text[])
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+    WITH newest AS (
+        SELECT DISTINCT ON (l.handler_id, l.session_id, l.error IS NULL)
+            l.handler_id, l.session_id, l.version, l.error, format('%s/%s', s.host_name, s.pid) AS host
+        FROM host.loaded l JOIN host.session s ON s.id = l.session_id AND s.ended_at IS NULL
+        ORDER BY l.handler_id, l.session_id, l.error IS NULL, l.loaded_at DESC
+    )
+    SELECT q.name, h.name, v.version, v.version = h.version, v.sha256, length(c.wasm), v.isolation,
+        v.concurrency, v.deployed_at, v.deployed_by,
+        ARRAY(SELECT n.host FROM newest n
+            WHERE n.handler_id = h.id AND n.version = v.version AND n.error IS NULL ORDER BY n.session_id),
+        ARRAY(SELECT n.host || ': ' || n.error FROM newest n
+            WHERE n.handler_id = h.id AND n.version = v.version AND n.error IS NOT NULL
+                AND v.version = h.version ORDER BY n.session_id)
+    FROM host.queue q
+    JOIN host.handler h ON h.queue_id = q.id
+    JOIN host.handler_version v ON v.handler_id = h.id
+    JOIN host.component c ON c.sha256 = v.sha256
+    ORDER BY q.name, h.name, v.version DESC
+$$;
+
 CREATE FUNCTION host.leaves_between(a bigint, b bigint) RETURNS smallint
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog'
@@ -230,12 +285,59 @@ BEGIN
 END;
 $$;
 
+CREATE FUNCTION host.pause(p_queue text, p_paused boolean) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+BEGIN
+    UPDATE host.queue SET paused = p_paused WHERE name = p_queue AND paused <> p_paused;
+    RETURN FOUND;
+END $$;
+
 CREATE FUNCTION host.positions(p int4multirange) RETURNS integer
     LANGUAGE sql IMMUTABLE STRICT
     SET search_path TO 'pg_catalog'
     AS $$
     SELECT coalesce(sum(upper(r) - lower(r)), 0)::int FROM unnest(p) r
 $$;
+
+CREATE FUNCTION host.queue_holds(p_queue text) RETURNS TABLE(leaf integer, why text)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $_$
+DECLARE
+    used int[];
+BEGIN
+    EXECUTE format('SELECT used FROM host.%I()', p_queue || '__rotation') INTO used;
+    FOREACH leaf IN ARRAY coalesce(used, '{}') LOOP
+        EXECUTE format('SELECT host.%I($1)', p_queue || '__holds') INTO why USING leaf;
+        IF why IS NOT NULL THEN
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END $_$;
+
+CREATE FUNCTION host.queue_status(p_queue text, p_cap integer DEFAULT 1000000, OUT waiting bigint, OUT in_flight bigint, OUT scheduled bigint, OUT dead bigint, OUT last_minute bigint, OUT bytes bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $_$
+DECLARE
+    h int;
+    b record;
+BEGIN
+    EXECUTE format('SELECT unhandled, scheduled, dead, bytes FROM host.%I($1)', p_queue || '__stored')
+        INTO waiting, scheduled, dead, bytes USING p_cap;
+    in_flight := 0;
+    last_minute := 0;
+    FOR h IN SELECT x.id FROM host.handler x JOIN host.queue q ON q.id = x.queue_id
+        WHERE q.name = p_queue ORDER BY x.id
+    LOOP
+        EXECUTE format('SELECT * FROM host.%I($1, $2)', p_queue || '__backlog') INTO b USING h, p_cap;
+        waiting := greatest(waiting, b.waiting);
+        in_flight := in_flight + b.in_flight;
+        last_minute := last_minute + b.last_minute;
+    END LOOP;
+END $_$;
 
 CREATE FUNCTION host.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
@@ -316,6 +418,28 @@ CREATE FUNCTION host.report_loaded(p_session integer, p_handler integer, p_versi
         ON CONFLICT (session_id, handler_id, version)
             DO UPDATE SET error = EXCLUDED.error, loaded_at = EXCLUDED.loaded_at
 $$;
+
+CREATE FUNCTION host.reports(p_handler integer, p_version integer) RETURNS TABLE(session_id integer, host_name text, pid integer, connected boolean, reported boolean, error text)
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT s.id, s.host_name, s.pid, s.connected, l.loaded_at IS NOT NULL, l.error
+    FROM host.sessions() s
+    LEFT JOIN host.loaded l ON l.session_id = s.id AND l.handler_id = p_handler AND l.version = p_version
+    ORDER BY s.id
+$$;
+
+CREATE FUNCTION host.roll_back(p_handler integer, p_version integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM host.handler_version v WHERE v.handler_id = p_handler AND v.version = p_version) THEN
+        RAISE EXCEPTION 'handler % has no version %', p_handler, p_version USING ERRCODE = 'HQ004';
+    END IF;
+    DELETE FROM host.loaded l WHERE l.handler_id = p_handler AND l.version = p_version;
+    UPDATE host.handler SET version = p_version WHERE id = p_handler;
+END $$;
 
 CREATE FUNCTION host.sample__advance() RETURNS text
     LANGUAGE plpgsql
@@ -431,6 +555,51 @@ BEGIN
     END LOOP;
     RETURN coalesce(found_one, false);
 END $_$;
+
+CREATE FUNCTION host.sample__dead_list(p_limit bigint, p_reason text) RETURNS TABLE(id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamp with time zone, enqueued_at timestamp with time zone)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at
+    FROM host.sample__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
+    WHERE p_reason IS NULL OR d.reason = p_reason
+    ORDER BY d.id DESC LIMIT p_limit
+$$;
+
+CREATE FUNCTION host.sample__dead_purge(p_ids bigint[], p_reason text) RETURNS SETOF bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog'
+    AS $$
+    DELETE FROM host.sample__dead_letter d
+    WHERE (p_ids IS NULL OR d.id = ANY (p_ids)) AND (p_reason IS NULL OR d.reason = p_reason)
+    RETURNING d.id
+$$;
+
+CREATE FUNCTION host.sample__dead_retry(p_ids bigint[], p_reason text) RETURNS SETOF bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog'
+    AS $$
+    WITH gone AS (
+        DELETE FROM host.sample__dead_letter d
+        WHERE (p_ids IS NULL OR d.id = ANY (p_ids)) AND (p_reason IS NULL OR d.reason = p_reason)
+        RETURNING d.*
+    ), again AS (
+        INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload)
+        SELECT g.enqueued_at, g.message_id, g.handler_id, 1, g.headers, g.history, g.payload
+        FROM gone g ORDER BY g.id
+    )
+    SELECT g.id FROM gone g
+$$;
+
+CREATE FUNCTION host.sample__dead_show(p_id bigint) RETURNS TABLE(id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamp with time zone, enqueued_at timestamp with time zone, headers jsonb, history jsonb, payload text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at, d.headers,
+        d.history, d.payload::text
+    FROM host.sample__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
+    WHERE d.id = p_id
+$$;
 
 CREATE FUNCTION host.sample__holds(p_leaf integer) RETURNS text
     LANGUAGE plpgsql STABLE
@@ -1026,6 +1195,19 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION host.sessions() RETURNS TABLE(id integer, host_name text, pid integer, host_version text, started_at timestamp with time zone, connected boolean, beat_age_ms bigint)
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT s.id, s.host_name, s.pid, s.host_version, s.started_at,
+        EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'advisory' AND k.classid = 1752134401
+            AND k.objid::bigint = s.id AND k.objsubid = 2 AND k.granted
+            AND k.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())),
+        (SELECT (extract(epoch FROM clock_timestamp() - b.beat_at) * 1000)::bigint FROM host.heartbeat b
+            WHERE b.session_id = s.id ORDER BY b.beat DESC LIMIT 1)
+    FROM host.session s WHERE s.ended_at IS NULL ORDER BY s.id
+$$;
+
 CREATE FUNCTION host.slot(due timestamp with time zone, at timestamp with time zone) RETURNS smallint
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog'
@@ -1043,6 +1225,24 @@ BEGIN
     END LOOP;
     RAISE EXCEPTION 'due time % is more than 30 years away', due;
 END $$;
+
+CREATE FUNCTION host.status(p_cap integer DEFAULT 1000000) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[])
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT s.* FROM host.queue q CROSS JOIN LATERAL host.status_of(q.name, p_cap) s ORDER BY q.name
+$$;
+
+CREATE FUNCTION host.status_of(p_queue text, p_cap integer DEFAULT 1000000) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[])
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT q.name, q.paused, s.waiting, s.in_flight, s.scheduled, s.dead, s.last_minute, s.bytes,
+        ARRAY(SELECT format('%s v%s', h.name, h.version) FROM host.handler h WHERE h.queue_id = q.id ORDER BY h.name),
+        ARRAY(SELECT format('leaf %s: %s', l.leaf, l.why) FROM host.queue_holds(q.name) l)
+    FROM host.queue q CROSS JOIN LATERAL host.queue_status(q.name, p_cap) s
+    WHERE q.name = p_queue
+$$;
 
 CREATE FUNCTION host.truncate_heartbeat() RETURNS void
     LANGUAGE plpgsql
@@ -1077,10 +1277,23 @@ BEGIN
         + (int8multirange(int8range(txid_snapshot_xmax(lo), txid_snapshot_xmax(hi))) - coalesce(open, '{}'));
 END $$;
 
+CREATE FUNCTION host.upload(p_sha256 text, p_wasm bytea) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog'
+    AS $$
+    INSERT INTO host.component (sha256, wasm) VALUES (p_sha256, p_wasm) ON CONFLICT (sha256) DO NOTHING
+$$;
+
 CREATE TABLE host.catalog (
     version bigint NOT NULL,
     only_row boolean DEFAULT true NOT NULL,
     CONSTRAINT catalog_only_row_check CHECK (only_row)
+);
+
+CREATE TABLE host.cluster (
+    system_identifier bigint NOT NULL,
+    only_row boolean DEFAULT true NOT NULL,
+    CONSTRAINT cluster_only_row_check CHECK (only_row)
 );
 
 CREATE TABLE host.component (
@@ -1132,28 +1345,32 @@ CREATE TABLE host.handler_version (
 CREATE TABLE host.heartbeat (
     session_id integer NOT NULL,
     slot smallint NOT NULL,
-    beat bigint NOT NULL
+    beat bigint NOT NULL,
+    beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 )
 PARTITION BY LIST (slot);
 
 CREATE TABLE host.heartbeat_0 (
     session_id integer NOT NULL,
     slot smallint NOT NULL,
-    beat bigint NOT NULL
+    beat bigint NOT NULL,
+    beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 )
 WITH (autovacuum_enabled=off);
 
 CREATE TABLE host.heartbeat_1 (
     session_id integer NOT NULL,
     slot smallint NOT NULL,
-    beat bigint NOT NULL
+    beat bigint NOT NULL,
+    beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 )
 WITH (autovacuum_enabled=off);
 
 CREATE TABLE host.heartbeat_2 (
     session_id integer NOT NULL,
     slot smallint NOT NULL,
-    beat bigint NOT NULL
+    beat bigint NOT NULL,
+    beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 )
 WITH (autovacuum_enabled=off);
 
@@ -1958,6 +2175,9 @@ ALTER TABLE ONLY host.sample__settlement ATTACH PARTITION host.sample__settlemen
 
 ALTER TABLE ONLY host.catalog
     ADD CONSTRAINT catalog_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY host.cluster
+    ADD CONSTRAINT cluster_pkey PRIMARY KEY (only_row);
 
 ALTER TABLE ONLY host.component
     ADD CONSTRAINT component_pkey PRIMARY KEY (sha256);

@@ -157,12 +157,12 @@ async fn a_version_comes_back_under_its_own_number() {
 }
 
 /// Begins a session, as a host does; it lives as long as the connection.
-async fn session(client: &Client, pid: i32) -> i64 {
-    let call = "SELECT host.begin_session('machine', $1, '0.1.0')::bigint";
+async fn session(client: &Client, pid: i32) -> i32 {
+    let call = "SELECT host.begin_session('machine', $1, '0.1.0')";
     client.query_one(call, &[&pid]).await.unwrap().get(0)
 }
 
-async fn report(client: &Client, session: i64, version: i32, error: Option<&str>) {
+async fn report(client: &Client, session: i32, version: i32, error: Option<&str>) {
     let call = "SELECT host.report_loaded($1, (SELECT min(id) FROM host.handler), $2, $3)";
     client.execute(call, &[&session, &version, &error]).await.unwrap();
 }
