@@ -16,6 +16,7 @@ mod partial;
 mod pause;
 mod plugins;
 mod queues;
+mod readme;
 mod sandbox;
 mod schema;
 mod status;
