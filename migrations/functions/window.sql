@@ -24,6 +24,17 @@ BEGIN
         + (int8multirange(int8range(txid_snapshot_xmax(lo), txid_snapshot_xmax(hi))) - coalesce(open, '{}'));
 END $$;
 
+-- The ranges of a window after (p_txid, p_id), each as `(txid, id) > (a_txid, a_id) AND txid < b`. The start is
+-- one comparison of a row: beside `txid >= a`, Postgres begins an index scan at whichever it meets
+-- first, and would walk all that was there before the window, or an open transaction's rows in its midst.
+CREATE OR REPLACE FUNCTION host.parts_after(p_window int8multirange, p_txid bigint, p_id bigint)
+RETURNS TABLE (a_txid bigint, a_id bigint, b bigint)
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog AS $$
+    SELECT greatest(lower(r), p_txid), CASE WHEN lower(r) > p_txid THEN 0 ELSE p_id END, upper(r)
+    FROM unnest(p_window) r WHERE upper(r) > p_txid
+$$;
+
 -- The leaf of the schedule for a message due at `due`, seen from `at`. Level k has buckets of
 -- 60 s * 16^k (1 min, 16 min, 4.3 h, 2.8 d, 45 d, 2 y, 32 y) and three leaves that they take in turn. A
 -- message goes to the finest level at which its bucket is the present or the next one. So it

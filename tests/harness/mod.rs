@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
+pub mod hand;
 pub mod process;
 pub mod scene;
 pub mod server;
@@ -11,6 +12,7 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+pub use hand::{Hand, Held};
 pub use scene::{Deployment, Scene};
 pub use server::TestDb;
 

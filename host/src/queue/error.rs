@@ -54,6 +54,12 @@ impl QueueError {
 impl From<tokio_postgres::Error> for QueueError {
     fn from(error: tokio_postgres::Error) -> Self {
         if let Some(db) = error.as_db_error() {
+            let of_settlements = db.table().is_some_and(|table| table.contains("__settlement_"));
+            if *db.code() == SqlState::UNIQUE_VIOLATION && of_settlements {
+                // A try of the same settlement, or a take-over, at the same time: asked again, the
+                // function says which.
+                return Self::Busy(db.message().to_owned());
+            }
             return from_sqlstate(db.code(), db.message(), db.detail(), db.hint());
         }
         let text = with_causes(&error);

@@ -21,10 +21,6 @@ pub const DEATHS_MAX: i32 = 5;
 pub struct Stray {
     /// The lease.
     pub lease: LeaseId,
-    session: SessionId,
-    seq: i64,
-    token: Uuid,
-    count: i32,
 }
 
 /// The strays of a handler, oldest first, at most a hundred. Of the session's own leases it cannot know
@@ -38,15 +34,7 @@ pub async fn strays(
     let client = database.get().await?;
     let statement = client.prepare_cached(&statements.strays).await?;
     let rows = client.query(&statement, &[&handler.get(), &session.get(), &100_i32]).await?;
-    let stray = |row: &Row| {
-        Ok(Stray {
-            lease: LeaseId::new(row.try_get(0)?),
-            session: SessionId::new(row.try_get(1)?),
-            seq: row.try_get(2)?,
-            token: row.try_get(3)?,
-            count: row.try_get(4)?,
-        })
-    };
+    let stray = |row: &Row| Ok(Stray { lease: LeaseId::new(row.try_get(0)?) });
     rows.iter().map(stray).collect()
 }
 
@@ -61,11 +49,6 @@ pub async fn adopt(
 ) -> Result<Option<Lease>, QueueError> {
     let client = database.get().await?;
     let fetch_statement = client.prepare_cached(&statements.fetch).await?;
-    if stray.session == session {
-        let fetched = fetch(&client, &fetch_statement, session, stray.seq, request.handler).await?;
-        let count = stray.count.cast_unsigned() as usize;
-        return open(stray.lease, stray.token, count, fetched, true).map(Some);
-    }
     let take_over = client.prepare_cached(&statements.take_over).await?;
     let token = Uuid::new_v4();
     let messages_max = request.messages_max.cast_signed();
@@ -77,9 +60,8 @@ pub async fn adopt(
     )
     .await;
     let row = match answer.map_err(QueueError::from) {
-        Err(QueueError::LeaseLost(_)) => return Ok(None),
-        // Two hosts at once: the settlement's number is unique, and the other had it first.
-        Err(e) if e.is_refused_with("23505") => return Ok(None),
+        // Settled meanwhile, or two hosts at once and the other was faster.
+        Err(QueueError::LeaseLost(_) | QueueError::Busy(_)) => return Ok(None),
         row => row?,
     };
     let Some(id) = row.try_get::<_, Option<i64>>(0)? else { return Ok(None) };

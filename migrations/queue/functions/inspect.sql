@@ -4,7 +4,7 @@
 -- the last minute.
 CREATE OR REPLACE FUNCTION host.{q}__backlog(p_handler int, p_cap int, OUT waiting bigint, OUT in_flight bigint, OUT last_minute bigint)
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
+SET search_path = pg_catalog SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
 DECLARE
     c record;
     part record;
@@ -13,9 +13,9 @@ BEGIN
     SELECT * INTO c FROM host.{q}__lease l WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
     waiting := 0;
     IF c.more THEN
-        FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(c.txids) r WHERE upper(r) > c.to_txid LOOP
+        FOR part IN SELECT * FROM host.parts_after(c.txids, c.to_txid, c.to_id) LOOP
             SELECT count(*) INTO n FROM (SELECT FROM queue.{q} m
-                WHERE m.txid >= greatest(part.a, c.to_txid) AND m.txid < part.b AND (m.txid, m.id) > (c.to_txid, c.to_id)
+                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                 LIMIT p_cap - waiting) m;
             waiting := waiting + n;
         END LOOP;

@@ -8,14 +8,16 @@
 -- own transaction as in progress, so rows that the same transaction inserted would be lost.
 -- Asynchronous commit: a lease that is lost in a crash is a redelivery.
 -- Locks: advisory (1752134402, handler) to the end of the transaction. Tables: message, lease.
--- The plan is pinned: statistics of a table that is empty one minute and huge the next are of no use.
+-- The plan is pinned: statistics of a table that is empty one minute and huge the next are of no use. A plan
+-- that cannot do without what is off looks dear, so that Postgres would compile it: hence no JIT, which took
+-- longer than all the rest.
 CREATE OR REPLACE FUNCTION host.{q}__lease(
     p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint,
     OUT lease_id bigint, OUT row_count int, OUT more boolean
 )
 LANGUAGE plpgsql
 SET search_path = pg_catalog SET lock_timeout = '1s' SET plan_cache_mode = force_generic_plan
-SET enable_sort = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     c record;       -- the cursor
     w int8multirange;
@@ -30,6 +32,7 @@ DECLARE
     cut record;
     id_min bigint;
     id_max bigint;
+    began timestamptz := clock_timestamp();
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL
         OR current_setting('transaction_isolation') <> 'read committed' THEN
@@ -63,11 +66,11 @@ BEGIN
         row_count := 0;
         t_txid := f_txid;
         t_id := f_id;
-        FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(w) r WHERE upper(r) > f_txid LOOP
+        FOR part IN SELECT * FROM host.parts_after(w, f_txid, f_id) LOOP
             SELECT count(*)::int AS n, max(m.txid) AS txid, (array_agg(m.id))[count(*)] AS id,
                     min(m.id) AS id_min, max(m.id) AS id_max, sum(m.size) AS bytes INTO cut
                 FROM (SELECT m.txid, m.id, pg_column_size(m.payload) AS size FROM queue.{q} m
-                    WHERE m.txid >= greatest(part.a, f_txid) AND m.txid < part.b AND (m.txid, m.id) > (f_txid, f_id)
+                    WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                     ORDER BY m.txid, m.id LIMIT p_n - row_count) m;
             IF bytes + cut.bytes > p_bytes THEN
                 -- Too much: again, only as far as the bytes allow, but at least one message.
@@ -77,7 +80,7 @@ BEGIN
                             sum(pg_column_size(m.payload)) OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS total,
                             row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS nth
                         FROM queue.{q} m
-                        WHERE m.txid >= greatest(part.a, f_txid) AND m.txid < part.b AND (m.txid, m.id) > (f_txid, f_id)
+                        WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                         ORDER BY m.txid, m.id LIMIT p_n - row_count) m
                     WHERE bytes + m.total <= p_bytes OR row_count + m.nth = 1;
                 more := true;
@@ -98,8 +101,10 @@ BEGIN
     more := coalesce(more, false) OR row_count >= p_n;
 
     IF row_count = 0 THEN
-        -- An empty poll writes nothing; but a window that has grown wide is walked once and left.
-        IF c.more OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000 THEN
+        -- An empty poll writes nothing; but a window that is wide, or dear to walk because much in it was
+        -- rolled back, is walked once and left.
+        IF c.more OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
+            OR clock_timestamp() - began > interval '10 ms' THEN
             INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
                     row_count, leaves, is_cursor, more, token, hi, txids)
                 VALUES (p_seq, 0, 0, 0, 0, p_handler, p_session, 0, 0, true, false, p_token, hi, '{}');
@@ -125,7 +130,7 @@ RETURNS TABLE (
 )
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
-SET enable_sort = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
     l record;
@@ -137,14 +142,14 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(l.txids) r WHERE upper(r) > l.from_txid LOOP
+    FOR part IN SELECT * FROM host.parts_after(l.txids, l.from_txid, l.from_id) LOOP
         EXIT WHEN done >= l.row_count;
         IF l.positions IS NULL THEN
             RETURN QUERY
                 SELECT done - 1 + (row_number() OVER ())::int, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
                     m.handler_id, m.attempt, m.headers, m.history, m.payload
                 FROM queue.{q} m
-                WHERE m.txid >= greatest(part.a, l.from_txid) AND m.txid < part.b AND (m.txid, m.id) > (l.from_txid, l.from_id)
+                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                 ORDER BY m.txid, m.id LIMIT l.row_count - done;
             GET DIAGNOSTICS n = ROW_COUNT;
         ELSE
@@ -154,12 +159,12 @@ BEGIN
                     SELECT done - 1 + (row_number() OVER ())::int AS pos, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
                         m.handler_id, m.attempt, m.headers, m.history, m.payload
                     FROM queue.{q} m
-                    WHERE m.txid >= greatest(part.a, l.from_txid) AND m.txid < part.b AND (m.txid, m.id) > (l.from_txid, l.from_id)
+                    WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                     ORDER BY m.txid, m.id LIMIT l.row_count - done) m
                 WHERE l.positions @> m.pos;
             SELECT count(*) INTO n FROM (
                 SELECT FROM queue.{q} m
-                WHERE m.txid >= greatest(part.a, l.from_txid) AND m.txid < part.b AND (m.txid, m.id) > (l.from_txid, l.from_id)
+                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                 ORDER BY m.txid, m.id LIMIT l.row_count - done) m;
         END IF;
         done := done + n;

@@ -11,7 +11,7 @@
 CREATE OR REPLACE FUNCTION host.{q}__promote(p_n int, OUT promoted int, OUT again boolean, OUT next_ms bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
-SET enable_sort = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     c record;
     hi txid_snapshot;
@@ -49,10 +49,10 @@ BEGIN
         late_txid := c.late_txid;
         late_id := c.late_id;
     END IF;
-    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(late) r WHERE upper(r) > late_txid LOOP
+    FOR part IN SELECT * FROM host.parts_after(late, late_txid, late_id) LOOP
         WITH due_rows AS MATERIALIZED (
             SELECT s.* FROM host.{q}__schedule s
-            WHERE s.txid >= part.a AND s.txid < part.b AND (s.txid, s.id) > (late_txid, late_id)
+            WHERE (s.txid, s.id) > (part.a_txid, part.a_id) AND s.txid < part.b
                 AND (s.due, s.id) <= (c.due, c.schedule_id)
             ORDER BY s.txid, s.id LIMIT p_n - promoted
         ), moved AS (

@@ -8,7 +8,7 @@ CREATE OR REPLACE FUNCTION host.{q}__beyond_cursor(
     p_leaf int, p_hi txid_snapshot, p_txids int8multirange, p_more boolean, p_txid bigint, p_id bigint
 ) RETURNS boolean
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog SET enable_sort = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+SET search_path = pg_catalog SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     found_one boolean;
     part record;
@@ -22,9 +22,9 @@ BEGIN
     IF found_one OR NOT p_more THEN
         RETURN found_one;
     END IF;
-    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(p_txids) r WHERE upper(r) > p_txid LOOP
-        EXECUTE format('SELECT EXISTS (SELECT FROM host.{q}__message_%s WHERE txid >= $1 AND txid < $2 AND (txid, id) > ($3, $4))', p_leaf)
-            INTO found_one USING greatest(part.a, p_txid), part.b, p_txid, p_id;
+    FOR part IN SELECT * FROM host.parts_after(p_txids, p_txid, p_id) LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM host.{q}__message_%s WHERE (txid, id) > ($1, $2) AND txid < $3)', p_leaf)
+            INTO found_one USING part.a_txid, part.a_id, part.b;
         EXIT WHEN found_one;
     END LOOP;
     RETURN coalesce(found_one, false);
@@ -33,7 +33,7 @@ END $$;
 -- What keeps a leaf from being truncated, in words, or NULL. Takes no lock but for reading.
 CREATE OR REPLACE FUNCTION host.{q}__holds(p_leaf int) RETURNS text
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog SET enable_seqscan = off SET enable_mergejoin = off AS $$
+SET search_path = pg_catalog SET jit = off SET enable_seqscan = off SET enable_mergejoin = off AS $$
 DECLARE
     h record;
     c record;
@@ -213,7 +213,7 @@ END $$;
 CREATE OR REPLACE FUNCTION host.{q}__truncate_schedule() RETURNS int
 LANGUAGE plpgsql
 SET search_path = pg_catalog SET lock_timeout = '20ms'
-SET enable_sort = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     truncated int := 0;
     width bigint := 60;

@@ -24,7 +24,7 @@ CREATE OR REPLACE FUNCTION host.{q}__settle(
 ) RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog SET lock_timeout = '5s' SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     l record;
     s record;
@@ -87,10 +87,10 @@ BEGIN
     RETURN true;
 END $$;
 
--- Ends an open lease of a session that has ended, and leases up to p_n of what it left to another;
--- what remains stays with the ended one, for the next call. A message in flight when two hosts
--- died is leased alone; when p_deaths_max have, it becomes a dead letter: it may be what kills them. A
--- session that stopped in order is no death.
+-- Ends an open lease of a session that has ended, or of p_session itself (whose reply was lost), and leases
+-- up to p_n of what it left to p_session; what remains stays where it was, for the next call. A message in
+-- flight when two hosts died is leased alone; when p_deaths_max have, it becomes a dead letter: it may be
+-- what kills them. A session that stopped in order is no death.
 -- NULL: there was nothing left, or it went to the dead letters. Raises HQ002 when the lease is not to be had.
 -- Locks: as settle; waits for no one longer than lock_timeout. Tables: as settle.
 CREATE OR REPLACE FUNCTION host.{q}__take_over(
@@ -99,7 +99,7 @@ CREATE OR REPLACE FUNCTION host.{q}__take_over(
 )
 LANGUAGE plpgsql
 SET search_path = pg_catalog SET lock_timeout = '1s' SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     l record;
     s record;
@@ -114,7 +114,7 @@ BEGIN
     END IF;
     SELECT * INTO s FROM host.{q}__settlement t WHERE t.lease_id = p_lease ORDER BY t.seq DESC LIMIT 1;
     SELECT * INTO ended FROM host.session x WHERE x.id = l.session_id;
-    IF s.rest = 0 OR ended.ended_at IS NULL OR l.row_count = 0
+    IF s.rest = 0 OR (ended.ended_at IS NULL AND l.session_id <> p_session) OR l.row_count = 0
         OR NOT EXISTS (SELECT FROM host.session x WHERE x.id = p_session AND x.ended_at IS NULL) THEN
         RAISE EXCEPTION 'lease % is not to be taken over', p_lease USING ERRCODE = 'HQ002';
     END IF;
@@ -148,17 +148,18 @@ BEGIN
     END IF;
 END $$;
 
--- The open leases of a handler whose sessions have ended, oldest first; and those of p_session itself that
+-- The open leases of a handler whose sessions have ended, oldest first; then those of p_session itself that
 -- are some seconds old, since it may not know of one whose reply was lost.
 CREATE OR REPLACE FUNCTION host.{q}__strays(p_handler int, p_session int, p_limit int)
-RETURNS TABLE (lease_id bigint, session_id int, seq bigint, token uuid, message_count int)
+RETURNS SETOF bigint
 LANGUAGE sql STABLE
-SET search_path = pg_catalog SET enable_seqscan = off AS $$
-    SELECT l.id, l.session_id, l.seq, l.token, coalesce(host.positions(l.positions), l.row_count)
+SET search_path = pg_catalog SET jit = off SET enable_seqscan = off AS $$
+    SELECT l.id
     FROM host.session s
     JOIN host.{q}__lease l ON l.session_id = s.id
     WHERE (s.ended_at IS NOT NULL OR (s.id = p_session AND l.leased_at < clock_timestamp() - interval '3 s'))
         AND l.handler_id = p_handler AND l.row_count > 0
         AND NOT EXISTS (SELECT FROM host.{q}__settlement t WHERE t.lease_id = l.id AND t.rest = 0)
-    ORDER BY l.id LIMIT p_limit
+    -- Its own last: it may have any number that it knows of.
+    ORDER BY s.id = p_session, l.id LIMIT p_limit
 $$;
