@@ -21,6 +21,7 @@ END $$;
 CREATE FUNCTION host.beat(p_session integer, p_beat bigint) RETURNS TABLE(session_id integer, beat bigint, locked boolean, catalog_version bigint, server_started timestamp with time zone)
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
@@ -285,6 +286,14 @@ BEGIN
 END;
 $$;
 
+CREATE FUNCTION host.parts_after(p_window int8multirange, p_txid bigint, p_id bigint) RETURNS TABLE(a_txid bigint, a_id bigint, b bigint)
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT greatest(lower(r), p_txid), CASE WHEN lower(r) > p_txid THEN 0 ELSE p_id END, upper(r)
+    FROM unnest(p_window) r WHERE upper(r) > p_txid
+$$;
+
 CREATE FUNCTION host.pause(p_queue text, p_paused boolean) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog'
@@ -493,6 +502,7 @@ END $$;
 CREATE FUNCTION host.sample__backlog(p_handler integer, p_cap integer, OUT waiting bigint, OUT in_flight bigint, OUT last_minute bigint) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_sort TO 'off'
     SET enable_bitmapscan TO 'off'
@@ -505,9 +515,9 @@ BEGIN
     SELECT * INTO c FROM host.sample__lease l WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
     waiting := 0;
     IF c.more THEN
-        FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(c.txids) r WHERE upper(r) > c.to_txid LOOP
+        FOR part IN SELECT * FROM host.parts_after(c.txids, c.to_txid, c.to_id) LOOP
             SELECT count(*) INTO n FROM (SELECT FROM queue.sample m
-                WHERE m.txid >= greatest(part.a, c.to_txid) AND m.txid < part.b AND (m.txid, m.id) > (c.to_txid, c.to_id)
+                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                 LIMIT p_cap - waiting) m;
             waiting := waiting + n;
         END LOOP;
@@ -532,6 +542,7 @@ CREATE FUNCTION host.sample__beyond_cursor(p_leaf integer, p_hi txid_snapshot, p
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog'
     SET enable_sort TO 'off'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $_$
@@ -548,9 +559,9 @@ BEGIN
     IF found_one OR NOT p_more THEN
         RETURN found_one;
     END IF;
-    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(p_txids) r WHERE upper(r) > p_txid LOOP
-        EXECUTE format('SELECT EXISTS (SELECT FROM host.sample__message_%s WHERE txid >= $1 AND txid < $2 AND (txid, id) > ($3, $4))', p_leaf)
-            INTO found_one USING greatest(part.a, p_txid), part.b, p_txid, p_id;
+    FOR part IN SELECT * FROM host.parts_after(p_txids, p_txid, p_id) LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM host.sample__message_%s WHERE (txid, id) > ($1, $2) AND txid < $3)', p_leaf)
+            INTO found_one USING part.a_txid, part.a_id, part.b;
         EXIT WHEN found_one;
     END LOOP;
     RETURN coalesce(found_one, false);
@@ -604,6 +615,7 @@ $$;
 CREATE FUNCTION host.sample__holds(p_leaf integer) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_mergejoin TO 'off'
     AS $$
@@ -655,6 +667,7 @@ CREATE FUNCTION host.sample__lease(p_handler integer, p_session integer, p_seq b
     SET lock_timeout TO '1s'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_sort TO 'off'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $$
@@ -672,6 +685,7 @@ DECLARE
     cut record;
     id_min bigint;
     id_max bigint;
+    began timestamptz := clock_timestamp();
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL
         OR current_setting('transaction_isolation') <> 'read committed' THEN
@@ -705,11 +719,11 @@ BEGIN
         row_count := 0;
         t_txid := f_txid;
         t_id := f_id;
-        FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(w) r WHERE upper(r) > f_txid LOOP
+        FOR part IN SELECT * FROM host.parts_after(w, f_txid, f_id) LOOP
             SELECT count(*)::int AS n, max(m.txid) AS txid, (array_agg(m.id))[count(*)] AS id,
                     min(m.id) AS id_min, max(m.id) AS id_max, sum(m.size) AS bytes INTO cut
                 FROM (SELECT m.txid, m.id, pg_column_size(m.payload) AS size FROM queue.sample m
-                    WHERE m.txid >= greatest(part.a, f_txid) AND m.txid < part.b AND (m.txid, m.id) > (f_txid, f_id)
+                    WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                     ORDER BY m.txid, m.id LIMIT p_n - row_count) m;
             IF bytes + cut.bytes > p_bytes THEN
                 -- Too much: again, only as far as the bytes allow, but at least one message.
@@ -719,7 +733,7 @@ BEGIN
                             sum(pg_column_size(m.payload)) OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS total,
                             row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS nth
                         FROM queue.sample m
-                        WHERE m.txid >= greatest(part.a, f_txid) AND m.txid < part.b AND (m.txid, m.id) > (f_txid, f_id)
+                        WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                         ORDER BY m.txid, m.id LIMIT p_n - row_count) m
                     WHERE bytes + m.total <= p_bytes OR row_count + m.nth = 1;
                 more := true;
@@ -740,8 +754,10 @@ BEGIN
     more := coalesce(more, false) OR row_count >= p_n;
 
     IF row_count = 0 THEN
-        -- An empty poll writes nothing; but a window that has grown wide is walked once and left.
-        IF c.more OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000 THEN
+        -- An empty poll writes nothing; but a window that is wide, or dear to walk because much in it was
+        -- rolled back, is walked once and left.
+        IF c.more OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
+            OR clock_timestamp() - began > interval '10 ms' THEN
             INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
                     row_count, leaves, is_cursor, more, token, hi, txids)
                 VALUES (p_seq, 0, 0, 0, 0, p_handler, p_session, 0, 0, true, false, p_token, hi, '{}');
@@ -761,6 +777,7 @@ CREATE FUNCTION host.sample__promote(p_n integer, OUT promoted integer, OUT agai
     SET search_path TO 'pg_catalog'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_sort TO 'off'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $$
@@ -801,10 +818,10 @@ BEGIN
         late_txid := c.late_txid;
         late_id := c.late_id;
     END IF;
-    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(late) r WHERE upper(r) > late_txid LOOP
+    FOR part IN SELECT * FROM host.parts_after(late, late_txid, late_id) LOOP
         WITH due_rows AS MATERIALIZED (
             SELECT s.* FROM host.sample__schedule s
-            WHERE s.txid >= part.a AND s.txid < part.b AND (s.txid, s.id) > (late_txid, late_id)
+            WHERE (s.txid, s.id) > (part.a_txid, part.a_id) AND s.txid < part.b
                 AND (s.due, s.id) <= (c.due, c.schedule_id)
             ORDER BY s.txid, s.id LIMIT p_n - promoted
         ), moved AS (
@@ -857,6 +874,7 @@ CREATE FUNCTION host.sample__read(p_session integer, p_seq bigint) RETURNS TABLE
     SET search_path TO 'pg_catalog'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_sort TO 'off'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $$
@@ -871,14 +889,14 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(l.txids) r WHERE upper(r) > l.from_txid LOOP
+    FOR part IN SELECT * FROM host.parts_after(l.txids, l.from_txid, l.from_id) LOOP
         EXIT WHEN done >= l.row_count;
         IF l.positions IS NULL THEN
             RETURN QUERY
                 SELECT done - 1 + (row_number() OVER ())::int, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
                     m.handler_id, m.attempt, m.headers, m.history, m.payload
                 FROM queue.sample m
-                WHERE m.txid >= greatest(part.a, l.from_txid) AND m.txid < part.b AND (m.txid, m.id) > (l.from_txid, l.from_id)
+                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                 ORDER BY m.txid, m.id LIMIT l.row_count - done;
             GET DIAGNOSTICS n = ROW_COUNT;
         ELSE
@@ -888,12 +906,12 @@ BEGIN
                     SELECT done - 1 + (row_number() OVER ())::int AS pos, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
                         m.handler_id, m.attempt, m.headers, m.history, m.payload
                     FROM queue.sample m
-                    WHERE m.txid >= greatest(part.a, l.from_txid) AND m.txid < part.b AND (m.txid, m.id) > (l.from_txid, l.from_id)
+                    WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                     ORDER BY m.txid, m.id LIMIT l.row_count - done) m
                 WHERE l.positions @> m.pos;
             SELECT count(*) INTO n FROM (
                 SELECT FROM queue.sample m
-                WHERE m.txid >= greatest(part.a, l.from_txid) AND m.txid < part.b AND (m.txid, m.id) > (l.from_txid, l.from_id)
+                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                 ORDER BY m.txid, m.id LIMIT l.row_count - done) m;
         END IF;
         done := done + n;
@@ -934,6 +952,7 @@ CREATE FUNCTION host.sample__settle(p_lease bigint, p_session integer, p_token u
     SET search_path TO 'pg_catalog'
     SET lock_timeout TO '5s'
     SET plan_cache_mode TO 'force_generic_plan'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $$
@@ -1021,18 +1040,20 @@ BEGIN
         WHERE r.relkind = 'r' AND r.relnamespace = 'host'::regnamespace AND starts_with(r.relname, 'sample__');
 END $$;
 
-CREATE FUNCTION host.sample__strays(p_handler integer, p_session integer, p_limit integer) RETURNS TABLE(lease_id bigint, session_id integer, seq bigint, token uuid, message_count integer)
+CREATE FUNCTION host.sample__strays(p_handler integer, p_session integer, p_limit integer) RETURNS SETOF bigint
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     AS $$
-    SELECT l.id, l.session_id, l.seq, l.token, coalesce(host.positions(l.positions), l.row_count)
+    SELECT l.id
     FROM host.session s
     JOIN host.sample__lease l ON l.session_id = s.id
     WHERE (s.ended_at IS NOT NULL OR (s.id = p_session AND l.leased_at < clock_timestamp() - interval '3 s'))
         AND l.handler_id = p_handler AND l.row_count > 0
         AND NOT EXISTS (SELECT FROM host.sample__settlement t WHERE t.lease_id = l.id AND t.rest = 0)
-    ORDER BY l.id LIMIT p_limit
+    -- Its own last: it may have any number that it knows of.
+    ORDER BY s.id = p_session, l.id LIMIT p_limit
 $$;
 
 CREATE FUNCTION host.sample__take_over(p_lease bigint, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_deaths_max integer, OUT lease_id bigint, OUT row_count integer) RETURNS record
@@ -1040,6 +1061,7 @@ CREATE FUNCTION host.sample__take_over(p_lease bigint, p_session integer, p_seq 
     SET search_path TO 'pg_catalog'
     SET lock_timeout TO '1s'
     SET plan_cache_mode TO 'force_generic_plan'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $$
@@ -1057,7 +1079,7 @@ BEGIN
     END IF;
     SELECT * INTO s FROM host.sample__settlement t WHERE t.lease_id = p_lease ORDER BY t.seq DESC LIMIT 1;
     SELECT * INTO ended FROM host.session x WHERE x.id = l.session_id;
-    IF s.rest = 0 OR ended.ended_at IS NULL OR l.row_count = 0
+    IF s.rest = 0 OR (ended.ended_at IS NULL AND l.session_id <> p_session) OR l.row_count = 0
         OR NOT EXISTS (SELECT FROM host.session x WHERE x.id = p_session AND x.ended_at IS NULL) THEN
         RAISE EXCEPTION 'lease % is not to be taken over', p_lease USING ERRCODE = 'HQ002';
     END IF;
@@ -1144,6 +1166,7 @@ CREATE FUNCTION host.sample__truncate_schedule() RETURNS integer
     SET search_path TO 'pg_catalog'
     SET lock_timeout TO '20ms'
     SET enable_sort TO 'off'
+    SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $_$
