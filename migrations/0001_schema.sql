@@ -18,6 +18,14 @@ CREATE TABLE host.catalog (
 );
 INSERT INTO host.catalog (version) VALUES (1);
 
+-- The cluster whose transaction ids the cursors speak of. A dump restored elsewhere has other ones: hosts
+-- refuse to begin a session there, rather than pass messages over.
+CREATE TABLE host.cluster (
+    system_identifier bigint NOT NULL,
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row)
+);
+INSERT INTO host.cluster (system_identifier) SELECT system_identifier FROM pg_control_system();
+
 CREATE TABLE host.queue (
     id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     -- Becomes part of table names: short enough for Postgres's 63 bytes with every suffix, and

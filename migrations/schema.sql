@@ -53,6 +53,10 @@ CREATE FUNCTION host.begin_session(p_host_name text, p_pid integer, p_host_versi
 DECLARE
     session int;
 BEGIN
+    IF NOT EXISTS (SELECT FROM host.cluster JOIN pg_control_system() USING (system_identifier)) THEN
+        RAISE EXCEPTION 'this database was restored from a dump, or upgraded: its transaction ids may not be those that the queues count by'
+            USING HINT = 'see "Restore" in ARCHITECTURE.md', ERRCODE = 'HQ003';
+    END IF;
     INSERT INTO host.session (host_name, pid, host_version)
         VALUES (p_host_name, p_pid, p_host_version) RETURNING id INTO session;
     PERFORM pg_advisory_lock(1752134401, session);
@@ -120,18 +124,18 @@ CREATE FUNCTION host.drop_queue(p_name text, p_force boolean DEFAULT false) RETU
     SET lock_timeout TO '10s'
     AS $$
 DECLARE
-    queue int;
+    number int;
     remaining text;
     f regprocedure;
 BEGIN
-    SELECT id INTO queue FROM host.queue WHERE name = p_name FOR UPDATE;
+    SELECT id INTO number FROM host.queue WHERE name = p_name FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue "%"', p_name USING ERRCODE = 'HQ004';
     END IF;
-    PERFORM pg_advisory_xact_lock(1752134404, queue);
-    PERFORM pg_advisory_xact_lock(1752134403, queue);
+    PERFORM pg_advisory_xact_lock(1752134404, number);
+    PERFORM pg_advisory_xact_lock(1752134403, number);
     PERFORM pg_advisory_xact_lock(1752134402, id)
-        FROM (SELECT id FROM host.handler WHERE queue_id = queue ORDER BY id) x;
+        FROM (SELECT id FROM host.handler WHERE queue_id = number ORDER BY id) x;
     EXECUTE format('LOCK TABLE queue.%I IN ACCESS EXCLUSIVE MODE', p_name);
     IF NOT p_force THEN
         SELECT concat_ws(', ', nullif(s.waiting, 0) || ' waiting', nullif(s.in_flight, 0) || ' in flight',
@@ -142,7 +146,7 @@ BEGIN
                 USING ERRCODE = 'HQ005', HINT = format('to drop them with it: host queue drop %s --force', p_name);
         END IF;
     END IF;
-    DELETE FROM host.queue q WHERE q.id = queue;
+    DELETE FROM host.queue WHERE id = number;
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
         p_name || '__schedule', p_name || '__dead_letter');
@@ -412,7 +416,7 @@ CREATE FUNCTION host.render(template text, q host.queue) RETURNS text
     FROM host.template t WHERE t.name = template
 $$;
 
-CREATE FUNCTION host.report_loaded(p_session bigint, p_handler integer, p_version integer, p_error text) RETURNS void
+CREATE FUNCTION host.report_loaded(p_session integer, p_handler integer, p_version integer, p_error text) RETURNS void
     LANGUAGE sql
     SET search_path TO 'pg_catalog'
     AS $$
@@ -1309,6 +1313,12 @@ CREATE TABLE host.catalog (
     CONSTRAINT catalog_only_row_check CHECK (only_row)
 );
 
+CREATE TABLE host.cluster (
+    system_identifier bigint NOT NULL,
+    only_row boolean DEFAULT true NOT NULL,
+    CONSTRAINT cluster_only_row_check CHECK (only_row)
+);
+
 CREATE TABLE host.component (
     sha256 text NOT NULL,
     wasm bytea NOT NULL,
@@ -2188,6 +2198,9 @@ ALTER TABLE ONLY host.sample__settlement ATTACH PARTITION host.sample__settlemen
 
 ALTER TABLE ONLY host.catalog
     ADD CONSTRAINT catalog_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY host.cluster
+    ADD CONSTRAINT cluster_pkey PRIMARY KEY (only_row);
 
 ALTER TABLE ONLY host.component
     ADD CONSTRAINT component_pkey PRIMARY KEY (sha256);

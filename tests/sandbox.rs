@@ -48,6 +48,7 @@ fn settings() -> HandlerSettings {
     targets.insert("thumbnails".into(), shape(PayloadType::Bytea));
     HandlerSettings {
         queue: "work".into(),
+        version: 3,
         payload_type: PayloadType::Text,
         max_attempts: 5,
         limits: Limits::default(),

@@ -86,7 +86,7 @@ pub fn run() -> ExitCode {
 
 fn run_async(cli: Cli) -> Result<(), Fail> {
     let runtime = tokio::runtime::Runtime::new().map_err(anyhow::Error::from)?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         match cli.command {
             Command::Migrate(command) => command.run(&cli.global).await,
             Command::Serve(command) => command.run(&cli.global).await,
@@ -99,7 +99,10 @@ fn run_async(cli: Cli) -> Result<(), Fail> {
             Command::Dead(command) => command.run(&cli.global).await,
             Command::Psql(command) => command.run(&cli.global).await,
         }
-    })
+    });
+    // Without waiting for what is still being compiled.
+    runtime.shutdown_background();
+    result
 }
 
 /// Wrong usage is one line as well, so clap's paragraphs are joined.

@@ -48,6 +48,8 @@ pub async fn check(wasm: Vec<u8>, queue: &Queue, settings: &Settings) -> Result<
     count_within("concurrency", settings.concurrency, &CONCURRENCY)?;
     let handler = HandlerSettings {
         queue: queue.name.to_string(),
+        // It has none yet.
+        version: 0,
         payload_type: queue.payload_type,
         max_attempts: queue.policy.max_attempts,
         limits: settings.limits.clone(),

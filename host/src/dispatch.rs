@@ -14,28 +14,25 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 
 use self::batch::Batch;
 use self::idle::Idle;
 use self::loaded::Loaded;
 use self::open::{Context, OpenLeases};
 use self::pace::{LEASE_MAX, Pace};
+use self::parts::{Control, Parts, Shared};
 use self::slots::Slot;
 use self::trip::{Done, Trip, Wanted};
-use crate::id::{HandlerId, LeaseId, SessionId};
+use crate::id::{HandlerId, LeaseId};
 use crate::name::{HandlerName, QueueName};
-use crate::outcome::RetryPolicy;
-use crate::queue::connect::Database;
 use crate::queue::error::QueueError;
 use crate::queue::exchange::Lease;
 use crate::queue::statements::Statements;
@@ -46,6 +43,7 @@ mod idle;
 pub mod loaded;
 mod open;
 mod pace;
+pub mod parts;
 pub mod slots;
 mod trip;
 
@@ -59,44 +57,6 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 const LOST_REPLY_AFTER: Duration = Duration::from_secs(4);
 /// Payload that one lease may hold, in KiB.
 const LEASE_KIB_MAX: usize = 16 << 10;
-
-/// What all handlers of a host share.
-#[derive(Clone)]
-pub struct Shared {
-    /// The pool.
-    pub database: Database,
-    /// Under which leases are taken.
-    pub session: SessionId,
-    /// Numbers its leases.
-    pub next_seq: Arc<AtomicI64>,
-    /// Payload that the host holds in memory, in KiB.
-    pub payload_kib: Arc<Semaphore>,
-    /// For the history.
-    pub host_name: Arc<str>,
-    /// The longest that a sleeping handler goes without a look.
-    pub poll_max: Duration,
-    /// Processors.
-    pub cores: u32,
-    /// The tasks in which messages run.
-    pub tasks: TaskTracker,
-    /// Cancelled when the host must stop at once: handlers are interrupted, nothing more is settled.
-    pub stop_now: CancellationToken,
-}
-
-/// What is said to a handler's loop from outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Control {
-    /// Whether to take leases: not when paused or draining. Open ones are finished either way.
-    pub leasing: bool,
-    /// Whether to end once nothing is open.
-    pub draining: bool,
-    /// Whether an INSERT may wake a sleeping host.
-    pub wake_up: bool,
-    /// How the queue retries.
-    pub policy: RetryPolicy,
-    /// Raised when a session may have left leases behind.
-    pub sweep: i64,
-}
 
 /// One handler on this host.
 pub struct Dispatcher {
@@ -124,29 +84,9 @@ pub struct Dispatcher {
     /// Leases without a master: of dead sessions, or whose reply was lost.
     strays: Vec<Stray>,
     sweeping: bool,
+    /// Producers are being told that no host sleeps.
+    telling: bool,
     complete: (mpsc::UnboundedSender<LeaseId>, mpsc::UnboundedReceiver<LeaseId>),
-}
-
-/// What a dispatcher is made of.
-pub struct Parts {
-    /// What all handlers of a host share.
-    pub shared: Shared,
-    /// The queue's name.
-    pub queue: QueueName,
-    /// The handler's name.
-    pub name: HandlerName,
-    /// The handler.
-    pub handler: HandlerId,
-    /// The queue's statements.
-    pub statements: Arc<Statements>,
-    /// The version in force; swapped by a deploy.
-    pub loaded: Arc<ArcSwap<Loaded>>,
-    /// What is said from outside.
-    pub control: watch::Receiver<Control>,
-    /// Told when a message may have come.
-    pub woken: Arc<Notify>,
-    /// To be told when the schedule has got new messages.
-    pub schedule_changed: Arc<Notify>,
 }
 
 impl Dispatcher {
@@ -174,6 +114,7 @@ impl Dispatcher {
             sweep_at: Instant::now(),
             strays: Vec::new(),
             sweeping: false,
+            telling: false,
             complete: mpsc::unbounded_channel(),
         }
     }
@@ -228,7 +169,12 @@ impl Dispatcher {
             self.partial_at = Some(now + PARTIAL_AFTER);
         }
         self.sweep(control, now);
-        if self.next_lease(control).is_some_and(|at| at <= now) {
+        if !control.leasing && !control.draining {
+            // Paused: its producers need wake nobody.
+            self.idle.rest();
+            self.tell_if_awake(control);
+        }
+        if self.next_lease(control, now).is_some_and(|at| at <= now) {
             // At once if there is a slot, else as soon as there is.
             match self.loaded.load().slots().try_acquire() {
                 Some(slot) => self.lease(slot),
@@ -242,17 +188,26 @@ impl Dispatcher {
         self.send(false, None, now);
     }
 
+    fn tell_if_awake(&mut self, control: &Control) {
+        if !self.telling && self.idle.announce(control.wake_up) == Some(false) {
+            self.telling = true;
+            let told = trip::tell_awake(self.shared.clone(), self.statements.clone());
+            self.trips.push(Box::pin(told));
+        }
+    }
+
     /// When something is to be done even if nothing happens.
     fn alarm(&self, control: &Control, now: Instant) -> Instant {
-        let look = if self.waiting_for_slot.is_none() { self.next_lease(control) } else { None };
+        let look =
+            if self.waiting_for_slot.is_none() { self.next_lease(control, now) } else { None };
         let sweep = self.may_sweep(control).then_some(self.sweep_at);
         let all = [self.partial_at, self.open.retry_at(), look, sweep];
         let next = all.into_iter().flatten().min();
-        next.unwrap_or(now + Duration::from_secs(3600)).max(now + Duration::from_millis(1))
+        next.unwrap_or(now + Duration::from_hours(1)).max(now + Duration::from_millis(1))
     }
 
     /// When to lease next, if there is room for more messages.
-    fn next_lease(&self, control: &Control) -> Option<Instant> {
+    fn next_lease(&self, control: &Control, now: Instant) -> Option<Instant> {
         let concurrency = self.loaded.load().slots().concurrency();
         let room = self.pace.in_hand(concurrency, self.shared.cores) as usize;
         if !control.leasing || self.trips.len() >= TRIPS_MAX || self.open.in_hand() >= room {
@@ -261,7 +216,7 @@ impl Dispatcher {
         if self.strays.is_empty() {
             return self.idle.next_look(self.leasing);
         }
-        (self.leasing == 0).then(Instant::now)
+        (self.leasing == 0).then_some(now)
     }
 
     /// With one slot in hand: takes as many as are worth it, and leases as much as they are good for.
@@ -269,7 +224,7 @@ impl Dispatcher {
         self.waiting_for_slot = None;
         let control = self.control.borrow().clone();
         let now = Instant::now();
-        if self.next_lease(&control).is_none_or(|at| at > now) {
+        if self.next_lease(&control, now).is_none_or(|at| at > now) {
             return;
         }
         let kib = self.shared.payload_kib.available_permits().clamp(1, LEASE_KIB_MAX);
@@ -289,7 +244,8 @@ impl Dispatcher {
         let messages_max = wanted.min(self.pace.messages(slots.len() as u32)).max(1);
         let seq = self.shared.next_seq.fetch_add(1, Ordering::Relaxed);
         let stray = self.strays.pop();
-        let announce = if stray.is_none() { self.idle.announce(control.wake_up) } else { None };
+        let may_announce = stray.is_none() && !self.telling;
+        let announce = if may_announce { self.idle.announce(control.wake_up) } else { None };
         let wanted = Wanted { seq, messages_max, slots, bytes, stray, announce };
         self.send(false, Some(wanted), now);
     }
@@ -315,6 +271,7 @@ impl Dispatcher {
     fn arrived(&mut self, done: Done) -> ControlFlow<()> {
         let now = Instant::now();
         let context = self.context();
+        self.telling &= !done.told_awake;
         let mut schedule_changed = false;
         for (settlement, result) in done.settled {
             schedule_changed |=
@@ -332,7 +289,7 @@ impl Dispatcher {
                     self.strays = strays.into_iter().filter(|s| !known(s)).collect();
                 }
                 Err(error) => {
-                    tracing::debug!(queue = %self.queue, %error, "cannot look for strays")
+                    tracing::debug!(queue = %self.queue, %error, "cannot look for strays");
                 }
             }
         }
@@ -342,6 +299,8 @@ impl Dispatcher {
             Ok(Some(lease)) => {
                 if !leased.was_stray {
                     self.idle.found(lease.more, now);
+                    let control = self.control.borrow().clone();
+                    self.tell_if_awake(&control);
                 } else if self.strays.is_empty() {
                     // What was more than we could take is a new stray.
                     self.sweep_at = now;

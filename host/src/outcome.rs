@@ -126,7 +126,7 @@ pub fn outcome(verdict: Verdict, policy: &RetryPolicy, attempt: u32, jitter: f64
 }
 
 /// The longest delay that is accepted; a handler that asks for more gets this.
-pub const DELAY_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+pub const DELAY_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// Exponential backoff with equal jitter: half of the step is certain, half is random, so that
 /// messages that failed together do not come back together.
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     fn policy() -> RetryPolicy {
-        RetryPolicy { max_attempts: 5, base: Duration::from_secs(1), cap: Duration::from_secs(60) }
+        RetryPolicy { max_attempts: 5, base: Duration::from_secs(1), cap: Duration::from_mins(1) }
     }
 
     #[test]

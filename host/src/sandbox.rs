@@ -89,6 +89,8 @@ struct Shared {
 pub struct HandlerSettings {
     /// The queue's name.
     pub queue: String,
+    /// The version, for the log.
+    pub version: i32,
     /// What the queue's payloads are.
     pub payload_type: PayloadType,
     /// The queue's; told to the handler.

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use self::pulse::{News, Pulse};
 use self::roster::Roster;
-use crate::dispatch::Shared;
+use crate::dispatch::parts::Shared;
 use crate::id::SessionId;
 use crate::queue::connect::{Database, retry};
 use crate::queue::error::QueueError;
@@ -83,10 +83,10 @@ pub async fn serve(
         cache_dir: config.cache_dir.clone(),
     })?;
     while !shutdown.drain.is_cancelled() && !shutdown.stop.is_cancelled() {
-        let (told, woken) = mpsc::channel(NOTIFICATIONS_MAX);
-        let begin = async || Session::begin(database, &config.host_name, told.clone()).await;
+        let (hints, woken) = mpsc::channel(NOTIFICATIONS_MAX);
+        let begin = async || Session::begin(database, &config.host_name, hints.clone()).await;
         let session = tokio::select! {
-            begun = retry("begin a session", begin) => begun?,
+            session = retry("begin a session", begin) => session?,
             () = shutdown.drain.cancelled() => break,
         };
         let ended = one_session(database, &config, &shutdown, &sandbox, session, woken).await?;
@@ -139,20 +139,19 @@ async fn one_session(
         () = shutdown.drain.cancelled() => None,
         () = shutdown.stop.cancelled() => None,
     };
-    let ended = match news {
-        Some(_) => Ended::Lost,
-        None => {
-            tracing::info!(session = %id, "draining");
-            tokio::select! {
-                () = roster.drain() => {}
-                () = shutdown.stop.cancelled() => tracing::warn!("stopping at once"),
-                () = tokio::time::sleep(config.drain) => {
-                    tracing::warn!(drain = ?config.drain, "messages are still in flight; they will run again");
-                }
-                _ = &mut pulse => tracing::warn!("the session was lost"),
+    let ended = if news.is_some() {
+        Ended::Lost
+    } else {
+        tracing::info!(session = %id, "draining");
+        tokio::select! {
+            () = roster.drain() => {}
+            () = shutdown.stop.cancelled() => tracing::warn!("stopping at once"),
+            () = tokio::time::sleep(config.drain) => {
+                tracing::warn!(drain = ?config.drain, "messages are still in flight; they will run again");
             }
-            Ended::InOrder
+            _ = &mut pulse => tracing::warn!("the session was lost"),
         }
+        Ended::InOrder
     };
     stop_now.cancel();
     pulse.abort();
@@ -171,7 +170,7 @@ async fn say_farewell(database: &Database, session: SessionId) {
     match tokio::time::timeout(FAREWELL, end).await {
         Ok(Ok(_)) => tracing::info!(%session, "stopped"),
         Ok(Err(error)) => {
-            tracing::warn!(%session, %error, "stopped, without a word to the database")
+            tracing::warn!(%session, %error, "stopped, without a word to the database");
         }
         Err(_) => tracing::warn!(%session, "stopped; the database did not answer"),
     }

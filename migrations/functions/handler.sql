@@ -39,7 +39,7 @@ END $$;
 
 -- What a session has made of a deployment: p_error says why it cannot run it, NULL that it does.
 -- Repeatable. A session, handler or version that is gone by now is nobody's business any more.
-CREATE OR REPLACE FUNCTION host.report_loaded(p_session bigint, p_handler int, p_version int, p_error text)
+CREATE OR REPLACE FUNCTION host.report_loaded(p_session int, p_handler int, p_version int, p_error text)
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog AS $$

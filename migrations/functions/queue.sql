@@ -86,18 +86,18 @@ CREATE OR REPLACE FUNCTION host.drop_queue(p_name text, p_force boolean DEFAULT 
 LANGUAGE plpgsql
 SET search_path = pg_catalog SET lock_timeout = '10s' AS $$
 DECLARE
-    queue int;
+    number int;
     remaining text;
     f regprocedure;
 BEGIN
-    SELECT id INTO queue FROM host.queue WHERE name = p_name FOR UPDATE;
+    SELECT id INTO number FROM host.queue WHERE name = p_name FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue "%"', p_name USING ERRCODE = 'HQ004';
     END IF;
-    PERFORM pg_advisory_xact_lock(1752134404, queue);
-    PERFORM pg_advisory_xact_lock(1752134403, queue);
+    PERFORM pg_advisory_xact_lock(1752134404, number);
+    PERFORM pg_advisory_xact_lock(1752134403, number);
     PERFORM pg_advisory_xact_lock(1752134402, id)
-        FROM (SELECT id FROM host.handler WHERE queue_id = queue ORDER BY id) x;
+        FROM (SELECT id FROM host.handler WHERE queue_id = number ORDER BY id) x;
     EXECUTE format('LOCK TABLE queue.%I IN ACCESS EXCLUSIVE MODE', p_name);
     IF NOT p_force THEN
         SELECT concat_ws(', ', nullif(s.waiting, 0) || ' waiting', nullif(s.in_flight, 0) || ' in flight',
@@ -108,7 +108,7 @@ BEGIN
                 USING ERRCODE = 'HQ005', HINT = format('to drop them with it: host queue drop %s --force', p_name);
         END IF;
     END IF;
-    DELETE FROM host.queue q WHERE q.id = queue;
+    DELETE FROM host.queue WHERE id = number;
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
         p_name || '__schedule', p_name || '__dead_letter');

@@ -4,13 +4,17 @@
 --     1752134401 a session      1752134402 a handler's cursor (its lease log)
 --     1752134403 a queue's promotion      1752134404 a queue's rotation
 
--- Begins a session on the calling connection.
+-- Begins a session on the calling connection. Raises HQ003 on a database that came from another cluster.
 CREATE OR REPLACE FUNCTION host.begin_session(p_host_name text, p_pid int, p_host_version text) RETURNS int
 LANGUAGE plpgsql
 SET search_path = pg_catalog AS $$
 DECLARE
     session int;
 BEGIN
+    IF NOT EXISTS (SELECT FROM host.cluster JOIN pg_control_system() USING (system_identifier)) THEN
+        RAISE EXCEPTION 'this database was restored from a dump, or upgraded: its transaction ids may not be those that the queues count by'
+            USING HINT = 'see "Restore" in ARCHITECTURE.md', ERRCODE = 'HQ003';
+    END IF;
     INSERT INTO host.session (host_name, pid, host_version)
         VALUES (p_host_name, p_pid, p_host_version) RETURNING id INTO session;
     PERFORM pg_advisory_lock(1752134401, session);

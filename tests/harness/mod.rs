@@ -4,6 +4,7 @@
 
 pub mod hand;
 pub mod process;
+pub mod scene;
 pub mod server;
 pub mod watchdog;
 
@@ -12,11 +13,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use hand::{Hand, Held};
+pub use scene::{Deployment, Scene};
 pub use server::TestDb;
 
 /// How long a condition may take to come true. Generous: it only decides how long a failing test
 /// takes to fail.
-pub const DEADLINE: Duration = Duration::from_mins(1);
+pub const DEADLINE: Duration = Duration::from_mins(2);
 
 /// Waits until `condition` holds. On the deadline, says what it waited for.
 pub async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) {

@@ -25,8 +25,16 @@ impl Captured {
         (captured, guard)
     }
 
-    /// The lines of guests.
+    /// The lines of guests, without the fields that say of which message they are.
     fn lines(&self) -> Vec<String> {
+        let without = |line: String| {
+            let (text, _) = line.split_once(" queue=").expect("the fields");
+            text.to_owned()
+        };
+        self.lines_with_fields().into_iter().map(without).collect()
+    }
+
+    fn lines_with_fields(&self) -> Vec<String> {
         let bytes = self.0.lock().unwrap();
         let text = String::from_utf8_lossy(&bytes);
         text.lines().filter(|l| l.contains(" guest: ")).map(|l| l.trim().to_owned()).collect()
@@ -62,6 +70,28 @@ async fn lines_come_out_one_each() {
         log.lines(),
         ["INFO guest: hello", "INFO guest: hello", "INFO guest: a  ERROR guest: forged [2J"]
     );
+}
+
+#[tokio::test]
+async fn each_line_says_of_which_message_it_is() {
+    let (log, _guard) = Captured::start();
+    let mut settings = settings();
+    settings.isolation = Isolation::Batch;
+    settings.limits.log_bytes = 10;
+    let mut runner = load("misbehave", settings).runner();
+    for (id, attempt) in [(7, 1), (8, 4)] {
+        let mut message = message(r#"{"do": "print", "n": 2, "text": "hello"}"#);
+        (message.id, message.attempt) = (MessageId::new(id), attempt);
+        runner.run(&message).await;
+    }
+    let notice = "WARN guest: log limit of 10 bytes a call: the rest is dropped queue=\"work\"";
+    let expected = [
+        "INFO guest: hello queue=\"work\" id=7 attempt=1 version=3".to_owned(),
+        format!("{notice} id=7 attempt=1 version=3"),
+        "INFO guest: hello queue=\"work\" id=8 attempt=4 version=3".to_owned(),
+        format!("{notice} id=8 attempt=4 version=3"),
+    ];
+    assert_eq!(log.lines_with_fields(), expected);
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use crate::queue::producer::{self, Batch, Envelope, When};
 ///
 /// Many go over COPY in one transaction: all are enqueued, or none. Blank lines are skipped.
 #[derive(Debug, Args)]
+#[command(override_usage = "host enqueue [OPTIONS] <QUEUE> <PAYLOAD | - | --file FILE>")]
 #[command(group = clap::ArgGroup::new("source").required(true).args(["payload", "file"]))]
 #[command(after_help = "\
 Examples:

@@ -19,15 +19,25 @@ pub struct Idle {
     wait_max: Duration,
     /// Messages were there at the last look.
     busy: bool,
-    /// The flag is set, as far as this host has to do with it.
-    asleep: bool,
+    /// Whether the flag is set, as far as this host knows.
+    asleep: Option<bool>,
+    /// A notification has come since the last look. Other hosts have it too, and those that found
+    /// something clear the flag.
+    woken: bool,
 }
 
 impl Idle {
     /// Looks at once, and then at least every `wait_max`.
     #[must_use]
     pub const fn new(wait_max: Duration, now: Instant) -> Self {
-        Self { next_look: now, wait: FIRST, wait_max, busy: false, asleep: false }
+        Self {
+            next_look: now,
+            wait: FIRST,
+            wait_max,
+            busy: false,
+            asleep: Some(false),
+            woken: false,
+        }
     }
 
     /// When to look next, if not only after one of those that are on their way.
@@ -40,6 +50,7 @@ impl Idle {
     /// A look has found messages; `more`: and there are more.
     pub const fn found(&mut self, more: bool, now: Instant) {
         self.busy = more;
+        self.woken = false;
         self.wait = FIRST;
         self.next_look = now;
     }
@@ -47,6 +58,9 @@ impl Idle {
     /// A look has found nothing.
     pub fn nothing(&mut self, now: Instant) {
         self.busy = false;
+        if std::mem::take(&mut self.woken) {
+            self.asleep = None;
+        }
         // Up to a quarter less, so that hosts do not look in step.
         self.next_look = now + self.wait.mul_f64(1.0 - fastrand::f64() / 4.0);
         self.wait = (self.wait * 2).min(self.wait_max);
@@ -56,6 +70,12 @@ impl Idle {
     pub fn wake(&mut self, now: Instant) {
         self.next_look = self.next_look.min(now);
         self.wait = self.wait.min(SLEEP_FROM * 2);
+        self.woken = true;
+    }
+
+    /// Nothing will be looked for until further notice.
+    pub const fn rest(&mut self) {
+        self.wait = FIRST;
     }
 
     /// Does not look before this has passed.
@@ -63,13 +83,13 @@ impl Idle {
         self.next_look = now + wait;
     }
 
-    /// What is to be told to producers before the next look: `true`: notify, we sleep; `false`: no
-    /// need. The flag is set before the look, so that no message falls between the two.
+    /// What is to be told to producers: `true`: notify, we sleep; `false`: no need. Told before a look,
+    /// so that no message falls between the two; that there is no need, as soon as it is known: a host
+    /// that has its hands full may not look for long.
     pub fn announce(&mut self, wake_up: bool) -> Option<bool> {
         let sleeps = wake_up && !self.busy && self.wait > SLEEP_FROM;
-        let change = sleeps != self.asleep;
-        self.asleep = sleeps;
-        change.then_some(sleeps)
+        let before = self.asleep.replace(sleeps);
+        (before != Some(sleeps)).then_some(sleeps)
     }
 }
 
@@ -97,6 +117,20 @@ mod tests {
         idle.found(true, now);
         assert_eq!(idle.next_look(1), Some(now), "busy: several looks at once");
         assert_eq!(idle.announce(true), Some(false));
+    }
+
+    #[test]
+    fn what_another_host_may_have_cleared_is_said_again() {
+        let now = Instant::now();
+        let mut idle = Idle::new(Duration::from_secs(1), now);
+        (0..20).for_each(|_| idle.nothing(now));
+        assert_eq!(idle.announce(true), Some(true));
+        idle.nothing(now);
+        assert_eq!(idle.announce(true), None);
+        idle.wake(now);
+        assert_eq!(idle.announce(true), None, "first a look, at once");
+        idle.nothing(now);
+        assert_eq!(idle.announce(true), Some(true));
     }
 
     #[test]

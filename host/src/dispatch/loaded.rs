@@ -10,7 +10,6 @@ use crate::sandbox::{Handler, Runner};
 /// Shared by the workers that run it; an older version lives until its last message is done.
 pub struct Loaded {
     handler: Handler,
-    version: i32,
     slots: Slots,
     warm: Mutex<Vec<(Runner, OwnedSemaphorePermit)>>,
     /// How many sandboxes the host keeps that are not in use, over all handlers.
@@ -19,15 +18,15 @@ pub struct Loaded {
 
 impl std::fmt::Debug for Loaded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Loaded").field("version", &self.version).finish_non_exhaustive()
+        f.debug_struct("Loaded").field("version", &self.version()).finish_non_exhaustive()
     }
 }
 
 impl Loaded {
     /// A version that is ready to run.
     #[must_use]
-    pub fn new(handler: Handler, version: i32, slots: Slots, warm_slots: Arc<Semaphore>) -> Self {
-        Self { handler, version, slots, warm: Mutex::default(), warm_slots }
+    pub fn new(handler: Handler, slots: Slots, warm_slots: Arc<Semaphore>) -> Self {
+        Self { handler, slots, warm: Mutex::default(), warm_slots }
     }
 
     /// The queue's name.
@@ -38,8 +37,8 @@ impl Loaded {
 
     /// Its version.
     #[must_use]
-    pub const fn version(&self) -> i32 {
-        self.version
+    pub fn version(&self) -> i32 {
+        self.handler.settings().version
     }
 
     /// What its guests are told of the queue's policy.

@@ -114,7 +114,9 @@ impl OpenLeases {
     /// The same for all leases.
     pub fn collect_all(&mut self, context: &Context, pace: &mut Pace) {
         let ids: Vec<LeaseId> = self.leases.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.collect(id, context, pace));
+        for id in ids {
+            self.collect(id, context, pace);
+        }
     }
 
     /// The settlements that can be sent now: of leases whose messages are all done, or, with
@@ -181,7 +183,7 @@ impl Open {
         let Finished { position, attempt, version, run } = f;
         self.version = version;
         let outcome = outcome(run.verdict, &context.policy, attempt, fastrand::f64());
-        let entry = |error| entry(attempt, version, &context.host_name, error);
+        let entry = |error: String| entry(attempt, version, &context.host_name, &error);
         self.ledger.record(position, outcome, run.follow_ups, entry);
     }
 
@@ -215,7 +217,7 @@ impl Open {
             sent.follow_ups.clear();
             let verdict = Verdict::Failed(Failure::FollowUp(error.to_string()));
             let attempt = self.batch.attempt(position).unwrap_or(1);
-            let entry = |error| entry(attempt, self.version, &context.host_name, error);
+            let entry = |error: String| entry(attempt, self.version, &context.host_name, &error);
             match outcome(verdict, &context.policy, attempt, fastrand::f64()) {
                 Outcome::Reschedule { delay, error } => {
                     sent.retries.push(Retry { position, delay, entry: entry(error) });
@@ -235,7 +237,7 @@ impl Open {
 }
 
 /// A line of a message's history.
-fn entry(attempt: u32, version: i32, host: &str, error: String) -> serde_json::Value {
+fn entry(attempt: u32, version: i32, host: &str, error: &str) -> serde_json::Value {
     let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     json!({ "attempt": attempt, "at": at, "host": host, "version": version, "error": error })
 }

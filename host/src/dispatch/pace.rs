@@ -40,7 +40,7 @@ impl Pace {
 
     /// Messages to have in hand, leased and not settled, with `concurrency` sandboxes on `cores`.
     #[must_use]
-    pub fn in_hand(&self, concurrency: u32, cores: u32) -> u32 {
+    pub fn in_hand(self, concurrency: u32, cores: u32) -> u32 {
         let fast = f64::from(cores) * IN_HAND.as_secs_f64() / self.mean_s;
         // A slow handler waits more than it computes: one message for each sandbox.
         (fast.min(IN_HAND_MAX) as u32).max(concurrency)
@@ -48,14 +48,14 @@ impl Pace {
 
     /// Sandboxes that are worth using for `messages`.
     #[must_use]
-    pub fn sandboxes(&self, messages: u32) -> u32 {
+    pub fn sandboxes(self, messages: u32) -> u32 {
         let share = (SHARE.as_secs_f64() / self.mean_s).max(1.0);
         (f64::from(messages) / share).ceil() as u32
     }
 
     /// Messages that `sandboxes` are good for.
     #[must_use]
-    pub fn messages(&self, sandboxes: u32) -> u32 {
+    pub fn messages(self, sandboxes: u32) -> u32 {
         let share = (SHARE.as_secs_f64() / self.mean_s).max(1.0);
         (f64::from(sandboxes) * share).min(f64::from(LEASE_MAX)) as u32
     }

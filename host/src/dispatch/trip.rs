@@ -41,6 +41,8 @@ pub(super) struct Done {
     pub(super) settled: Vec<(Settlement, Result<(), QueueError>)>,
     pub(super) leased: Option<Leased>,
     pub(super) strays: Option<Result<Vec<Stray>, QueueError>>,
+    /// Producers were told that no host sleeps.
+    pub(super) told_awake: bool,
 }
 
 /// What came of a lease.
@@ -58,14 +60,11 @@ impl Trip {
             let exchanged =
                 exchange(&shared.database, &statements, shared.session, &settlements, None).await;
             let (settled, _) = unfold(settlements, exchanged);
-            return Done { settled, leased: None, strays: None };
+            return Done { settled, leased: None, strays: None, told_awake: false };
         };
         let Wanted { seq, messages_max, slots, bytes, stray, announce } = wanted;
-        if let Some(asleep) = announce
-            && let Err(error) = set_asleep(&shared.database, &statements, asleep).await
-        {
-            // A hint that is not given costs a moment's sleep.
-            tracing::debug!(%error, "cannot set the flag of sleep");
+        if let Some(asleep) = announce {
+            tell(&shared, &statements, asleep).await;
         }
         let bytes_max = (bytes.num_permits() as u64) << 10;
         let request = LeaseRequest { handler, seq, messages_max, bytes_max };
@@ -80,7 +79,8 @@ impl Trip {
                 exchange(database, &statements, session, &settlements, Some(request)).await;
             unfold(settlements, exchanged)
         };
-        Done { settled, leased: Some(Leased { result, was_stray, slots, bytes }), strays: None }
+        let leased = Some(Leased { result, was_stray, slots, bytes });
+        Done { settled, leased, strays: None, told_awake: false }
     }
 }
 
@@ -91,7 +91,20 @@ pub(super) async fn find_strays(
     handler: HandlerId,
 ) -> Done {
     let found = strays(&shared.database, &statements, handler, shared.session).await;
-    Done { settled: Vec::new(), leased: None, strays: Some(found) }
+    Done { settled: Vec::new(), leased: None, strays: Some(found), told_awake: false }
+}
+
+/// Tells producers that nobody needs to be woken.
+pub(super) async fn tell_awake(shared: Shared, statements: Arc<Statements>) -> Done {
+    tell(&shared, &statements, false).await;
+    Done { settled: Vec::new(), leased: None, strays: None, told_awake: true }
+}
+
+async fn tell(shared: &Shared, statements: &Statements, asleep: bool) {
+    if let Err(error) = set_asleep(&shared.database, statements, asleep).await {
+        // A hint that is not given costs a moment's sleep.
+        tracing::debug!(%error, "cannot set the flag of sleep");
+    }
 }
 
 type Results = (Vec<(Settlement, Result<(), QueueError>)>, Result<Option<Lease>, QueueError>);

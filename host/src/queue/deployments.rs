@@ -89,7 +89,7 @@ pub async fn reports(client: &Client, of: Deployed) -> Result<Vec<SessionReport>
         let error: Option<String> = row.try_get("error")?;
         let reported: bool = row.try_get("reported")?;
         reports.push(SessionReport {
-            session: SessionId::new(row.try_get::<_, i32>("session_id")?.into()),
+            session: SessionId::new(row.try_get("session_id")?),
             host: format!("{host}/{pid}"),
             connected: row.try_get("connected")?,
             result: reported.then(|| error.map_or(Ok(()), Err)),

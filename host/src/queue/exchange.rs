@@ -118,7 +118,11 @@ pub(super) fn open(
         )));
     }
     let mut ledger = Ledger::new(id, token, count);
-    early.into_iter().for_each(|p| ledger.early(p));
-    not_ours.into_iter().for_each(|p| ledger.not_ours(p));
+    for position in early {
+        ledger.early(position);
+    }
+    for position in not_ours {
+        ledger.not_ours(position);
+    }
     Ok(Lease { id, ledger, messages, more })
 }

@@ -150,7 +150,7 @@ fn handler_version(row: &Row) -> Result<HandlerVersion, QueueError> {
 fn session(row: &Row) -> Result<Session, QueueError> {
     let beat_age_ms: Option<i64> = row.try_get("beat_age_ms")?;
     Ok(Session {
-        id: SessionId::new(row.try_get::<_, i32>("id")?.into()),
+        id: SessionId::new(row.try_get("id")?),
         host: row.try_get("host_name")?,
         pid: row.try_get("pid")?,
         version: row.try_get("host_version")?,

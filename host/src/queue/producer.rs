@@ -54,9 +54,7 @@ pub async fn enqueue(
     let transaction = client.transaction().await?;
     let run_at = run_at(&transaction, &envelope.when).await?;
     let headers = headers(envelope.headers);
-    let insert = format!(
-        "INSERT INTO queue.{queue} (payload, headers, run_at) VALUES ($1, $2, $3) RETURNING id"
-    );
+    let insert = include_str!("sql/enqueue.sql").replace("{q}", queue.as_str());
     let row = transaction.query_one(&insert, &[&Payload(payload), &headers, &run_at]).await?;
     transaction.commit().await?;
     Ok(MessageId::new(row.try_get(0)?))
@@ -72,8 +70,7 @@ impl<'a> Batch<'a> {
     ) -> Result<Self, QueueError> {
         let transaction = client.transaction().await?;
         let run_at = run_at(&transaction, &envelope.when).await?;
-        let copy =
-            format!("COPY queue.{queue} (payload, headers, run_at) FROM STDIN (FORMAT binary)");
+        let copy = include_str!("sql/copy.sql").replace("{q}", queue.as_str());
         let sink = transaction.copy_in(&copy).await?;
         let types = [sql_type(payload_type), Type::JSONB, Type::TIMESTAMPTZ];
         let writer = Box::pin(BinaryCopyInWriter::new(sink, &types));

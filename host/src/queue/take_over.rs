@@ -54,12 +54,12 @@ pub async fn adopt(
     let messages_max = request.messages_max.cast_signed();
     let params: [&(dyn ToSql + Sync); 6] =
         [&stray.lease.get(), &session.get(), &request.seq, &token, &messages_max, &DEATHS_MAX];
-    let (reply, fetched) = join(
+    let (answer, fetched) = join(
         client.query_one(&take_over, &params),
         fetch(&client, &fetch_statement, session, request.seq, request.handler),
     )
     .await;
-    let row = match reply.map_err(QueueError::from) {
+    let row = match answer.map_err(QueueError::from) {
         // Settled meanwhile, or two hosts at once and the other was faster.
         Err(QueueError::LeaseLost(_) | QueueError::Busy(_)) => return Ok(None),
         row => row?,

@@ -1,5 +1,6 @@
-//! What a guest writes: lines of `log.write`, and its stdout and stderr. Bounded by bytes for each
-//! call; never blocks and never fails.
+//! What a guest writes: lines of `log.write`, and its stdout and stderr. Each says of which message it is:
+//! a span of every message would cost those that write nothing as much. Bounded by bytes for each call;
+//! never blocks and never fails.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +10,9 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use super::HandlerSettings;
 use super::bindings::host::jobs::log::Level;
+use crate::id::MessageId;
 
 /// The longest line of stdout or stderr, in bytes; longer ones are split.
 const LINE_BYTES_MAX: usize = 4 << 10;
@@ -22,7 +25,10 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 pub(super) struct GuestLog(Arc<Mutex<Lines>>);
 
 struct Lines {
-    limit_bytes: u64,
+    settings: Arc<HandlerSettings>,
+    /// The message of this call, and which attempt it is.
+    id: MessageId,
+    attempt: u32,
     left_bytes: u64,
     told: bool,
     /// A line that is not finished yet, of stdout and of stderr.
@@ -30,18 +36,35 @@ struct Lines {
     panic: Option<String>,
 }
 
+/// A line of a guest, with what it takes to find the message that it is of.
+macro_rules! line {
+    ($lines:expr, $level:ident, $($text:tt)*) => {
+        tracing::$level!(
+            target: "guest",
+            queue = $lines.settings.queue,
+            id = %$lines.id,
+            attempt = $lines.attempt,
+            version = $lines.settings.version,
+            $($text)*
+        )
+    };
+}
+
 impl GuestLog {
-    /// A log that takes `limit_bytes` a call.
-    pub(super) fn new(limit_bytes: u64) -> Self {
+    /// The log of a sandbox whose first call is with this message.
+    pub(super) fn new(settings: Arc<HandlerSettings>, id: MessageId, attempt: u32) -> Self {
         let begun = [Vec::new(), Vec::new()];
-        let (left_bytes, told, panic) = (limit_bytes, false, None);
-        Self(Arc::new(Mutex::new(Lines { limit_bytes, left_bytes, told, begun, panic })))
+        let left_bytes = settings.limits.log_bytes;
+        let (told, panic) = (false, None);
+        let lines = Lines { settings, id, attempt, left_bytes, told, begun, panic };
+        Self(Arc::new(Mutex::new(lines)))
     }
 
-    /// Begins a call: its limit is unused.
-    pub(super) fn begin(&self) {
+    /// Begins a further call: its limit is unused.
+    pub(super) fn begin(&self, id: MessageId, attempt: u32) {
         let mut lines = self.lock();
-        lines.left_bytes = lines.limit_bytes;
+        (lines.id, lines.attempt) = (id, attempt);
+        lines.left_bytes = lines.settings.limits.log_bytes;
         lines.told = false;
     }
 
@@ -88,18 +111,18 @@ impl Lines {
             self.left_bytes = 0;
             if !self.told {
                 self.told = true;
-                let limit = self.limit_bytes;
-                tracing::warn!(target: "guest", "log limit of {limit} bytes a call: the rest is dropped");
+                let limit = self.settings.limits.log_bytes;
+                line!(self, warn, "log limit of {limit} bytes a call: the rest is dropped");
             }
             return;
         }
         self.left_bytes -= bytes;
         match level {
-            Level::Trace => tracing::trace!(target: "guest", "{}", OneLine(text)),
-            Level::Debug => tracing::debug!(target: "guest", "{}", OneLine(text)),
-            Level::Info => tracing::info!(target: "guest", "{}", OneLine(text)),
-            Level::Warn => tracing::warn!(target: "guest", "{}", OneLine(text)),
-            Level::Error => tracing::error!(target: "guest", "{}", OneLine(text)),
+            Level::Trace => line!(self, trace, "{}", OneLine(text)),
+            Level::Debug => line!(self, debug, "{}", OneLine(text)),
+            Level::Info => line!(self, info, "{}", OneLine(text)),
+            Level::Warn => line!(self, warn, "{}", OneLine(text)),
+            Level::Error => line!(self, error, "{}", OneLine(text)),
         }
     }
 

@@ -107,7 +107,7 @@ impl Runner {
         let call = async {
             let mut live = match ready {
                 Some(live) => live,
-                None => Live::start(loaded, meter, started).await?,
+                None => Live::start(loaded, message, meter, started).await?,
             };
             let done = live.handle(loaded, id, message, started).await?;
             Ok((live, done))
@@ -121,9 +121,14 @@ impl Runner {
 }
 
 impl Live {
-    async fn start(loaded: &Loaded, meter: &Arc<Meter>, started: Instant) -> Result<Self, Failure> {
+    async fn start(
+        loaded: &Loaded,
+        message: &Message,
+        meter: &Arc<Meter>,
+        started: Instant,
+    ) -> Result<Self, Failure> {
         let settings = &loaded.settings;
-        let state = State::new(settings.clone(), meter.clone(), started);
+        let state = State::new(settings.clone(), message, meter.clone(), started);
         let mut store = Store::new(loaded.pre.engine(), state);
         store.limiter(|state| &mut state.usage);
         let follow_up_bytes =
@@ -151,7 +156,7 @@ impl Live {
     ) -> Result<(Verdict, Vec<FollowUp>), Failure> {
         let settings = &loaded.settings;
         if self.served > 0 {
-            self.store.data_mut().begin(started);
+            self.store.data_mut().begin(message, started);
             self.store.set_epoch_deadline(1);
         }
         self.served += 1;

@@ -13,7 +13,7 @@ use super::bindings::host::jobs::{config, log, queue, types};
 use super::log::GuestLog;
 use super::meter::Meter;
 use crate::limits::Limits;
-use crate::message::FollowUp;
+use crate::message::{FollowUp, Message};
 
 /// Streams, timers and the like that a guest may have open at once.
 const RESOURCES_MAX: usize = 256;
@@ -39,12 +39,17 @@ pub(super) struct State {
 }
 
 impl State {
-    /// The state of a new sandbox.
-    pub(super) fn new(settings: Arc<HandlerSettings>, meter: Arc<Meter>, started: Instant) -> Self {
+    /// The state of a new sandbox, whose first call is with this message.
+    pub(super) fn new(
+        settings: Arc<HandlerSettings>,
+        message: &Message,
+        meter: Arc<Meter>,
+        started: Instant,
+    ) -> Self {
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(RESOURCES_MAX);
         Self {
-            log: GuestLog::new(settings.limits.log_bytes),
+            log: GuestLog::new(settings.clone(), message.id, message.attempt),
             usage: Usage::new(&settings.limits),
             settings,
             wasi: None,
@@ -56,11 +61,11 @@ impl State {
         }
     }
 
-    /// Begins a call: what the one before has used up is forgotten.
-    pub(super) fn begin(&mut self, started: Instant) {
+    /// Begins a further call: what the one before has used up is forgotten.
+    pub(super) fn begin(&mut self, message: &Message, started: Instant) {
         self.started = started;
         self.usage.memory_refused = false;
-        self.log.begin();
+        self.log.begin(message.id, message.attempt);
     }
 
     /// Ends a call that gave a verdict. Returns what the guest enqueued, if it is to be kept.

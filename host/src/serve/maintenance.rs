@@ -20,7 +20,7 @@ const ROTATE_EVERY: Duration = Duration::from_secs(1);
 /// Somebody who is in the way is not asked more often than this.
 const IN_THE_WAY_MAX: Duration = Duration::from_secs(30);
 /// Somebody who has been in the way for so long is named in the log, once.
-const NAME_AFTER: Duration = Duration::from_secs(60);
+const NAME_AFTER: Duration = Duration::from_mins(1);
 /// How often the schedule's leaves are looked through.
 const SCHEDULE_EVERY: Duration = Duration::from_secs(20);
 
@@ -97,7 +97,7 @@ impl Maintenance {
             match advance(&self.database, &self.statements).await? {
                 None => tracing::debug!(queue = %self.queue, "next generation"),
                 Some(why) => {
-                    tracing::debug!(queue = %self.queue, %why, "the present generation stays")
+                    tracing::debug!(queue = %self.queue, %why, "the present generation stays");
                 }
             }
         }

@@ -10,7 +10,7 @@ use crate::queue::error::QueueError;
 use crate::queue::session::{Look, Session, end};
 
 /// How often the beats of the hour before last are freed.
-const TRUNCATE_EVERY: Duration = Duration::from_secs(600);
+const TRUNCATE_EVERY: Duration = Duration::from_mins(10);
 
 /// A session's pulse.
 pub(super) struct Pulse {
@@ -92,7 +92,7 @@ impl Pulse {
             }
             match end(&self.database, dead, true).await {
                 Ok(true) => {
-                    tracing::warn!(session = %dead, "a host is dead; its messages run elsewhere")
+                    tracing::warn!(session = %dead, "a host is dead; its messages run elsewhere");
                 }
                 Ok(false) => {}
                 Err(error) => tracing::warn!(session = %dead, %error, "cannot end a dead session"),

@@ -6,19 +6,22 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use futures_util::StreamExt as _;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::SPARE_SANDBOXES;
 use super::maintenance::Maintenance;
+use crate::dispatch::Dispatcher;
 use crate::dispatch::loaded::Loaded;
+use crate::dispatch::parts::{Control, Parts, Shared};
 use crate::dispatch::slots::Slots;
-use crate::dispatch::{Control, Dispatcher, Parts, Shared};
 use crate::id::{HandlerId, QueueId};
-use crate::name::QueueName;
+use crate::name::{HandlerName, QueueName};
 use crate::queue::catalog::{self, Catalog, Deployment, Queue};
-use crate::queue::connect::retry;
-use crate::queue::error::QueueError;
+use crate::queue::connect::{Database, retry};
 use crate::queue::statements::Statements;
 use crate::sandbox::{FollowUpTargets, Handler, HandlerSettings, Sandbox};
 
@@ -31,6 +34,17 @@ pub(super) struct Roster {
     targets: FollowUpTargets,
     queues: HashMap<QueueId, Upkeep>,
     handlers: HashMap<HandlerId, Entry>,
+    /// What each handler is to be, loaded or being loaded.
+    wanted: HashMap<HandlerId, Wanted>,
+    catalog_version: i64,
+    loading: FuturesUnordered<LocalBoxFuture<'static, (Wanted, Result<Handler, String>)>>,
+}
+
+/// A deployment, and what its queue says that its guests are told.
+#[derive(Clone, PartialEq)]
+struct Wanted {
+    queue: Queue,
+    deployment: Deployment,
 }
 
 /// A queue that is kept in order.
@@ -43,7 +57,7 @@ struct Upkeep {
 /// A handler that runs.
 struct Entry {
     queue: QueueName,
-    deployment: Deployment,
+    name: HandlerName,
     loaded: Arc<ArcSwap<Loaded>>,
     control: watch::Sender<Control>,
     woken: Arc<Notify>,
@@ -60,6 +74,9 @@ impl Roster {
             targets: FollowUpTargets::default(),
             queues: HashMap::new(),
             handlers: HashMap::new(),
+            wanted: HashMap::new(),
+            catalog_version: 0,
+            loading: FuturesUnordered::new(),
         }
     }
 
@@ -74,6 +91,9 @@ impl Roster {
                 Ok(()) = catalog_changed.changed() => {
                     catalog_changed.borrow_and_update();
                     self.reload().await;
+                }
+                Some((wanted, loaded)) = self.loading.next() => {
+                    self.loaded(wanted, loaded).await;
                 }
                 Some(queue) = woken.recv() => {
                     let of_queue = self.handlers.values().filter(|h| h.queue.as_str() == queue);
@@ -112,14 +132,15 @@ impl Roster {
         };
         let shapes = catalog.queues.iter().map(|q| (q.name.to_string(), q.shape()));
         self.targets.store(Arc::new(shapes.collect()));
+        self.catalog_version = catalog.version;
         self.keep_queues(&catalog);
         self.drop_handlers(&catalog);
         for deployment in &catalog.deployments {
             let Some(queue) = catalog.queues.iter().find(|q| q.id == deployment.queue) else {
                 continue;
             };
-            self.tell(queue, deployment.handler, catalog.version);
-            self.deploy(queue, deployment, catalog.version).await;
+            self.tell(queue, deployment.handler);
+            self.deploy(queue, deployment);
         }
     }
 
@@ -152,35 +173,60 @@ impl Roster {
     }
 
     fn drop_handlers(&mut self, catalog: &Catalog) {
+        let kept = |id: &HandlerId| catalog.deployments.iter().any(|d| d.handler == *id);
         self.handlers.retain(|id, entry| {
-            let kept = catalog.deployments.iter().any(|d| d.handler == *id)
-                && !entry.dispatcher.is_finished();
-            if !kept {
+            let runs = !entry.dispatcher.is_finished();
+            if !runs {
+                // It ended by itself: should it be wanted still, it is loaded anew.
+                self.wanted.remove(id);
+            }
+            if !kept(id) {
                 entry.dispatcher.abort();
             }
-            kept
+            runs && kept(id)
         });
+        self.wanted.retain(|id, _| kept(id));
     }
 
     /// Tells a handler what its queue's row says now, and that leases may have been left behind.
-    fn tell(&self, queue: &Queue, handler: HandlerId, version: i64) {
+    fn tell(&self, queue: &Queue, handler: HandlerId) {
         if let Some(entry) = self.handlers.get(&handler) {
-            entry.control.send_replace(control(queue, version));
+            let before = entry.control.send_replace(control(queue, self.catalog_version));
+            if before.leasing == queue.paused {
+                let what = if queue.paused { "paused" } else { "resumed" };
+                tracing::info!(queue = %queue.name, handler = %entry.name, "queue {what}");
+            }
         }
     }
 
-    async fn deploy(&mut self, queue: &Queue, deployment: &Deployment, catalog_version: i64) {
-        let current = self.handlers.get(&deployment.handler);
-        if current.is_some_and(|entry| {
-            entry.deployment == *deployment
-                && entry.loaded.load().max_attempts() == queue.policy.max_attempts
-        }) {
+    /// Begins to load what is new. Compiling can take seconds, in which the others go on.
+    fn deploy(&mut self, queue: &Queue, deployment: &Deployment) {
+        // Of the queue, only what a guest is told matters.
+        let told = |q: &Queue| (q.payload_type, q.policy.max_attempts);
+        let wanted = Wanted { queue: queue.clone(), deployment: deployment.clone() };
+        let before = self.wanted.insert(deployment.handler, wanted.clone());
+        if before.is_some_and(|w| w.deployment == *deployment && told(&w.queue) == told(queue)) {
             return;
         }
-        let loaded = self.load(queue, deployment).await;
+        let load = load(
+            self.shared.database.clone(),
+            self.sandbox.clone(),
+            self.targets.clone(),
+            wanted.clone(),
+        );
+        self.loading.push(Box::pin(async { (wanted, load.await) }));
+    }
+
+    /// Puts what has been loaded in force, if it is still wanted, and reports how it went.
+    async fn loaded(&mut self, loading: Wanted, loaded: Result<Handler, String>) {
+        let wanted = self.wanted.get(&loading.deployment.handler);
+        let Some(wanted) = wanted.filter(|w| w.deployment == loading.deployment).cloned() else {
+            return;
+        };
+        let Wanted { queue, deployment } = &wanted;
         let error = loaded.as_ref().err().cloned();
         match loaded {
-            Ok(loaded) => self.put_in_force(queue, deployment, catalog_version, loaded),
+            Ok(handler) => self.put_in_force(queue, deployment, handler),
             Err(error) => tracing::error!(
                 queue = %queue.name, handler = %deployment.name, version = deployment.version, %error,
                 "cannot load a handler; the version before stays, if there is one"
@@ -188,37 +234,29 @@ impl Roster {
         }
         let report = retry("report a handler", async || {
             let client = self.shared.database.get().await?;
-            let (handler, version) = (deployment.handler, deployment.version);
-            catalog::report_loaded(&client, self.shared.session, handler, version, error.as_deref())
-                .await
+            let (session, handler) = (self.shared.session, deployment.handler);
+            let (version, error) = (deployment.version, error.as_deref());
+            catalog::report_loaded(&client, session, handler, version, error).await
         });
         if let Err(error) = report.await {
-            // It may have been removed meanwhile.
-            tracing::debug!(%error, "cannot report a handler");
+            tracing::warn!(%error, "cannot report a handler");
         }
     }
 
-    fn put_in_force(
-        &mut self,
-        queue: &Queue,
-        deployment: &Deployment,
-        catalog_version: i64,
-        handler: Handler,
-    ) {
+    fn put_in_force(&mut self, queue: &Queue, deployment: &Deployment, handler: Handler) {
         let slots = Slots::new(self.slots.clone(), deployment.settings.concurrency);
-        let loaded = Arc::new(Loaded::new(handler, deployment.version, slots, self.warm.clone()));
+        let loaded = Arc::new(Loaded::new(handler, slots, self.warm.clone()));
         tracing::info!(
             queue = %queue.name, handler = %deployment.name, version = deployment.version,
             sha256 = %deployment.sha256, "handler loaded"
         );
         if let Some(entry) = self.handlers.get_mut(&deployment.handler) {
             entry.loaded.store(loaded);
-            entry.deployment = deployment.clone();
             return;
         }
         let Some(upkeep) = self.queues.get(&queue.id) else { return };
         let loaded = Arc::new(ArcSwap::new(loaded));
-        let (control, receiver) = watch::channel(control(queue, catalog_version));
+        let (control, receiver) = watch::channel(control(queue, self.catalog_version));
         let woken = Arc::new(Notify::new());
         let dispatcher = Dispatcher::new(Parts {
             shared: self.shared.clone(),
@@ -233,7 +271,7 @@ impl Roster {
         });
         let entry = Entry {
             queue: queue.name.clone(),
-            deployment: deployment.clone(),
+            name: deployment.name.clone(),
             loaded,
             control,
             woken,
@@ -241,27 +279,32 @@ impl Roster {
         };
         self.handlers.insert(deployment.handler, entry);
     }
+}
 
-    async fn load(&self, queue: &Queue, deployment: &Deployment) -> Result<Handler, String> {
-        let wasm = retry("read a component", async || -> Result<Vec<u8>, QueueError> {
-            let client = self.shared.database.get().await?;
-            catalog::component(&client, &deployment.sha256).await
-        });
-        let wasm = wasm.await.map_err(|e| e.to_string())?;
-        let settings = HandlerSettings {
-            queue: queue.name.to_string(),
-            payload_type: queue.payload_type,
-            max_attempts: queue.policy.max_attempts,
-            limits: deployment.settings.limits.clone(),
-            isolation: deployment.settings.isolation,
-            config: deployment.settings.config.clone(),
-            targets: self.targets.clone(),
-        };
-        let sandbox = self.sandbox.clone();
-        // Compiling takes seconds of a processor's time.
-        let compiled = tokio::task::spawn_blocking(move || sandbox.load(&wasm, settings)).await;
-        compiled.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
-    }
+/// Reads a component and compiles it.
+async fn load(
+    database: Database,
+    sandbox: Sandbox,
+    targets: FollowUpTargets,
+    Wanted { queue, deployment }: Wanted,
+) -> Result<Handler, String> {
+    let wasm = retry("read a component", async || {
+        let client = database.get().await?;
+        catalog::component(&client, &deployment.sha256).await
+    });
+    let wasm = wasm.await.map_err(|e| e.to_string())?;
+    let settings = HandlerSettings {
+        queue: queue.name.to_string(),
+        version: deployment.version,
+        payload_type: queue.payload_type,
+        max_attempts: queue.policy.max_attempts,
+        limits: deployment.settings.limits,
+        isolation: deployment.settings.isolation,
+        config: deployment.settings.config,
+        targets,
+    };
+    let compiled = tokio::task::spawn_blocking(move || sandbox.load(&wasm, settings)).await;
+    compiled.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
 }
 
 fn control(queue: &Queue, catalog_version: i64) -> Control {

@@ -20,16 +20,16 @@ wit_bindgen::generate!({ path: "../../wit", world: "handler" });
 struct Command {
     /// What to do; see [`obey`].
     r#do: String,
-    /// For `sleep` and `retry`: how long, in milliseconds.
+    /// For `sleep`, `retry`, `watch` and, before it begins, `enqueue`: how long, in milliseconds.
     #[serde(default)]
     ms: u64,
     /// For `log`, `print`, `enqueue`: how many. 0 is: without end.
     #[serde(default)]
     n: u64,
-    /// For `log`, `print`, `enqueue`, `retry`, `dead`: what to say.
+    /// For `log`, `print`, `enqueue`, `watch`, `retry`, `dead`: what to say.
     #[serde(default)]
     text: String,
-    /// For `enqueue` and `remember`: the queue to put it on.
+    /// For `enqueue`, `watch` and `remember`: the queue to put it on.
     #[serde(default)]
     queue: String,
 }
@@ -94,6 +94,7 @@ fn obey(command: &Command) -> Verdict {
         "shout" => log::write(log::Level::Info, &"A".repeat(command.n as usize)),
         "enqueue" => return enqueue(command),
         "config" => return report(&command.queue, &format!("{:?}", config::get_all())),
+        "watch" => return watch(command),
         "environment" => return report(&command.queue, &environment()),
         "remember" => return report(&command.queue, &SEEN.load(Relaxed).to_string()),
         other => {
@@ -112,8 +113,9 @@ fn repeat(n: u64, mut action: impl FnMut()) {
     }
 }
 
-/// Enqueues until it is refused, and dead-letters with what the host said; or acks after `n`.
+/// Enqueues, after a while, until it is refused, and dead-letters with what the host said; or acks after `n`.
 fn enqueue(command: &Command) -> Verdict {
+    std::thread::sleep(Duration::from_millis(command.ms));
     let mut done = 0_u64;
     while command.n == 0 || done < command.n {
         if let Err(refusal) = queue::enqueue(&follow_up(&command.queue, &command.text)) {
@@ -123,6 +125,14 @@ fn enqueue(command: &Command) -> Verdict {
         done += 1;
     }
     Verdict::Ack
+}
+
+/// Reports whether what it can see changes within a call: its version, before and after a while.
+fn watch(command: &Command) -> Verdict {
+    let version = || config::get("version").unwrap_or_default();
+    let before = version();
+    std::thread::sleep(Duration::from_millis(command.ms));
+    report(&command.queue, &format!("{} {before} {}", command.text, version()))
 }
 
 /// Acks, with a follow-up that says `text`; or writes it to the log if no queue is given.

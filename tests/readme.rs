@@ -1,0 +1,115 @@
+//! The README's tour and `make demo` work as they are written.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::process::{Serve, finish, host_command};
+use crate::harness::server::scratch_dir;
+use crate::harness::watchdog::remove_after_us;
+use crate::harness::{plugin, repository, wait_until};
+
+/// A command of the README, and what it shows of its output.
+struct Step {
+    command: String,
+    shown: String,
+}
+
+/// The `$ host …` lines of the README's console blocks, up to the heading after the tour.
+fn tour() -> Vec<Step> {
+    let readme = std::fs::read_to_string(repository().join("README.md")).expect("the README");
+    let (_, tour) = readme.split_once("## Ten minutes").expect("the tour");
+    let (tour, _) = tour.split_once("\n## ").expect("the tour's end");
+    let mut steps: Vec<Step> = Vec::new();
+    let consoles = tour.split("```console\n").skip(1).map(|b| b.split("```").next().unwrap_or(""));
+    for line in consoles.flat_map(str::lines) {
+        if let Some(command) = line.strip_prefix("$ ") {
+            steps.push(Step { command: command.to_owned(), shown: String::new() });
+        } else if let Some(step) = steps.last_mut() {
+            step.shown.push_str(line);
+            step.shown.push('\n');
+        }
+    }
+    steps.retain(|step| step.command.starts_with("host "));
+    steps
+}
+
+/// Text without what differs from run to run: numbers, digests, times, the width of columns.
+fn shape(text: &str) -> String {
+    let word = |word: &str| {
+        let digest = word.len() == 13 && word[..12].bytes().all(|b| b.is_ascii_hexdigit());
+        if digest || word.bytes().any(|b| b.is_ascii_digit()) {
+            "#".into()
+        } else {
+            word.to_owned()
+        }
+    };
+    let line = |line: &str| {
+        line.replace("--", "").split_whitespace().map(word).collect::<Vec<_>>().join(" ")
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A shell in a folder that looks like the checkout after `make build plugins`.
+fn shell(dir: &Path, command: &str) -> Command {
+    let host = host_command(&[]);
+    let bin = Path::new(host.get_program()).parent().expect("its folder").to_owned();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut shell = Command::new("bash");
+    shell.args(["-c", command]).current_dir(dir).env_remove("DATABASE_URL");
+    shell.env("PATH", format!("{}:{path}", bin.display()));
+    shell
+}
+
+fn checkout() -> PathBuf {
+    let dir = scratch_dir();
+    remove_after_us(&dir);
+    std::os::unix::fs::symlink(repository().join("target"), dir.join("target")).expect("a link");
+    dir
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tour_works_as_written() {
+    plugin("email");
+    let dir = checkout();
+    let mut serving = None;
+    let steps = tour();
+    assert!(steps.len() > 8, "the tour has been found");
+    for Step { command, shown } in steps {
+        if let Some(background) = command.strip_suffix(" &") {
+            serving = Some(Serve::spawn(shell(&dir, &format!("exec {background}"))));
+            continue;
+        }
+        // What a host does takes a moment; what only this shell does is right at once.
+        let mut said = String::new();
+        let again =
+            command.contains("SELECT") || command.contains(" list ") || command.ends_with("status");
+        wait_until(&format!("{command} shows\n{}", shape(&shown)), async || {
+            said = finish(shell(&dir, &command)).await.ok();
+            let seen = shape(&said);
+            let wanted = shape(&shown);
+            // Of the status, the rows differ from machine to machine.
+            let same = if command.ends_with("status") {
+                seen.lines().next() == wanted.lines().next()
+            } else {
+                seen.trim() == wanted.trim()
+            };
+            assert!(same || again, "{command} says\n{said}\nand not\n{shown}");
+            same
+        })
+        .await;
+    }
+    assert!(serving.expect("a host").terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_works() {
+    let plugins = plugin("email").parent().expect("its folder").to_owned();
+    let mut demo = Command::new("bash");
+    demo.arg(repository().join("tests/demo.sh")).env("MESSAGES", "2000").env("PLUGINS", plugins);
+    demo.env("HOST", host_command(&[]).get_program());
+    let said = finish(demo).await.ok();
+    assert!(
+        said.contains("1998 letters, 2 dead letters; updates and deletes on the queues' tables: 0"),
+        "{said}"
+    );
+}

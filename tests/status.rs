@@ -1,0 +1,84 @@
+//! `host status`: for people, for machines, for psql.
+
+use serde_json::{Value, json};
+
+use crate::harness::{TestDb, plugin};
+
+#[tokio::test]
+async fn an_empty_database_says_what_to_do() {
+    let db = TestDb::new().await;
+    insta::assert_snapshot!(db.host(&["status"]).await.ok());
+}
+
+#[tokio::test]
+async fn it_counts_what_waits_is_in_flight_settled_scheduled_and_dead() {
+    let db = TestDb::new().await;
+    for queue in ["emails", "outbox"] {
+        db.host(&["queue", "create", queue]).await.ok();
+    }
+    let client = db.client().await;
+    let insert = "INSERT INTO queue.emails (payload) SELECT '1' FROM generate_series(1, 10)";
+    client.batch_execute(insert).await.unwrap();
+    let status = async || -> Value {
+        let text = db.host(&["status", "--json"]).await.ok();
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    assert_eq!(status().await["queues"][0]["waiting"], 10, "without a handler all of them wait");
+
+    let echo = plugin("echo").display().to_string();
+    db.host(&["deploy", "--queue", "emails", &echo, "--no-wait"]).await.ok();
+    assert_eq!(status().await["queues"][0]["waiting"], 10);
+
+    // What a host does: lease 6, settle 4 of them, of which one is to be retried and one is dead.
+    let session: i32 = client
+        .query_one("SELECT host.begin_session('machine', 7, '0.1.0')", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let beat = "SELECT count(*) FROM host.beat($1, 1)";
+    client.query_one(beat, &[&session]).await.unwrap();
+    let lease = "SELECT lease_id FROM host.emails__lease((SELECT id FROM host.handler), $1, 1,
+        '00000000-0000-0000-0000-000000000001', 6, 1000000)";
+    let lease: i64 = client.query_one(lease, &[&session]).await.unwrap().get(0);
+    let settle = r#"SELECT host.emails__settle($1, $2, '00000000-0000-0000-0000-000000000001', 0, '{[0,4)}',
+        ARRAY[1], ARRAY[60000::bigint], ARRAY['{"error": "busy"}'::jsonb], NULL,
+        ARRAY[2], ARRAY['rejected'], ARRAY['{"error": "no"}'::jsonb])"#;
+    client.query_one(settle, &[&lease, &session]).await.unwrap();
+    db.host(&["queue", "pause", "outbox"]).await.ok();
+
+    let json = status().await;
+    let mut emails = json["queues"][0].clone();
+    assert!(emails["bytes"].take().as_u64().unwrap() > 100_000);
+    assert_eq!(
+        emails,
+        json!({
+            "name": "emails", "paused": false, "waiting": 4, "in_flight": 2, "scheduled": 1, "dead": 1,
+            "settled_last_minute": 4, "bytes": null, "handlers": ["default v1"], "held_up_by": [],
+        })
+    );
+    assert_eq!(json["queues"][1]["paused"], true);
+    assert_eq!(json["handlers"][0]["version"], 1);
+    assert_eq!(
+        (&json["hosts"][0]["host"], &json["hosts"][0]["pid"]),
+        (&json!("machine"), &json!(7))
+    );
+    assert_eq!(json["hosts"][0]["connected"], true);
+    assert!(json["hosts"][0]["beat_age_ms"].as_u64().is_some());
+
+    let text = db.host(&["status"]).await.ok();
+    assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+    insta::with_settings!({filters => vec![
+        (r"\d+\.\d [KM]iB", "[size]"),
+        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "[time]"),
+        (r"(\d+m?s ?)+ ago", "[age]"),
+    ]}, {
+        insta::assert_snapshot!(text);
+    });
+    // For psql.
+    let row = client.query_one("SELECT waiting, in_flight FROM host.status() LIMIT 1", &[]).await;
+    let row = row.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (4, 2));
+
+    let text = db.host(&["queue", "drop", "emails"]).await.error(1);
+    assert!(text.contains("4 waiting, 2 in flight, 1 scheduled, 1 dead"), "{text}");
+}
