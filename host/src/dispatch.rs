@@ -12,6 +12,7 @@
 //! The loop never waits for a message to run or for Postgres to answer: several exchanges are on their
 //! way at once, and a lease whose last message takes an hour holds up none of the others.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +22,7 @@ use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use self::batch::Batch;
 use self::idle::Idle;
@@ -51,10 +52,14 @@ mod trip;
 const TRIPS_MAX: usize = 4;
 /// How long outcomes wait for others of their lease before they are settled without them.
 const PARTIAL_AFTER: Duration = Duration::from_millis(20);
+/// How long a little room for messages waits for more.
+const PATIENCE: Duration = Duration::from_millis(20);
 /// How often a handler looks for leases that dead hosts, or lost replies, have left.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// How long after a lost reply: longer than `strays` takes for a reply that is only late.
 const LOST_REPLY_AFTER: Duration = Duration::from_secs(4);
+/// Payload that each handler has in reserve, in KiB.
+const RESERVE_KIB: usize = 1 << 10;
 /// Payload that one lease may hold, in KiB.
 const LEASE_KIB_MAX: usize = 16 << 10;
 
@@ -72,6 +77,8 @@ pub struct Dispatcher {
     /// Told when the schedule has got new messages.
     schedule_changed: Arc<Notify>,
 
+    /// Payload that this handler may hold when the host's is used up, in KiB.
+    reserve_kib: Arc<Semaphore>,
     open: OpenLeases,
     pace: Pace,
     idle: Idle,
@@ -80,9 +87,10 @@ pub struct Dispatcher {
     leasing: usize,
     waiting_for_slot: Option<BoxFuture<'static, Slot>>,
     partial_at: Option<Instant>,
+    leased_at: Instant,
     sweep_at: Instant,
     /// Leases without a master: of dead sessions, or whose reply was lost.
-    strays: Vec<Stray>,
+    strays: VecDeque<Stray>,
     sweeping: bool,
     /// Producers are being told that no host sleeps.
     telling: bool,
@@ -105,14 +113,16 @@ impl Dispatcher {
             control: parts.control,
             woken: parts.woken,
             schedule_changed: parts.schedule_changed,
+            reserve_kib: Arc::new(Semaphore::new(RESERVE_KIB)),
             open: OpenLeases::default(),
             pace: Pace::default(),
             trips: FuturesUnordered::new(),
             leasing: 0,
             waiting_for_slot: None,
             partial_at: None,
+            leased_at: Instant::now(),
             sweep_at: Instant::now(),
-            strays: Vec::new(),
+            strays: VecDeque::new(),
             sweeping: false,
             telling: false,
             complete: mpsc::unbounded_channel(),
@@ -206,17 +216,27 @@ impl Dispatcher {
         next.unwrap_or(now + Duration::from_hours(1)).max(now + Duration::from_millis(1))
     }
 
-    /// When to lease next, if there is room for more messages.
+    /// When to lease next, if there is room for more messages. Little room waits a moment for more: a
+    /// round trip costs the same for one message as for a thousand.
     fn next_lease(&self, control: &Control, now: Instant) -> Option<Instant> {
-        let concurrency = self.loaded.load().slots().concurrency();
-        let room = self.pace.in_hand(concurrency, self.shared.cores) as usize;
-        if !control.leasing || self.trips.len() >= TRIPS_MAX || self.open.in_hand() >= room {
+        let room = self.room();
+        if !control.leasing || self.trips.len() >= TRIPS_MAX || room == 0 {
             return None;
         }
-        if self.strays.is_empty() {
-            return self.idle.next_look(self.leasing);
+        if !self.strays.is_empty() {
+            return (self.leasing == 0).then_some(now);
         }
-        (self.leasing == 0).then_some(now)
+        let look = self.idle.next_look(self.leasing)?;
+        let concurrency = self.loaded.load().slots().concurrency();
+        let worth_it = room >= self.pace.worth_a_trip(concurrency, self.shared.cores);
+        Some(if worth_it { look } else { look.max(self.leased_at + PATIENCE) })
+    }
+
+    /// How many more messages to have in hand.
+    fn room(&self) -> u32 {
+        let concurrency = self.loaded.load().slots().concurrency();
+        let in_hand = self.pace.in_hand(concurrency, self.shared.cores);
+        in_hand.saturating_sub(self.open.in_hand() as u32)
     }
 
     /// With one slot in hand: takes as many as are worth it, and leases as much as they are good for.
@@ -227,13 +247,16 @@ impl Dispatcher {
         if self.next_lease(&control, now).is_none_or(|at| at > now) {
             return;
         }
-        let kib = self.shared.payload_kib.available_permits().clamp(1, LEASE_KIB_MAX);
-        let Ok(bytes) = self.shared.payload_kib.clone().try_acquire_many_owned(kib as u32) else {
-            return self.idle.wait(now, Duration::from_millis(5));
+        let some_of = |from: &Arc<Semaphore>| {
+            let kib = from.available_permits().clamp(1, LEASE_KIB_MAX);
+            from.clone().try_acquire_many_owned(kib as u32)
         };
+        // However much the others hold, it moves on with what is its own (I5).
+        let bytes = some_of(&self.shared.payload_kib).or_else(|_| some_of(&self.reserve_kib));
+        let Ok(bytes) = bytes else { return self.idle.wait(now, Duration::from_millis(5)) };
         let loaded = self.loaded.load_full();
-        let room = self.pace.in_hand(loaded.slots().concurrency(), self.shared.cores);
-        let wanted = room.saturating_sub(self.open.in_hand() as u32).clamp(1, LEASE_MAX);
+        let wanted = self.room().clamp(1, LEASE_MAX);
+        self.leased_at = now;
         let mut slots = vec![slot];
         while (slots.len() as u32) < self.pace.sandboxes(wanted) {
             match loaded.slots().try_acquire() {
@@ -243,7 +266,9 @@ impl Dispatcher {
         }
         let messages_max = wanted.min(self.pace.messages(slots.len() as u32)).max(1);
         let seq = self.shared.next_seq.fetch_add(1, Ordering::Relaxed);
-        let stray = self.strays.pop();
+        let open = &self.open;
+        let strays = std::iter::from_fn(|| self.strays.pop_front());
+        let stray = { strays }.find(|s| !open.contains(s.lease));
         let may_announce = stray.is_none() && !self.telling;
         let announce = if may_announce { self.idle.announce(control.wake_up) } else { None };
         let wanted = Wanted { seq, messages_max, slots, bytes, stray, announce };
@@ -307,7 +332,12 @@ impl Dispatcher {
                 }
                 self.begin(lease, leased.slots, leased.bytes);
             }
-            Ok(None) if leased.was_stray => {}
+            // Another host was faster, and may have left some of it.
+            Ok(None) if leased.was_stray => {
+                if self.strays.is_empty() {
+                    self.sweep_at = self.sweep_at.min(now + PARTIAL_AFTER * 5);
+                }
+            }
             Ok(None) => self.idle.nothing(now),
             Err(error) => return self.cannot_lease(&error, now),
         }
@@ -343,7 +373,7 @@ impl Dispatcher {
     /// Where messages wait behind slow ones, and there are slots, more workers help.
     fn add_workers(&self) {
         for batch in self.open.waiting_batches() {
-            for _ in 0..batch.waiting() {
+            for _ in 0..self.pace.sandboxes(batch.waiting() as u32) {
                 let Some(slot) = self.loaded.load().slots().try_acquire() else { return };
                 self.spawn(batch, slot);
             }

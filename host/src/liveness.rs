@@ -33,6 +33,7 @@ pub struct Seen {
 #[derive(Debug, Default)]
 pub struct Observer {
     sessions: HashMap<SessionId, (Option<i64>, Instant)>,
+    looked_at: Option<Instant>,
     /// Identifies this run of the server.
     server: Option<String>,
     /// All locks vanished at once at this time: a restart or a failover.
@@ -49,6 +50,10 @@ impl Observer {
                 self.sessions.clear();
             }
             self.server = Some(server.to_owned());
+        }
+        if self.looked_at.replace(now).is_some_and(|at| now - at >= DEAD_WITHOUT_LOCK) {
+            // This host was not looking, or was frozen itself: nobody's silence is known.
+            self.sessions.clear();
         }
         self.sessions.retain(|id, _| seen.iter().any(|s| s.session == *id));
         let in_grace = self.grace_until.is_some_and(|until| now < until);
@@ -77,15 +82,25 @@ mod tests {
         [Seen { session: ONE, beat: Some(beat), locked }]
     }
 
+    /// Looks as often as a host does, until `until`; returns when somebody was dead.
+    fn dead_at(
+        observer: &mut Observer,
+        t: Instant,
+        from_ms: u64,
+        until_ms: u64,
+        locked: bool,
+    ) -> Option<u64> {
+        (from_ms..=until_ms).step_by(250).find(|ms| {
+            let now = t + Duration::from_millis(*ms);
+            observer.look(now, "a", &seen(1, locked)) == [ONE]
+        })
+    }
+
     #[test]
     fn a_killed_host_is_dead_in_two_seconds_and_a_frozen_one_in_fifteen() {
         let t = Instant::now();
-        let mut observer = Observer::default();
-        assert!(observer.look(t, "a", &seen(1, true)).is_empty());
-        assert!(observer.look(t + Duration::from_millis(1_900), "a", &seen(1, false)).is_empty());
-        assert_eq!(observer.look(t + Duration::from_secs(2), "a", &seen(1, false)), [ONE]);
-        assert!(observer.look(t + Duration::from_secs(14), "a", &seen(1, true)).is_empty());
-        assert_eq!(observer.look(t + Duration::from_secs(15), "a", &seen(1, true)), [ONE]);
+        assert_eq!(dead_at(&mut Observer::default(), t, 0, 60_000, false), Some(2_000));
+        assert_eq!(dead_at(&mut Observer::default(), t, 0, 60_000, true), Some(15_000));
     }
 
     #[test]
@@ -93,21 +108,25 @@ mod tests {
         let t = Instant::now();
         let mut observer = Observer::default();
         for i in 0..100 {
-            let at = t + Duration::from_secs(u64::try_from(i).unwrap());
-            assert!(observer.look(at, "a", &seen(i, false)).is_empty());
+            let at = t + Duration::from_secs(i);
+            assert!(observer.look(at, "a", &seen(i as i64, false)).is_empty());
         }
+    }
+
+    #[test]
+    fn a_host_that_was_frozen_itself_knows_nothing_of_the_others() {
+        let t = Instant::now();
+        let mut observer = Observer::default();
+        assert_eq!(dead_at(&mut observer, t, 0, 1_000, false), None);
+        assert_eq!(dead_at(&mut observer, t, 60_000, 61_750, false), None);
+        assert_eq!(dead_at(&mut observer, t, 62_000, 70_000, false), Some(62_000));
     }
 
     #[test]
     fn a_restart_of_the_server_gives_everybody_a_full_ttl() {
         let t = Instant::now();
         let mut observer = Observer::default();
-        observer.look(t, "a", &seen(1, true));
-        let restarted = t + Duration::from_secs(5);
-        assert!(observer.look(restarted, "b", &seen(1, false)).is_empty());
-        assert!(
-            observer.look(restarted + Duration::from_secs(14), "b", &seen(1, false)).is_empty()
-        );
-        assert_eq!(observer.look(restarted + TTL, "b", &seen(1, false)), [ONE]);
+        observer.look(t, "before", &seen(1, true));
+        assert_eq!(dead_at(&mut observer, t, 1_000, 60_000, false), Some(16_000));
     }
 }

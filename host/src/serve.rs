@@ -133,13 +133,14 @@ async fn one_session(
     let slots = Arc::new(Semaphore::new(config.concurrency as usize));
     let mut roster = Roster::new(shared, sandbox.clone(), slots);
 
-    let news = tokio::select! {
-        news = &mut pulse => Some(news),
+    let lost = tokio::select! {
+        _ = &mut pulse => true,
+        () = stop_now.cancelled() => true,
         never = roster.run(catalog_changed, woken) => match never {},
-        () = shutdown.drain.cancelled() => None,
-        () = shutdown.stop.cancelled() => None,
+        () = shutdown.drain.cancelled() => false,
+        () = shutdown.stop.cancelled() => false,
     };
-    let ended = if news.is_some() {
+    let ended = if lost {
         Ended::Lost
     } else {
         tracing::info!(session = %id, "draining");
@@ -158,9 +159,8 @@ async fn one_session(
     roster.close();
     tasks.close();
     tasks.wait().await;
-    if ended == Ended::InOrder {
-        say_farewell(database, id).await;
-    }
+    // Lost or not: nothing of it runs any more, so that its messages are not to blame.
+    say_farewell(database, id).await;
     Ok(ended)
 }
 

@@ -1,6 +1,7 @@
 //! Outcomes on their way to the database: what a lease has still to do, what is done, and what the
 //! next settlement says. Never does I/O.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -10,6 +11,10 @@ use uuid::Uuid;
 use crate::id::LeaseId;
 use crate::message::FollowUp;
 use crate::outcome::{DeadReason, Outcome};
+
+/// Follow-ups of one settlement, in bytes: more would be more than Postgres takes in one message of its
+/// protocol, or than it can handle with ease. One message's are never split.
+const FOLLOW_UP_BYTES_MAX: usize = 32 << 20;
 
 /// What one settlement says, all of it in one transaction.
 #[derive(Clone, Debug)]
@@ -71,28 +76,46 @@ impl Settlement {
         text
     }
 
-    /// Takes one message's part out, as a settlement of its own that comes before this one.
-    fn split_off(&mut self, position: u32) -> Self {
-        let mine = |p: u32| p == position;
-        let part = Self {
+    /// Takes the part of some messages out, as a settlement of its own with the same number.
+    fn split_off(&mut self, mine: impl Fn(u32) -> bool) -> Self {
+        Self {
             lease: self.lease,
             token: self.token,
             seq: self.seq,
-            settled: vec![position],
+            settled: self.settled.extract_if(.., |p| mine(*p)).collect(),
             retries: self.retries.extract_if(.., |r| mine(r.position)).collect(),
             early: self.early.extract_if(.., |p| mine(*p)).collect(),
             dead: self.dead.extract_if(.., |d| mine(d.position)).collect(),
             follow_ups: self.follow_ups.extract_if(.., |(p, _)| mine(*p)).collect(),
-        };
-        self.settled.retain(|p| !mine(*p));
-        self.seq += 1;
-        part
+        }
     }
 
-    /// Takes out the first message that has follow-ups, with all that is to become of it.
+    /// Takes out what is more than one transaction should hold.
+    fn split_off_excess(&mut self) -> Option<Self> {
+        let first = self.follow_ups.first()?.0;
+        let mut bytes = 0;
+        let excess: HashSet<u32> = self
+            .follow_ups
+            .iter()
+            .filter(|(position, follow_up)| {
+                bytes += follow_up.payload.len();
+                bytes > FOLLOW_UP_BYTES_MAX && *position != first
+            })
+            .map(|(position, _)| *position)
+            .collect();
+        (!excess.is_empty()).then(|| self.split_off(|p| excess.contains(&p)))
+    }
+
+    /// Takes out the first message that has follow-ups, with all that is to become of it, as a settlement
+    /// that comes before this one.
     pub fn split_off_follow_ups(&mut self) -> Option<Self> {
         let position = self.follow_ups.first()?.0;
-        (self.settled.len() > 1).then(|| self.split_off(position))
+        if self.settled.len() == 1 {
+            return None;
+        }
+        let part = self.split_off(|p| p == position);
+        self.seq += 1;
+        Some(part)
     }
 }
 
@@ -185,6 +208,7 @@ impl Ledger {
     pub fn take(&mut self) -> Option<Settlement> {
         let mut settlement = self.pending.take()?;
         settlement.settled.sort_unstable();
+        self.pending = settlement.split_off_excess();
         settlement.seq = self.next_seq;
         self.next_seq += 1;
         Some(settlement)
@@ -257,6 +281,21 @@ mod tests {
             (1, &[0, 2][..], 0)
         );
         assert!(whole.split_off_follow_ups().is_none());
+    }
+
+    #[test]
+    fn a_settlement_is_not_larger_than_one_transaction_should_be() {
+        let mut ledger = ledger(20);
+        for position in 0..20 {
+            let payload = vec![0; 4 << 20];
+            let follow_up =
+                FollowUp { queue: "q".into(), payload, headers: vec![], delay: Duration::ZERO };
+            ledger.record(position, Outcome::Ack, vec![follow_up], Value::from);
+        }
+        let sizes: Vec<_> = std::iter::from_fn(|| ledger.take())
+            .map(|s| (s.seq, s.settled.len(), s.follow_ups.len()))
+            .collect();
+        assert_eq!(sizes, [(0, 8, 8), (1, 8, 8), (2, 4, 4)]);
     }
 
     proptest! {

@@ -70,7 +70,7 @@ END $$;
 -- that every host looks for what it left. False: it had ended before.
 CREATE OR REPLACE FUNCTION host.end_session(p_session int, p_lost boolean) RETURNS boolean
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog SET lock_timeout = '1s' AS $$
 BEGIN
     UPDATE host.session SET ended_at = clock_timestamp(), lost = p_lost
         WHERE id = p_session AND ended_at IS NULL;
@@ -78,8 +78,12 @@ BEGIN
         RETURN false;
     END IF;
     IF p_lost THEN
-        PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
-            WHERE application_name = 'host session ' || p_session AND datname = current_database();
+        BEGIN
+            PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE application_name = 'host session ' || p_session AND datname = current_database();
+        EXCEPTION WHEN insufficient_privilege THEN
+            RAISE WARNING 'connections of session % are another role''s: they stay', p_session;
+        END;
     END IF;
     UPDATE host.catalog SET version = version + 1;
     RETURN true;

@@ -23,14 +23,17 @@ CREATE TABLE queue.{q} (
     handler_id int,
     -- The attempt that this row is for, from 1.
     attempt smallint NOT NULL DEFAULT 1,
-    headers jsonb CONSTRAINT headers_is_an_object CHECK (jsonb_typeof(headers) = 'object'),
+    headers jsonb
+        CONSTRAINT headers_is_an_object CHECK (jsonb_typeof(headers) = 'object')
+        CONSTRAINT headers_are_at_most_65536_bytes CHECK (octet_length(headers::text) <= 65536),
     -- One entry per failed attempt.
     history jsonb,
     payload {payload} NOT NULL
         CONSTRAINT payload_is_at_most_{payload_bytes_max}_bytes CHECK ({payload_check})
 ) PARTITION BY LIST ((id / 100000000000 % 3));
 
--- Uncompressed, so that the size in the table bounds the size in a host's memory.
+-- Uncompressed, so that its size in the table is its size in a host's memory. (What comes compressed from
+-- another table stays so; a lease counts that as the largest that it can be.)
 ALTER TABLE queue.{q} ALTER COLUMN payload SET STORAGE EXTERNAL;
 
 CREATE TABLE host.{q}__message_0 PARTITION OF queue.{q} FOR VALUES IN (0) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);

@@ -1,9 +1,12 @@
 //! The messages of a lease while they run. Any number of workers pull from it, one message at a time,
 //! so a slow message holds up nobody but the worker that has it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
@@ -11,6 +14,7 @@ use super::loaded::Loaded;
 use super::slots::Slot;
 use crate::id::LeaseId;
 use crate::message::Message;
+use crate::outcome::{Failure, Verdict};
 use crate::sandbox::Run;
 
 /// A worker gives others a turn after so many messages that did not wait.
@@ -23,7 +27,6 @@ pub struct Batch {
     messages: Vec<Message>,
     /// The next message that nobody has begun.
     next: AtomicUsize,
-    running: AtomicUsize,
     left: AtomicUsize,
     done: Mutex<Vec<Finished>>,
 }
@@ -46,8 +49,7 @@ impl Batch {
     #[must_use]
     pub fn new(lease: LeaseId, messages: Vec<Message>) -> Self {
         let left = AtomicUsize::new(messages.len());
-        let (next, running) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { lease, messages, next, running, left, done: Mutex::default() }
+        Self { lease, messages, next: AtomicUsize::new(0), left, done: Mutex::default() }
     }
 
     /// Messages that nobody has begun.
@@ -90,7 +92,6 @@ pub async fn work(
     slot: Slot,
     complete: mpsc::UnboundedSender<LeaseId>,
 ) {
-    batch.running.fetch_add(1, Ordering::Relaxed);
     let mut runner = handler.take_runner();
     let mut turn = 0;
     while let Some(message) = batch.begin() {
@@ -101,7 +102,13 @@ pub async fn work(
             attempt = message.attempt,
             version = handler.version()
         );
-        let run = runner.run(message).instrument(span).await;
+        let run = AssertUnwindSafe(runner.run(message).instrument(span)).catch_unwind().await;
+        let run = run.unwrap_or_else(|_| {
+            runner = handler.take_runner();
+            // A message without an outcome would keep its lease open for ever.
+            let verdict = Verdict::Failed(Failure::Trap("the host panicked; see its log".into()));
+            Run { verdict, follow_ups: Vec::new(), elapsed: Duration::ZERO }
+        });
         let (position, attempt) = (message.position, message.attempt);
         let version = handler.version();
         if batch.finish(Finished { position, attempt, version, run }) {
@@ -114,6 +121,5 @@ pub async fn work(
         }
     }
     handler.give_back(runner);
-    batch.running.fetch_sub(1, Ordering::Relaxed);
     drop(slot);
 }

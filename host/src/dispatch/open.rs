@@ -141,16 +141,16 @@ impl OpenLeases {
         self.leases.values().filter_map(|open| open.again_at).min()
     }
 
-    /// Notes how a settlement went. Returns whether the lease is lost.
+    /// Notes how a settlement went.
     pub fn settled(
         &mut self,
         sent: Settlement,
         result: Result<(), QueueError>,
         context: &Context,
         now: Instant,
-    ) -> bool {
+    ) {
         let id = sent.lease;
-        let Some(open) = self.leases.get_mut(&id) else { return false };
+        let Some(open) = self.leases.get_mut(&id) else { return };
         open.on_its_way = false;
         self.changed.push(id);
         match result {
@@ -165,16 +165,19 @@ impl OpenLeases {
                 open.batch.abandon();
                 self.in_hand = self.in_hand.saturating_sub(open.ledger.rest());
                 self.leases.remove(&id);
-                return true;
             }
             Err(error) if error.is_passing() => {
                 tracing::debug!(lease = %id, %error, "settlement did not get through");
                 open.waiting.push_front(sent);
                 open.again_at = Some(now + UNAVAILABLE_AGAIN);
             }
-            Err(error) => open.refused(sent, &error, context, now),
+            Err(error @ QueueError::Refused { .. }) => open.refused(sent, &error, context, now),
+            Err(error) => {
+                tracing::error!(lease = %id, %error, "a settlement failed; trying again");
+                open.waiting.push_front(sent);
+                open.again_at = Some(now + REFUSED_AGAIN);
+            }
         }
-        false
     }
 }
 

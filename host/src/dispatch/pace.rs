@@ -46,6 +46,14 @@ impl Pace {
         (fast.min(IN_HAND_MAX) as u32).max(concurrency)
     }
 
+    /// Messages that are worth a round trip of their own.
+    #[must_use]
+    pub fn worth_a_trip(self, concurrency: u32, cores: u32) -> u32 {
+        let in_hand = self.in_hand(concurrency, cores);
+        // A slow handler's sandboxes must not stand idle for long; a fast one has enough in hand.
+        if in_hand > concurrency { in_hand / 2 } else { in_hand.div_ceil(16) }
+    }
+
     /// Sandboxes that are worth using for `messages`.
     #[must_use]
     pub fn sandboxes(self, messages: u32) -> u32 {
@@ -75,6 +83,7 @@ mod tests {
     fn fast_handlers_get_big_leases_on_few_sandboxes() {
         let fast = pace(Duration::from_micros(4));
         assert_eq!(fast.in_hand(64, 2), 4_000);
+        assert_eq!(fast.worth_a_trip(64, 2), 2_000);
         assert_eq!(fast.sandboxes(1_000), 3);
         assert_eq!(fast.messages(3), 1_000);
     }
@@ -83,6 +92,8 @@ mod tests {
     fn slow_handlers_get_one_message_a_sandbox() {
         let slow = pace(Duration::from_millis(100));
         assert_eq!(slow.in_hand(64, 2), 64);
+        assert_eq!(slow.worth_a_trip(64, 2), 4);
+        assert_eq!(slow.worth_a_trip(1, 2), 1);
         assert_eq!(slow.sandboxes(64), 64);
         assert_eq!(slow.messages(10), 10);
     }

@@ -114,7 +114,9 @@ fn unfold(settlements: Vec<Settlement>, exchanged: Result<Exchanged, QueueError>
     match exchanged {
         Ok(Exchanged { settled, lease }) => (settlements.into_iter().zip(settled).collect(), lease),
         Err(error) => {
-            let settled = settlements.into_iter().map(|s| (s, Err(error.clone()))).collect();
+            // Whatever was wrong, it was not a settlement that Postgres refused.
+            let not_sent = || Err(QueueError::Unavailable(error.to_string()));
+            let settled = settlements.into_iter().map(|s| (s, not_sent())).collect();
             (settled, Err(error))
         }
     }

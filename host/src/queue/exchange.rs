@@ -66,14 +66,22 @@ pub async fn exchange(
 ) -> Result<Exchanged, QueueError> {
     let client = database.get().await?;
     let settle_statement = client.prepare_cached(&statements.settle).await?;
-    let lease_statement = client.prepare_cached(&statements.lease).await?;
-    let fetch_statement = client.prepare_cached(&statements.fetch).await?;
+    let lease_statements = match request {
+        Some(_) => Some((
+            client.prepare_cached(&statements.lease).await?,
+            client.prepare_cached(&statements.fetch).await?,
+        )),
+        None => None,
+    };
     let started = Instant::now();
 
     let settling =
         join_all(settlements.iter().map(|s| settle(&client, &settle_statement, session, s)));
     let leasing = async {
-        let Some(r) = request else { return Ok(None) };
+        let (Some(r), Some((lease_statement, fetch_statement))) = (request, &lease_statements)
+        else {
+            return Ok(None);
+        };
         let token = Uuid::new_v4();
         let messages_max = r.messages_max.cast_signed();
         let bytes_max = r.bytes_max.cast_signed();
@@ -82,8 +90,8 @@ pub async fn exchange(
             [&handler, &session.get(), &r.seq, &token, &messages_max, &bytes_max];
         // The fetch is sent before the lease has answered: it goes by numbers that are ours.
         let (row, fetched) = join(
-            client.query_one(&lease_statement, &lease_params),
-            fetch(&client, &fetch_statement, session, r.seq, r.handler),
+            client.query_one(lease_statement, &lease_params),
+            fetch(&client, fetch_statement, session, r.seq, r.handler),
         )
         .await;
         let row = row?;

@@ -12,6 +12,9 @@ use crate::queue::session::{Look, Session, end};
 /// How often the beats of the hour before last are freed.
 const TRUNCATE_EVERY: Duration = Duration::from_mins(10);
 
+/// How long a beat may wait for what is done beside it.
+const BURY_WITHIN: Duration = Duration::from_secs(3);
+
 /// A session's pulse.
 pub(super) struct Pulse {
     database: Database,
@@ -49,15 +52,18 @@ impl Pulse {
                         return self.over(News::Ended);
                     }
                     last_beat = Instant::now();
-                    self.bury(&look).await;
+                    if tokio::time::timeout(BURY_WITHIN, self.bury(&look)).await.is_err() {
+                        tracing::warn!("cannot end a dead session: the database does not answer");
+                    }
                     // Only a change wakes those who wait for one.
                     catalog_version.send_if_modified(|v| {
                         std::mem::replace(v, look.catalog_version) != look.catalog_version
                     });
                     if truncate_at <= last_beat {
                         truncate_at = last_beat + TRUNCATE_EVERY;
-                        // In the way: next time.
-                        let _ = self.session.truncate_heartbeat().await;
+                        // In the way, or no answer: next time.
+                        let truncate = self.session.truncate_heartbeat();
+                        let _ = tokio::time::timeout(BURY_WITHIN, truncate).await;
                     }
                 }
                 Ok(Err(QueueError::LeaseLost(_))) => return self.over(News::Ended),

@@ -3,14 +3,17 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures_util::StreamExt as _;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::SPARE_SANDBOXES;
 use super::maintenance::Maintenance;
@@ -24,6 +27,9 @@ use crate::queue::catalog::{self, Catalog, Deployment, Queue};
 use crate::queue::connect::{Database, retry};
 use crate::queue::statements::Statements;
 use crate::sandbox::{FollowUpTargets, Handler, HandlerSettings, Sandbox};
+
+/// How long a catalog that cannot be read is left alone.
+const CATALOG_AGAIN: Duration = Duration::from_secs(5);
 
 /// The handlers of one session.
 pub(super) struct Roster {
@@ -126,9 +132,12 @@ impl Roster {
             let client = self.shared.database.get().await?;
             catalog::load(&client).await
         };
-        let catalog = match retry("read the catalog", load).await {
-            Ok(catalog) => catalog,
-            Err(error) => return tracing::error!(%error, "cannot read the catalog"),
+        let catalog = loop {
+            match retry("read the catalog", load).await {
+                Ok(catalog) => break catalog,
+                Err(error) => tracing::error!(%error, "cannot read the catalog; trying again"),
+            }
+            tokio::time::sleep(CATALOG_AGAIN).await;
         };
         let shapes = catalog.queues.iter().map(|q| (q.name.to_string(), q.shape()));
         self.targets.store(Arc::new(shapes.collect()));
@@ -275,9 +284,18 @@ impl Roster {
             loaded,
             control,
             woken,
-            dispatcher: tokio::spawn(dispatcher.run()),
+            dispatcher: tokio::spawn(watched(dispatcher, self.shared.stop_now.clone())),
         };
         self.handlers.insert(deployment.handler, entry);
+    }
+}
+
+/// Runs a handler's loop. Should it panic, its leases have no master while the session lives: so
+/// the session is ended, and everything begins anew.
+async fn watched(dispatcher: Dispatcher, stop_now: CancellationToken) {
+    if AssertUnwindSafe(dispatcher.run()).catch_unwind().await.is_err() {
+        tracing::error!("a handler's loop panicked; ending the session");
+        stop_now.cancel();
     }
 }
 

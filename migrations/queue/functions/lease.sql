@@ -69,7 +69,8 @@ BEGIN
         FOR part IN SELECT * FROM host.parts_after(w, f_txid, f_id) LOOP
             SELECT count(*)::int AS n, max(m.txid) AS txid, (array_agg(m.id))[count(*)] AS id,
                     min(m.id) AS id_min, max(m.id) AS id_max, sum(m.size) AS bytes INTO cut
-                FROM (SELECT m.txid, m.id, pg_column_size(m.payload) AS size FROM queue.{q} m
+                FROM (SELECT m.txid, m.id, CASE WHEN pg_column_compression(m.payload) IS NULL
+                        THEN pg_column_size(m.payload) ELSE {payload_bytes_max} END AS size FROM queue.{q} m
                     WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                     ORDER BY m.txid, m.id LIMIT p_n - row_count) m;
             IF bytes + cut.bytes > p_bytes THEN
@@ -77,7 +78,8 @@ BEGIN
                 SELECT count(*)::int AS n, max(m.txid) AS txid, (array_agg(m.id))[count(*)] AS id,
                         min(m.id) AS id_min, max(m.id) AS id_max, p_bytes - bytes AS bytes INTO cut
                     FROM (SELECT m.txid, m.id,
-                            sum(pg_column_size(m.payload)) OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS total,
+                            sum(CASE WHEN pg_column_compression(m.payload) IS NULL
+                                THEN pg_column_size(m.payload) ELSE {payload_bytes_max} END) OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS total,
                             row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS nth
                         FROM queue.{q} m
                         WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
@@ -146,7 +148,7 @@ BEGIN
         EXIT WHEN done >= l.row_count;
         IF l.positions IS NULL THEN
             RETURN QUERY
-                SELECT done - 1 + (row_number() OVER ())::int, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
+                SELECT done - 1 + (row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING))::int, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
                     m.handler_id, m.attempt, m.headers, m.history, m.payload
                 FROM queue.{q} m
                 WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
@@ -156,7 +158,7 @@ BEGIN
             -- What is left of a lease that was taken over.
             RETURN QUERY
                 SELECT m.* FROM (
-                    SELECT done - 1 + (row_number() OVER ())::int AS pos, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
+                    SELECT done - 1 + (row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING))::int AS pos, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
                         m.handler_id, m.attempt, m.headers, m.history, m.payload
                     FROM queue.{q} m
                     WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b

@@ -81,7 +81,8 @@ DECLARE
     c record;
 BEGIN
     IF p_leaf = (SELECT last_value / 100000000000 % 3 FROM queue.{q}_id_seq)
-        OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.{q}__lease_id_seq) THEN
+        OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.{q}__lease_id_seq)
+        OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.{q}__promotion_id_seq) THEN
         RETURN 'it is the present one';
     END IF;
     why := host.{q}__holds(p_leaf);

@@ -92,7 +92,8 @@ END $$;
 -- flight when two hosts died is leased alone; when p_deaths_max have, it becomes a dead letter: it may be
 -- what kills them. A session that stopped in order is no death.
 -- NULL: there was nothing left, or it went to the dead letters. Raises HQ002 when the lease is not to be had.
--- Locks: as settle; waits for no one longer than lock_timeout. Tables: as settle.
+-- Locks: advisory (1752134404, queue), shared, so that the leaf of its new row is not truncated before it
+-- commits; waits for no one longer than lock_timeout. Tables: as settle.
 CREATE OR REPLACE FUNCTION host.{q}__take_over(
     p_lease bigint, p_session int, p_seq bigint, p_token uuid, p_n int, p_deaths_max int,
     OUT lease_id bigint, OUT row_count int
@@ -108,6 +109,7 @@ DECLARE
     mine int4multirange;
     deaths int;
 BEGIN
+    PERFORM pg_advisory_xact_lock_shared(1752134404, {queue_id});
     SELECT * INTO l FROM host.{q}__lease WHERE id = p_lease;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'lease % is gone', p_lease USING ERRCODE = 'HQ002';
