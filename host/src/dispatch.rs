@@ -22,9 +22,8 @@ use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
-use self::batch::Batch;
 use self::idle::Idle;
 use self::loaded::Loaded;
 use self::open::{Context, OpenLeases};
@@ -35,7 +34,6 @@ use self::trip::{Done, Trip, Wanted};
 use crate::id::{HandlerId, LeaseId};
 use crate::name::{HandlerName, QueueName};
 use crate::queue::error::QueueError;
-use crate::queue::exchange::Lease;
 use crate::queue::statements::Statements;
 use crate::queue::take_over::Stray;
 
@@ -47,6 +45,7 @@ mod pace;
 pub mod parts;
 pub mod slots;
 mod trip;
+mod workers;
 
 /// Exchanges of one handler that are on their way at once.
 const TRIPS_MAX: usize = 4;
@@ -357,34 +356,6 @@ impl Dispatcher {
         self.idle.wait(now, Duration::from_secs(1));
         let gone = error.is_refused_with("42883") || error.is_refused_with("HQ004");
         if gone { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    /// Gives a lease's messages to workers, one for each slot.
-    fn begin(&mut self, lease: Lease, slots: Vec<Slot>, mut bytes: OwnedSemaphorePermit) {
-        let Lease { id, ledger, messages, .. } = lease;
-        let held_kib = messages.iter().map(|m| m.payload.len()).sum::<usize>() / 1024 + 1;
-        drop(bytes.split(bytes.num_permits().saturating_sub(held_kib)));
-        let count = messages.len();
-        let batch = Arc::new(Batch::new(id, messages));
-        self.open.add(id, ledger, batch.clone(), bytes);
-        slots.into_iter().take(count).for_each(|slot| self.spawn(&batch, slot));
-    }
-
-    /// Where messages wait behind slow ones, and there are slots, more workers help.
-    fn add_workers(&self) {
-        for batch in self.open.waiting_batches() {
-            for _ in 0..self.pace.sandboxes(batch.waiting() as u32) {
-                let Some(slot) = self.loaded.load().slots().try_acquire() else { return };
-                self.spawn(batch, slot);
-            }
-        }
-    }
-
-    fn spawn(&self, batch: &Arc<Batch>, slot: Slot) {
-        let work =
-            batch::work(batch.clone(), self.loaded.load_full(), slot, self.complete.0.clone());
-        let stop_now = self.shared.stop_now.clone();
-        self.shared.tasks.spawn(async move { stop_now.run_until_cancelled(work).await });
     }
 
     fn context(&self) -> Context {

@@ -1,0 +1,46 @@
+//! Workers: who runs the messages of a lease. As many as there are slots, and more when messages wait
+//! behind slow ones.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Dispatcher;
+use super::batch::{self, Batch};
+use super::slots::Slot;
+use crate::queue::exchange::Lease;
+
+impl Dispatcher {
+    /// Gives a lease's messages to workers, one for each slot.
+    pub(super) fn begin(
+        &mut self,
+        lease: Lease,
+        slots: Vec<Slot>,
+        mut bytes: OwnedSemaphorePermit,
+    ) {
+        let Lease { id, ledger, messages, .. } = lease;
+        let held_kib = messages.iter().map(|m| m.payload.len()).sum::<usize>() / 1024 + 1;
+        drop(bytes.split(bytes.num_permits().saturating_sub(held_kib)));
+        let count = messages.len();
+        let batch = Arc::new(Batch::new(id, messages));
+        self.open.add(id, ledger, batch.clone(), bytes);
+        slots.into_iter().take(count).for_each(|slot| self.spawn(&batch, slot));
+    }
+
+    /// Where messages wait behind slow ones, and there are slots, more workers help.
+    pub(super) fn add_workers(&self) {
+        for batch in self.open.waiting_batches() {
+            for _ in 0..self.pace.sandboxes(batch.waiting() as u32) {
+                let Some(slot) = self.loaded.load().slots().try_acquire() else { return };
+                self.spawn(batch, slot);
+            }
+        }
+    }
+
+    fn spawn(&self, batch: &Arc<Batch>, slot: Slot) {
+        let work =
+            batch::work(batch.clone(), self.loaded.load_full(), slot, self.complete.0.clone());
+        let stop_now = self.shared.stop_now.clone();
+        self.shared.tasks.spawn(async move { stop_now.run_until_cancelled(work).await });
+    }
+}
