@@ -125,13 +125,19 @@ async fn a_session_finds_its_own_strays_and_takes_over_what_is_left_of_them() {
     assert!(hand.settle(&held, 0, "{[0,2)}", "").await.unwrap());
     assert_eq!(hand.strays().await, [0; 0], "it is too new to be one");
     wait_until("the lease is old enough", async || hand.strays().await == [held.id]).await;
-    let again = hand.take_over(held.id, 10).await.unwrap().expect("the rest");
-    assert_eq!(hand.read(&again).await, [(2, 2), (3, 3), (4, 4)]);
-    assert_eq!(deaths(&client, again.id).await, 0);
+    let first = hand.take_over(held.id, 1).await.unwrap().expect("one of them");
+    assert_eq!(hand.read(&first).await, [(2, 2)]);
+    // What that left nobody knows of, however new it is.
+    let left = hand.strays().await;
+    assert_eq!(left.len(), 1);
+    let rest = hand.take_over(left[0], 10).await.unwrap().expect("the rest");
+    assert_eq!(hand.read(&rest).await, [(3, 3), (4, 4)]);
+    assert_eq!(deaths(&client, rest.id).await, 0);
     // The reply that was thought lost comes after all.
     assert_eq!(sqlstate(hand.settle(&held, 1, "{[2,5)}", "").await), "HQ002");
-    assert!(hand.settle(&again, 0, "{[2,5)}", "").await.unwrap());
-    assert_eq!(sqlstate(hand.take_over(again.id, 10).await), "HQ002");
+    assert!(hand.settle(&first, 0, "{[2,3)}", "").await.unwrap());
+    assert!(hand.settle(&rest, 0, "{[3,5)}", "").await.unwrap());
+    assert_eq!(sqlstate(hand.take_over(rest.id, 10).await), "HQ002");
 }
 
 #[tokio::test]

@@ -159,7 +159,9 @@ SET search_path = pg_catalog SET jit = off SET enable_seqscan = off AS $$
     SELECT l.id
     FROM host.session s
     JOIN host.{q}__lease l ON l.session_id = s.id
-    WHERE (s.ended_at IS NOT NULL OR (s.id = p_session AND l.leased_at < clock_timestamp() - interval '3 s'))
+    WHERE (s.ended_at IS NOT NULL
+            -- A negative number is take_over's: what it left of one, which the session does not know of.
+            OR (s.id = p_session AND (l.seq < 0 OR l.leased_at < clock_timestamp() - interval '3 s')))
         AND l.handler_id = p_handler AND l.row_count > 0
         AND NOT EXISTS (SELECT FROM host.{q}__settlement t WHERE t.lease_id = l.id AND t.rest = 0)
     -- Its own last: it may have any number that it knows of.
