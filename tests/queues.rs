@@ -97,6 +97,31 @@ async fn a_payload_over_the_limit_is_refused_by_a_check_that_names_it() {
     }
 }
 
+/// `1e131071` takes a few bytes in a jsonb, and 131,072 as the text that a host is sent.
+#[tokio::test]
+async fn what_is_small_on_disk_and_huge_as_text_is_refused_too() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    db.host(&["queue", "create", "jobs"]).await.ok();
+    let numbers = vec!["1e131071"; 10].join(",");
+    let sql = format!("INSERT INTO queue.jobs (payload) VALUES ('[{numbers}]')");
+    assert!(refused(&client, &sql).await.1.contains("payload_is_at_most_1048576_bytes"));
+    let sql = "INSERT INTO queue.jobs (payload, headers)
+        VALUES ('{}', jsonb_build_object('a', repeat('x', 65536)))";
+    assert!(refused(&client, sql).await.1.contains("headers_are_at_most_65536_bytes"));
+    assert_eq!(count(&client, "jobs").await, 0);
+}
+
+/// Cursors speak of transaction ids, and another cluster has others.
+#[tokio::test]
+async fn a_database_that_was_restored_elsewhere_is_not_served() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    client.batch_execute("UPDATE host.cluster SET system_identifier = 1").await.unwrap();
+    let line = db.host(&["serve"]).await.error(1);
+    assert!(line.contains("restored from a dump") && line.contains("ARCHITECTURE.md"), "{line}");
+}
+
 #[tokio::test]
 async fn a_message_is_never_changed_or_deleted_by_hand() {
     let db = TestDb::new().await;
