@@ -129,7 +129,10 @@ BEGIN
     IF deaths >= p_deaths_max THEN
         INSERT INTO host.{q}__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload)
             SELECT m.id, m.enqueued_at, l.handler_id, m.attempt, 'poison',
-                format('%s hosts died with it in flight', deaths), m.headers, m.history, m.payload
+                format('%s hosts died with it in flight', deaths), m.headers,
+                coalesce(m.history, '[]') || jsonb_build_object('attempt', m.attempt, 'at', clock_timestamp(),
+                    'error', format('%s hosts died with it in flight', deaths)),
+                m.payload
             FROM host.{q}__read(l.session_id, l.seq) m WHERE rest @> m.pos;
         RETURN;
     END IF;
