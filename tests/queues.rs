@@ -103,7 +103,7 @@ async fn what_is_small_on_disk_and_huge_as_text_is_refused_too() {
     let db = TestDb::new().await;
     let client = db.client().await;
     db.host(&["queue", "create", "jobs"]).await.ok();
-    let numbers = vec!["1e131071"; 10].join(",");
+    let numbers = ["1e131071"; 10].join(",");
     let sql = format!("INSERT INTO queue.jobs (payload) VALUES ('[{numbers}]')");
     assert!(refused(&client, &sql).await.1.contains("payload_is_at_most_1048576_bytes"));
     let sql = "INSERT INTO queue.jobs (payload, headers)

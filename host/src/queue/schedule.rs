@@ -9,8 +9,6 @@ use super::statements::Statements;
 /// What one promotion did.
 #[derive(Clone, Copy, Debug)]
 pub struct Promoted {
-    /// Messages moved.
-    pub count: u32,
     /// More are due: promote again at once.
     pub again: bool,
     /// When the next is due, as far as is known.
@@ -26,10 +24,9 @@ pub async fn promote(
     let client = database.get().await?;
     let statement = client.prepare_cached(&statements.promote).await?;
     let row = client.query_one(&statement, &[&messages_max]).await?;
-    let next_ms: Option<i64> = row.try_get(2)?;
+    let next_ms: Option<i64> = row.try_get(1)?;
     Ok(Promoted {
-        count: row.try_get::<_, i32>(0)?.cast_unsigned(),
-        again: row.try_get(1)?,
+        again: row.try_get(0)?,
         next_in: next_ms.map(|ms| Duration::from_millis(ms.cast_unsigned())),
     })
 }

@@ -33,7 +33,7 @@ impl Statements {
                 "SELECT lease_id, row_count FROM host.{q}__take_over($1, $2, $3, $4, $5, $6)",
             ),
             strays: call("SELECT host.{q}__strays($1, $2, $3)"),
-            promote: call("SELECT promoted, again, next_ms FROM host.{q}__promote($1)"),
+            promote: call("SELECT again, next_ms FROM host.{q}__promote($1)"),
             set_asleep: call("SELECT setval('host.{q}__asleep', $1)"),
             rotation: call("SELECT used, full_one FROM host.{q}__rotation()"),
             truncate: call("SELECT host.{q}__truncate($1)"),
