@@ -138,6 +138,9 @@ async fn hot_statements_use_indexes_whatever_the_statistics_say() {
         client.batch_execute(&sql).await.unwrap();
     };
     fill(10).await;
+    // Some of the next are behind the cursor of promotion, so that it has both to do.
+    client.batch_execute("SELECT host.q__promote(500)").await.unwrap();
+    fill(10).await;
     client.batch_execute("ANALYZE").await.unwrap();
     let small = batch(&db, handler).await;
     fill(200_000).await;

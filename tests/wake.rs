@@ -114,6 +114,25 @@ async fn a_host_that_is_awake_costs_producers_no_notify() {
 }
 
 #[tokio::test]
+async fn a_promotion_of_nothing_wakes_nobody() {
+    let scene = Scene::new("").await;
+    scene.run("SELECT setval('host.work__asleep', 1)").await;
+    let count = count_notifications(&scene).await;
+    scene.run("SELECT host.work__promote(100)").await;
+    // In the schedule, and not due.
+    scene
+        .run(
+            "INSERT INTO host.work__schedule (due, slot, origin, enqueued_at, attempt, payload)
+             SELECT now() + interval '1 h', host.slot(now() + interval '1 h', now()), 1, now(), 1, '1'",
+        )
+        .await;
+    scene.run("SELECT host.work__promote(100)").await;
+    scene.run("NOTIFY host_wake, 'nobody'").await;
+    wait_until("the last word is heard", async || count.load(Ordering::SeqCst) > 0).await;
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
 async fn a_paused_queue_costs_producers_no_notify() {
     let scene = Scene::new("").await;
     scene.deploy("work", "echo", Deployment::default()).await;

@@ -49,7 +49,12 @@ BEGIN
         late_txid := c.late_txid;
         late_id := c.late_id;
     END IF;
+    -- Each INSERT only if there is something to insert: the queue's trigger of waking fires for none as well, and
+    -- an idle host would wake itself for ever.
     FOR part IN SELECT * FROM host.parts_after(late, late_txid, late_id) LOOP
+        CONTINUE WHEN NOT EXISTS (SELECT FROM host.{q}__schedule s
+            WHERE (s.txid, s.id) > (part.a_txid, part.a_id) AND s.txid < part.b
+                AND (s.due, s.id) <= (c.due, c.schedule_id));
         WITH due_rows AS MATERIALIZED (
             SELECT s.* FROM host.{q}__schedule s
             WHERE (s.txid, s.id) > (part.a_txid, part.a_id) AND s.txid < part.b
@@ -72,6 +77,9 @@ BEGIN
     -- What has become due.
     IF NOT again THEN
         late := '{}';
+    END IF;
+    IF NOT again AND EXISTS (SELECT FROM host.{q}__schedule s
+            WHERE (s.due, s.id) > (c.due, c.schedule_id) AND s.due <= due_now) THEN
         WITH due_rows AS MATERIALIZED (
             SELECT s.* FROM host.{q}__schedule s
             WHERE (s.due, s.id) > (c.due, c.schedule_id) AND s.due <= due_now
