@@ -72,7 +72,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE FUNCTION host.create_queue(p_name text, p_payload_type text DEFAULT 'jsonb'::text, p_payload_bytes_max bigint DEFAULT (1 << 20), p_max_attempts integer DEFAULT 10, p_backoff_base_ms bigint DEFAULT 1000, p_backoff_cap_ms bigint DEFAULT 3600000, p_rotate_bytes bigint DEFAULT (64 << 20), p_rotate_age_ms bigint DEFAULT 60000, p_wake_up boolean DEFAULT true) RETURNS integer
+CREATE FUNCTION host.create_queue(p_name text, p_payload_type text DEFAULT 'jsonb'::text, p_payload_bytes_max bigint DEFAULT (1 << 20), p_max_attempts integer DEFAULT 10, p_backoff_base_ms bigint DEFAULT 1000, p_backoff_cap_ms bigint DEFAULT 3600000, p_rotate_bytes bigint DEFAULT (64 << 20), p_rotate_age_ms bigint DEFAULT 60000, p_wake_up boolean DEFAULT true, p_delays_ms bigint[] DEFAULT NULL::bigint[]) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog'
     AS $$
@@ -80,9 +80,9 @@ DECLARE
     q host.queue;
 BEGIN
     INSERT INTO host.queue (name, payload_type, payload_bytes_max, max_attempts, backoff_base_ms,
-            backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up)
+            backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up, delays_ms)
         VALUES (p_name, p_payload_type, p_payload_bytes_max, p_max_attempts, p_backoff_base_ms,
-            p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up)
+            p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up, p_delays_ms)
         RETURNING * INTO q;
     EXECUTE host.render('tables.sql', q);
     PERFORM host.apply_queue_functions(p_name);
@@ -216,7 +216,7 @@ CREATE FUNCTION host.grant_producer(p_queue text, p_role name) RETURNS void
     AS $$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA queue TO %I', p_role);
-    EXECUTE format('GRANT INSERT (payload, headers, run_at), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
+    EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
 END $$;
 
 CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version integer, in_force boolean, sha256 text, size_bytes bigint, isolation text, concurrency integer, deployed_at timestamp with time zone, deployed_by text, runs_on text[], failed_on text[])
@@ -391,6 +391,8 @@ CREATE TABLE host.queue (
     wake_up boolean DEFAULT true NOT NULL,
     paused boolean DEFAULT false NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    delays_ms bigint[],
+    CONSTRAINT delays_are_one_to_a_hundred CHECK ((((cardinality(delays_ms) >= 1) AND (cardinality(delays_ms) <= 100)) AND (array_position(delays_ms, NULL::bigint) IS NULL))),
     CONSTRAINT queue_backoff_base_ms_check CHECK (((backoff_base_ms >= 1) AND (backoff_base_ms <= 86400000))),
     CONSTRAINT queue_check CHECK (((backoff_cap_ms >= backoff_base_ms) AND (backoff_cap_ms <= '31536000000'::bigint))),
     CONSTRAINT queue_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 1000))),
@@ -835,8 +837,8 @@ BEGIN
                 AND (s.due, s.id) <= (c.due, c.schedule_id)
             ORDER BY s.txid, s.id LIMIT p_n - promoted
         ), moved AS (
-            INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload)
-            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload FROM due_rows d
+            INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at)
+            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at FROM due_rows d
         )
         SELECT count(*)::int AS n, max(d.txid) AS txid, (array_agg(d.id))[count(*)] AS id INTO cut FROM due_rows d;
         promoted := promoted + cut.n;
@@ -860,8 +862,8 @@ BEGIN
                 AND txid_visible_in_snapshot(s.txid, hi)
             ORDER BY s.due, s.id LIMIT p_n - promoted
         ), moved AS (
-            INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload)
-            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload FROM due_rows d
+            INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at)
+            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at FROM due_rows d
         )
         SELECT count(*)::int AS n, max(d.due) AS due, (array_agg(d.id))[count(*)] AS id INTO cut FROM due_rows d;
         IF cut.n > 0 THEN
@@ -882,7 +884,7 @@ BEGIN
         FROM host.sample__schedule s WHERE (s.due, s.id) > (to_due, to_id) ORDER BY s.due, s.id LIMIT 1;
 END $$;
 
-CREATE FUNCTION host.sample__read(p_session integer, p_seq bigint) RETURNS TABLE(pos integer, id bigint, enqueued_at timestamp with time zone, run_at timestamp with time zone, handler_id integer, attempt smallint, headers jsonb, history jsonb, payload jsonb)
+CREATE FUNCTION host.sample__read(p_session integer, p_seq bigint) RETURNS TABLE(pos integer, id bigint, enqueued_at timestamp with time zone, run_at timestamp with time zone, handler_id integer, attempt smallint, headers jsonb, history jsonb, payload jsonb, expires_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -907,7 +909,7 @@ BEGIN
         IF l.positions IS NULL THEN
             RETURN QUERY
                 SELECT done - 1 + (row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING))::int, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
-                    m.handler_id, m.attempt, m.headers, m.history, m.payload
+                    m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at
                 FROM queue.sample m
                 WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                 ORDER BY m.txid, m.id LIMIT l.row_count - done;
@@ -917,7 +919,7 @@ BEGIN
             RETURN QUERY
                 SELECT m.* FROM (
                     SELECT done - 1 + (row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING))::int AS pos, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
-                        m.handler_id, m.attempt, m.headers, m.history, m.payload
+                        m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at
                     FROM queue.sample m
                     WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                     ORDER BY m.txid, m.id LIMIT l.row_count - done) m
@@ -1002,11 +1004,11 @@ BEGIN
         VALUES (p_lease, p_seq, rest_before - host.positions(p_settled), p_settled);
 
     IF p_retry_pos IS NOT NULL OR p_park_pos IS NOT NULL THEN
-        INSERT INTO host.sample__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload)
+        INSERT INTO host.sample__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at)
             SELECT again.due, host.slot(again.due, now()), m.id, m.enqueued_at, l.handler_id,
                 m.attempt + again.attempts, m.headers,
                 CASE WHEN again.entry IS NULL THEN m.history ELSE coalesce(m.history, '[]') || again.entry END,
-                m.payload
+                m.payload, m.expires_at
             FROM host.sample__read(l.session_id, l.seq) m
             JOIN (
                 SELECT r.pos, now() + r.delay_ms * interval '1 ms' AS due, 1 AS attempts, r.entry
@@ -1014,7 +1016,10 @@ BEGIN
                 UNION ALL
                 SELECT pos, NULL, 0, NULL FROM unnest(p_park_pos) pos
             ) AS later ON later.pos = m.pos
-            CROSS JOIN LATERAL (SELECT coalesce(later.due, m.run_at) AS due, later.attempts, later.entry) again
+            -- No later than its deadline: then it comes back to be given up on.
+            CROSS JOIN LATERAL (
+                SELECT least(coalesce(later.due, m.run_at), m.expires_at) AS due, later.attempts, later.entry
+            ) again
             ORDER BY m.pos;
     END IF;
     IF p_dead_pos IS NOT NULL THEN
@@ -1590,6 +1595,8 @@ CREATE TABLE queue.sample (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
+    expires_at timestamp with time zone,
+    CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
@@ -1610,6 +1617,8 @@ CREATE TABLE host.sample__message_0 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
+    expires_at timestamp with time zone,
+    CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
@@ -1630,6 +1639,8 @@ CREATE TABLE host.sample__message_1 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
+    expires_at timestamp with time zone,
+    CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
@@ -1650,6 +1661,8 @@ CREATE TABLE host.sample__message_2 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
+    expires_at timestamp with time zone,
+    CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
@@ -1723,7 +1736,8 @@ CREATE TABLE host.sample__schedule (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 PARTITION BY LIST (slot);
 ALTER TABLE ONLY host.sample__schedule ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -1739,7 +1753,8 @@ CREATE TABLE host.sample__schedule_0 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_0 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -1755,7 +1770,8 @@ CREATE TABLE host.sample__schedule_1 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_1 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -1771,7 +1787,8 @@ CREATE TABLE host.sample__schedule_10 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_10 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -1787,7 +1804,8 @@ CREATE TABLE host.sample__schedule_11 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_11 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -1803,7 +1821,8 @@ CREATE TABLE host.sample__schedule_12 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_12 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -1819,7 +1838,8 @@ CREATE TABLE host.sample__schedule_13 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_13 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -1835,7 +1855,8 @@ CREATE TABLE host.sample__schedule_14 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_14 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -1851,7 +1872,8 @@ CREATE TABLE host.sample__schedule_15 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_15 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -1867,7 +1889,8 @@ CREATE TABLE host.sample__schedule_16 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_16 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -1883,7 +1906,8 @@ CREATE TABLE host.sample__schedule_17 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_17 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -1899,7 +1923,8 @@ CREATE TABLE host.sample__schedule_18 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_18 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -1915,7 +1940,8 @@ CREATE TABLE host.sample__schedule_19 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_19 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -1931,7 +1957,8 @@ CREATE TABLE host.sample__schedule_2 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_2 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -1947,7 +1974,8 @@ CREATE TABLE host.sample__schedule_20 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_20 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -1963,7 +1991,8 @@ CREATE TABLE host.sample__schedule_3 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_3 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -1979,7 +2008,8 @@ CREATE TABLE host.sample__schedule_4 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_4 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -1995,7 +2025,8 @@ CREATE TABLE host.sample__schedule_5 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_5 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -2011,7 +2042,8 @@ CREATE TABLE host.sample__schedule_6 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_6 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -2027,7 +2059,8 @@ CREATE TABLE host.sample__schedule_7 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_7 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -2043,7 +2076,8 @@ CREATE TABLE host.sample__schedule_8 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_8 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -2059,7 +2093,8 @@ CREATE TABLE host.sample__schedule_9 (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    expires_at timestamp with time zone
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_9 ALTER COLUMN payload SET STORAGE EXTERNAL;

@@ -45,7 +45,7 @@ async fn the_list_is_newest_first_and_can_be_narrowed() {
     let text = db.host(&["dead", "list", "emails", "--reason", "poison"]).await.ok();
     assert_eq!(text, "No dead letters\n");
     let text = db.host(&["dead", "list", "emails", "--reason", "rejcted"]).await.error(2);
-    assert!(text.contains("rejected, attempts, poison"), "{text}");
+    assert!(text.contains("rejected, attempts, expired, poison"), "{text}");
 }
 
 #[tokio::test]

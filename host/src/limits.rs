@@ -57,6 +57,12 @@ pub const PAYLOAD_BYTES: RangeInclusive<u64> = 1..=64 << 20;
 pub const ATTEMPTS: RangeInclusive<u32> = 1..=1_000;
 /// The shortest and the longest backoff before the second attempt.
 pub const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
+/// The backoff of a queue that does not say, before the second attempt.
+pub const BACKOFF_DEFAULT: Duration = Duration::from_secs(1);
+/// What the backoff of a queue that does not say may grow to.
+pub const BACKOFF_CAP_DEFAULT: Duration = Duration::from_hours(1);
+/// How many delays a queue may list instead of a backoff.
+pub const DELAYS: RangeInclusive<u32> = 1..=100;
 /// The longest that a backoff may grow to.
 pub const BACKOFF_CAP_MAX: Duration = Duration::from_hours(365 * 24);
 /// The least and the most that a queue's leaf may hold before it rotates, in bytes.

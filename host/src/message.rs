@@ -23,6 +23,15 @@ pub struct Message {
     pub payload: Bytes,
 }
 
+/// A message of a lease whose deadline has passed: it is not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expired {
+    /// Which.
+    pub position: u32,
+    /// The attempt that it would have been, from 1.
+    pub attempt: u32,
+}
+
 /// What a queue's `payload` column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PayloadType {

@@ -80,6 +80,8 @@ pub enum DeadReason {
     Rejected,
     /// Its attempts are used up.
     Attempts,
+    /// Its deadline passed before it could run.
+    Expired,
 }
 
 impl DeadReason {
@@ -89,6 +91,7 @@ impl DeadReason {
         match self {
             Self::Rejected => "rejected",
             Self::Attempts => "attempts used up",
+            Self::Expired => "expired",
         }
     }
 }
@@ -98,10 +101,22 @@ impl DeadReason {
 pub struct RetryPolicy {
     /// Attempts in all, the first included; at least 1.
     pub max_attempts: u32,
-    /// Before the second attempt.
-    pub base: Duration,
-    /// Never longer than this.
-    pub cap: Duration,
+    /// How long to wait between two.
+    pub backoff: Backoff,
+}
+
+/// The wait between two attempts, where the handler does not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backoff {
+    /// Doubles with each attempt; half of it is at random.
+    Exponential {
+        /// Before the second attempt.
+        base: Duration,
+        /// Never longer than this.
+        cap: Duration,
+    },
+    /// The first before the second attempt, and so on; the last repeats. Never empty.
+    Delays(Vec<Duration>),
 }
 
 /// Decides what becomes of a message.
@@ -121,22 +136,32 @@ pub fn outcome(verdict: Verdict, policy: &RetryPolicy, attempt: u32, jitter: f64
     if attempt >= policy.max_attempts {
         return Outcome::DeadLetter { reason: DeadReason::Attempts, error };
     }
-    let delay = after.unwrap_or_else(|| backoff(policy, attempt, jitter));
+    let delay = after.unwrap_or_else(|| policy.backoff.wait(attempt, jitter));
     Outcome::Reschedule { delay: delay.min(DELAY_MAX), error }
 }
 
 /// The longest delay that is accepted; a handler that asks for more gets this.
 pub const DELAY_MAX: Duration = Duration::from_hours(365 * 24);
 
-/// Exponential backoff with equal jitter: half of the step is certain, half is random, so that
-/// messages that failed together do not come back together.
-///
-/// Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
-#[must_use]
-pub fn backoff(policy: &RetryPolicy, attempt: u32, jitter: f64) -> Duration {
-    let doublings = attempt.saturating_sub(1).min(31);
-    let step = policy.base.saturating_mul(1 << doublings).min(policy.cap);
-    step.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
+impl Backoff {
+    /// The wait after that attempt. Exponential backoff has equal jitter: half of the step is certain, half is
+    /// random, so that messages that failed together do not come back together.
+    ///
+    /// Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    #[must_use]
+    pub fn wait(&self, attempt: u32, jitter: f64) -> Duration {
+        let retry = attempt.saturating_sub(1);
+        match self {
+            Self::Exponential { base, cap } => {
+                let step = base.saturating_mul(1 << retry.min(31)).min(*cap);
+                step.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
+            }
+            Self::Delays(delays) => {
+                let delay = delays.get(retry as usize).or(delays.last());
+                delay.copied().unwrap_or_default()
+            }
+        }
+    }
 }
 
 fn clip(mut text: String) -> String {
@@ -158,7 +183,19 @@ mod tests {
     use super::*;
 
     fn policy() -> RetryPolicy {
-        RetryPolicy { max_attempts: 5, base: Duration::from_secs(1), cap: Duration::from_mins(1) }
+        RetryPolicy { max_attempts: 5, backoff: EXPONENTIAL }
+    }
+
+    const BASE: Duration = Duration::from_secs(1);
+    const CAP: Duration = Duration::from_mins(1);
+    const EXPONENTIAL: Backoff = Backoff::Exponential { base: BASE, cap: CAP };
+
+    #[test]
+    fn a_list_of_delays_is_kept_to_and_its_last_repeats() {
+        let delays = [5, 60, 600].map(Duration::from_secs);
+        let backoff = Backoff::Delays(delays.to_vec());
+        let waits = [1, 2, 3, 4, 100].map(|attempt| backoff.wait(attempt, 0.7));
+        assert_eq!(waits, [delays[0], delays[1], delays[2], delays[2], delays[2]]);
     }
 
     #[test]
@@ -184,10 +221,10 @@ mod tests {
     proptest! {
         #[test]
         fn backoff_grows_stays_under_the_cap_and_never_vanishes(attempt in 1u32..1_000, jitter in 0.0..1.0f64) {
-            let delay = backoff(&policy(), attempt, jitter);
-            prop_assert!(delay <= policy().cap);
-            prop_assert!(delay >= policy().base / 2);
-            prop_assert!(backoff(&policy(), attempt + 1, jitter) >= delay);
+            let delay = EXPONENTIAL.wait(attempt, jitter);
+            prop_assert!(delay <= CAP);
+            prop_assert!(delay >= BASE / 2);
+            prop_assert!(EXPONENTIAL.wait(attempt + 1, jitter) >= delay);
         }
 
         #[test]

@@ -58,7 +58,8 @@ CREATE OR REPLACE FUNCTION host.create_queue(
     p_backoff_cap_ms bigint DEFAULT 3600000,
     p_rotate_bytes bigint DEFAULT 64 << 20,
     p_rotate_age_ms bigint DEFAULT 60000,
-    p_wake_up boolean DEFAULT true
+    p_wake_up boolean DEFAULT true,
+    p_delays_ms bigint[] DEFAULT NULL
 ) RETURNS int
 LANGUAGE plpgsql
 SET search_path = pg_catalog AS $$
@@ -66,9 +67,9 @@ DECLARE
     q host.queue;
 BEGIN
     INSERT INTO host.queue (name, payload_type, payload_bytes_max, max_attempts, backoff_base_ms,
-            backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up)
+            backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up, delays_ms)
         VALUES (p_name, p_payload_type, p_payload_bytes_max, p_max_attempts, p_backoff_base_ms,
-            p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up)
+            p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up, p_delays_ms)
         RETURNING * INTO q;
     EXECUTE host.render('tables.sql', q);
     PERFORM host.apply_queue_functions(p_name);
@@ -125,7 +126,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog AS $$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA queue TO %I', p_role);
-    EXECUTE format('GRANT INSERT (payload, headers, run_at), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
+    EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
 END $$;
 
 -- Pauses a queue, or lets it go on. False: it was so before.

@@ -7,7 +7,7 @@
 -- identity does all the routing. A generation's messages, leases, settlements and promotions
 -- are truncated together. Autovacuum is off: nothing is ever updated or deleted here (I3).
 
--- Messages. Producers INSERT payload, headers and run_at; the rest is the system's.
+-- Messages. Producers INSERT payload, headers, run_at and expires_at; the rest is the system's.
 CREATE TABLE queue.{q} (
     id bigint GENERATED ALWAYS AS IDENTITY,
     -- The transaction that inserted the row: what the windows of a lease are cut by.
@@ -29,7 +29,10 @@ CREATE TABLE queue.{q} (
     -- One entry per failed attempt.
     history jsonb,
     payload {payload} NOT NULL
-        CONSTRAINT payload_is_at_most_{payload_bytes_max}_bytes CHECK ({payload_check})
+        CONSTRAINT payload_is_at_most_{payload_bytes_max}_bytes CHECK ({payload_check}),
+    -- From then on a dead letter, not run. NULL: never.
+    expires_at timestamptz
+        CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at))
 ) PARTITION BY LIST ((id / 100000000000 % 3));
 
 -- Uncompressed, so that its size in the table is its size in a host's memory. (What comes compressed from
@@ -133,7 +136,8 @@ CREATE TABLE host.{q}__schedule (
     attempt smallint NOT NULL,
     headers jsonb,
     history jsonb,
-    payload {payload} NOT NULL
+    payload {payload} NOT NULL,
+    expires_at timestamptz
 ) PARTITION BY LIST (slot);
 ALTER TABLE host.{q}__schedule ALTER COLUMN payload SET STORAGE EXTERNAL;
 DO $$

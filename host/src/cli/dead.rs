@@ -108,7 +108,7 @@ struct Selection {
 }
 
 /// What a user may ask for, and what it is called in SQL.
-const REASONS: [&str; 3] = ["rejected", "attempts", "poison"];
+const REASONS: [&str; 4] = ["rejected", "attempts", "expired", "poison"];
 
 fn reason_in_sql(reason: &str) -> String {
     let known = [DeadReason::Rejected, DeadReason::Attempts].map(DeadReason::name);
@@ -233,10 +233,12 @@ fn described(details: &Details) -> String {
 fn history_line(entry: &Value) -> String {
     let error = entry["error"].as_str().unwrap_or_default();
     let known =
-        ["attempt", "at", "version", "session"].iter().filter_map(|key| match &entry[key] {
-            Value::Null => None,
-            Value::String(text) => Some(format!("{key} {text}")),
-            value => Some(format!("{key} {value}")),
+        ["attempt", "started", "at", "host", "version"].iter().filter_map(|key| {
+            match &entry[key] {
+                Value::Null => None,
+                Value::String(text) => Some(format!("{key} {text}")),
+                value => Some(format!("{key} {value}")),
+            }
         });
     format!("{}: {error}", known.collect::<Vec<_>>().join(", "))
 }

@@ -46,6 +46,9 @@ pub struct Enqueue {
     /// Deliver no sooner than then, as in 2030-01-31T08:00:00Z
     #[arg(long, value_name = "TIME")]
     run_at: Option<humantime::Timestamp>,
+    /// Make a dead letter of it, unless it has begun to run after this long
+    #[arg(long, value_name = "TIME")]
+    expires_in: Option<humantime::Duration>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -97,7 +100,8 @@ impl Enqueue {
             (None, Some(time)) => When::At(SystemTime::from(time)),
             (None, None) => When::Now,
         };
-        Envelope { headers: self.header.iter().cloned().collect(), when }
+        let expires = self.expires_in.map(|time| When::After(time.into()));
+        Envelope { headers: self.header.iter().cloned().collect(), when, expires }
     }
 
     async fn enqueue_one(

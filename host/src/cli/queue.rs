@@ -10,7 +10,7 @@ use super::show::{self, Column};
 use super::{Context, Fail, Global, lookup};
 use crate::message::PayloadType;
 use crate::name::QueueName;
-use crate::outcome::RetryPolicy;
+use crate::outcome::{Backoff, RetryPolicy};
 use crate::queue::catalog::{self, Queue};
 use crate::queue::inspect::{self, QueueStatus};
 use crate::queue::queues::{self, DropError, NewQueue};
@@ -38,6 +38,7 @@ enum Command {
 #[command(after_help = "\
 Example:
   host queue create emails --max-attempts 5 --backoff 10s
+  host queue create calls --delays 5s,1m,10m
   psql \"$DATABASE_URL\" -c \"INSERT INTO queue.emails (payload) VALUES ('{}')\"")]
 struct Create {
     /// Its name: lower-case letters, digits and single underscores
@@ -57,6 +58,9 @@ struct Create {
     /// The longest wait between attempts
     #[arg(long, value_name = "TIME", default_value = "1h")]
     backoff_cap: humantime::Duration,
+    /// The waits between attempts, one after the other, instead of a backoff; the last repeats
+    #[arg(long, value_name = "TIME,…", value_delimiter = ',', conflicts_with_all = ["backoff", "backoff_cap"])]
+    delays: Vec<humantime::Duration>,
     /// Bytes of messages after which the next of its three leaves is begun …
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
     rotate_size: ByteSize,
@@ -105,7 +109,7 @@ struct Drop {
     force: bool,
 }
 
-/// Let a role enqueue: INSERT of payload, headers and run_at, SELECT of id, and nothing else
+/// Let a role enqueue: INSERT of the columns that are a producer's, SELECT of id, and nothing else
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -166,8 +170,11 @@ impl Create {
             payload_bytes_max: self.max_bytes.as_u64(),
             policy: RetryPolicy {
                 max_attempts: self.max_attempts,
-                base: self.backoff.into(),
-                cap: self.backoff_cap.into(),
+                backoff: if self.delays.is_empty() {
+                    Backoff::Exponential { base: self.backoff.into(), cap: self.backoff_cap.into() }
+                } else {
+                    Backoff::Delays(self.delays.into_iter().map(Into::into).collect())
+                },
             },
             rotate_bytes: self.rotate_size.as_u64(),
             rotate_age: self.rotate_age.into(),
@@ -217,7 +224,7 @@ impl List {
                 q.payload_type.sql_name().to_owned(),
                 show::bytes(q.payload_bytes_max),
                 q.policy.max_attempts.to_string(),
-                backoff(&q.policy),
+                backoff(&q.policy.backoff),
                 state(q.paused).to_owned(),
             ]
         });
@@ -226,8 +233,15 @@ impl List {
     }
 }
 
-fn backoff(policy: &RetryPolicy) -> String {
-    format!("{} to {}", show::duration(policy.base), show::duration(policy.cap))
+fn backoff(backoff: &Backoff) -> String {
+    match backoff {
+        Backoff::Exponential { base, cap } => {
+            format!("{} to {}", show::duration(*base), show::duration(*cap))
+        }
+        Backoff::Delays(delays) => {
+            delays.iter().map(|d| show::duration(*d)).collect::<Vec<_>>().join(", ")
+        }
+    }
 }
 
 const fn state(paused: bool) -> &'static str {
@@ -235,13 +249,20 @@ const fn state(paused: bool) -> &'static str {
 }
 
 fn settings_json(q: &Queue) -> Value {
+    let (base, cap, delays) = match &q.policy.backoff {
+        Backoff::Exponential { base, cap } => (Some(millis(*base)), Some(millis(*cap)), None),
+        Backoff::Delays(delays) => {
+            (None, None, Some(delays.iter().map(|d| millis(*d)).collect::<Vec<_>>()))
+        }
+    };
     json!({
         "name": q.name.as_str(),
         "payload_type": q.payload_type.sql_name(),
         "payload_bytes_max": q.payload_bytes_max,
         "max_attempts": q.policy.max_attempts,
-        "backoff_ms": millis(q.policy.base),
-        "backoff_cap_ms": millis(q.policy.cap),
+        "backoff_ms": base,
+        "backoff_cap_ms": cap,
+        "delays_ms": delays,
         "rotate_bytes": q.rotate_bytes,
         "rotate_age_ms": millis(q.rotate_age),
         "wake_up": q.wake_up,
@@ -300,7 +321,10 @@ fn described(queue: &Queue, status: &QueueStatus) -> String {
     [
         ("Queue", format!("queue.{}, {}", queue.name, state(queue.paused))),
         ("Payload", payload),
-        ("Attempts", format!("{}, {} apart", queue.policy.max_attempts, backoff(&queue.policy))),
+        (
+            "Attempts",
+            format!("{}, {} apart", queue.policy.max_attempts, backoff(&queue.policy.backoff)),
+        ),
         ("Handlers", handlers),
         ("Messages", messages),
         ("On disk", show::bytes(status.bytes)),

@@ -4,13 +4,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::batch::{Batch, Finished};
 use super::pace::Pace;
 use crate::id::LeaseId;
-use crate::outcome::{Failure, Outcome, RetryPolicy, Verdict, outcome};
+use crate::message::Expired;
+use crate::outcome::{DeadReason, Failure, Outcome, RetryPolicy, Verdict, outcome};
 use crate::queue::error::QueueError;
 use crate::settlement::{Dead, Ledger, Retry, Settlement};
 
@@ -50,6 +51,34 @@ pub struct Context {
     pub policy: RetryPolicy,
     /// This host's name, for the history.
     pub host_name: Arc<str>,
+}
+
+impl Context {
+    /// Makes a dead letter of a message whose deadline has passed.
+    pub fn give_up(&self, ledger: &mut Ledger, message: Expired) {
+        let error = "its deadline passed before it could run".to_owned();
+        let outcome = Outcome::DeadLetter { reason: DeadReason::Expired, error };
+        let entry = |error: String| self.entry(message.attempt, None, &error);
+        ledger.record(message.position, outcome, Vec::new(), entry);
+    }
+
+    /// A line of a message's history: of an attempt that has just ended, by that version and after so long;
+    /// `None`: it was not run.
+    fn entry(&self, attempt: u32, ran: Option<(i32, Duration)>, error: &str) -> Value {
+        let at = SystemTime::now();
+        let time = |t| humantime::format_rfc3339_millis(t).to_string();
+        let mut entry = json!({
+            "attempt": attempt,
+            "at": time(at),
+            "host": *self.host_name,
+            "error": error,
+        });
+        if let Some((version, elapsed)) = ran {
+            entry["version"] = version.into();
+            entry["started"] = time(at - elapsed).into();
+        }
+        entry
+    }
 }
 
 impl OpenLeases {
@@ -186,7 +215,8 @@ impl Open {
         let Finished { position, attempt, version, run } = f;
         self.version = version;
         let outcome = outcome(run.verdict, &context.policy, attempt, fastrand::f64());
-        let entry = |error: String| entry(attempt, version, &context.host_name, &error);
+        let ran = Some((version, run.elapsed));
+        let entry = |error: String| context.entry(attempt, ran, &error);
         self.ledger.record(position, outcome, run.follow_ups, entry);
     }
 
@@ -220,7 +250,8 @@ impl Open {
             sent.follow_ups.clear();
             let verdict = Verdict::Failed(Failure::FollowUp(error.to_string()));
             let attempt = self.batch.attempt(position).unwrap_or(1);
-            let entry = |error: String| entry(attempt, self.version, &context.host_name, &error);
+            let ran = Some((self.version, Duration::ZERO));
+            let entry = |error: String| context.entry(attempt, ran, &error);
             match outcome(verdict, &context.policy, attempt, fastrand::f64()) {
                 Outcome::Reschedule { delay, error } => {
                     sent.retries.push(Retry { position, delay, entry: entry(error) });
@@ -237,10 +268,4 @@ impl Open {
             self.again_at = Some(now + REFUSED_AGAIN);
         }
     }
-}
-
-/// A line of a message's history.
-fn entry(attempt: u32, version: i32, host: &str, error: &str) -> serde_json::Value {
-    let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-    json!({ "attempt": attempt, "at": at, "host": host, "version": version, "error": error })
 }

@@ -18,7 +18,9 @@ impl Dispatcher {
         slots: Vec<Slot>,
         mut bytes: OwnedSemaphorePermit,
     ) {
-        let Lease { id, ledger, messages, .. } = lease;
+        let Lease { id, mut ledger, messages, expired, .. } = lease;
+        let context = self.context();
+        expired.into_iter().for_each(|e| context.give_up(&mut ledger, e));
         let held_kib = messages.iter().map(|m| m.payload.len()).sum::<usize>() / 1024 + 1;
         drop(bytes.split(bytes.num_permits().saturating_sub(held_kib)));
         let count = messages.len();

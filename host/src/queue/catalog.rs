@@ -15,7 +15,7 @@ use crate::id::{HandlerId, QueueId, SessionId};
 use crate::limits::{Isolation, Limits};
 use crate::message::{PayloadType, QueueShape};
 use crate::name::{HandlerName, QueueName};
-use crate::outcome::RetryPolicy;
+use crate::outcome::{Backoff, RetryPolicy};
 
 /// All queues and all deployments, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -151,6 +151,7 @@ struct QueueRow {
     max_attempts: u32,
     backoff_base_ms: u64,
     backoff_cap_ms: u64,
+    delays_ms: Option<Vec<u64>>,
     rotate_bytes: u64,
     rotate_age_ms: u64,
     wake_up: bool,
@@ -166,8 +167,15 @@ impl From<QueueRow> for Queue {
             payload_bytes_max: row.payload_bytes_max,
             policy: RetryPolicy {
                 max_attempts: row.max_attempts,
-                base: Duration::from_millis(row.backoff_base_ms),
-                cap: Duration::from_millis(row.backoff_cap_ms),
+                backoff: match row.delays_ms {
+                    Some(delays) => {
+                        Backoff::Delays(delays.into_iter().map(Duration::from_millis).collect())
+                    }
+                    None => Backoff::Exponential {
+                        base: Duration::from_millis(row.backoff_base_ms),
+                        cap: Duration::from_millis(row.backoff_cap_ms),
+                    },
+                },
             },
             rotate_bytes: row.rotate_bytes,
             rotate_age: Duration::from_millis(row.rotate_age_ms),

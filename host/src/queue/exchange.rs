@@ -13,7 +13,7 @@ use super::fetch::{Fetched, fetch};
 use super::settle::settle;
 use super::statements::Statements;
 use crate::id::{HandlerId, LeaseId, SessionId};
-use crate::message::Message;
+use crate::message::{Expired, Message};
 use crate::settlement::{Ledger, Settlement};
 
 /// What to lease.
@@ -40,6 +40,8 @@ pub struct Lease {
     pub ledger: Ledger,
     /// To be run.
     pub messages: Vec<Message>,
+    /// To be given up on.
+    pub expired: Vec<Expired>,
     /// Whether the queue has more, as far as is known.
     pub more: bool,
 }
@@ -118,8 +120,8 @@ pub(super) fn open(
     fetched: Fetched,
     more: bool,
 ) -> Result<Lease, QueueError> {
-    let Fetched { messages, early, not_ours } = fetched;
-    let have = messages.len() + early.len() + not_ours.len();
+    let Fetched { messages, early, expired, not_ours } = fetched;
+    let have = messages.len() + early.len() + expired.len() + not_ours.len();
     if have != count {
         return Err(QueueError::Unexpected(format!(
             "lease {id} is of {count} messages, but {have} are there: was the table changed by hand?"
@@ -132,5 +134,5 @@ pub(super) fn open(
     for position in not_ours {
         ledger.not_ours(position);
     }
-    Ok(Lease { id, ledger, messages, more })
+    Ok(Lease { id, ledger, messages, expired, more })
 }

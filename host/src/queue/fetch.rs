@@ -11,7 +11,7 @@ use tokio_postgres::{Row, Statement};
 
 use super::error::QueueError;
 use crate::id::{HandlerId, MessageId, SessionId};
-use crate::message::Message;
+use crate::message::{Expired, Message};
 
 /// What a lease holds.
 #[derive(Debug, Default)]
@@ -19,6 +19,8 @@ pub(super) struct Fetched {
     pub(super) messages: Vec<Message>,
     /// Positions of messages that are not due yet.
     pub(super) early: Vec<u32>,
+    /// Messages whose deadline has passed.
+    pub(super) expired: Vec<Expired>,
     /// Positions of messages that are for another handler only.
     pub(super) not_ours: Vec<u32>,
 }
@@ -38,10 +40,12 @@ pub(super) async fn fetch(
         let meant_for: Option<i32> = row.try_get(5)?;
         if meant_for.is_some_and(|h| h != handler.get()) {
             fetched.not_ours.push(position);
-        } else if row.try_get(4)? {
-            fetched.early.push(position);
-        } else {
-            fetched.messages.push(message(row, position)?);
+            continue;
+        }
+        match row.try_get::<_, Option<&str>>(4)? {
+            None => fetched.messages.push(message(row, position)?),
+            Some("early") => fetched.early.push(position),
+            Some(_) => fetched.expired.push(Expired { position, attempt: attempt(row)? }),
         }
     }
     Ok(fetched)
@@ -53,10 +57,14 @@ fn message(row: &Row, position: u32) -> Result<Message, QueueError> {
         position,
         id: MessageId::new(row.try_get(1)?),
         enqueued_at: row.try_get::<_, SystemTime>(2)?,
-        attempt: row.try_get::<_, i16>(3)?.cast_unsigned().into(),
+        attempt: attempt(row)?,
         headers: headers(row.try_get(6)?),
         payload: Bytes::copy_from_slice(payload.0),
     })
+}
+
+fn attempt(row: &Row) -> Result<u32, QueueError> {
+    Ok(row.try_get::<_, i16>(3)?.cast_unsigned().into())
 }
 
 fn headers(object: Option<Json<serde_json::Map<String, Value>>>) -> Vec<(String, String)> {

@@ -22,17 +22,19 @@ pub struct Envelope {
     pub headers: BTreeMap<String, String>,
     /// When to deliver them.
     pub when: When,
+    /// From when on not to deliver them any more.
+    pub expires: Option<When>,
 }
 
-/// When a message is delivered.
+/// A time, as its user gave it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum When {
-    /// At once.
+    /// The present.
     #[default]
     Now,
-    /// No sooner than this long from now, by the server's clock.
+    /// This long from now, by the server's clock.
     After(Duration),
-    /// No sooner than then.
+    /// Then.
     At(SystemTime),
 }
 
@@ -42,6 +44,7 @@ pub struct Batch<'a> {
     writer: Pin<Box<BinaryCopyInWriter>>,
     headers: Option<Json<BTreeMap<String, String>>>,
     run_at: Option<SystemTime>,
+    expires_at: Option<SystemTime>,
 }
 
 /// Enqueues one message.
@@ -52,10 +55,12 @@ pub async fn enqueue(
     payload: &[u8],
 ) -> Result<MessageId, QueueError> {
     let transaction = client.transaction().await?;
-    let run_at = run_at(&transaction, &envelope.when).await?;
+    let (run_at, expires_at) = times(&transaction, &envelope).await?;
     let headers = headers(envelope.headers);
     let insert = include_str!("sql/enqueue.sql").replace("{q}", queue.as_str());
-    let row = transaction.query_one(&insert, &[&Payload(payload), &headers, &run_at]).await?;
+    let row = transaction
+        .query_one(&insert, &[&Payload(payload), &headers, &run_at, &expires_at])
+        .await?;
     transaction.commit().await?;
     Ok(MessageId::new(row.try_get(0)?))
 }
@@ -69,17 +74,18 @@ impl<'a> Batch<'a> {
         envelope: Envelope,
     ) -> Result<Self, QueueError> {
         let transaction = client.transaction().await?;
-        let run_at = run_at(&transaction, &envelope.when).await?;
+        let (run_at, expires_at) = times(&transaction, &envelope).await?;
         let copy = include_str!("sql/copy.sql").replace("{q}", queue.as_str());
         let sink = transaction.copy_in(&copy).await?;
-        let types = [sql_type(payload_type), Type::JSONB, Type::TIMESTAMPTZ];
+        let types = [sql_type(payload_type), Type::JSONB, Type::TIMESTAMPTZ, Type::TIMESTAMPTZ];
         let writer = Box::pin(BinaryCopyInWriter::new(sink, &types));
-        Ok(Self { transaction, writer, headers: headers(envelope.headers), run_at })
+        Ok(Self { transaction, writer, headers: headers(envelope.headers), run_at, expires_at })
     }
 
     /// Adds one message.
     pub async fn add(&mut self, payload: &[u8]) -> Result<(), QueueError> {
-        let row: [&(dyn ToSql + Sync); 3] = [&Payload(payload), &self.headers, &self.run_at];
+        let row: [&(dyn ToSql + Sync); 4] =
+            [&Payload(payload), &self.headers, &self.run_at, &self.expires_at];
         self.writer.as_mut().write(&row).await.map_err(located)
     }
 
@@ -107,18 +113,18 @@ fn headers(headers: BTreeMap<String, String>) -> Option<Json<BTreeMap<String, St
     (!headers.is_empty()).then_some(Json(headers))
 }
 
-async fn run_at(
+/// The columns `run_at` and `expires_at`.
+async fn times(
     transaction: &Transaction<'_>,
-    when: &When,
-) -> Result<Option<SystemTime>, QueueError> {
-    Ok(match when {
+    envelope: &Envelope,
+) -> Result<(Option<SystemTime>, Option<SystemTime>), QueueError> {
+    let now: SystemTime = transaction.query_one("SELECT now()", &[]).await?.try_get(0)?;
+    let at = |when: &When| match when {
         When::Now => None,
         When::At(time) => Some(*time),
-        When::After(delay) => {
-            let now: SystemTime = transaction.query_one("SELECT now()", &[]).await?.try_get(0)?;
-            Some(now.checked_add(*delay).unwrap_or(now))
-        }
-    })
+        When::After(delay) => Some(now.checked_add(*delay).unwrap_or(now)),
+    };
+    Ok((at(&envelope.when), envelope.expires.as_ref().and_then(at)))
 }
 
 const fn sql_type(payload_type: PayloadType) -> Type {

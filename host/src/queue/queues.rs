@@ -7,12 +7,12 @@ use tokio_postgres::Client;
 
 use super::error::QueueError;
 use crate::limits::{
-    ATTEMPTS, BACKOFF, BACKOFF_CAP_MAX, OutOfRange, PAYLOAD_BYTES, ROTATE_AGE, ROTATE_BYTES,
-    bytes_within, count_within, duration_within,
+    ATTEMPTS, BACKOFF, BACKOFF_CAP_DEFAULT, BACKOFF_CAP_MAX, BACKOFF_DEFAULT, DELAYS, OutOfRange,
+    PAYLOAD_BYTES, ROTATE_AGE, ROTATE_BYTES, bytes_within, count_within, duration_within,
 };
 use crate::message::PayloadType;
 use crate::name::QueueName;
-use crate::outcome::RetryPolicy;
+use crate::outcome::{Backoff, RetryPolicy};
 
 /// Raised when a queue that is to be dropped has messages left.
 const SQLSTATE_MESSAGES_LEFT: &str = "HQ005";
@@ -41,9 +41,18 @@ impl NewQueue {
     pub fn check(&self) -> Result<(), OutOfRange> {
         bytes_within("max-bytes", self.payload_bytes_max, &PAYLOAD_BYTES)?;
         count_within("max-attempts", self.policy.max_attempts, &ATTEMPTS)?;
-        duration_within("backoff", self.policy.base, &BACKOFF)?;
-        let cap_range = self.policy.base..=BACKOFF_CAP_MAX;
-        duration_within("backoff-cap", self.policy.cap, &cap_range)?;
+        match &self.policy.backoff {
+            Backoff::Exponential { base, cap } => {
+                duration_within("backoff", *base, &BACKOFF)?;
+                duration_within("backoff-cap", *cap, &(*base..=BACKOFF_CAP_MAX))?;
+            }
+            Backoff::Delays(delays) => {
+                count_within("delays", delays.len() as u32, &DELAYS)?;
+                for delay in delays {
+                    duration_within("delays", *delay, &(Duration::ZERO..=BACKOFF_CAP_MAX))?;
+                }
+            }
+        }
         bytes_within("rotate-size", self.rotate_bytes, &ROTATE_BYTES)?;
         duration_within("rotate-age", self.rotate_age, &ROTATE_AGE)
     }
@@ -75,19 +84,27 @@ fn millis(duration: Duration) -> i64 {
 
 /// Creates a queue. False: there is one of that name, which was left alone.
 pub async fn create(client: &Client, queue: &NewQueue) -> Result<bool, QueueError> {
+    let (base, cap, delays) = match &queue.policy.backoff {
+        Backoff::Exponential { base, cap } => (*base, *cap, None),
+        Backoff::Delays(delays) => {
+            let delays: Vec<i64> = delays.iter().map(|d| millis(*d)).collect();
+            (BACKOFF_DEFAULT, BACKOFF_CAP_DEFAULT, Some(delays))
+        }
+    };
     let created = client
         .execute(
-            "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
             &[
                 &queue.name.as_str(),
                 &queue.payload_type.sql_name(),
                 &(queue.payload_bytes_max as i64),
                 &(queue.policy.max_attempts as i32),
-                &millis(queue.policy.base),
-                &millis(queue.policy.cap),
+                &millis(base),
+                &millis(cap),
                 &(queue.rotate_bytes as i64),
                 &millis(queue.rotate_age),
                 &queue.wake_up,
+                &delays,
             ],
         )
         .await;

@@ -128,7 +128,7 @@ END $$;
 CREATE OR REPLACE FUNCTION host.{q}__read(p_session int, p_seq bigint)
 RETURNS TABLE (
     pos int, id bigint, enqueued_at timestamptz, run_at timestamptz, handler_id int,
-    attempt smallint, headers jsonb, history jsonb, payload {payload}
+    attempt smallint, headers jsonb, history jsonb, payload {payload}, expires_at timestamptz
 )
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
@@ -149,7 +149,7 @@ BEGIN
         IF l.positions IS NULL THEN
             RETURN QUERY
                 SELECT done - 1 + (row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING))::int, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
-                    m.handler_id, m.attempt, m.headers, m.history, m.payload
+                    m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at
                 FROM queue.{q} m
                 WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                 ORDER BY m.txid, m.id LIMIT l.row_count - done;
@@ -159,7 +159,7 @@ BEGIN
             RETURN QUERY
                 SELECT m.* FROM (
                     SELECT done - 1 + (row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING))::int AS pos, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
-                        m.handler_id, m.attempt, m.headers, m.history, m.payload
+                        m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at
                     FROM queue.{q} m
                     WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                     ORDER BY m.txid, m.id LIMIT l.row_count - done) m

@@ -58,11 +58,11 @@ BEGIN
         VALUES (p_lease, p_seq, rest_before - host.positions(p_settled), p_settled);
 
     IF p_retry_pos IS NOT NULL OR p_park_pos IS NOT NULL THEN
-        INSERT INTO host.{q}__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload)
+        INSERT INTO host.{q}__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at)
             SELECT again.due, host.slot(again.due, now()), m.id, m.enqueued_at, l.handler_id,
                 m.attempt + again.attempts, m.headers,
                 CASE WHEN again.entry IS NULL THEN m.history ELSE coalesce(m.history, '[]') || again.entry END,
-                m.payload
+                m.payload, m.expires_at
             FROM host.{q}__read(l.session_id, l.seq) m
             JOIN (
                 SELECT r.pos, now() + r.delay_ms * interval '1 ms' AS due, 1 AS attempts, r.entry
@@ -70,7 +70,10 @@ BEGIN
                 UNION ALL
                 SELECT pos, NULL, 0, NULL FROM unnest(p_park_pos) pos
             ) AS later ON later.pos = m.pos
-            CROSS JOIN LATERAL (SELECT coalesce(later.due, m.run_at) AS due, later.attempts, later.entry) again
+            -- No later than its deadline: then it comes back to be given up on.
+            CROSS JOIN LATERAL (
+                SELECT least(coalesce(later.due, m.run_at), m.expires_at) AS due, later.attempts, later.entry
+            ) again
             ORDER BY m.pos;
     END IF;
     IF p_dead_pos IS NOT NULL THEN

@@ -12,6 +12,7 @@ SELECT jsonb_build_object(
             'max_attempts', q.max_attempts,
             'backoff_base_ms', q.backoff_base_ms,
             'backoff_cap_ms', q.backoff_cap_ms,
+            'delays_ms', q.delays_ms,
             'rotate_bytes', q.rotate_bytes,
             'rotate_age_ms', q.rotate_age_ms,
             'wake_up', q.wake_up,
