@@ -184,7 +184,8 @@ impl<'a> Arena<'a> {
                 return Ok(());
             }
             if started.elapsed() > LOAD_WITHIN {
-                let waited = format!("nothing was heard for {LOAD_WITHIN:?}");
+                let said = self.hosts.complaints().join("; ");
+                let waited = format!("nothing was heard for {LOAD_WITHIN:?}; log: {said:?}");
                 return Err(BenchError::NotLoaded(waited));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -84,11 +84,13 @@ pub enum Hold {
     Lock,
 }
 
-/// How many messages are settled, from one look to the next.
+/// How far the hosts are, from one look to the next.
 #[derive(Debug, Default)]
 pub struct Progress {
-    newest: i64,
-    accounted: i64,
+    /// All leases up to this one are settled,
+    lease: i64,
+    /// and had so many positions.
+    settled: i64,
 }
 
 impl BenchQueue {
@@ -167,12 +169,12 @@ impl BenchQueue {
         client: &Client,
         progress: &mut Progress,
     ) -> Result<u64, QueueError> {
-        let sql = self.render(include_str!("sql/bench/progress.sql"));
-        let row = client.query_one(&sql, &[&progress.newest]).await?;
-        progress.newest = row.try_get("newest")?;
-        progress.accounted += row.try_get::<_, i64>("accounted")?;
-        let live: i64 = row.try_get("settled")?;
-        Ok((progress.accounted + live).max(0) as u64)
+        let call = self.render("SELECT lease, settled, beyond FROM host.{q}__progress($1)");
+        let row = client.query_one(&call, &[&progress.lease]).await?;
+        progress.lease = row.try_get("lease")?;
+        progress.settled += row.try_get::<_, i64>("settled")?;
+        let beyond: i64 = row.try_get("beyond")?;
+        Ok((progress.settled + beyond).max(0) as u64)
     }
 
     /// Messages that are still to be handled; zero or not is what counts.

@@ -3,7 +3,7 @@
 --   read them, and the numbers that their payloads carry are summed. {q} is the queue's name, {queue_id}
 --   its number.
 -- Invariant: nothing is truncated that is not in the account; a lease is in it at most once.
--- Locks: advisory (1752134404, queue), tried, as truncate does. On the way of a message: none.
+-- Locks: advisory (1752134404, queue), tried, as truncate does; ACCESS SHARE. On a message's way: none.
 -- Tables touched: host.{q}__account, which is appended to; reads lease, settlement and message.
 CREATE TABLE host.{q}__account (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -75,4 +75,33 @@ BEGIN
     END IF;
     PERFORM host.{q}__audit(p_leaf);
     RETURN host.{q}__truncate_audited(p_leaf);
+END $$;
+
+-- How far the hosts are, in time that does not grow with the run: the positions settled of all leases after
+-- p_lease, as far as the last before which all are settled, and beyond. The lock is taken before the snapshot,
+-- so that no leaf is truncated between a look at the leases and one at the account.
+-- Locks: ACCESS SHARE on lease and settlement.
+CREATE FUNCTION host.{q}__progress(p_lease bigint, OUT lease bigint, OUT settled bigint, OUT beyond bigint)
+LANGUAGE plpgsql
+SET search_path = pg_catalog SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+BEGIN
+    LOCK TABLE host.{q}__lease, host.{q}__settlement IN ACCESS SHARE MODE;
+    WITH seen AS MATERIALIZED (
+        SELECT l.id, coalesce(s.settled, 0) AS settled, coalesce(s.closed, false) AS closed
+        FROM host.{q}__lease l CROSS JOIN LATERAL (
+            SELECT sum(host.positions(t.settled)) AS settled, bool_or(t.rest = 0) AS closed
+            FROM host.{q}__settlement t WHERE t.lease_id = l.id
+        ) s
+        WHERE l.id > p_lease AND l.row_count > 0
+            AND l.handler_id = (SELECT id FROM host.handler WHERE queue_id = {queue_id} AND name = 'default')
+        UNION ALL
+        SELECT a.lease_id, a.settled, true FROM host.{q}__account a
+        WHERE a.lease_id > p_lease AND NOT EXISTS (SELECT FROM host.{q}__lease l WHERE l.id = a.lease_id)
+    ), upto AS (
+        SELECT coalesce(min(id) FILTER (WHERE NOT closed) - 1, max(id), p_lease) AS id FROM seen
+    )
+    SELECT u.id, coalesce(sum(s.settled) FILTER (WHERE s.id <= u.id), 0),
+            coalesce(sum(s.settled) FILTER (WHERE s.id > u.id), 0)
+        INTO lease, settled, beyond
+        FROM upto u LEFT JOIN seen s ON true GROUP BY u.id;
 END $$;
