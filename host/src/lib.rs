@@ -1,5 +1,6 @@
 //! A job server: messages in Postgres, handlers in WebAssembly. `ARCHITECTURE.md` has the map.
 
+pub mod bench;
 pub mod cli;
 pub mod deploy;
 pub mod digest;

@@ -1,6 +1,7 @@
 //! Everything that is said to Postgres, and the only module that names its crates. Never runs a
 //! handler, and never decides what becomes of a message.
 
+pub mod bench;
 pub mod catalog;
 pub mod connect;
 pub mod dead;

@@ -34,6 +34,25 @@ impl Context {
         self.embedded.as_ref().map(Embedded::programs)
     }
 
+    /// The embedded server of a folder, started and migrated, of which a line on standard error tells.
+    pub async fn embedded(dir: &Path, connections_max: usize) -> Result<Self, Fail> {
+        let embedded = Embedded::start(dir).await?;
+        eprintln!("{}", embedded.describe());
+        let database = Database::new(embedded.url(), connections_max)?;
+        let url = embedded.url().to_owned();
+        let mut context = Self { database, migrated: None, embedded: Some(embedded), url };
+        match migrate_embedded(&context.database).await {
+            Ok(report) => {
+                context.migrated = Some(report);
+                Ok(context)
+            }
+            Err(fail) => {
+                context.close().await?;
+                Err(fail)
+            }
+        }
+    }
+
     /// Stops the embedded server if this was its last host.
     pub async fn close(self) -> Result<(), Fail> {
         drop(self.database);
@@ -60,21 +79,7 @@ pub async fn connect_with(global: &Global, connections_max: usize) -> Result<Con
             url: url.clone(),
         });
     }
-    let embedded = Embedded::start(Path::new(EMBEDDED_DIR)).await?;
-    eprintln!("{}", embedded.describe());
-    let database = Database::new(embedded.url(), connections_max)?;
-    let url = embedded.url().to_owned();
-    let mut context = Context { database, migrated: None, embedded: Some(embedded), url };
-    match migrate_embedded(&context.database).await {
-        Ok(report) => {
-            context.migrated = Some(report);
-            Ok(context)
-        }
-        Err(fail) => {
-            context.close().await?;
-            Err(fail)
-        }
-    }
+    Context::embedded(Path::new(EMBEDDED_DIR), connections_max).await
 }
 
 /// Connects, lets `work` do its work, and closes whatever came of it.

@@ -108,9 +108,7 @@ async fn run(context: &Context, config: ServeConfig, shutdown: Shutdown) -> Resu
 
 /// The first signal drains, the second stops.
 fn on_signals() -> Result<Shutdown, Fail> {
-    let listen = |kind| signal(kind).context("cannot listen for signals").map_err(Fail::from);
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
+    let (mut terminate, mut interrupt) = listen()?;
     let shutdown = Shutdown { drain: CancellationToken::new(), stop: CancellationToken::new() };
     let told = shutdown.clone();
     tokio::spawn(async move {
@@ -120,6 +118,22 @@ fn on_signals() -> Result<Shutdown, Fail> {
         told.stop.cancel();
     });
     Ok(shutdown)
+}
+
+/// SIGTERM or Ctrl-C cancels.
+pub fn on_signal(stop: &CancellationToken) -> Result<(), Fail> {
+    let (mut terminate, mut interrupt) = listen()?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        either(&mut terminate, &mut interrupt).await;
+        stop.cancel();
+    });
+    Ok(())
+}
+
+fn listen() -> Result<(Signal, Signal), Fail> {
+    let listen = |kind| signal(kind).context("cannot listen for signals").map_err(Fail::from);
+    Ok((listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?))
 }
 
 async fn either(a: &mut Signal, b: &mut Signal) {

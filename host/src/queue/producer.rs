@@ -138,7 +138,7 @@ const fn sql_type(payload_type: PayloadType) -> Type {
 
 /// Bytes that go over the wire as they are, whatever the column's type.
 #[derive(Debug)]
-struct Payload<'a>(&'a [u8]);
+pub(super) struct Payload<'a>(pub(super) &'a [u8]);
 
 impl ToSql for Payload<'_> {
     fn to_sql(

@@ -1,0 +1,189 @@
+//! `host bench`: runs the real thing, hosts as processes of their own, on a queue of its own, and measures
+//! it. Never judges a figure, but whether every message was delivered as often as it should.
+
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use self::arena::Arena;
+use self::report::Report;
+use crate::deploy::DeployError;
+use crate::limits::Isolation;
+use crate::queue::bench::Hold;
+use crate::queue::connect::Database;
+use crate::queue::error::QueueError;
+use crate::queue::queues::DropError;
+
+mod arena;
+mod drain;
+mod finish;
+mod guest;
+mod hosts;
+mod latency;
+mod payload;
+mod process;
+mod produce;
+pub mod report;
+mod steady;
+mod sums;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Messages are all there, and are worked off.
+    Drain,
+    /// Producers and hosts work at the same time.
+    Steady,
+    /// Few messages, each as it comes: how long until its handler begins.
+    Latency,
+}
+
+/// Something that is in the way while a benchmark runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disturbance {
+    /// A transaction.
+    Transaction(Hold),
+    /// A second handler of the queue that never finishes a message.
+    Handler,
+}
+
+/// What a run is asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is measured.
+    pub shape: Shape,
+    /// To work off, for `Drain`.
+    pub messages: u64,
+    /// How long, for the others.
+    pub duration: Duration,
+    /// Connections that insert.
+    pub producers: u32,
+    /// Processes of `host serve`.
+    pub hosts: u32,
+    /// When a sandbox is thrown away.
+    pub isolation: Isolation,
+    /// Sandboxes at once, on each host.
+    pub concurrency: u32,
+    /// Of each message, as JSON text.
+    pub payload_bytes: usize,
+    /// Messages in one INSERT, for `Steady`.
+    pub batch: u32,
+    /// Messages a second; `None`: as fast as it goes.
+    pub rate: Option<f64>,
+    /// Producers wait while more messages than this do.
+    pub backlog_max: u64,
+    /// What is in the way.
+    pub holds: Vec<Disturbance>,
+    /// The handler, if not one that acks and does nothing else.
+    pub handler: Option<Vec<u8>>,
+    /// The program whose `serve` is run.
+    pub program: PathBuf,
+}
+
+/// Why there are no figures.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// Postgres said no.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The handler cannot be deployed.
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
+    /// The queue could not be removed.
+    #[error("cannot remove the benchmark's queue: {0}")]
+    NotRemoved(#[from] DropError),
+    /// Somebody else works in this database.
+    #[error(
+        "{0}: give the benchmark a database of its own, or none, and it starts a server of its own"
+    )]
+    NotAlone(String),
+    /// No process could be started.
+    #[error("cannot run {}: {source}", program.display())]
+    NoHost {
+        /// The program.
+        program: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A host ended before its time.
+    #[error("a host ended in the midst of the run ({status}): {last}")]
+    HostEnded {
+        /// How.
+        status: ExitStatus,
+        /// The last line of its log.
+        last: String,
+    },
+    /// A host cannot run the handler.
+    #[error("a host cannot run the handler: {0}")]
+    NotLoaded(String),
+    /// The hosts do nothing, though there are messages.
+    #[error("no message was settled for {0:?}, though {1} are there")]
+    Stalled(Duration, u64),
+    /// The system said no.
+    #[error("the system refused: {0}")]
+    Io(std::io::Error),
+    /// The user said to stop.
+    #[error("interrupted; the benchmark's queue is removed")]
+    Interrupted,
+}
+
+/// What a benchmark is doing, for people: a phase, and how far it is.
+pub type OnProgress<'a> = &'a (dyn Fn(&'static str, u64, u64) + Sync);
+
+/// Runs a benchmark on a database that has the schema. Whatever comes of it, its queue is removed and its
+/// hosts are ended.
+///
+/// # Errors
+/// If there are no figures. A run that lost or doubled a message has them: see [`Report::lost`].
+pub async fn run(
+    database: &Database,
+    url: &str,
+    options: &Options,
+    stop: &CancellationToken,
+    on_progress: OnProgress<'_>,
+) -> Result<Report, BenchError> {
+    let mut arena = Arena::new(database, url, options, on_progress).await?;
+    let measured = tokio::select! {
+        measured = measure(&mut arena, options.shape) => measured,
+        () = stop.cancelled() => Err(BenchError::Interrupted),
+    };
+    let removed = arena.remove().await;
+    let report = measured?;
+    removed?;
+    Ok(report)
+}
+
+async fn measure(arena: &mut Arena<'_>, shape: Shape) -> Result<Report, BenchError> {
+    match shape {
+        Shape::Drain => drain::run(arena).await,
+        Shape::Steady => steady::run(arena).await,
+        Shape::Latency => latency::run(arena).await,
+    }
+}
+
+impl Shape {
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Steady => "steady",
+            Self::Latency => "latency",
+        }
+    }
+}
+
+impl Disturbance {
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Transaction(Hold::Snapshot) => "snapshot",
+            Self::Transaction(Hold::Xid) => "xid",
+            Self::Transaction(Hold::Lock) => "lock",
+            Self::Handler => "handler",
+        }
+    }
+}
