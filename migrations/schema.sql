@@ -89,6 +89,135 @@ BEGIN
     RETURN q.id;
 END $$;
 
+CREATE FUNCTION host.cron_add(p_name text, p_queue text, p_schedule text, p_time_zone text, p_missed text, p_payload bytea, p_headers jsonb, p_next_at timestamp with time zone, p_replace boolean) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+DECLARE
+    queue int;
+BEGIN
+    SELECT id INTO queue FROM host.queue WHERE name = p_queue;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
+    END IF;
+    IF p_replace THEN
+        DELETE FROM host.cron WHERE name = p_name;
+    END IF;
+    INSERT INTO host.cron (name, queue_id, schedule, time_zone, missed, payload, headers, next_at)
+        VALUES (p_name, queue, p_schedule, p_time_zone, p_missed, p_payload, p_headers, p_next_at);
+END $$;
+
+CREATE FUNCTION host.cron_enqueue(p_id integer, p_times timestamp with time zone[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $_$
+DECLARE
+    c record;
+BEGIN
+    SELECT x.name, x.payload, x.headers, q.name AS queue, q.payload_type INTO STRICT c
+        FROM host.cron x JOIN host.queue q ON q.id = x.queue_id WHERE x.id = p_id;
+    EXECUTE format(
+        'INSERT INTO queue.%I (payload, headers)
+         SELECT %s, $2 || jsonb_build_object(''cron'', $3, ''cron-at'', host.rfc3339(t.at))
+         FROM unnest($4) t (at) ORDER BY t.at',
+        c.queue, host.payload_cast('$1', c.payload_type))
+    USING c.payload, c.headers, c.name, p_times;
+END $_$;
+
+CREATE FUNCTION host.cron_failed(p_id integer, p_next_at timestamp with time zone, p_error text, p_wait_ms bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    SET lock_timeout TO '1s'
+    AS $$
+DECLARE
+    before text;
+BEGIN
+    SELECT error INTO before FROM host.cron WHERE id = p_id AND next_at = p_next_at FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    UPDATE host.cron SET error = p_error, retry_at = clock_timestamp() + p_wait_ms * interval '1 ms' WHERE id = p_id;
+    RETURN before IS NULL;
+END $$;
+
+CREATE FUNCTION host.cron_fire(p_id integer, p_next_at timestamp with time zone, p_times timestamp with time zone[], p_then timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    SET lock_timeout TO '1s'
+    AS $$
+BEGIN
+    UPDATE host.cron SET next_at = p_then, messages = messages + cardinality(p_times), error = NULL, retry_at = NULL,
+            fired_at = CASE WHEN cardinality(p_times) > 0 THEN clock_timestamp() ELSE fired_at END
+        WHERE id = p_id AND next_at = p_next_at AND NOT paused AND p_next_at <= clock_timestamp();
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM host.cron_enqueue(p_id, p_times);
+    RETURN true;
+END $$;
+
+CREATE FUNCTION host.cron_list() RETURNS TABLE(name text, queue text, schedule text, time_zone text, missed text, paused boolean, next_at timestamp with time zone, fired_at timestamp with time zone, messages bigint, error text, created_at timestamp with time zone, created_by text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT c.name, q.name, c.schedule, c.time_zone, c.missed, c.paused, c.next_at, c.fired_at, c.messages, c.error,
+        c.created_at, c.created_by
+    FROM host.cron c JOIN host.queue q ON q.id = c.queue_id ORDER BY c.name
+$$;
+
+CREATE FUNCTION host.cron_look(p_limit integer) RETURNS TABLE(id integer, name text, schedule text, time_zone text, missed text, next_at timestamp with time zone, now timestamp with time zone, in_ms bigint)
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT c.id, c.name, c.schedule, c.time_zone, c.missed, c.next_at, t.now,
+        ceil(extract(epoch FROM greatest(c.next_at, c.retry_at) - t.now) * 1000)::bigint
+    FROM host.cron c CROSS JOIN (SELECT clock_timestamp() AS now) t
+    WHERE NOT c.paused ORDER BY greatest(c.next_at, c.retry_at), c.id LIMIT p_limit
+$$;
+
+CREATE FUNCTION host.cron_pause(p_name text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+BEGIN
+    UPDATE host.cron SET paused = true, error = NULL, retry_at = NULL WHERE name = p_name AND NOT paused;
+    RETURN FOUND;
+END $$;
+
+CREATE FUNCTION host.cron_remove(p_name text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+BEGIN
+    DELETE FROM host.cron WHERE name = p_name;
+    RETURN FOUND;
+END $$;
+
+CREATE FUNCTION host.cron_resume(p_name text, p_next_at timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+BEGIN
+    UPDATE host.cron SET paused = false, next_at = p_next_at WHERE name = p_name AND paused;
+    RETURN FOUND;
+END $$;
+
+CREATE FUNCTION host.cron_run(p_name text) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog'
+    AS $$
+DECLARE
+    c record;
+BEGIN
+    UPDATE host.cron SET messages = messages + 1, fired_at = clock_timestamp() WHERE name = p_name
+        RETURNING id, queue_id, fired_at INTO c;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    PERFORM host.cron_enqueue(c.id, ARRAY[c.fired_at]);
+    RETURN (SELECT currval(format('queue.%I', q.name || '_id_seq')) FROM host.queue q WHERE q.id = c.queue_id);
+END $$;
+
 CREATE FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, OUT handler_id integer, OUT version integer) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog'
@@ -125,6 +254,7 @@ CREATE FUNCTION host.drop_queue(p_name text, p_force boolean DEFAULT false) RETU
     AS $$
 DECLARE
     number int;
+    entries text;
     remaining text;
     f regprocedure;
 BEGIN
@@ -136,8 +266,15 @@ BEGIN
     PERFORM pg_advisory_xact_lock(1752134403, number);
     PERFORM pg_advisory_xact_lock(1752134402, id)
         FROM (SELECT id FROM host.handler WHERE queue_id = number ORDER BY id) x;
+    -- Before the table: a firing locks its entry first, too.
+    WITH gone AS (DELETE FROM host.cron WHERE queue_id = number RETURNING name)
+        SELECT string_agg(name, ', ' ORDER BY name) INTO entries FROM gone;
     EXECUTE format('LOCK TABLE queue.%I IN ACCESS EXCLUSIVE MODE', p_name);
     IF NOT p_force THEN
+        IF entries IS NOT NULL THEN
+            RAISE EXCEPTION 'cron enqueues on queue "%": %', p_name, entries
+                USING ERRCODE = 'HQ005', HINT = format('to remove these entries with it: host queue drop %s --force', p_name);
+        END IF;
         SELECT concat_ws(', ', nullif(s.waiting, 0) || ' waiting', nullif(s.in_flight, 0) || ' in flight',
                 nullif(s.scheduled, 0) || ' scheduled', nullif(s.dead, 0) || ' dead')
             INTO remaining FROM host.queue_status(p_name) s;
@@ -201,11 +338,7 @@ BEGIN
              SELECT %s, f.headers, CASE WHEN f.delay_ms > 0 THEN now() + f.delay_ms * interval ''1 ms'' END
              FROM unnest($2, $3, $4, $5) WITH ORDINALITY AS f (queue, payload, headers, delay_ms, n)
              WHERE f.queue = $1 ORDER BY f.n',
-            q.name,
-            CASE q.payload_type
-                WHEN 'bytea' THEN 'f.payload'
-                ELSE format('convert_from(f.payload, ''UTF8'')::%s', q.payload_type)
-            END)
+            q.name, host.payload_cast('f.payload', q.payload_type))
         USING q.name, p_queue, p_payload, p_headers, p_delay_ms;
     END LOOP;
 END $_$;
@@ -307,6 +440,16 @@ BEGIN
     UPDATE host.queue SET paused = p_paused WHERE name = p_queue AND paused <> p_paused;
     RETURN FOUND;
 END $$;
+
+CREATE FUNCTION host.payload_cast(p_bytes text, p_payload_type text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT CASE p_payload_type
+        WHEN 'bytea' THEN p_bytes
+        ELSE format('convert_from(%s, ''UTF8'')::%s', p_bytes, p_payload_type)
+    END
+$$;
 
 CREATE FUNCTION host.positions(p int4multirange) RETURNS integer
     LANGUAGE sql IMMUTABLE STRICT
@@ -441,6 +584,14 @@ CREATE FUNCTION host.reports(p_handler integer, p_version integer) RETURNS TABLE
     FROM host.sessions() s
     LEFT JOIN host.loaded l ON l.session_id = s.id AND l.handler_id = p_handler AND l.version = p_version
     ORDER BY s.id
+$$;
+
+CREATE FUNCTION host.rfc3339(t timestamp with time zone) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog'
+    AS $$
+    SELECT to_char(t AT TIME ZONE 'UTC', CASE WHEN t = date_trunc('second', t, 'UTC')
+        THEN 'YYYY-MM-DD"T"HH24:MI:SS"Z"' ELSE 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"' END)
 $$;
 
 CREATE FUNCTION host.roll_back(p_handler integer, p_version integer) RETURNS void
@@ -1351,6 +1502,38 @@ CREATE TABLE host.component (
     CONSTRAINT component_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text))
 );
 ALTER TABLE ONLY host.component ALTER COLUMN wasm SET STORAGE EXTERNAL;
+
+CREATE TABLE host.cron (
+    id integer NOT NULL,
+    name text NOT NULL,
+    queue_id integer NOT NULL,
+    schedule text NOT NULL,
+    time_zone text NOT NULL,
+    missed text NOT NULL,
+    payload bytea NOT NULL,
+    headers jsonb NOT NULL,
+    paused boolean DEFAULT false NOT NULL,
+    next_at timestamp with time zone NOT NULL,
+    error text,
+    retry_at timestamp with time zone,
+    fired_at timestamp with time zone,
+    messages bigint DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    created_by text DEFAULT CURRENT_USER NOT NULL,
+    CONSTRAINT cron_headers_check CHECK ((jsonb_typeof(headers) = 'object'::text)),
+    CONSTRAINT cron_missed_check CHECK ((missed = ANY (ARRAY['skip'::text, 'one'::text, 'all'::text]))),
+    CONSTRAINT cron_name_is_lower_case_and_short CHECK ((name ~ '^[a-z][a-z0-9_-]{0,39}$'::text)),
+    CONSTRAINT cron_next_at_check CHECK (isfinite(next_at))
+);
+
+ALTER TABLE host.cron ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME host.cron_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE host.handler (
     id integer NOT NULL,
@@ -2264,6 +2447,12 @@ ALTER TABLE ONLY host.cluster
 ALTER TABLE ONLY host.component
     ADD CONSTRAINT component_pkey PRIMARY KEY (sha256);
 
+ALTER TABLE ONLY host.cron
+    ADD CONSTRAINT cron_name_key UNIQUE (name);
+
+ALTER TABLE ONLY host.cron
+    ADD CONSTRAINT cron_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY host.handler
     ADD CONSTRAINT handler_pkey PRIMARY KEY (id);
 
@@ -2531,6 +2720,8 @@ ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_9_d
 
 ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_9_txid_id_idx;
 
+CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE OF paused ON host.cron FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+
 CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.handler FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
 
 CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.handler_version FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
@@ -2540,6 +2731,9 @@ CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.queue FOR E
 CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE OR TRUNCATE ON queue.sample FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
 
 CREATE TRIGGER wake AFTER INSERT ON queue.sample FOR EACH STATEMENT EXECUTE FUNCTION host.sample__wake();
+
+ALTER TABLE ONLY host.cron
+    ADD CONSTRAINT cron_queue_id_fkey FOREIGN KEY (queue_id) REFERENCES host.queue(id);
 
 ALTER TABLE ONLY host.handler
     ADD CONSTRAINT handler_queue_id_fkey FOREIGN KEY (queue_id) REFERENCES host.queue(id) ON DELETE CASCADE;

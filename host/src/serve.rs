@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::cron::CronLoop;
 use self::pulse::{News, Pulse};
 use self::roster::Roster;
 use crate::dispatch::parts::Shared;
@@ -19,6 +20,7 @@ use crate::queue::error::QueueError;
 use crate::queue::session::{self, Session};
 use crate::sandbox::{Sandbox, SandboxConfig, SandboxError};
 
+mod cron;
 mod maintenance;
 mod pulse;
 mod roster;
@@ -131,12 +133,14 @@ async fn one_session(
     let (catalog_version, catalog_changed) = watch::channel(0);
     let mut pulse = tokio::spawn(Pulse::new(database.clone(), session).run(catalog_version));
     let slots = Arc::new(Semaphore::new(config.concurrency as usize));
+    let cron = CronLoop::new(shared.database.clone(), catalog_changed.clone());
     let mut roster = Roster::new(shared, sandbox.clone(), slots);
 
     let lost = tokio::select! {
         _ = &mut pulse => true,
         () = stop_now.cancelled() => true,
         never = roster.run(catalog_changed, woken) => match never {},
+        never = cron.run() => match never {},
         () = shutdown.drain.cancelled() => false,
         () = shutdown.stop.cancelled() => false,
     };

@@ -47,6 +47,9 @@ CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OR DELETE ON host.
     FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
 CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OR DELETE ON host.handler_version
     FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+-- Not at a firing: only for what hosts would otherwise sleep through.
+CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OF paused OR DELETE ON host.cron
+    FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
 
 -- Creates a queue: its row, its tables, its functions. Raises unique_violation if there is one.
 CREATE OR REPLACE FUNCTION host.create_queue(
@@ -76,9 +79,9 @@ BEGIN
     RETURN q.id;
 END $$;
 
--- Drops a queue with everything in it. With messages left, only if p_force: nothing that was enqueued
--- while this looked is overlooked, since it looks under the lock that a producer waits for.
--- Raises HQ005 when there are messages left.
+-- Drops a queue with everything in it. With messages left, or cron entries, only if p_force: nothing that was
+-- enqueued while this looked is overlooked, since it looks under the lock that a producer waits for.
+-- Raises HQ005 when there are some.
 -- Locks: advisory (1752134404, queue), (1752134403, queue) and (1752134402, handlers), as rotation does, so
 -- that no host is in the midst of it; ACCESS EXCLUSIVE on the queue's tables. At most 10 s for each.
 CREATE OR REPLACE FUNCTION host.drop_queue(p_name text, p_force boolean DEFAULT false) RETURNS void
@@ -86,6 +89,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog SET lock_timeout = '10s' AS $$
 DECLARE
     number int;
+    entries text;
     remaining text;
     f regprocedure;
 BEGIN
@@ -97,8 +101,15 @@ BEGIN
     PERFORM pg_advisory_xact_lock(1752134403, number);
     PERFORM pg_advisory_xact_lock(1752134402, id)
         FROM (SELECT id FROM host.handler WHERE queue_id = number ORDER BY id) x;
+    -- Before the table: a firing locks its entry first, too.
+    WITH gone AS (DELETE FROM host.cron WHERE queue_id = number RETURNING name)
+        SELECT string_agg(name, ', ' ORDER BY name) INTO entries FROM gone;
     EXECUTE format('LOCK TABLE queue.%I IN ACCESS EXCLUSIVE MODE', p_name);
     IF NOT p_force THEN
+        IF entries IS NOT NULL THEN
+            RAISE EXCEPTION 'cron enqueues on queue "%": %', p_name, entries
+                USING ERRCODE = 'HQ005', HINT = format('to remove these entries with it: host queue drop %s --force', p_name);
+        END IF;
         SELECT concat_ws(', ', nullif(s.waiting, 0) || ' waiting', nullif(s.in_flight, 0) || ' in flight',
                 nullif(s.scheduled, 0) || ' scheduled', nullif(s.dead, 0) || ' dead')
             INTO remaining FROM host.queue_status(p_name) s;
@@ -138,6 +149,16 @@ BEGIN
     RETURN FOUND;
 END $$;
 
+-- The expression that makes a payload of a type from its bytes.
+CREATE OR REPLACE FUNCTION host.payload_cast(p_bytes text, p_payload_type text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog AS $$
+    SELECT CASE p_payload_type
+        WHEN 'bytea' THEN p_bytes
+        ELSE format('convert_from(%s, ''UTF8'')::%s', p_bytes, p_payload_type)
+    END
+$$;
+
 -- Puts follow-up messages on their queues, in the caller's transaction. The arrays run in parallel.
 CREATE OR REPLACE FUNCTION host.enqueue_follow_ups(
     p_queue text[], p_payload bytea[], p_headers jsonb[], p_delay_ms bigint[]
@@ -160,11 +181,7 @@ BEGIN
              SELECT %s, f.headers, CASE WHEN f.delay_ms > 0 THEN now() + f.delay_ms * interval ''1 ms'' END
              FROM unnest($2, $3, $4, $5) WITH ORDINALITY AS f (queue, payload, headers, delay_ms, n)
              WHERE f.queue = $1 ORDER BY f.n',
-            q.name,
-            CASE q.payload_type
-                WHEN 'bytea' THEN 'f.payload'
-                ELSE format('convert_from(f.payload, ''UTF8'')::%s', q.payload_type)
-            END)
+            q.name, host.payload_cast('f.payload', q.payload_type))
         USING q.name, p_queue, p_payload, p_headers, p_delay_ms;
     END LOOP;
 END $$;
