@@ -6,7 +6,7 @@ CREATE SCHEMA queue;
 
 CREATE FUNCTION host.apply_queue_functions(p_name text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
     q host.queue;
@@ -20,7 +20,7 @@ END $$;
 
 CREATE FUNCTION host.beat(p_session integer, p_beat bigint) RETURNS TABLE(session_id integer, beat bigint, locked boolean, catalog_version bigint, server_started timestamp with time zone)
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -48,7 +48,7 @@ END $$;
 
 CREATE FUNCTION host.begin_session(p_host_name text, p_pid integer, p_host_version text) RETURNS integer
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
     session int;
@@ -65,7 +65,7 @@ END $$;
 
 CREATE FUNCTION host.bump_catalog() RETURNS trigger
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
     UPDATE host.catalog SET version = version + 1;
@@ -73,8 +73,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION host.create_queue(p_name text, p_payload_type text DEFAULT 'jsonb'::text, p_payload_bytes_max bigint DEFAULT (1 << 20), p_max_attempts integer DEFAULT 10, p_backoff_base_ms bigint DEFAULT 1000, p_backoff_cap_ms bigint DEFAULT 3600000, p_rotate_bytes bigint DEFAULT (64 << 20), p_rotate_age_ms bigint DEFAULT 60000, p_wake_up boolean DEFAULT true) RETURNS integer
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
     q host.queue;
@@ -86,12 +86,13 @@ BEGIN
         RETURNING * INTO q;
     EXECUTE host.render('tables.sql', q);
     PERFORM host.apply_queue_functions(p_name);
+    PERFORM host.grant_privileges(p_name);
     RETURN q.id;
 END $$;
 
 CREATE FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, OUT handler_id integer, OUT version integer) RETURNS record
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 DECLARE
     queue int;
@@ -112,15 +113,15 @@ BEGIN
     END IF;
     version := 1 + coalesce((SELECT max(v.version) FROM host.handler_version v WHERE v.handler_id = deploy.handler_id), 0);
     INSERT INTO host.handler_version (handler_id, version, sha256, config, isolation, concurrency, memory_bytes,
-            timeout_ms, cpu_ms, log_bytes, follow_ups, follow_up_bytes)
+            timeout_ms, cpu_ms, log_bytes, follow_ups, follow_up_bytes, deployed_by)
         VALUES (handler_id, deploy.version, p_sha256, p_config, p_isolation, p_concurrency, p_memory_bytes,
-            p_timeout_ms, p_cpu_ms, p_log_bytes, p_follow_ups, p_follow_up_bytes);
+            p_timeout_ms, p_cpu_ms, p_log_bytes, p_follow_ups, p_follow_up_bytes, session_user);
     UPDATE host.handler h SET version = deploy.version WHERE h.id = deploy.handler_id;
 END $_$;
 
 CREATE FUNCTION host.drop_queue(p_name text, p_force boolean DEFAULT false) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '10s'
     AS $$
 DECLARE
@@ -160,7 +161,7 @@ END $$;
 
 CREATE FUNCTION host.end_session(p_session integer, p_lost boolean) RETURNS boolean
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '1s'
     AS $$
 BEGIN
@@ -183,7 +184,7 @@ END $$;
 
 CREATE FUNCTION host.enqueue_follow_ups(p_queue text[], p_payload bytea[], p_headers jsonb[], p_delay_ms bigint[]) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 DECLARE
     q record;
@@ -210,18 +211,40 @@ BEGIN
     END LOOP;
 END $_$;
 
-CREATE FUNCTION host.grant_producer(p_queue text, p_role name) RETURNS void
+CREATE FUNCTION host.grant_privileges(p_queue text DEFAULT NULL::text) RETURNS integer
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    statement text;
+    granted int := 0;
+BEGIN
+    FOR statement IN SELECT host.missing_privileges(p_queue) LOOP
+        EXECUTE statement;
+        granted := granted + 1;
+    END LOOP;
+    RETURN granted;
+END $$;
+
+CREATE FUNCTION host.grant_producer(p_queue text, p_role name) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
+    IF NOT EXISTS (SELECT FROM host.queue WHERE name = p_queue) THEN
+        RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
+    END IF;
+    -- "public" would mean everybody, quoted or not.
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = p_role) THEN
+        RAISE EXCEPTION 'no role "%"', p_role USING ERRCODE = 'HQ004';
+    END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA queue TO %I', p_role);
     EXECUTE format('GRANT INSERT (payload, headers, run_at), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
 END $$;
 
 CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version integer, in_force boolean, sha256 text, size_bytes bigint, isolation text, concurrency integer, deployed_at timestamp with time zone, deployed_by text, runs_on text[], failed_on text[])
     LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     WITH newest AS (
         SELECT DISTINCT ON (l.handler_id, l.session_id, l.error IS NULL)
@@ -245,7 +268,7 @@ $$;
 
 CREATE FUNCTION host.leaves_between(a bigint, b bigint) RETURNS smallint
     LANGUAGE sql IMMUTABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT CASE b / 100000000000 - a / 100000000000
         WHEN 0 THEN 1 << (a / 100000000000 % 3)::int
@@ -256,28 +279,42 @@ $$;
 
 CREATE FUNCTION host.migration_applied() RETURNS TABLE(version integer, name text, sha256 text)
     LANGUAGE sql STABLE
-    SET search_path TO 'host', 'pg_catalog'
+    SET search_path TO 'host', 'pg_catalog', 'pg_temp'
     AS $$
     SELECT m.version, m.name, m.sha256 FROM host.migration m ORDER BY m.version;
 $$;
 
 CREATE FUNCTION host.migration_functions_sha256() RETURNS text
     LANGUAGE sql STABLE
-    SET search_path TO 'host', 'pg_catalog'
+    SET search_path TO 'host', 'pg_catalog', 'pg_temp'
     AS $$
     SELECT f.sha256 FROM host.migration_functions f;
 $$;
 
+CREATE FUNCTION host.migration_grant(OUT granted integer, OUT missing_roles text[]) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'host', 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    granted := 0;
+    IF to_regproc('host.grant_privileges') IS NOT NULL THEN
+        granted := host.grant_privileges();
+    END IF;
+    missing_roles := ARRAY(SELECT r FROM unnest(ARRAY['host_producer', 'host_operator', 'host_serve']) r
+        WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = r));
+END;
+$$;
+
 CREATE FUNCTION host.migration_record(version integer, name text, sha256 text) RETURNS void
     LANGUAGE sql
-    SET search_path TO 'host', 'pg_catalog'
+    SET search_path TO 'host', 'pg_catalog', 'pg_temp'
     AS $_$
     INSERT INTO host.migration (version, name, sha256) VALUES ($1, $2, $3);
 $_$;
 
 CREATE FUNCTION host.migration_record_functions(names text[], bodies text[], digest text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO 'host', 'pg_catalog'
+    SET search_path TO 'host', 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
     DELETE FROM host.template;
@@ -291,9 +328,25 @@ BEGIN
 END;
 $$;
 
+CREATE FUNCTION host.missing_privileges(p_queue text DEFAULT NULL::text) RETURNS SETOF text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT format('GRANT %s%s ON %s %s TO %I', p.privilege, ' (' || array_to_string(p.columns, ', ') || ')',
+        p.kind, p.object, p.role)
+    FROM host.privileges(p_queue) p JOIN pg_roles r ON r.rolname = p.role
+    WHERE NOT CASE p.kind
+        WHEN 'SCHEMA' THEN has_schema_privilege(r.oid, p.object, p.privilege)
+        WHEN 'SEQUENCE' THEN has_sequence_privilege(r.oid, p.object, p.privilege)
+        WHEN 'FUNCTION' THEN has_function_privilege(r.oid, p.object::regproc, p.privilege)
+        WHEN 'TABLE' THEN has_table_privilege(r.oid, p.object, p.privilege)
+            OR (SELECT bool_and(has_column_privilege(r.oid, p.object, c, p.privilege)) FROM unnest(p.columns) c) IS TRUE
+    END
+$$;
+
 CREATE FUNCTION host.parts_after(p_window int8multirange, p_txid bigint, p_id bigint) RETURNS TABLE(a_txid bigint, a_id bigint, b bigint)
     LANGUAGE sql IMMUTABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT greatest(lower(r), p_txid), CASE WHEN lower(r) > p_txid THEN 0 ELSE p_id END, upper(r)
     FROM unnest(p_window) r WHERE upper(r) > p_txid
@@ -301,7 +354,7 @@ $$;
 
 CREATE FUNCTION host.pause(p_queue text, p_paused boolean) RETURNS boolean
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
     UPDATE host.queue SET paused = p_paused WHERE name = p_queue AND paused <> p_paused;
@@ -310,14 +363,101 @@ END $$;
 
 CREATE FUNCTION host.positions(p int4multirange) RETURNS integer
     LANGUAGE sql IMMUTABLE STRICT
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT coalesce(sum(upper(r) - lower(r)), 0)::int FROM unnest(p) r
 $$;
 
+CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(role text, kind text, object text, privilege text, columns text[])
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT p.role, p.kind, replace(p.object, '{q}', coalesce(q.name, '')), privilege, p.columns::text[]
+    FROM (VALUES
+        ('host_producer', 'SCHEMA', 'queue', 'USAGE', NULL),
+        ('host_producer', 'TABLE', 'queue.{q}', 'INSERT', '{payload,headers,run_at}'),
+        ('host_producer', 'TABLE', 'queue.{q}', 'SELECT', '{id}'),
+
+        ('host_operator', 'SCHEMA', 'queue', 'USAGE', NULL),
+        ('host_operator', 'SCHEMA', 'host', 'USAGE', NULL),
+        ('host_operator', 'TABLE', 'host.migration', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.migration_functions', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.cluster', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.catalog', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.catalog', 'UPDATE', '{version}'),
+        ('host_operator', 'TABLE', 'host.queue', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.queue', 'UPDATE', '{paused}'),
+        ('host_operator', 'TABLE', 'host.component', 'SELECT INSERT', NULL),
+        ('host_operator', 'TABLE', 'host.handler', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.handler', 'UPDATE', '{version}'),
+        ('host_operator', 'TABLE', 'host.handler_version', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.loaded', 'SELECT DELETE', NULL),
+        ('host_operator', 'TABLE', 'host.session', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.heartbeat', 'SELECT', NULL),
+        ('host_operator', 'FUNCTION', 'host.create_queue', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.drop_queue', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),
+        -- Not what is in a message: it may be private. Dead letters can be read.
+        ('host_operator', 'TABLE', 'queue.{q}', 'SELECT', '{id,txid}'),
+        ('host_operator', 'TABLE', 'host.{q}__message_0', 'SELECT', '{id,txid}'),
+        ('host_operator', 'TABLE', 'host.{q}__message_1', 'SELECT', '{id,txid}'),
+        ('host_operator', 'TABLE', 'host.{q}__message_2', 'SELECT', '{id,txid}'),
+        -- What retrying a dead letter inserts.
+        ('host_operator', 'TABLE', 'queue.{q}', 'INSERT',
+            '{payload,headers,run_at,enqueued_at,origin,handler_id,attempt,history}'),
+        ('host_operator', 'TABLE', 'host.{q}__dead_letter', 'SELECT DELETE', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__schedule', 'SELECT', '{id,due,txid}'),
+        ('host_operator', 'TABLE', 'host.{q}__lease', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__settlement', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__promotion', 'SELECT', NULL),
+        ('host_operator', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
+        ('host_operator', 'SEQUENCE', 'host.{q}__lease_id_seq', 'SELECT', NULL),
+        ('host_operator', 'SEQUENCE', 'host.{q}__promotion_id_seq', 'SELECT', NULL),
+
+        ('host_serve', 'SCHEMA', 'queue', 'USAGE', NULL),
+        ('host_serve', 'SCHEMA', 'host', 'USAGE', NULL),
+        ('host_serve', 'TABLE', 'host.migration', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.migration_functions', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.cluster', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.catalog', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.catalog', 'UPDATE', '{version}'),
+        ('host_serve', 'TABLE', 'host.queue', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.component', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.handler', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.handler_version', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.loaded', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.loaded', 'UPDATE', '{error,loaded_at}'),
+        ('host_serve', 'TABLE', 'host.session', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.session', 'INSERT', '{host_name,pid,host_version}'),
+        ('host_serve', 'TABLE', 'host.session', 'UPDATE', '{ended_at,lost}'),
+        ('host_serve', 'TABLE', 'host.heartbeat', 'SELECT INSERT', NULL),
+        ('host_serve', 'FUNCTION', 'host.truncate_heartbeat', 'EXECUTE', NULL),
+        ('host_serve', 'TABLE', 'queue.{q}', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__lease', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__settlement', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__promotion', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__schedule', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__dead_letter', 'INSERT', NULL),
+        ('host_serve', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
+        ('host_serve', 'SEQUENCE', 'host.{q}__lease_id_seq', 'SELECT', NULL),
+        ('host_serve', 'SEQUENCE', 'host.{q}__promotion_id_seq', 'SELECT', NULL),
+        ('host_serve', 'SEQUENCE', 'host.{q}__asleep', 'UPDATE', NULL),
+        ('host_serve', 'FUNCTION', 'host.{q}__truncate', 'EXECUTE', NULL),
+        ('host_serve', 'FUNCTION', 'host.{q}__advance', 'EXECUTE', NULL),
+        ('host_serve', 'FUNCTION', 'host.{q}__truncate_schedule', 'EXECUTE', NULL)
+    ) p (role, kind, object, privileges, columns)
+    CROSS JOIN string_to_table(p.privileges, ' ') privilege
+    LEFT JOIN host.queue q ON strpos(p.object, '{q}') > 0
+    WHERE CASE
+        WHEN p_queue IS NOT NULL THEN q.name = p_queue
+        ELSE q.name IS NOT NULL OR strpos(p.object, '{q}') = 0
+    END
+$$;
+
 CREATE FUNCTION host.queue_holds(p_queue text) RETURNS TABLE(leaf integer, why text)
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 DECLARE
     used int[];
@@ -333,7 +473,7 @@ END $_$;
 
 CREATE FUNCTION host.queue_status(p_queue text, p_cap integer DEFAULT 1000000, OUT waiting bigint, OUT in_flight bigint, OUT scheduled bigint, OUT dead bigint, OUT last_minute bigint, OUT bytes bigint) RETURNS record
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 DECLARE
     h int;
@@ -355,7 +495,7 @@ END $_$;
 
 CREATE FUNCTION host.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
     RAISE EXCEPTION '% on a queue: messages are only ever inserted', TG_OP
@@ -364,7 +504,7 @@ END $$;
 
 CREATE FUNCTION host.rejoin_session(p_session integer) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '1s'
     AS $$
 BEGIN
@@ -403,7 +543,7 @@ CREATE TABLE host.queue (
 
 CREATE FUNCTION host.render(template text, q host.queue) RETURNS text
     LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT replace(replace(replace(replace(replace(t.body,
         '{q}', q.name),
@@ -421,7 +561,7 @@ $$;
 
 CREATE FUNCTION host.report_loaded(p_session integer, p_handler integer, p_version integer, p_error text) RETURNS void
     LANGUAGE sql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     INSERT INTO host.loaded (session_id, handler_id, version, error)
         SELECT s.id, v.handler_id, v.version, p_error
@@ -433,7 +573,7 @@ $$;
 
 CREATE FUNCTION host.reports(p_handler integer, p_version integer) RETURNS TABLE(session_id integer, host_name text, pid integer, connected boolean, reported boolean, error text)
     LANGUAGE sql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT s.id, s.host_name, s.pid, s.connected, l.loaded_at IS NOT NULL, l.error
     FROM host.sessions() s
@@ -443,7 +583,7 @@ $$;
 
 CREATE FUNCTION host.roll_back(p_handler integer, p_version integer) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM host.handler_version v WHERE v.handler_id = p_handler AND v.version = p_version) THEN
@@ -454,8 +594,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION host.sample__advance() RETURNS text
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '1s'
     AS $$
 DECLARE
@@ -504,7 +644,7 @@ END $$;
 
 CREATE FUNCTION host.sample__backlog(p_handler integer, p_cap integer, OUT waiting bigint, OUT in_flight bigint, OUT last_minute bigint) RETURNS record
     LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_sort TO 'off'
@@ -543,7 +683,7 @@ END $$;
 
 CREATE FUNCTION host.sample__beyond_cursor(p_leaf integer, p_hi txid_snapshot, p_txids int8multirange, p_more boolean, p_txid bigint, p_id bigint) RETURNS boolean
     LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_sort TO 'off'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
@@ -572,7 +712,7 @@ END $_$;
 
 CREATE FUNCTION host.sample__dead_list(p_limit bigint, p_reason text) RETURNS TABLE(id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamp with time zone, enqueued_at timestamp with time zone)
     LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at
     FROM host.sample__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
@@ -582,7 +722,7 @@ $$;
 
 CREATE FUNCTION host.sample__dead_purge(p_ids bigint[], p_reason text) RETURNS SETOF bigint
     LANGUAGE sql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     DELETE FROM host.sample__dead_letter d
     WHERE (p_ids IS NULL OR d.id = ANY (p_ids)) AND (p_reason IS NULL OR d.reason = p_reason)
@@ -591,7 +731,7 @@ $$;
 
 CREATE FUNCTION host.sample__dead_retry(p_ids bigint[], p_reason text) RETURNS SETOF bigint
     LANGUAGE sql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     WITH gone AS (
         DELETE FROM host.sample__dead_letter d
@@ -607,7 +747,7 @@ $$;
 
 CREATE FUNCTION host.sample__dead_show(p_id bigint) RETURNS TABLE(id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamp with time zone, enqueued_at timestamp with time zone, headers jsonb, history jsonb, payload text)
     LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at, d.headers,
         d.history, d.payload::text
@@ -617,7 +757,7 @@ $$;
 
 CREATE FUNCTION host.sample__holds(p_leaf integer) RETURNS text
     LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_mergejoin TO 'off'
@@ -657,7 +797,7 @@ END $$;
 
 CREATE FUNCTION host.sample__leaf_bytes(p_leaf integer) RETURNS bigint
     LANGUAGE sql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT sum(pg_relation_size(c.oid) + coalesce(pg_relation_size(c.reltoastrelid), 0))::bigint
     FROM unnest(ARRAY['message', 'lease', 'settlement', 'promotion']) kind
@@ -666,7 +806,7 @@ $$;
 
 CREATE FUNCTION host.sample__lease(p_handler integer, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_bytes bigint, OUT lease_id bigint, OUT row_count integer, OUT more boolean) RETURNS record
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '1s'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_sort TO 'off'
@@ -779,7 +919,7 @@ END $$;
 
 CREATE FUNCTION host.sample__promote(p_n integer, OUT promoted integer, OUT again boolean, OUT next_ms bigint) RETURNS record
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_sort TO 'off'
     SET jit TO 'off'
@@ -876,7 +1016,7 @@ END $$;
 
 CREATE FUNCTION host.sample__read(p_session integer, p_seq bigint) RETURNS TABLE(pos integer, id bigint, enqueued_at timestamp with time zone, run_at timestamp with time zone, handler_id integer, attempt smallint, headers jsonb, history jsonb, payload jsonb)
     LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_sort TO 'off'
     SET jit TO 'off'
@@ -925,7 +1065,7 @@ END $$;
 
 CREATE FUNCTION host.sample__readers(p_leaf integer) RETURNS text
     LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT coalesce(string_agg(DISTINCT format('process %s (%s) holds %s on it since %s', l.pid,
             coalesce(nullif(a.application_name, ''), a.usename, 'unknown'), l.mode, date_trunc('second', a.xact_start)), '; '),
@@ -939,7 +1079,7 @@ $$;
 
 CREATE FUNCTION host.sample__rotation(OUT used integer[], OUT full_one boolean) RETURNS record
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
     present int;
@@ -954,7 +1094,7 @@ END $$;
 
 CREATE FUNCTION host.sample__settle(p_lease bigint, p_session integer, p_token uuid, p_seq integer, p_settled int4multirange, p_retry_pos integer[] DEFAULT NULL::integer[], p_retry_delay_ms bigint[] DEFAULT NULL::bigint[], p_retry_entry jsonb[] DEFAULT NULL::jsonb[], p_park_pos integer[] DEFAULT NULL::integer[], p_dead_pos integer[] DEFAULT NULL::integer[], p_dead_reason text[] DEFAULT NULL::text[], p_dead_entry jsonb[] DEFAULT NULL::jsonb[], p_follow_up_queue text[] DEFAULT NULL::text[], p_follow_up_payload bytea[] DEFAULT NULL::bytea[], p_follow_up_headers jsonb[] DEFAULT NULL::jsonb[], p_follow_up_delay_ms bigint[] DEFAULT NULL::bigint[]) RETURNS boolean
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '5s'
     SET plan_cache_mode TO 'force_generic_plan'
     SET jit TO 'off'
@@ -1025,7 +1165,7 @@ END $$;
 
 CREATE FUNCTION host.sample__stored(p_cap integer, OUT unhandled bigint, OUT scheduled bigint, OUT dead bigint, OUT bytes bigint) RETURNS record
     LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_sort TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $$
@@ -1047,7 +1187,7 @@ END $$;
 
 CREATE FUNCTION host.sample__strays(p_handler integer, p_session integer, p_limit integer) RETURNS SETOF bigint
     LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     AS $$
@@ -1065,7 +1205,7 @@ $$;
 
 CREATE FUNCTION host.sample__take_over(p_lease bigint, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_deaths_max integer, OUT lease_id bigint, OUT row_count integer) RETURNS record
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '1s'
     SET plan_cache_mode TO 'force_generic_plan'
     SET jit TO 'off'
@@ -1125,8 +1265,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION host.sample__truncate(p_leaf integer) RETURNS text
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '20ms'
     AS $_$
 DECLARE
@@ -1174,8 +1314,8 @@ BEGIN
 END $_$;
 
 CREATE FUNCTION host.sample__truncate_schedule() RETURNS integer
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '20ms'
     SET enable_sort TO 'off'
     SET jit TO 'off'
@@ -1221,7 +1361,7 @@ END $_$;
 
 CREATE FUNCTION host.sample__wake() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
     IF (SELECT last_value FROM host.sample__asleep) = 1 THEN
@@ -1232,7 +1372,7 @@ END $$;
 
 CREATE FUNCTION host.sessions() RETURNS TABLE(id integer, host_name text, pid integer, host_version text, started_at timestamp with time zone, connected boolean, beat_age_ms bigint)
     LANGUAGE sql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT s.id, s.host_name, s.pid, s.host_version, s.started_at,
         EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'advisory' AND k.classid = 1752134401
@@ -1245,7 +1385,7 @@ $$;
 
 CREATE FUNCTION host.slot(due timestamp with time zone, at timestamp with time zone) RETURNS smallint
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
     due_s bigint := extract(epoch FROM greatest(due, at));
@@ -1263,14 +1403,14 @@ END $$;
 
 CREATE FUNCTION host.status(p_cap integer DEFAULT 1000000) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[])
     LANGUAGE sql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT s.* FROM host.queue q CROSS JOIN LATERAL host.status_of(q.name, p_cap) s ORDER BY q.name
 $$;
 
 CREATE FUNCTION host.status_of(p_queue text, p_cap integer DEFAULT 1000000) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[])
     LANGUAGE sql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT q.name, q.paused, s.waiting, s.in_flight, s.scheduled, s.dead, s.last_minute, s.bytes,
         ARRAY(SELECT format('%s v%s', h.name, h.version) FROM host.handler h WHERE h.queue_id = q.id ORDER BY h.name),
@@ -1280,8 +1420,8 @@ CREATE FUNCTION host.status_of(p_queue text, p_cap integer DEFAULT 1000000) RETU
 $$;
 
 CREATE FUNCTION host.truncate_heartbeat() RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '20ms'
     AS $$
 DECLARE
@@ -1294,7 +1434,7 @@ END $$;
 
 CREATE FUNCTION host.txid_window(lo txid_snapshot, hi txid_snapshot) RETURNS int8multirange
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
     late int8multirange;
@@ -1314,7 +1454,7 @@ END $$;
 
 CREATE FUNCTION host.upload(p_sha256 text, p_wasm bytea) RETURNS void
     LANGUAGE sql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     INSERT INTO host.component (sha256, wasm) VALUES (p_sha256, p_wasm) ON CONFLICT (sha256) DO NOTHING
 $$;
@@ -2513,4 +2653,158 @@ ALTER TABLE ONLY host.loaded
 ALTER TABLE ONLY host.loaded
     ADD CONSTRAINT loaded_session_id_fkey FOREIGN KEY (session_id) REFERENCES host.session(id) ON DELETE CASCADE;
 
+GRANT USAGE ON SCHEMA host TO host_operator;
+GRANT USAGE ON SCHEMA host TO host_serve;
+
+GRANT USAGE ON SCHEMA queue TO host_producer;
+GRANT USAGE ON SCHEMA queue TO host_operator;
+GRANT USAGE ON SCHEMA queue TO host_serve;
+
+REVOKE ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean) TO host_operator;
+
+REVOKE ALL ON FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, OUT handler_id integer, OUT version integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, OUT handler_id integer, OUT version integer) TO host_operator;
+
+REVOKE ALL ON FUNCTION host.drop_queue(p_name text, p_force boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.drop_queue(p_name text, p_force boolean) TO host_operator;
+
+REVOKE ALL ON FUNCTION host.grant_producer(p_queue text, p_role name) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.grant_producer(p_queue text, p_role name) TO host_operator;
+
+GRANT SELECT ON TABLE host.queue TO host_operator;
+GRANT SELECT ON TABLE host.queue TO host_serve;
+
+GRANT UPDATE(paused) ON TABLE host.queue TO host_operator;
+
+REVOKE ALL ON FUNCTION host.sample__advance() FROM PUBLIC;
+GRANT ALL ON FUNCTION host.sample__advance() TO host_serve;
+
+REVOKE ALL ON FUNCTION host.sample__truncate(p_leaf integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.sample__truncate(p_leaf integer) TO host_serve;
+
+REVOKE ALL ON FUNCTION host.sample__truncate_schedule() FROM PUBLIC;
+GRANT ALL ON FUNCTION host.sample__truncate_schedule() TO host_serve;
+
 REVOKE ALL ON FUNCTION host.sample__wake() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION host.truncate_heartbeat() FROM PUBLIC;
+GRANT ALL ON FUNCTION host.truncate_heartbeat() TO host_serve;
+
+GRANT SELECT ON TABLE host.catalog TO host_operator;
+GRANT SELECT ON TABLE host.catalog TO host_serve;
+
+GRANT UPDATE(version) ON TABLE host.catalog TO host_operator;
+GRANT UPDATE(version) ON TABLE host.catalog TO host_serve;
+
+GRANT SELECT ON TABLE host.cluster TO host_operator;
+GRANT SELECT ON TABLE host.cluster TO host_serve;
+
+GRANT SELECT,INSERT ON TABLE host.component TO host_operator;
+GRANT SELECT ON TABLE host.component TO host_serve;
+
+GRANT SELECT ON TABLE host.handler TO host_operator;
+GRANT SELECT ON TABLE host.handler TO host_serve;
+
+GRANT UPDATE(version) ON TABLE host.handler TO host_operator;
+
+GRANT SELECT ON TABLE host.handler_version TO host_operator;
+GRANT SELECT ON TABLE host.handler_version TO host_serve;
+
+GRANT SELECT ON TABLE host.heartbeat TO host_operator;
+GRANT SELECT,INSERT ON TABLE host.heartbeat TO host_serve;
+
+GRANT SELECT,DELETE ON TABLE host.loaded TO host_operator;
+GRANT SELECT,INSERT ON TABLE host.loaded TO host_serve;
+
+GRANT UPDATE(error) ON TABLE host.loaded TO host_serve;
+
+GRANT UPDATE(loaded_at) ON TABLE host.loaded TO host_serve;
+
+GRANT SELECT ON TABLE host.migration TO host_operator;
+GRANT SELECT ON TABLE host.migration TO host_serve;
+
+GRANT SELECT ON TABLE host.migration_functions TO host_operator;
+GRANT SELECT ON TABLE host.migration_functions TO host_serve;
+
+GRANT UPDATE ON SEQUENCE host.sample__asleep TO host_serve;
+
+GRANT SELECT,DELETE ON TABLE host.sample__dead_letter TO host_operator;
+GRANT INSERT ON TABLE host.sample__dead_letter TO host_serve;
+
+GRANT SELECT ON TABLE host.sample__lease TO host_operator;
+GRANT SELECT,INSERT ON TABLE host.sample__lease TO host_serve;
+
+GRANT SELECT ON SEQUENCE host.sample__lease_id_seq TO host_operator;
+GRANT SELECT ON SEQUENCE host.sample__lease_id_seq TO host_serve;
+
+GRANT SELECT,INSERT ON TABLE queue.sample TO host_serve;
+
+GRANT SELECT(id) ON TABLE queue.sample TO host_producer;
+GRANT SELECT(id) ON TABLE queue.sample TO host_operator;
+
+GRANT SELECT(txid) ON TABLE queue.sample TO host_operator;
+
+GRANT INSERT(enqueued_at) ON TABLE queue.sample TO host_operator;
+
+GRANT INSERT(run_at) ON TABLE queue.sample TO host_producer;
+GRANT INSERT(run_at) ON TABLE queue.sample TO host_operator;
+
+GRANT INSERT(origin) ON TABLE queue.sample TO host_operator;
+
+GRANT INSERT(handler_id) ON TABLE queue.sample TO host_operator;
+
+GRANT INSERT(attempt) ON TABLE queue.sample TO host_operator;
+
+GRANT INSERT(headers) ON TABLE queue.sample TO host_producer;
+GRANT INSERT(headers) ON TABLE queue.sample TO host_operator;
+
+GRANT INSERT(history) ON TABLE queue.sample TO host_operator;
+
+GRANT INSERT(payload) ON TABLE queue.sample TO host_producer;
+GRANT INSERT(payload) ON TABLE queue.sample TO host_operator;
+
+GRANT SELECT(id) ON TABLE host.sample__message_0 TO host_operator;
+
+GRANT SELECT(txid) ON TABLE host.sample__message_0 TO host_operator;
+
+GRANT SELECT(id) ON TABLE host.sample__message_1 TO host_operator;
+
+GRANT SELECT(txid) ON TABLE host.sample__message_1 TO host_operator;
+
+GRANT SELECT(id) ON TABLE host.sample__message_2 TO host_operator;
+
+GRANT SELECT(txid) ON TABLE host.sample__message_2 TO host_operator;
+
+GRANT SELECT ON TABLE host.sample__promotion TO host_operator;
+GRANT SELECT,INSERT ON TABLE host.sample__promotion TO host_serve;
+
+GRANT SELECT ON SEQUENCE host.sample__promotion_id_seq TO host_operator;
+GRANT SELECT ON SEQUENCE host.sample__promotion_id_seq TO host_serve;
+
+GRANT SELECT,INSERT ON TABLE host.sample__schedule TO host_serve;
+
+GRANT SELECT(id) ON TABLE host.sample__schedule TO host_operator;
+
+GRANT SELECT(due) ON TABLE host.sample__schedule TO host_operator;
+
+GRANT SELECT(txid) ON TABLE host.sample__schedule TO host_operator;
+
+GRANT SELECT ON TABLE host.sample__settlement TO host_operator;
+GRANT SELECT,INSERT ON TABLE host.sample__settlement TO host_serve;
+
+GRANT SELECT ON TABLE host.session TO host_operator;
+GRANT SELECT ON TABLE host.session TO host_serve;
+
+GRANT INSERT(host_name) ON TABLE host.session TO host_serve;
+
+GRANT INSERT(pid) ON TABLE host.session TO host_serve;
+
+GRANT INSERT(host_version) ON TABLE host.session TO host_serve;
+
+GRANT UPDATE(ended_at) ON TABLE host.session TO host_serve;
+
+GRANT UPDATE(lost) ON TABLE host.session TO host_serve;
+
+GRANT SELECT ON SEQUENCE queue.sample_id_seq TO host_operator;
+GRANT SELECT ON SEQUENCE queue.sample_id_seq TO host_serve;

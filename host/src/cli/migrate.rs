@@ -33,6 +33,9 @@ impl Migrate {
             println!("{}", json(&report));
         } else {
             println!("{}", text(&report));
+            if !report.missing_roles.is_empty() {
+                println!("{}", missing_roles(&report.missing_roles));
+            }
         }
         Ok(())
     }
@@ -44,12 +47,19 @@ fn json(report: &Report) -> serde_json::Value {
         "to": report.to,
         "applied": report.applied,
         "functions_replaced": report.functions_replaced,
+        "granted": report.granted,
+        "missing_roles": report.missing_roles,
     })
 }
 
 fn text(report: &Report) -> String {
-    let Report { from, to, applied, functions_replaced } = report;
+    let Report { from, to, applied, functions_replaced, granted, .. } = report;
     match (applied.is_empty(), functions_replaced) {
+        (true, false) if *granted > 0 => {
+            format!(
+                "The schema is current (version {to}); granted to the group roles what they lacked"
+            )
+        }
         (true, false) => format!("Nothing to do: the schema is current (version {to})"),
         (true, true) => format!("Replaced the functions of schema version {to}"),
         (false, _) => format!(
@@ -57,4 +67,15 @@ fn text(report: &Report) -> String {
             applied.join(", ")
         ),
     }
+}
+
+/// Not an error: the owner of the schema needs none of them.
+fn missing_roles(roles: &[String]) -> String {
+    let create: Vec<_> = roles.iter().map(|role| format!("CREATE ROLE {role} NOLOGIN;")).collect();
+    format!(
+        "The group roles {} are missing, and this role may not create any. To have them: as a role \
+         with CREATEROLE, run {} and then `host migrate` again",
+        roles.join(", "),
+        create.join(" ")
+    )
 }
