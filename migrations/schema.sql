@@ -53,9 +53,9 @@ CREATE FUNCTION host.begin_session(p_host_name text, p_pid integer, p_host_versi
 DECLARE
     session int;
 BEGIN
-    IF NOT EXISTS (SELECT FROM host.cluster JOIN pg_control_system() USING (system_identifier)) THEN
-        RAISE EXCEPTION 'this database was restored from a dump, or upgraded: its transaction ids may not be those that the queues count by'
-            USING HINT = 'see "Restore" in ARCHITECTURE.md', ERRCODE = 'HQ003';
+    IF host.restored() THEN
+        RAISE EXCEPTION 'this database was restored from a dump, copied or upgraded: its queues count by another cluster''s transaction ids'
+            USING HINT = 'run `host migrate --restored`, when the restore is complete', ERRCODE = 'HQ003';
     END IF;
     INSERT INTO host.session (host_name, pid, host_version)
         VALUES (p_host_name, p_pid, p_host_version) RETURNING id INTO session;
@@ -157,6 +157,34 @@ BEGIN
     LOOP
         EXECUTE format('DROP FUNCTION %s', f);
     END LOOP;
+END $$;
+
+CREATE FUNCTION host.dump_at_work() RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT min(pid) FROM pg_stat_activity WHERE application_name = 'pg_dump' AND datname = current_database()
+$$;
+
+CREATE FUNCTION host.end_rebase() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    t record;
+BEGIN
+    UPDATE host.session SET ended_at = clock_timestamp(), lost = true WHERE ended_at IS NULL;
+    -- A logical copy brings rows without their sequences.
+    FOR t IN
+        SELECT c.oid::regclass AS name, pg_get_serial_sequence(c.oid::regclass::text, 'id')::regclass AS sequence
+        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'id' AND a.attidentity <> ''
+        WHERE c.relnamespace = 'host'::regnamespace AND c.relkind = 'r' AND NOT c.relispartition
+    LOOP
+        EXECUTE format('SELECT setval(%L, greatest(s.last_value, (SELECT max(id) FROM %s))) FROM %s s',
+            t.sequence, t.name, t.sequence);
+    END LOOP;
+    UPDATE host.cluster SET system_identifier = (SELECT system_identifier FROM pg_control_system());
+    UPDATE host.catalog SET version = version + 1;
 END $$;
 
 CREATE FUNCTION host.end_session(p_session integer, p_lost boolean) RETURNS boolean
@@ -579,6 +607,13 @@ CREATE FUNCTION host.reports(p_handler integer, p_version integer) RETURNS TABLE
     FROM host.sessions() s
     LEFT JOIN host.loaded l ON l.session_id = s.id AND l.handler_id = p_handler AND l.version = p_version
     ORDER BY s.id
+$$;
+
+CREATE FUNCTION host.restored() RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT NOT EXISTS (SELECT FROM host.cluster c JOIN pg_control_system() USING (system_identifier))
 $$;
 
 CREATE FUNCTION host.roll_back(p_handler integer, p_version integer) RETURNS void
@@ -1077,6 +1112,120 @@ CREATE FUNCTION host.sample__readers(p_leaf integer) RETURNS text
             format('host.sample__settlement_%s', p_leaf)::regclass, format('host.sample__promotion_%s', p_leaf)::regclass]::oid[])
 $$;
 
+CREATE FUNCTION host.sample__rebase(OUT messages bigint, OUT scheduled bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '10s'
+    AS $$
+DECLARE
+    everyone int[] := ARRAY(SELECT id FROM host.handler WHERE queue_id = 1 ORDER BY id);
+    c record;
+    g bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(1752134404, 1);
+    PERFORM pg_advisory_xact_lock(1752134403, 1);
+    PERFORM pg_advisory_xact_lock(1752134402, id) FROM unnest(everyone) id;
+    LOCK TABLE queue.sample, host.sample__lease, host.sample__settlement, host.sample__promotion, host.sample__schedule
+        IN ACCESS EXCLUSIVE MODE;
+
+    CREATE TEMP TABLE rebase_leaf AS
+        SELECT i.indrelid AS leaf, age(i.xmin) AS index_age, age(t.xmin) AS table_age
+        FROM pg_inherits h
+        JOIN pg_index i ON i.indexrelid = h.inhrelid
+        -- Unlike pg_class, this has no reason ever to be updated.
+        JOIN pg_type t ON t.typrelid = i.indrelid
+        WHERE h.inhparent = 'queue.sample__message_window'::regclass;
+    -- Should a producer have got in while the index was not there yet, its row has its own transaction's id.
+    CREATE TEMP VIEW rebase_row AS
+        SELECT m.*, age(m.xmin) > f.table_age
+            OR (age(m.xmin) >= f.index_age AND m.xmin <> (m.txid & 4294967295)::text::xid) AS restored
+        FROM queue.sample m JOIN pg_temp.rebase_leaf f ON f.leaf = m.tableoid;
+    CREATE TEMP TABLE rebase_cursor AS
+        SELECT l.handler_id, l.hi, l.more, l.txids, l.to_txid, l.to_id
+        FROM unnest(everyone) h CROSS JOIN LATERAL (SELECT * FROM host.sample__lease x
+            WHERE x.handler_id = h AND x.is_cursor ORDER BY x.id DESC LIMIT 1) l;
+    -- What open leases have not settled. Should the rows of one not be as many as it says, its positions
+    -- prove nothing, and all of it is in doubt.
+    CREATE TEMP TABLE rebase_open AS
+        SELECT l.handler_id, r.txid, r.id
+        FROM host.sample__lease l
+        CROSS JOIN LATERAL (
+            SELECT coalesce(l.positions, int4multirange(int4range(0, l.row_count)))
+                - coalesce(range_agg(t.settled), '{}') AS positions
+            FROM host.sample__settlement t WHERE t.lease_id = l.id
+        ) rest
+        CROSS JOIN LATERAL (
+            SELECT m.txid, m.id, row_number() OVER (ORDER BY m.txid, m.id)::int - 1 AS pos, count(*) OVER () AS row_count
+            FROM pg_temp.rebase_row m
+            WHERE m.restored AND (m.txid, m.id) > (l.from_txid, l.from_id) AND (m.txid, m.id) <= (l.to_txid, l.to_id)
+                AND m.txid <@ l.txids
+        ) r
+        WHERE l.row_count > 0 AND (r.row_count <> l.row_count OR rest.positions @> r.pos)
+            AND NOT EXISTS (SELECT FROM host.sample__settlement t WHERE t.lease_id = l.id AND t.rest = 0);
+
+    CREATE TEMP TABLE rebase_message (LIKE queue.sample INCLUDING STORAGE, restored boolean);
+    INSERT INTO pg_temp.rebase_message
+            (id, txid, enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, restored)
+        SELECT m.id, m.txid, m.enqueued_at, m.run_at, coalesce(m.origin, m.id), copy.handler_id, m.attempt, m.headers,
+            m.history, m.payload, m.restored
+        FROM pg_temp.rebase_row m
+        CROSS JOIN LATERAL (SELECT ARRAY(
+            SELECT k.handler_id FROM pg_temp.rebase_cursor k
+            WHERE coalesce(m.handler_id = k.handler_id, true) AND NOT (
+                m.restored AND txid_visible_in_snapshot(m.txid, k.hi)
+                AND NOT (k.more AND m.txid <@ k.txids AND (m.txid, m.id) > (k.to_txid, k.to_id))
+                AND NOT EXISTS (SELECT FROM pg_temp.rebase_open o
+                    WHERE o.handler_id = k.handler_id AND o.txid = m.txid AND o.id = m.id))
+            ORDER BY k.handler_id
+        ) AS handlers) todo
+        -- One row for all handlers, or one for each of those that have not settled it.
+        CROSS JOIN LATERAL (
+            SELECT m.handler_id WHERE todo.handlers = everyone OR m.handler_id = ANY (todo.handlers)
+            UNION ALL
+            SELECT unnest(todo.handlers) WHERE m.handler_id IS NULL AND todo.handlers <> everyone
+        ) copy;
+    GET DIAGNOSTICS messages = ROW_COUNT;
+
+    SELECT * INTO STRICT c FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
+    CREATE TEMP TABLE rebase_schedule (LIKE host.sample__schedule INCLUDING STORAGE);
+    INSERT INTO pg_temp.rebase_schedule
+        SELECT s.* FROM host.sample__schedule s
+        WHERE NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi))
+            OR (s.txid <@ c.late_txids AND (s.txid, s.id) > (c.late_txid, c.late_id));
+    GET DIAGNOSTICS scheduled = ROW_COUNT;
+
+    -- A generation that no id belongs to: a logical copy may have come without its sequences.
+    SELECT 1 + max(id) / 100000000000 INTO g FROM (
+        SELECT last_value AS id FROM queue.sample_id_seq
+        UNION ALL SELECT last_value FROM host.sample__lease_id_seq
+        UNION ALL SELECT last_value FROM host.sample__promotion_id_seq
+        UNION ALL SELECT max(greatest(id, origin)) FROM queue.sample
+        UNION ALL SELECT max(id) FROM host.sample__lease
+        UNION ALL SELECT max(id) FROM host.sample__promotion
+        UNION ALL SELECT max(origin) FROM host.sample__schedule
+        UNION ALL SELECT max(message_id) FROM host.sample__dead_letter) ids;
+    TRUNCATE host.sample__message_0, host.sample__message_1, host.sample__message_2, host.sample__lease, host.sample__settlement,
+        host.sample__promotion, host.sample__schedule;
+    PERFORM setval('queue.sample_id_seq', g * 100000000000 + 1, false),
+        setval('host.sample__lease_id_seq', g * 100000000000 + 1, false),
+        setval('host.sample__promotion_id_seq', g * 100000000000 + 1, false);
+
+    INSERT INTO queue.sample (enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload)
+        SELECT enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload
+        FROM pg_temp.rebase_message ORDER BY restored DESC, txid, id;
+    INSERT INTO host.sample__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload)
+        SELECT due, host.slot(due, now()), origin, enqueued_at, handler_id, attempt, headers, history, payload
+        FROM pg_temp.rebase_schedule ORDER BY due, id;
+    INSERT INTO host.sample__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
+        VALUES ('-infinity', 0, '1:1:', '{}', 0, 0);
+    INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+            row_count, leaves, is_cursor, more, token, hi, txids)
+        SELECT -h, 0, 0, 0, 0, h, 0, 0, 0, true, false, gen_random_uuid(), '1:1:', '{}' FROM unnest(everyone) h;
+    DROP VIEW pg_temp.rebase_row;
+    DROP TABLE pg_temp.rebase_leaf, pg_temp.rebase_cursor, pg_temp.rebase_open, pg_temp.rebase_message,
+        pg_temp.rebase_schedule;
+END $$;
+
 CREATE FUNCTION host.sample__rotation(OUT used integer[], OUT full_one boolean) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1271,6 +1420,7 @@ CREATE FUNCTION host.sample__truncate(p_leaf integer) RETURNS text
     AS $_$
 DECLARE
     why text;
+    dump int;
     h record;
     c record;
 BEGIN
@@ -1301,6 +1451,10 @@ BEGIN
     EXCEPTION WHEN lock_not_available THEN
         RETURN host.sample__readers(p_leaf);
     END;
+    dump := host.dump_at_work();
+    IF dump IS NOT NULL THEN
+        RETURN format('process %s (pg_dump) may be about to read it', dump);
+    END IF;
     FOR h IN SELECT id, name FROM host.handler WHERE queue_id = 1 LOOP
         SELECT * INTO c FROM host.sample__lease l
             WHERE l.handler_id = h.id AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
@@ -1348,7 +1502,7 @@ BEGIN
             EXECUTE format('SELECT EXISTS (SELECT FROM %1$s WHERE (due, id) > ($1, $2))'
                 ' OR EXISTS (SELECT FROM %1$s WHERE txid >= $3) OR EXISTS (SELECT FROM %1$s WHERE txid = ANY ($4))', leaf)
                 INTO waiting USING c.due, c.schedule_id, txid_snapshot_xmax(c.hi), ARRAY(SELECT txid_snapshot_xip(c.hi));
-            IF NOT waiting THEN
+            IF NOT waiting AND host.dump_at_work() IS NULL THEN
                 EXECUTE format('TRUNCATE %s', leaf);
                 truncated := truncated + 1;
             END IF;
@@ -1443,7 +1597,7 @@ BEGIN
     IF txid_snapshot_xmax(hi) < txid_snapshot_xmax(lo) THEN
         RAISE EXCEPTION 'transaction ids went back from % to %: this database was restored from a dump or a logical copy',
             txid_snapshot_xmax(lo), txid_snapshot_xmax(hi)
-            USING HINT = 'see "Restore" in ARCHITECTURE.md', ERRCODE = 'HQ003';
+            USING HINT = 'run `host migrate --restored`, when the restore is complete', ERRCODE = 'HQ003';
     END IF;
     SELECT range_agg(int8range(x, x + 1)) INTO late
         FROM txid_snapshot_xip(lo) x WHERE txid_visible_in_snapshot(x, hi);

@@ -23,6 +23,7 @@ mod promotion;
 mod queues;
 mod random;
 mod readme;
+mod restore;
 mod rotation;
 mod sandbox;
 mod schema;

@@ -11,9 +11,9 @@ SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     session int;
 BEGIN
-    IF NOT EXISTS (SELECT FROM host.cluster JOIN pg_control_system() USING (system_identifier)) THEN
-        RAISE EXCEPTION 'this database was restored from a dump, or upgraded: its transaction ids may not be those that the queues count by'
-            USING HINT = 'see "Restore" in ARCHITECTURE.md', ERRCODE = 'HQ003';
+    IF host.restored() THEN
+        RAISE EXCEPTION 'this database was restored from a dump, copied or upgraded: its queues count by another cluster''s transaction ids'
+            USING HINT = 'run `host migrate --restored`, when the restore is complete', ERRCODE = 'HQ003';
     END IF;
     INSERT INTO host.session (host_name, pid, host_version)
         VALUES (p_host_name, p_pid, p_host_version) RETURNING id INTO session;

@@ -15,7 +15,7 @@ BEGIN
     IF txid_snapshot_xmax(hi) < txid_snapshot_xmax(lo) THEN
         RAISE EXCEPTION 'transaction ids went back from % to %: this database was restored from a dump or a logical copy',
             txid_snapshot_xmax(lo), txid_snapshot_xmax(hi)
-            USING HINT = 'see "Restore" in ARCHITECTURE.md', ERRCODE = 'HQ003';
+            USING HINT = 'run `host migrate --restored`, when the restore is complete', ERRCODE = 'HQ003';
     END IF;
     SELECT range_agg(int8range(x, x + 1)) INTO late
         FROM txid_snapshot_xip(lo) x WHERE txid_visible_in_snapshot(x, hi);

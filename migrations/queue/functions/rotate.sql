@@ -78,6 +78,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '20ms' AS $$
 DECLARE
     why text;
+    dump int;
     h record;
     c record;
 BEGIN
@@ -108,6 +109,10 @@ BEGIN
     EXCEPTION WHEN lock_not_available THEN
         RETURN host.{q}__readers(p_leaf);
     END;
+    dump := host.dump_at_work();
+    IF dump IS NOT NULL THEN
+        RETURN format('process %s (pg_dump) may be about to read it', dump);
+    END IF;
     FOR h IN SELECT id, name FROM host.handler WHERE queue_id = {queue_id} LOOP
         SELECT * INTO c FROM host.{q}__lease l
             WHERE l.handler_id = h.id AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
@@ -246,7 +251,7 @@ BEGIN
             EXECUTE format('SELECT EXISTS (SELECT FROM %1$s WHERE (due, id) > ($1, $2))'
                 ' OR EXISTS (SELECT FROM %1$s WHERE txid >= $3) OR EXISTS (SELECT FROM %1$s WHERE txid = ANY ($4))', leaf)
                 INTO waiting USING c.due, c.schedule_id, txid_snapshot_xmax(c.hi), ARRAY(SELECT txid_snapshot_xip(c.hi));
-            IF NOT waiting THEN
+            IF NOT waiting AND host.dump_at_work() IS NULL THEN
                 EXECUTE format('TRUNCATE %s', leaf);
                 truncated := truncated + 1;
             END IF;
