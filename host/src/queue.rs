@@ -14,6 +14,7 @@ pub mod inspect;
 pub mod migrate;
 pub mod producer;
 pub mod queues;
+pub mod restore;
 pub mod rotate;
 pub mod schedule;
 pub mod session;

@@ -6,7 +6,7 @@
 -- name, as they name the entry.
 CREATE OR REPLACE FUNCTION host.cron_enqueue(p_id int, p_times timestamptz[]) RETURNS void
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     c record;
 BEGIN
@@ -23,7 +23,7 @@ END $$;
 -- A moment in UTC as text; with a fraction if it has one.
 CREATE OR REPLACE FUNCTION host.rfc3339(t timestamptz) RETURNS text
 LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT to_char(t AT TIME ZONE 'UTC', CASE WHEN t = date_trunc('second', t, 'UTC')
         THEN 'YYYY-MM-DD"T"HH24:MI:SS"Z"' ELSE 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"' END)
 $$;
@@ -35,7 +35,7 @@ CREATE OR REPLACE FUNCTION host.cron_add(
     p_next_at timestamptz, p_replace boolean
 ) RETURNS void
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     queue int;
 BEGIN
@@ -57,7 +57,7 @@ RETURNS TABLE (
     fired_at timestamptz, messages bigint, error text, created_at timestamptz, created_by text
 )
 LANGUAGE sql STABLE
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT c.name, q.name, c.schedule, c.time_zone, c.missed, c.paused, c.next_at, c.fired_at, c.messages, c.error,
         c.created_at, c.created_by
     FROM host.cron c JOIN host.queue q ON q.id = c.queue_id ORDER BY c.name
@@ -66,7 +66,7 @@ $$;
 -- Pauses an entry. False: it was paused before, or there is none.
 CREATE OR REPLACE FUNCTION host.cron_pause(p_name text) RETURNS boolean
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE host.cron SET paused = true, error = NULL, retry_at = NULL WHERE name = p_name AND NOT paused;
     RETURN FOUND;
@@ -76,7 +76,7 @@ END $$;
 -- was not paused, or there is none.
 CREATE OR REPLACE FUNCTION host.cron_resume(p_name text, p_next_at timestamptz) RETURNS boolean
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE host.cron SET paused = false, next_at = p_next_at WHERE name = p_name AND paused;
     RETURN FOUND;
@@ -85,7 +85,7 @@ END $$;
 -- Removes an entry; what it has enqueued stays. False: there is none.
 CREATE OR REPLACE FUNCTION host.cron_remove(p_name text) RETURNS boolean
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     DELETE FROM host.cron WHERE name = p_name;
     RETURN FOUND;
@@ -95,7 +95,7 @@ END $$;
 -- message's id; NULL: there is no such entry.
 CREATE OR REPLACE FUNCTION host.cron_run(p_name text) RETURNS bigint
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     c record;
 BEGIN
@@ -115,7 +115,7 @@ RETURNS TABLE (
     id int, name text, schedule text, time_zone text, missed text, next_at timestamptz, now timestamptz, in_ms bigint
 )
 LANGUAGE sql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT c.id, c.name, c.schedule, c.time_zone, c.missed, c.next_at, t.now,
         ceil(extract(epoch FROM greatest(c.next_at, c.retry_at) - t.now) * 1000)::bigint
     FROM host.cron c CROSS JOIN (SELECT clock_timestamp() AS now) t
@@ -128,7 +128,7 @@ CREATE OR REPLACE FUNCTION host.cron_fire(
     p_id int, p_next_at timestamptz, p_times timestamptz[], p_then timestamptz
 ) RETURNS boolean
 LANGUAGE plpgsql
-SET search_path = pg_catalog SET lock_timeout = '1s' AS $$
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 BEGIN
     UPDATE host.cron SET next_at = p_then, messages = messages + cardinality(p_times), error = NULL, retry_at = NULL,
             fired_at = CASE WHEN cardinality(p_times) > 0 THEN clock_timestamp() ELSE fired_at END
@@ -145,7 +145,7 @@ END $$;
 CREATE OR REPLACE FUNCTION host.cron_failed(p_id int, p_next_at timestamptz, p_error text, p_wait_ms bigint)
 RETURNS boolean
 LANGUAGE plpgsql
-SET search_path = pg_catalog SET lock_timeout = '1s' AS $$
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
     before text;
 BEGIN

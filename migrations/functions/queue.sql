@@ -4,7 +4,7 @@
 -- The text of a template for one queue.
 CREATE OR REPLACE FUNCTION host.render(template text, q host.queue) RETURNS text
 LANGUAGE sql STABLE
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT replace(replace(replace(replace(replace(t.body,
         '{q}', q.name),
         '{queue_id}', q.id::text),
@@ -22,7 +22,7 @@ $$;
 -- Puts the functions of a queue in force, as the templates have them now.
 CREATE OR REPLACE FUNCTION host.apply_queue_functions(p_name text) RETURNS void
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     q host.queue;
     t text;
@@ -36,7 +36,7 @@ END $$;
 -- Tells hosts that there is something to load.
 CREATE OR REPLACE FUNCTION host.bump_catalog() RETURNS trigger
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE host.catalog SET version = version + 1;
     RETURN NULL;
@@ -51,7 +51,8 @@ CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OR DELETE ON host.
 CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OF paused OR DELETE ON host.cron
     FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
 
--- Creates a queue: its row, its tables, its functions. Raises unique_violation if there is one.
+-- Creates a queue: its row, its tables, its functions, and who may do what with them. Raises
+-- unique_violation if there is one. SECURITY DEFINER: all tables have one owner, whoever made the queue.
 CREATE OR REPLACE FUNCTION host.create_queue(
     p_name text,
     p_payload_type text DEFAULT 'jsonb',
@@ -64,8 +65,8 @@ CREATE OR REPLACE FUNCTION host.create_queue(
     p_wake_up boolean DEFAULT true,
     p_delays_ms bigint[] DEFAULT NULL
 ) RETURNS int
-LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     q host.queue;
 BEGIN
@@ -76,17 +77,20 @@ BEGIN
         RETURNING * INTO q;
     EXECUTE host.render('tables.sql', q);
     PERFORM host.apply_queue_functions(p_name);
+    PERFORM host.grant_privileges(p_name);
     RETURN q.id;
 END $$;
+REVOKE EXECUTE ON FUNCTION host.create_queue FROM PUBLIC;
 
 -- Drops a queue with everything in it. With messages left, or cron entries, only if p_force: nothing that was
 -- enqueued while this looked is overlooked, since it looks under the lock that a producer waits for.
 -- Raises HQ005 when there are some.
 -- Locks: advisory (1752134404, queue), (1752134403, queue) and (1752134402, handlers), as rotation does, so
 -- that no host is in the midst of it; ACCESS EXCLUSIVE on the queue's tables. At most 10 s for each.
+-- SECURITY DEFINER: only the owner of tables can drop them.
 CREATE OR REPLACE FUNCTION host.drop_queue(p_name text, p_force boolean DEFAULT false) RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog SET lock_timeout = '10s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s' AS $$
 DECLARE
     number int;
     entries text;
@@ -129,21 +133,30 @@ BEGIN
         EXECUTE format('DROP FUNCTION %s', f);
     END LOOP;
 END $$;
+REVOKE EXECUTE ON FUNCTION host.drop_queue FROM PUBLIC;
 
 -- Lets a role enqueue, and see the ids of what it has enqueued; nothing else. Column by column, so
--- that nobody forges what the system owns.
+-- that nobody forges what the system owns. SECURITY DEFINER: only an owner can grant.
 CREATE OR REPLACE FUNCTION host.grant_producer(p_queue text, p_role name) RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF NOT EXISTS (SELECT FROM host.queue WHERE name = p_queue) THEN
+        RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
+    END IF;
+    -- "public" would mean everybody, quoted or not.
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = p_role) THEN
+        RAISE EXCEPTION 'no role "%"', p_role USING ERRCODE = 'HQ004';
+    END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA queue TO %I', p_role);
     EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
 END $$;
+REVOKE EXECUTE ON FUNCTION host.grant_producer FROM PUBLIC;
 
 -- Pauses a queue, or lets it go on. False: it was so before.
 CREATE OR REPLACE FUNCTION host.pause(p_queue text, p_paused boolean) RETURNS boolean
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE host.queue SET paused = p_paused WHERE name = p_queue AND paused <> p_paused;
     RETURN FOUND;
@@ -152,7 +165,7 @@ END $$;
 -- The expression that makes a payload of a type from its bytes.
 CREATE OR REPLACE FUNCTION host.payload_cast(p_bytes text, p_payload_type text) RETURNS text
 LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE p_payload_type
         WHEN 'bytea' THEN p_bytes
         ELSE format('convert_from(%s, ''UTF8'')::%s', p_bytes, p_payload_type)
@@ -164,7 +177,7 @@ CREATE OR REPLACE FUNCTION host.enqueue_follow_ups(
     p_queue text[], p_payload bytea[], p_headers jsonb[], p_delay_ms bigint[]
 ) RETURNS void
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     q record;
 BEGIN
@@ -190,7 +203,7 @@ END $$;
 -- leases, and a vacuumed queue is what this product exists to avoid (I3).
 CREATE OR REPLACE FUNCTION host.refuse_change() RETURNS trigger
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RAISE EXCEPTION '% on a queue: messages are only ever inserted', TG_OP
         USING HINT = 'to be rid of a queue with its messages: host queue drop --force';

@@ -9,7 +9,7 @@ use tokio_postgres::{AsyncMessage, Config, Connection, NoTls, Notification, Sock
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::url::DatabaseUrl;
-use super::error::QueueError;
+use super::error::{QueueError, SQLSTATE_CANNOT_CONNECT};
 
 pub mod url;
 
@@ -110,6 +110,12 @@ impl Database {
         match error {
             QueueError::Unavailable(text) => {
                 QueueError::Unavailable(format!("{text} (at {})", self.shown))
+            }
+            QueueError::Refused { sqlstate, message, hint }
+                if sqlstate == SQLSTATE_CANNOT_CONNECT =>
+            {
+                let message = format!("{message} (at {})", self.shown);
+                QueueError::Refused { sqlstate, message, hint }
             }
             other => other,
         }
