@@ -10,12 +10,23 @@ use crate::harness::repository;
 /// its neighbours. A module that is not here is an error: decide where it belongs.
 const LAYERS: &[&[&str]] =
     &[VOCABULARY, &["queue", "sandbox", "embedded"], &["dispatch", "deploy"], &["serve"], &["cli"]];
-const VOCABULARY: &[&str] =
-    &["digest", "id", "limits", "liveness", "message", "name", "outcome", "settlement"];
+const VOCABULARY: &[&str] = &[
+    "budget",
+    "digest",
+    "id",
+    "limits",
+    "liveness",
+    "message",
+    "name",
+    "outcome",
+    "settlement",
+    "trouble",
+];
 
 /// Crates that only one module may name.
 const CRATES: &[(&str, &str)] = &[
     ("tokio_postgres", "queue"),
+    ("deadpool", "queue"),
     ("deadpool_postgres", "queue"),
     ("tokio_postgres_rustls", "queue"),
     ("wasmtime", "sandbox"),

@@ -1,5 +1,6 @@
 //! A job server: messages in Postgres, handlers in WebAssembly. `ARCHITECTURE.md` has the map.
 
+pub mod budget;
 pub mod cli;
 pub mod deploy;
 pub mod digest;
@@ -15,3 +16,4 @@ pub mod queue;
 pub mod sandbox;
 pub mod serve;
 pub mod settlement;
+pub mod trouble;

@@ -60,6 +60,11 @@ pub struct Totals {
     faults: BTreeMap<Kind, u32>,
 }
 
+/// Longer than a fault silences a host without being held for dead, and it is noticed.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// From what a fault does to when it is seen.
+const A_MOMENT: Duration = Duration::from_secs(1);
+
 /// Waits until every message has come to an end.
 pub async fn wait_done(world: &World) {
     let open =
@@ -169,22 +174,35 @@ async fn unexplained(world: &World) -> Vec<String> {
         .map(|r| (r.get(0), Ended { host: r.get(1), at: r.get(2), lost: r.get(3) }))
         .collect();
     let journal = world.journal.lock().expect("the journal").clone();
-    let befell = |host: &str, from: SystemTime, to: SystemTime, may: fn(Kind) -> bool| {
-        journal.iter().any(|Hit { kind, host: whom, begun, over }| {
-            may(*kind)
-                && whom.as_deref().is_none_or(|whom| whom == host)
-                && *begun <= to
-                && over.is_none_or(|over| over >= from)
-        })
+    let those_that = |host: &str, from: SystemTime, to: SystemTime, may: fn(Kind) -> bool| {
+        let befell = |hit: &&Hit| {
+            may(hit.kind)
+                && hit.host.as_deref().is_none_or(|whom| whom == host)
+                && hit.begun <= to
+                && hit.over.is_none_or(|over| over >= from)
+        };
+        journal.iter().filter(befell).map(|hit| hit.begun).collect::<Vec<_>>()
     };
+    let befell = |host: &str, from, to, may| !those_that(host, from, to, may).is_empty();
     let ever = SystemTime::UNIX_EPOCH;
-    let reason_to_end = |e: &Ended| {
-        let may = if e.lost { Kind::may_lose_a_session } else { Kind::may_end_a_session };
-        befell(&e.host, ever, e.at, may)
+    // Two faults together may do what neither does alone.
+    let silenced = |e: &Ended| {
+        let takers = those_that(&e.host, e.at - SILENCE_MAX, e.at, Kind::takes_the_lock);
+        let silencers = those_that(&e.host, e.at - SILENCE_MAX, e.at, Kind::silences);
+        takers.iter().any(|taker| silencers.iter().any(|silencer| silencer != taker))
+    };
+    let reason_to_end = |e: &Ended, leased_at: SystemTime| {
+        if e.lost {
+            befell(&e.host, ever, e.at, Kind::may_lose_a_session) || silenced(e)
+        } else {
+            // Or it did not know that it had the lease.
+            befell(&e.host, ever, e.at, Kind::may_end_a_session)
+                || befell(&e.host, leased_at - A_MOMENT, e.at, Kind::may_lose_a_reply)
+        }
     };
     let mut complaints: Vec<String> = sessions
         .iter()
-        .filter(|(_, e)| e.lost && !reason_to_end(e))
+        .filter(|(_, e)| e.lost && !reason_to_end(e, e.at))
         .map(|(id, e)| format!("session {id} of {} was held for dead for no reason", e.host))
         .collect();
 
@@ -200,10 +218,9 @@ async fn unexplained(world: &World) -> Vec<String> {
         let (from, to): (SystemTime, SystemTime) = (r.get(3), r.get(4));
         let host: String = r.get(5);
         let explained = match sessions.get(&session).filter(|e| e.at <= to) {
-            Some(ended) => reason_to_end(ended),
+            Some(ended) => reason_to_end(ended, from),
             None => {
-                let from = from - Duration::from_secs(1);
-                heir == Some(session) && befell(&host, from, to, Kind::may_lose_a_reply)
+                heir == Some(session) && befell(&host, from - A_MOMENT, to, Kind::may_lose_a_reply)
             }
         };
         if !explained {

@@ -111,9 +111,20 @@ const DECK: &[Kind] = &[
 ];
 
 impl Kind {
-    /// Whether others may hold a host for dead that it befalls.
+    /// Whether others may hold a host for dead that it befalls: its lock is gone, or it is silent for
+    /// long.
     pub fn may_lose_a_session(self) -> bool {
-        matches!(self, Kill | Freeze | Silence)
+        matches!(self, Kill | Freeze | Silence | CutOnlyServer)
+    }
+
+    /// Whether it silences a host for a while, in which another fault may take its lock.
+    pub fn silences(self) -> bool {
+        matches!(self, Nap | Stall | StallAndCut | CutBoth)
+    }
+
+    /// Whether it takes a host's lock.
+    pub fn takes_the_lock(self) -> bool {
+        matches!(self, BackendsTerminated | CutBoth | CutOnlyClient | StallAndCut)
     }
 
     /// Whether a host that it befalls may end its session with messages in flight.
@@ -214,7 +225,7 @@ impl Card {
             CutBoth => {
                 proxy.set(Mode::Refuse);
                 proxy.cut(Cut::Both);
-                a_moment(&mut self.rng, 0..1_500).await;
+                a_moment(&mut self.rng, 0..1_000).await;
             }
             CutOnlyClient => proxy.cut(Cut::OnlyClient),
             CutOnlyServer => proxy.cut(Cut::OnlyServer),
