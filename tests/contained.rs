@@ -121,11 +121,13 @@ async fn a_handler_says_when_to_try_again_and_its_attempts_are_kept_in_order() {
     let mut before = String::new();
     for (entry, attempt) in history.iter().zip(1..) {
         let at = entry["at"].as_str().expect("a time").to_owned();
-        let expected = json!(
-            {"attempt": attempt, "at": at, "host": "one", "version": version, "error": "not yet"}
-        );
+        let started = entry["started"].as_str().expect("a time").to_owned();
+        let expected = json!({
+            "attempt": attempt, "started": started, "at": at, "host": "one", "version": version,
+            "error": "not yet",
+        });
         assert_eq!(*entry, expected);
-        assert!(at > before, "{history:?}");
+        assert!(before < started && started <= at, "{history:?}");
         before = at;
     }
     assert!(host.terminate().await.success());

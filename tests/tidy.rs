@@ -16,12 +16,24 @@ const LAYERS: &[&[&str]] = &[
     &["bench"],
     &["cli"],
 ];
-const VOCABULARY: &[&str] =
-    &["cron", "digest", "id", "limits", "liveness", "message", "name", "outcome", "settlement"];
+const VOCABULARY: &[&str] = &[
+    "budget",
+    "cron",
+    "digest",
+    "id",
+    "limits",
+    "liveness",
+    "message",
+    "name",
+    "outcome",
+    "settlement",
+    "trouble",
+];
 
 /// Crates that only one module may name.
 const CRATES: &[(&str, &str)] = &[
     ("tokio_postgres", "queue"),
+    ("deadpool", "queue"),
     ("deadpool_postgres", "queue"),
     ("tokio_postgres_rustls", "queue"),
     ("wasmtime", "sandbox"),

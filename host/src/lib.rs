@@ -1,6 +1,7 @@
 //! A job server: messages in Postgres, handlers in WebAssembly. `ARCHITECTURE.md` has the map.
 
 pub mod bench;
+pub mod budget;
 pub mod cli;
 pub mod cron;
 pub mod deploy;
@@ -17,3 +18,4 @@ pub mod queue;
 pub mod sandbox;
 pub mod serve;
 pub mod settlement;
+pub mod trouble;

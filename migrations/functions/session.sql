@@ -39,7 +39,9 @@ END $$;
 
 -- One beat, and what can be seen of everybody: a row for each live session, with its newest beat and
 -- whether its lock is held. Who is dead is for the caller to say, from what changes between two
--- calls on its own clock; no clock is compared across machines.
+-- calls on its own clock; no clock is compared across machines. server_started: since when the server has been
+-- up without a crash, so another value after each event in which all locks vanish: a restart or
+-- a failover has another start, and a crash of one backend, after which the others begin anew, resets statistics.
 CREATE OR REPLACE FUNCTION host.beat(p_session int, p_beat bigint)
 RETURNS TABLE (session_id int, beat bigint, locked boolean, catalog_version bigint, server_started timestamptz)
 LANGUAGE plpgsql
@@ -54,7 +56,7 @@ BEGIN
             (SELECT h.beat FROM host.heartbeat h WHERE h.session_id = s.id ORDER BY h.beat DESC LIMIT 1),
             l.objid IS NOT NULL,
             c.version,
-            pg_postmaster_start_time()
+            greatest(pg_postmaster_start_time(), (SELECT w.stats_reset FROM pg_stat_bgwriter w))
         FROM host.session s
         CROSS JOIN host.catalog c
         LEFT JOIN (

@@ -3,7 +3,9 @@
 #![allow(dead_code, reason = "each test uses some of it")]
 
 pub mod hand;
+pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod scene;
 pub mod server;
 pub mod watchdog;

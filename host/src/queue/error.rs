@@ -52,6 +52,24 @@ impl QueueError {
         matches!(self, Self::Unavailable(_) | Self::Busy(_))
     }
 
+    /// Whether a function or table of a queue was not there: it has been dropped.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Refused { sqlstate, .. } if matches!(sqlstate.as_str(), "42883" | "42P01" | "HQ004"))
+    }
+
+    /// Its kind, for telling one trouble from another: which variant, or the SQLSTATE.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Busy(_) => "busy",
+            Self::LeaseLost(_) => "lost",
+            Self::Refused { sqlstate, .. } => sqlstate,
+            Self::Unexpected(_) => "unexpected",
+        }
+    }
+
     /// Whether our SQL refused with that SQLSTATE.
     #[must_use]
     pub fn is_refused_with(&self, code: &str) -> bool {
@@ -131,6 +149,8 @@ fn from_sqlstate(
         (_, "08" | "53" | "58") | ("25006" | "57P01" | "57P02" | "57P03" | "57P05", _) => {
             QueueError::Unavailable(text)
         }
+        // A queue was dropped and made again with another type: a new connection has no old plans.
+        ("0A000", _) if message.contains("cached plan") => QueueError::Unavailable(text),
         // Serialization, deadlock, lock_timeout, statement_timeout.
         ("40001" | "40P01" | "55P03" | "57014", _) => QueueError::Busy(text),
         _ => QueueError::Refused {

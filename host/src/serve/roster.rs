@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::future::LocalBoxFuture;
@@ -27,6 +27,7 @@ use crate::queue::catalog::{self, Catalog, Deployment, Queue};
 use crate::queue::connect::{Database, retry};
 use crate::queue::statements::Statements;
 use crate::sandbox::{FollowUpTargets, Handler, HandlerSettings, Sandbox};
+use crate::trouble::Trouble;
 
 /// How long a catalog that cannot be read is left alone.
 const CATALOG_AGAIN: Duration = Duration::from_secs(5);
@@ -130,12 +131,17 @@ impl Roster {
     async fn reload(&mut self) {
         let load = async || {
             let client = self.shared.database.get().await?;
-            catalog::load(&client).await
+            client.ask(catalog::load(&client)).await
         };
+        let mut trouble = Trouble::default();
         let catalog = loop {
             match retry("read the catalog", load).await {
                 Ok(catalog) => break catalog,
-                Err(error) => tracing::error!(%error, "cannot read the catalog; trying again"),
+                Err(error) => {
+                    if trouble.shows(error.kind(), Duration::ZERO, Instant::now()) {
+                        tracing::error!(%error, "cannot read the catalog; trying again");
+                    }
+                }
             }
             tokio::time::sleep(CATALOG_AGAIN).await;
         };
@@ -171,6 +177,7 @@ impl Roster {
                     statements: statements.clone(),
                     schedule_changed: schedule_changed.clone(),
                     poll_max: self.shared.poll_max,
+                    slow_lane: self.shared.slow_lane.clone(),
                 };
                 Upkeep {
                     statements,
@@ -245,10 +252,11 @@ impl Roster {
             let client = self.shared.database.get().await?;
             let (session, handler) = (self.shared.session, deployment.handler);
             let (version, error) = (deployment.version, error.as_deref());
-            catalog::report_loaded(&client, session, handler, version, error).await
+            client.ask(catalog::report_loaded(&client, session, handler, version, error)).await
         });
         if let Err(error) = report.await {
-            tracing::warn!(%error, "cannot report a handler");
+            // One that is gone by now needs none.
+            tracing::debug!(%error, "cannot report a handler");
         }
     }
 

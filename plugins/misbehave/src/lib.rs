@@ -23,7 +23,7 @@ struct Command {
     /// For `sleep`, `retry`, `watch` and, before it begins, `enqueue`: how long, in milliseconds.
     #[serde(default)]
     ms: u64,
-    /// For `log`, `print`, `enqueue`: how many. 0 is: without end.
+    /// For `log`, `print`, `enqueue`: how many; 0 is: without end. For `watch`: how many attempts fail first.
     #[serde(default)]
     n: u64,
     /// For `log`, `print`, `enqueue`, `watch`, `retry`, `dead`: what to say.
@@ -43,7 +43,7 @@ impl Guest for Misbehave {
     fn handle(message: Message) -> Verdict {
         SEEN.fetch_add(1, Relaxed);
         match parse(&message) {
-            Ok(command) => obey(&command),
+            Ok(command) => obey(&command, message.attempt),
             Err(reason) => Verdict::DeadLetter(Failure { reason }),
         }
     }
@@ -61,13 +61,10 @@ fn parse(message: &Message) -> Result<Command, String> {
     serde_json::from_value(value).map_err(|error| format!("not a command: {error}"))
 }
 
-fn obey(command: &Command) -> Verdict {
+fn obey(command: &Command, attempt: u32) -> Verdict {
     match command.r#do.as_str() {
         "ack" => return Verdict::Ack,
-        "retry" => {
-            let after_ms = (command.ms > 0).then_some(command.ms);
-            return Verdict::Retry(RetryOptions { after_ms, reason: command.text.clone() });
-        }
+        "retry" => return retry(command),
         "dead" => return Verdict::DeadLetter(Failure { reason: command.text.clone() }),
         // Uses a processor without end.
         "loop" => loop {
@@ -94,6 +91,7 @@ fn obey(command: &Command) -> Verdict {
         "shout" => log::write(log::Level::Info, &"A".repeat(command.n as usize)),
         "enqueue" => return enqueue(command),
         "config" => return report(&command.queue, &format!("{:?}", config::get_all())),
+        "watch" if u64::from(attempt) <= command.n => return retry(command),
         "watch" => return watch(command),
         "environment" => return report(&command.queue, &environment()),
         "remember" => return report(&command.queue, &SEEN.load(Relaxed).to_string()),
@@ -102,6 +100,11 @@ fn obey(command: &Command) -> Verdict {
         }
     }
     Verdict::Ack
+}
+
+fn retry(command: &Command) -> Verdict {
+    let after_ms = (command.ms > 0).then_some(command.ms);
+    Verdict::Retry(RetryOptions { after_ms, reason: command.text.clone() })
 }
 
 /// `n` times, or for ever if that is 0.
