@@ -11,6 +11,7 @@ mod deploy;
 mod deploy_under_load;
 mod embedded;
 mod enqueue;
+mod failover;
 mod faults;
 mod fencing;
 mod migrate;
