@@ -14,6 +14,7 @@ mod deploy_under_load;
 mod docs;
 mod embedded;
 mod enqueue;
+mod failover;
 mod faults;
 mod fencing;
 mod injection;

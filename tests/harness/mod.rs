@@ -8,6 +8,7 @@ pub mod process;
 pub mod proxy;
 pub mod scene;
 pub mod server;
+pub mod standby;
 pub mod watchdog;
 
 use std::fmt::Debug;
