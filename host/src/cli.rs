@@ -22,6 +22,7 @@ mod lookup;
 mod migrate;
 mod psql;
 mod queue;
+mod secret;
 mod serve;
 mod show;
 mod status;
@@ -71,6 +72,7 @@ enum Command {
     Status(status::Status),
     Dead(dead::Dead),
     Cron(cron::Cron),
+    Secret(secret::SecretCommand),
     Psql(psql::Psql),
     Bench(Box<bench::Bench>),
 }
@@ -102,6 +104,7 @@ fn run_async(cli: Cli) -> Result<(), Fail> {
             Command::Status(command) => command.run(&cli.global).await,
             Command::Dead(command) => command.run(&cli.global).await,
             Command::Cron(command) => command.run(&cli.global).await,
+            Command::Secret(command) => command.run(&cli.global).await,
             Command::Psql(command) => command.run(&cli.global).await,
             Command::Bench(command) => command.run(&cli.global).await,
         }

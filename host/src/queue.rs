@@ -17,6 +17,7 @@ pub mod queues;
 pub mod restore;
 pub mod rotate;
 pub mod schedule;
+pub mod secrets;
 pub mod session;
 mod settle;
 pub mod statements;

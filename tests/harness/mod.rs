@@ -10,6 +10,7 @@ pub mod scene;
 pub mod server;
 pub mod standby;
 pub mod watchdog;
+pub mod web;
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};

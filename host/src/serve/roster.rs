@@ -25,8 +25,10 @@ use crate::id::{HandlerId, QueueId};
 use crate::name::{HandlerName, QueueName};
 use crate::queue::catalog::{self, Catalog, Deployment, Queue};
 use crate::queue::connect::{Database, retry};
+use crate::queue::secrets;
 use crate::queue::statements::Statements;
 use crate::sandbox::{FollowUpTargets, Handler, HandlerSettings, Sandbox};
+use crate::secret::{SecretName, Secrets};
 use crate::trouble::Trouble;
 
 /// How long a catalog that cannot be read is left alone.
@@ -39,6 +41,7 @@ pub(super) struct Roster {
     slots: Arc<Semaphore>,
     warm: Arc<Semaphore>,
     targets: FollowUpTargets,
+    secrets: Secrets,
     queues: HashMap<QueueId, Upkeep>,
     handlers: HashMap<HandlerId, Entry>,
     /// What each handler is to be, loaded or being loaded.
@@ -79,6 +82,7 @@ impl Roster {
             slots,
             warm: Arc::new(Semaphore::new(SPARE_SANDBOXES as usize / 2)),
             targets: FollowUpTargets::default(),
+            secrets: Secrets::default(),
             queues: HashMap::new(),
             handlers: HashMap::new(),
             wanted: HashMap::new(),
@@ -147,6 +151,7 @@ impl Roster {
         };
         let shapes = catalog.queues.iter().map(|q| (q.name.to_string(), q.shape()));
         self.targets.store(Arc::new(shapes.collect()));
+        self.load_secrets(&catalog).await;
         self.catalog_version = catalog.version;
         self.keep_queues(&catalog);
         self.drop_handlers(&catalog);
@@ -156,6 +161,25 @@ impl Roster {
             };
             self.tell(queue, deployment.handler);
             self.deploy(queue, deployment);
+        }
+    }
+
+    /// Reads the secrets that are granted. One that changes raises the catalog's version.
+    async fn load_secrets(&self, catalog: &Catalog) {
+        let granted = catalog.deployments.iter().flat_map(|d| &d.settings.secrets);
+        let names: Vec<&str> = granted.map(SecretName::as_str).collect();
+        if names.is_empty() {
+            return;
+        }
+        let read = retry("read the secrets", async || {
+            let client = self.shared.database.get().await?;
+            secrets::read(&client, &names).await
+        });
+        match read.await {
+            Ok(secrets) => self.secrets.store(Arc::new(secrets)),
+            Err(error) => {
+                tracing::error!(%error, "cannot read the secrets that handlers are granted");
+            }
         }
     }
 
@@ -228,6 +252,7 @@ impl Roster {
             self.shared.database.clone(),
             self.sandbox.clone(),
             self.targets.clone(),
+            self.secrets.clone(),
             wanted.clone(),
         );
         self.loading.push(Box::pin(async { (wanted, load.await) }));
@@ -312,6 +337,7 @@ async fn load(
     database: Database,
     sandbox: Sandbox,
     targets: FollowUpTargets,
+    secrets: Secrets,
     Wanted { queue, deployment }: Wanted,
 ) -> Result<Handler, String> {
     let wasm = retry("read a component", async || {
@@ -327,6 +353,9 @@ async fn load(
         limits: deployment.settings.limits,
         isolation: deployment.settings.isolation,
         config: deployment.settings.config,
+        http: deployment.settings.http,
+        secret_names: deployment.settings.secrets,
+        secrets,
         targets,
     };
     let compiled = tokio::task::spawn_blocking(move || sandbox.load(&wasm, settings)).await;

@@ -11,7 +11,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::host::jobs::types::{Failure, RetryOptions};
-use crate::host::jobs::{config, log, queue};
+use crate::host::jobs::{config, log, queue, secrets};
+
+mod fetch;
 
 wit_bindgen::generate!({ path: "../../wit", world: "handler" });
 
@@ -26,12 +28,14 @@ struct Command {
     /// For `log`, `print`, `enqueue`: how many; 0 is: without end. For `watch`: how many attempts fail first.
     #[serde(default)]
     n: u64,
-    /// For `log`, `print`, `enqueue`, `watch`, `retry`, `dead`: what to say.
+    /// For `log`, `print`, `enqueue`, `watch`, `retry`, `dead`: what to say; for `tell`: the secret's name.
     #[serde(default)]
     text: String,
     /// For `enqueue`, `watch` and `remember`: the queue to put it on.
     #[serde(default)]
     queue: String,
+    /// For `fetch`: the request.
+    fetch: Option<fetch::Fetch>,
 }
 
 /// Messages that this instance has seen. A fresh sandbox for each message makes it 1 each time.
@@ -93,6 +97,12 @@ fn obey(command: &Command, attempt: u32) -> Verdict {
         "config" => return report(&command.queue, &format!("{:?}", config::get_all())),
         "watch" if u64::from(attempt) <= command.n => return retry(command),
         "watch" => return watch(command),
+        "fetch" => match &command.fetch {
+            Some(request) => return report(&command.queue, &fetch::fetch(request)),
+            None => return Verdict::DeadLetter(Failure { reason: "fetch what?".into() }),
+        },
+        // Shows a secret in every way that there is.
+        "tell" => return tell(command),
         "environment" => return report(&command.queue, &environment()),
         "remember" => return report(&command.queue, &SEEN.load(Relaxed).to_string()),
         other => {
@@ -136,6 +146,21 @@ fn watch(command: &Command) -> Verdict {
     let before = version();
     std::thread::sleep(Duration::from_millis(command.ms));
     report(&command.queue, &format!("{} {before} {}", command.text, version()))
+}
+
+/// Writes a secret to the log, both outputs and its last words, and enqueues it where a queue is given.
+fn tell(command: &Command) -> Verdict {
+    let Some(secret) = secrets::get(&command.text) else {
+        return report(&command.queue, "no secret");
+    };
+    if !command.queue.is_empty() {
+        return report(&command.queue, &secret);
+    }
+    log::write(log::Level::Info, &format!("log {secret}"));
+    println!("out {secret}");
+    eprintln!("err {secret}");
+    assert!(command.n == 0, "panic {secret}");
+    Verdict::DeadLetter(Failure { reason: format!("dead {secret}") })
 }
 
 /// Acks, with a follow-up that says `text`; or writes it to the log if no queue is given.
