@@ -17,7 +17,6 @@ CREATE TABLE host.secret (
     set_at timestamptz NOT NULL DEFAULT now(),
     set_by text NOT NULL DEFAULT current_user
 );
-REVOKE ALL ON host.secret FROM PUBLIC;
 COMMENT ON COLUMN host.secret.value IS 'For hosts alone: grant no other role SELECT on it.';
 
 -- They get further arguments and columns, which CREATE OR REPLACE refuses.

@@ -4,7 +4,7 @@ use crate::harness::{TestDb, plugin};
 use crate::readme::{steps_of, walk};
 
 async fn works_as_written(file: &str) {
-    plugin("email");
+    ["email", "webhook"].map(plugin);
     let steps = steps_of(&format!("host/docs/{file}"), |text| text);
     assert!(steps.len() > 3, "{file} has commands");
     let db = TestDb::new().await;
@@ -14,4 +14,9 @@ async fn works_as_written(file: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn cron() {
     works_as_written("cron.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_and_secrets() {
+    works_as_written("http-and-secrets.md").await;
 }

@@ -4,6 +4,7 @@
 mod harness;
 
 mod bench;
+mod capabilities;
 mod cli;
 mod contained;
 mod crash;

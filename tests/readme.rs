@@ -27,7 +27,7 @@ pub fn steps_of(path: &str, part: impl Fn(&str) -> &str) -> Vec<Step> {
             step.shown.push('\n');
         }
     }
-    steps.retain(|step| step.command.starts_with("host "));
+    steps.retain(|step| step.command.split(" | ").any(|part| part.starts_with("host ")));
     steps
 }
 

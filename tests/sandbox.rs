@@ -20,6 +20,7 @@ mod logged;
 mod plugins;
 mod refused;
 mod secrets;
+mod webhook;
 
 /// Sandboxes of the pool that the tests share: as many as they hold at once, and a few.
 const INSTANCES_MAX: u32 = 64;

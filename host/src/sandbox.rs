@@ -38,6 +38,10 @@ use engine::{Image, Workshop};
 pub use runner::{Run, Runner};
 use state::State;
 
+/// A target of the log that writes a line for each of a guest's mistakes, however many a guest makes: to be
+/// left out. What is worth knowing is said as the guest's own, within its limit.
+pub const LOGS_WITHOUT_LIMIT: &str = "wasmtime_wasi_http";
+
 /// What a host grants to all its guests together.
 #[derive(Clone, Debug)]
 pub struct SandboxConfig {

@@ -1,12 +1,13 @@
 -- Secrets: values for handlers that are nobody else's to see. Tables touched: host.secret; host.handler
 -- and host.handler_version are read. Locks: the secret's row; host.catalog's, by the trigger.
--- Not one of these is SECURITY DEFINER: who may do what is a matter of the grants on host.secret's columns.
+-- Not one of these is SECURITY DEFINER: who may do what is a matter of the grants on host.secret's columns,
+-- see privileges.sql.
 
 -- Sets a secret. True: there was none of that name. A refusal names the secret and never the value: no
 -- constraint stands on the table that could put a whole row into an error.
 CREATE OR REPLACE FUNCTION host.set_secret(p_name text, p_value text) RETURNS boolean
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     was_there boolean;
 BEGIN
@@ -27,7 +28,7 @@ END $$;
 CREATE OR REPLACE FUNCTION host.secrets()
 RETURNS TABLE (name text, set_at timestamptz, set_by text, granted_to text[])
 LANGUAGE sql STABLE
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT s.name, s.set_at, s.set_by,
         ARRAY(SELECT format('%s/%s', q.name, h.name)
             FROM host.handler h
@@ -40,7 +41,7 @@ $$;
 -- Removes a secret. False: there was none. While handlers are granted it, only if p_force; raises HQ005.
 CREATE OR REPLACE FUNCTION host.remove_secret(p_name text, p_force boolean DEFAULT false) RETURNS boolean
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     granted text[] := (SELECT s.granted_to FROM host.secrets() s WHERE s.name = p_name);
 BEGIN
@@ -55,7 +56,7 @@ END $$;
 -- The values of some secrets, for hosts. Those that are not set are left out.
 CREATE OR REPLACE FUNCTION host.read_secrets(p_names text[]) RETURNS TABLE (name text, value text)
 LANGUAGE sql STABLE
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT s.name, s.value FROM host.secret s WHERE s.name = ANY (p_names)
 $$;
 

@@ -1,7 +1,7 @@
 //! One POST over `wasi:http`. A client library of your language does the same with less to see.
 
 use std::fmt::Debug;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
@@ -12,8 +12,9 @@ use wasip2::io::streams::StreamError;
 
 /// What a host takes in one write.
 const WRITE_BYTES_MAX: usize = 4 << 10;
-/// More of an answer is not read.
+/// More of an answer is not read, and not for longer: what it says is in its status.
 const BODY_BYTES_MAX: usize = 16 << 10;
+const BODY_WITHIN: Duration = Duration::from_secs(1);
 
 /// A URL in the parts that a request wants.
 pub struct Url {
@@ -90,7 +91,7 @@ fn options(within: Duration) -> RequestOptions {
     // Hosts that do not have these options let the call's own timeout decide.
     let _ = options.set_connect_timeout(half);
     let _ = options.set_first_byte_timeout(half);
-    let _ = options.set_between_bytes_timeout(half);
+    let _ = options.set_between_bytes_timeout(Some(BODY_WITHIN.as_nanos() as u64));
     options
 }
 
@@ -112,9 +113,11 @@ fn read(response: IncomingResponse) -> Result<Response, String> {
     let incoming = response.consume().map_err(|()| "no body to read from")?;
     let stream = incoming.stream().map_err(|()| "no body to read from")?;
     let mut body = Vec::new();
+    let began = Instant::now();
     // To the end where that is near: then the connection can be used again. The answer counts even if it
     // is cut off, since its status has come.
     while body.len() < BODY_BYTES_MAX
+        && began.elapsed() < BODY_WITHIN
         && let Ok(more) = stream.blocking_read((BODY_BYTES_MAX - body.len()) as u64)
     {
         body.extend(more);
