@@ -1,7 +1,7 @@
 //! Where a benchmark runs: a queue of its own, with its handlers, hosts and what is in the way; and what
 //! can be seen from outside. Removes all of it again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -163,6 +163,8 @@ impl<'a> Arena<'a> {
             isolation: if stuck { Isolation::Message } else { self.options.isolation },
             concurrency: if stuck { 1 } else { self.options.concurrency },
             config: BTreeMap::new(),
+            http: Vec::new(),
+            secrets: BTreeSet::new(),
         };
         deploy::check(wasm.clone(), &self.settings, &settings).await?;
         let stored =
