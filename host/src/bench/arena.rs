@@ -15,10 +15,10 @@ use super::produce::{Counters, preload};
 use super::sums::Sums;
 use super::{BenchError, Disturbance, OnProgress, Options, process};
 use crate::deploy;
-use crate::limits::{Isolation, Limits, TIMEOUT};
+use crate::limits::{BACKOFF_CAP_DEFAULT, BACKOFF_DEFAULT, Isolation, Limits, TIMEOUT};
 use crate::message::PayloadType;
 use crate::name::{HandlerName, QueueName};
-use crate::outcome::RetryPolicy;
+use crate::outcome::{Backoff, RetryPolicy};
 use crate::queue::bench::{self, BenchQueue, Gauges, Held, Progress};
 use crate::queue::catalog::{self, Queue, Settings};
 use crate::queue::connect::{Database, Pooled};
@@ -324,8 +324,7 @@ fn new_queue(name: &QueueName) -> NewQueue {
         payload_bytes_max: 1 << 20,
         policy: RetryPolicy {
             max_attempts: 10,
-            base: Duration::from_secs(1),
-            cap: Duration::from_hours(1),
+            backoff: Backoff::Exponential { base: BACKOFF_DEFAULT, cap: BACKOFF_CAP_DEFAULT },
         },
         rotate_bytes: 64 << 20,
         rotate_age: Duration::from_mins(1),
