@@ -1,10 +1,11 @@
 //! `host bench`: each shape measures something, accounts for every message, and leaves nothing behind. How
 //! fast it was is nobody's business here.
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::harness::hand::value;
-use crate::harness::process::Finished;
+use crate::harness::process::{Finished, Serve, host_command};
 use crate::harness::{TestDb, wait_until};
 
 /// What every report has, whatever it is null.
@@ -47,6 +48,48 @@ async fn report(db: &TestDb, args: &str) -> Value {
     report
 }
 
+/// Starts it, and waits until one of its transactions is in the way.
+async fn begin_steady_beside_a_held_snapshot(db: &TestDb) -> (Serve, i32) {
+    let mut command = host_command(&["bench", "steady", "--seconds", "600", "--rate", "500"]);
+    command.args(["--hold", "snapshot"]).env("DATABASE_URL", &db.url);
+    let bench = Serve::spawn(command);
+    let client = db.client().await;
+    let holder = "SELECT max(pid) FROM pg_stat_activity WHERE datname = current_database()
+        AND state = 'idle in transaction' AND query ~ 'pg_current_snapshot'";
+    let mut pid = None;
+    wait_until("a snapshot is held", async || {
+        pid = value::<Option<i32>>(&client, holder).await;
+        pid.is_some()
+    })
+    .await;
+    (bench, pid.expect("a backend"))
+}
+
+/// Has a trigger tamper with the third settlement of whatever benchmark runs next.
+async fn tamper(db: &TestDb, when: &str, how: &str) {
+    let sql = format!(
+        "CREATE SEQUENCE public.settlements;
+         CREATE FUNCTION public.tamper() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             IF nextval('public.settlements') = 3 THEN {how} END IF;
+             RETURN NEW;
+         END $$;
+         CREATE FUNCTION public.watch() RETURNS event_trigger LANGUAGE plpgsql AS $$
+         DECLARE made text;
+         BEGIN
+             SELECT regexp_replace(object_identity, '__account$', '__settlement') INTO made
+                 FROM pg_event_trigger_ddl_commands() WHERE object_identity ~ '__account$';
+             IF made IS NOT NULL THEN
+                 EXECUTE 'CREATE TRIGGER tamper {when} INSERT ON ' || made
+                     || ' FOR EACH ROW EXECUTE FUNCTION public.tamper()';
+             END IF;
+         END $$;
+         CREATE EVENT TRIGGER watch ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
+             EXECUTE FUNCTION public.watch()"
+    );
+    db.client().await.batch_execute(&sql).await.expect("tamper");
+}
+
 /// No queue, no table, no function and no host of a benchmark is there.
 async fn assert_clean(db: &TestDb) {
     let client = db.client().await;
@@ -66,11 +109,12 @@ fn positive(report: &Value, fields: &[&str]) {
 #[tokio::test]
 async fn drain_works_off_what_it_was_told_to() {
     let db = TestDb::new().await;
-    let report = report(&db, "drain --messages 20000 --hosts 2 --isolation batch").await;
+    let report = report(&db, "drain --messages 20000 --hosts 2 --isolation batch --floor").await;
     assert_eq!(report["shape"], "drain");
     assert_eq!(report["messages"], 20_000);
     positive(&report, &["seconds", "messages_per_second", "wal_bytes_per_message"]);
     positive(&report, &["commits_per_message", "messages_per_lease", "disk_bytes_max"]);
+    positive(&report, &["copy_in_per_second", "read_out_per_second", "share_of_read_out"]);
     if cfg!(target_os = "linux") {
         positive(&report, &["host_peak_rss_bytes", "host_cpu_seconds", "postgres_cpu_seconds"]);
     }
@@ -107,4 +151,101 @@ async fn where_others_work_it_does_not() {
     let text = bench(&db, "drain --messages 10").await.error(1);
     assert!(text.starts_with("1 hosts run here: "), "{text}");
     assert!(host.terminate().await.success());
+}
+
+#[tokio::test]
+async fn what_should_be_in_the_way_is_there_for_all_of_the_run() {
+    let db = TestDb::new().await;
+    let (bench, holder) = begin_steady_beside_a_held_snapshot(&db).await;
+    let client = db.client().await;
+    assert!(value::<bool>(&client, &format!("SELECT pg_terminate_backend({holder})")).await);
+    bench.wait_for_log("`--hold snapshot` did not last for all of the run").await;
+    assert_eq!(bench.wait().await.code(), Some(1));
+    assert_clean(&db).await;
+}
+
+#[tokio::test]
+async fn an_interrupted_run_leaves_nothing_behind() {
+    let db = TestDb::new().await;
+    let (bench, _) = begin_steady_beside_a_held_snapshot(&db).await;
+    bench.signal(Signal::SIGINT);
+    bench.wait_for_log("interrupted; the benchmark's queue is removed").await;
+    assert_eq!(bench.wait().await.code(), Some(1));
+    assert_clean(&db).await;
+}
+
+#[tokio::test]
+async fn a_lost_message_fails_the_run() {
+    let db = TestDb::new().await;
+    tamper(&db, "BEFORE", "NEW.settled := NEW.settled - '{[0,1)}'::int4multirange;").await;
+    let finished = bench(&db, "drain --messages 5000").await;
+    let report: Value = serde_json::from_str(finished.stdout.trim()).expect("JSON");
+    assert_eq!((&report["lost"], &report["duplicated"]), (&1.into(), &0.into()), "{report}");
+    assert_eq!(finished.error(1), "1 messages lost, 0 doubled (at least), of 10000");
+}
+
+#[tokio::test]
+async fn a_doubled_message_fails_the_run() {
+    let db = TestDb::new().await;
+    let again = "EXECUTE format('INSERT INTO host.%I (lease_id, seq, rest, settled)
+        VALUES ($1, -1, 0, ''{[0,1)}'')', TG_TABLE_NAME) USING NEW.lease_id;";
+    tamper(&db, "AFTER", again).await;
+    let finished = bench(&db, "drain --messages 5000").await;
+    let report: Value = serde_json::from_str(finished.stdout.trim()).expect("JSON");
+    assert_eq!((&report["lost"], &report["duplicated"]), (&0.into(), &1.into()), "{report}");
+    assert_eq!(finished.error(1), "0 messages lost, 1 doubled (at least), of 10000");
+}
+
+#[tokio::test]
+async fn a_run_starts_in_the_state_that_was_asked_for() {
+    let db = TestDb::new().await;
+    let state = "--waiting 3000 --settled 1000 --scheduled 500 --no-wake-up";
+    let args = format!("steady --seconds 1 --rate 1000 {state} --synchronous-commit off");
+    let report = report(&db, &args).await;
+    for (field, count) in [("waiting", 3_000), ("settled", 1_000), ("scheduled", 500)] {
+        assert_eq!(report[format!("{field}_before")], count, "{report}");
+    }
+    assert_eq!((&report["wake_up"], &report["synchronous_commit"]), (&false.into(), &false.into()));
+    // 5,000 warm up; what is on the schedule is not delivered.
+    assert!(report["committed"].as_u64() > Some(9_000), "{report}");
+}
+
+#[tokio::test]
+async fn enqueue_gives_ratios_to_a_bare_table() {
+    let db = TestDb::new().await;
+    let report = report(&db, "enqueue --seconds 1 --isolation batch").await;
+    let rates = report["enqueue"].as_array().expect("rates");
+    assert_eq!(rates.len(), 9, "{report}");
+    for rates in rates {
+        positive(rates, &["bare_per_second", "queue_per_second", "share_of_bare"]);
+        positive(rates, &["queue_without_wake_up_per_second", "share_of_without_wake_up"]);
+    }
+    assert_eq!(report["wal_bytes_per_message"], Value::Null);
+}
+
+#[tokio::test]
+async fn floor_needs_neither_host_nor_message() {
+    let db = TestDb::new().await;
+    let text = bench(&db, "floor --messages 20000").await.ok();
+    let report: Value = serde_json::from_str(text.trim()).expect("JSON");
+    positive(&report, &["copy_in_per_second", "read_out_per_second", "bare_wal_bytes_per_message"]);
+    assert_eq!((&report["messages"], &report["committed"]), (&20_000.into(), &0.into()));
+    for field in FIELDS {
+        assert!(report.get(field).is_some(), "no {field} in {report}");
+    }
+    assert_clean(&db).await;
+}
+
+#[tokio::test]
+async fn map_runs_each_pair_and_draws_them() {
+    let db = TestDb::new().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let svg = dir.path().join("map.svg").display().to_string();
+    let axes = "--axis batch=10,100 --axis payload=45 --rate 1000";
+    let report = report(&db, &format!("map --seconds 1 {axes} --svg {svg}")).await;
+    let rates = report["map"]["messages_per_second"].as_array().expect("rates");
+    assert_eq!(rates.len(), 1, "{report}");
+    assert!(rates[0].as_array().is_some_and(|r| r.len() == 2 && r[0].as_f64() > Some(0.0)));
+    let drawing = std::fs::read_to_string(svg).expect("a drawing");
+    assert!(drawing.starts_with("<svg") && drawing.contains("batch"), "{drawing}");
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use self::arena::Arena;
+use self::map::Axis;
 use self::report::Report;
 use crate::deploy::DeployError;
 use crate::limits::Isolation;
@@ -18,11 +19,16 @@ use crate::queue::queues::DropError;
 
 mod arena;
 mod drain;
+mod enqueue;
 mod finish;
+mod floor;
 mod guest;
+mod holds;
 mod hosts;
 mod latency;
+pub mod map;
 mod payload;
+mod prepare;
 mod process;
 mod produce;
 pub mod report;
@@ -38,6 +44,12 @@ pub enum Shape {
     Steady,
     /// Few messages, each as it comes: how long until its handler begins.
     Latency,
+    /// Producers, beside hosts that do nothing, work off what comes, or have much to do; and a bare table.
+    Enqueue,
+    /// The same server without a queue: COPY in, read out.
+    Floor,
+    /// `Steady`, for each pair of two things that vary.
+    Map,
 }
 
 /// Something that is in the way while a benchmark runs.
@@ -74,6 +86,20 @@ pub struct Options {
     pub rate: Option<f64>,
     /// Producers wait while more messages than this do.
     pub backlog_max: u64,
+    /// Messages that wait when the measured time begins, for `Steady` and `Latency`.
+    pub waiting: u64,
+    /// Messages that were settled before it, beside those that warm up.
+    pub settled: u64,
+    /// Messages on the schedule, due long after the run.
+    pub scheduled: u64,
+    /// Whether a producer's commit waits until it is on disk.
+    pub synchronous_commit: bool,
+    /// Whether an INSERT may wake a sleeping host.
+    pub wake_up: bool,
+    /// Whether the floor is measured first, to give rates as shares of it.
+    pub floor: bool,
+    /// What varies, for `Map`: across and down.
+    pub axes: [Axis; 2],
     /// What is in the way.
     pub holds: Vec<Disturbance>,
     /// The handler, if not one that acks and does nothing else.
@@ -121,6 +147,17 @@ pub enum BenchError {
     /// The hosts do nothing, though there are messages.
     #[error("no message was settled for {0:?}, though {1} are there")]
     Stalled(Duration, u64),
+    /// What should have been in the way was not.
+    #[error("`--hold {0}` did not last for all of the run: nothing was measured")]
+    NotHeld(&'static str),
+    /// The floor is none.
+    #[error("{rows} rows were copied in, and {read} read out")]
+    NotRead {
+        /// Copied in.
+        rows: u64,
+        /// Read out.
+        read: u64,
+    },
     /// The system said no.
     #[error("the system refused: {0}")]
     Io(std::io::Error),
@@ -144,6 +181,20 @@ pub async fn run(
     stop: &CancellationToken,
     on_progress: OnProgress<'_>,
 ) -> Result<Report, BenchError> {
+    if options.shape == Shape::Map {
+        map::run(database, url, options, stop, on_progress).await
+    } else {
+        run_one(database, url, options, stop, on_progress).await
+    }
+}
+
+async fn run_one(
+    database: &Database,
+    url: &str,
+    options: &Options,
+    stop: &CancellationToken,
+    on_progress: OnProgress<'_>,
+) -> Result<Report, BenchError> {
     let mut arena = Arena::new(database, url, options, on_progress).await?;
     let measured = tokio::select! {
         measured = measure(&mut arena, options.shape) => measured,
@@ -156,11 +207,19 @@ pub async fn run(
 }
 
 async fn measure(arena: &mut Arena<'_>, shape: Shape) -> Result<Report, BenchError> {
-    match shape {
-        Shape::Drain => drain::run(arena).await,
-        Shape::Steady => steady::run(arena).await,
-        Shape::Latency => latency::run(arena).await,
+    let wants_floor = arena.options.floor || shape == Shape::Floor;
+    let floor = if wants_floor { Some(floor::run(arena).await?) } else { None };
+    let mut report = match shape {
+        Shape::Drain => drain::run(arena).await?,
+        Shape::Steady | Shape::Map => steady::run(arena).await?,
+        Shape::Latency => latency::run(arena).await?,
+        Shape::Enqueue => enqueue::run(arena).await?,
+        Shape::Floor => finish::asked_for(arena).await?,
+    };
+    if let Some(floor) = floor {
+        report.beside(&floor);
     }
+    Ok(report)
 }
 
 impl Shape {
@@ -171,6 +230,9 @@ impl Shape {
             Self::Drain => "drain",
             Self::Steady => "steady",
             Self::Latency => "latency",
+            Self::Enqueue => "enqueue",
+            Self::Floor => "floor",
+            Self::Map => "map",
         }
     }
 }

@@ -1,32 +1,23 @@
 //! Where a benchmark runs: a queue of its own, with its handlers, hosts and what is in the way; and what
 //! can be seen from outside. Removes all of it again.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-
-use super::guest::Guest;
-use super::hosts::{Hosts, Mark};
+use super::holds::Holds;
+use super::hosts::Hosts;
+use super::prepare::{new_queue, queue_name};
 use super::produce::{Counters, preload};
 use super::sums::Sums;
-use super::{BenchError, Disturbance, OnProgress, Options, process};
-use crate::deploy;
-use crate::limits::{BACKOFF_CAP_DEFAULT, BACKOFF_DEFAULT, Isolation, Limits, TIMEOUT};
-use crate::message::PayloadType;
-use crate::name::{HandlerName, QueueName};
-use crate::outcome::{Backoff, RetryPolicy};
-use crate::queue::bench::{self, BenchQueue, Gauges, Held, Progress};
-use crate::queue::catalog::{self, Queue, Settings};
+use super::{BenchError, OnProgress, Options, process};
+use crate::liveness::BEAT_EVERY;
+use crate::queue::bench::load::Producer;
+use crate::queue::bench::{self, BenchQueue, Gauges, Progress};
+use crate::queue::catalog::{self, Queue};
 use crate::queue::connect::{Database, Pooled};
-use crate::queue::deployments::Deployed;
-use crate::queue::queues::{self, NewQueue};
+use crate::queue::queues;
 
-/// Messages that are worked off before anything is measured: caches and plans are warm then.
-const WARM_UP: u64 = 5_000;
 /// Between two looks at how far the hosts are.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Every so many looks, what is dead and what is on disk is looked at as well.
@@ -35,8 +26,6 @@ const PEAKS_EVERY: u64 = 5;
 const QUIET: Duration = Duration::from_secs(2);
 /// When nothing has been settled for so long, though there are messages, the run has failed.
 const STALLED: Duration = Duration::from_mins(2);
-/// How long a host may take to load a handler.
-const LOAD_WITHIN: Duration = Duration::from_mins(1);
 
 /// A benchmark's queue and all that belongs to it.
 pub struct Arena<'a> {
@@ -49,10 +38,10 @@ pub struct Arena<'a> {
     pub counters: Arc<Counters>,
     /// Of all that was committed.
     pub committed: Sums,
-    url: &'a str,
+    pub url: &'a str,
     on_progress: OnProgress<'a>,
-    settings: Queue,
-    held: Vec<Held>,
+    pub settings: Queue,
+    pub holds: Holds,
     postmaster: Option<u32>,
     progress: Progress,
     looks: u64,
@@ -100,7 +89,7 @@ impl<'a> Arena<'a> {
         }
         let pid = bench::backend_pid(&client).await?;
         let name = queue_name();
-        queues::create(&client, &new_queue(&name)).await?;
+        queues::create(&client, &new_queue(&name, options.wake_up)).await?;
         let catalog = catalog::load(&client).await?;
         let settings = catalog.queue(name.as_str()).cloned();
         let settings = settings.ok_or_else(|| {
@@ -117,7 +106,7 @@ impl<'a> Arena<'a> {
             url,
             on_progress,
             settings,
-            held: Vec::new(),
+            holds: Holds::default(),
             postmaster: process::parent_of(pid.cast_unsigned(), "postgres"),
             progress: Progress::default(),
             looks: 0,
@@ -125,82 +114,12 @@ impl<'a> Arena<'a> {
         })
     }
 
-    /// Deploys the handler, starts the hosts, has them work off some messages, and gets in their way.
-    pub async fn prepare(
-        &mut self,
-        guest: Guest,
-        marks: Option<mpsc::UnboundedSender<Mark>>,
-    ) -> Result<(), BenchError> {
-        self.queue.begin_account(&self.client).await?;
-        let own = self.options.handler.clone().unwrap_or_else(|| guest.component());
-        let mut deployed = vec![self.deploy("default", own).await?];
-        if self.options.holds.contains(&Disturbance::Handler) {
-            deployed.push(self.deploy("stuck", Guest::Stuck.component()).await?);
-        }
-        let concurrency = self.options.concurrency.max(256).to_string();
-        let args = ["--drain", "1s", "--concurrency", &concurrency].map(OsString::from);
-        for _ in 0..self.options.hosts {
-            self.hosts.start(&self.options.program, self.url, &args, marks.clone())?;
-        }
-        for version in deployed {
-            self.wait_loaded(version).await?;
-        }
-        self.enqueue("warming up", WARM_UP).await?;
-        self.wait_settled("warming up", self.committed.count).await?;
-        for disturbance in &self.options.holds {
-            if let Disturbance::Transaction(hold) = disturbance {
-                self.held.push(self.queue.hold(self.database, *hold).await?);
-            }
-        }
-        Ok(())
-    }
-
-    async fn deploy(&self, handler: &str, wasm: Vec<u8>) -> Result<Deployed, BenchError> {
-        let name: HandlerName = handler.parse().expect("these are names");
-        let stuck = handler != "default";
-        let settings = Settings {
-            limits: Limits { timeout: *TIMEOUT.end(), ..Limits::default() },
-            isolation: if stuck { Isolation::Message } else { self.options.isolation },
-            concurrency: if stuck { 1 } else { self.options.concurrency },
-            config: BTreeMap::new(),
-            http: Vec::new(),
-            secrets: BTreeSet::new(),
-        };
-        deploy::check(wasm.clone(), &self.settings, &settings).await?;
-        let stored =
-            deploy::store(self.database, &self.settings, &name, &wasm, &settings, None).await?;
-        Ok(stored.deployed)
-    }
-
-    async fn wait_loaded(&mut self, version: Deployed) -> Result<(), BenchError> {
-        let started = Instant::now();
-        loop {
-            (self.on_progress)("starting hosts", 0, self.hosts.count() as u64);
-            self.hosts.check()?;
-            let progress =
-                deploy::wait(&self.client, version, Duration::from_secs(1), |_| ()).await?;
-            if let Some((host, error)) = progress.failed.first() {
-                return Err(BenchError::NotLoaded(format!("{host}: {error}")));
-            }
-            if progress.running.len() >= self.hosts.count() {
-                return Ok(());
-            }
-            if started.elapsed() > LOAD_WITHIN {
-                let said = self.hosts.complaints().join("; ");
-                let waited = format!("nothing was heard for {LOAD_WITHIN:?}; log: {said:?}");
-                return Err(BenchError::NotLoaded(waited));
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
     /// Enqueues messages by COPY, as fast as it goes.
     pub async fn enqueue(&mut self, what: &'static str, messages: u64) -> Result<(), BenchError> {
-        let table = self.table();
-        let before = self.committed.count;
-        let Options { producers, payload_bytes, .. } = *self.options;
-        let loading =
-            preload(self.database, &table, &self.counters, messages, producers, payload_bytes);
+        let producers = self.producers(&self.table()).await?;
+        let before = self.counters.committed.load(Relaxed);
+        let payload_bytes = self.options.payload_bytes;
+        let loading = preload(producers, &self.counters, messages, payload_bytes);
         let mut loading = std::pin::pin!(loading);
         let sums = loop {
             let done = self.counters.committed.load(Relaxed) - before;
@@ -219,15 +138,39 @@ impl<'a> Arena<'a> {
         format!("queue.{}", self.queue.name)
     }
 
-    /// Lets the hosts lease, or not. They hear of it with their next heartbeat.
-    pub async fn set_paused(&self, paused: bool) -> Result<(), BenchError> {
-        queues::set_paused(&self.client, &self.queue.name, paused).await?;
+    /// As many connections that insert as there are to be producers.
+    pub async fn producers(&self, table: &str) -> Result<Vec<Producer>, BenchError> {
+        let mut producers = Vec::new();
+        for _ in 0..self.options.producers {
+            let durable = self.options.synchronous_commit;
+            producers.push(Producer::connect(self.database, table, durable).await?);
+        }
+        Ok(producers)
+    }
+
+    /// Has the hosts lease no more; returns when they have heard of it, with their next beat.
+    pub async fn pause(&self) -> Result<(), BenchError> {
+        queues::set_paused(&self.client, &self.queue.name, true).await?;
+        tokio::time::sleep(BEAT_EVERY * 3).await;
         Ok(())
+    }
+
+    /// Has the hosts lease again. They hear of it with their next beat.
+    pub async fn resume(&self) -> Result<(), BenchError> {
+        queues::set_paused(&self.client, &self.queue.name, false).await?;
+        Ok(())
+    }
+
+    /// Messages that wait or are in flight, as far as is known.
+    pub async fn backlog(&mut self) -> Result<u64, BenchError> {
+        let settled = self.look().await?;
+        Ok(self.counters.committed.load(Relaxed).saturating_sub(settled))
     }
 
     /// Looks at how far the hosts are: messages settled so far.
     pub async fn look(&mut self) -> Result<u64, BenchError> {
         self.hosts.check()?;
+        self.holds.check()?;
         let settled = self.queue.settled(&self.client, &mut self.progress).await?;
         self.counters.settled.store(settled, Relaxed);
         self.looks += 1;
@@ -248,8 +191,9 @@ impl<'a> Arena<'a> {
         Ok(())
     }
 
-    /// Waits until so many messages are settled, or the hosts have nothing left to do.
-    pub async fn wait_settled(&mut self, what: &'static str, all: u64) -> Result<(), BenchError> {
+    /// Waits until all messages are settled, or the hosts have nothing left to do.
+    pub async fn wait_settled(&mut self, what: &'static str) -> Result<(), BenchError> {
+        let all = self.counters.committed.load(Relaxed);
         let (mut before, mut since) = (0, Instant::now());
         let begun = self.look().await?;
         loop {
@@ -292,8 +236,8 @@ impl<'a> Arena<'a> {
     /// Ends the hosts, and what is in their way; waits until their counters are complete.
     pub async fn stop_hosts(&mut self) -> Result<(), BenchError> {
         (self.on_progress)("stopping", 0, 0);
+        self.holds.end(&self.client, &self.queue).await?;
         self.hosts.stop().await?;
-        self.held.clear();
         let started = Instant::now();
         while bench::connections(&self.client).await? > 0 && started.elapsed() < STALLED {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -304,32 +248,11 @@ impl<'a> Arena<'a> {
     /// Ends and removes everything, as far as that is possible.
     pub async fn remove(&mut self) -> Result<(), BenchError> {
         let stopped = self.hosts.stop().await;
-        self.held.clear();
+        self.holds.clear();
         // A connection of its own: on the old one a question may be open that was interrupted.
         let client = self.database.connect_alone().await?.client;
-        self.queue.end_account(&client).await?;
+        self.queue.end(&client).await?;
         queues::drop(&client, &self.queue.name, true).await?;
         stopped
-    }
-}
-
-fn queue_name() -> QueueName {
-    let unique = uuid::Uuid::new_v4().simple().to_string();
-    format!("bench_{}", &unique[..8]).parse().expect("this is a name")
-}
-
-/// As `host queue create` makes one.
-fn new_queue(name: &QueueName) -> NewQueue {
-    NewQueue {
-        name: name.clone(),
-        payload_type: PayloadType::Jsonb,
-        payload_bytes_max: 1 << 20,
-        policy: RetryPolicy {
-            max_attempts: 10,
-            backoff: Backoff::Exponential { base: BACKOFF_DEFAULT, cap: BACKOFF_CAP_DEFAULT },
-        },
-        rotate_bytes: 64 << 20,
-        rotate_age: Duration::from_mins(1),
-        wake_up: true,
     }
 }

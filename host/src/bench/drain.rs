@@ -7,7 +7,6 @@ use super::arena::Arena;
 use super::finish::{Measured, finish};
 use super::guest::Guest;
 use super::report::{Report, per};
-use crate::liveness::BEAT_EVERY;
 
 /// Far enough from any run.
 const LONG: Duration = Duration::from_hours(24 * 365);
@@ -16,14 +15,12 @@ const LONG: Duration = Duration::from_hours(24 * 365);
 pub async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
     let messages = arena.options.messages;
     arena.prepare(Guest::Noop, None).await?;
-    arena.set_paused(true).await?;
-    // The hosts hear of it with their next beat.
-    tokio::time::sleep(BEAT_EVERY * 3).await;
+    arena.pause().await?;
     let before = arena.snapshot().await?;
     arena.enqueue("preloading", messages).await?;
     let loaded = arena.snapshot().await?;
-    arena.set_paused(false).await?;
-    arena.wait_settled("working off", arena.committed.count).await?;
+    arena.resume().await?;
+    arena.wait_settled("working off").await?;
     let after = arena.snapshot().await?;
 
     let until = loaded.gauges.now + LONG;

@@ -48,9 +48,7 @@ pub async fn finish(
     let host_cpu = spent(began.hosts_cpu, ended.hosts_cpu);
     let postgres_cpu = spent(began.postgres_cpu, ended.postgres_cpu);
     let per_million = |seconds: Option<f64>| per(seconds? * 1e6, deliveries.settled);
-    let options = arena.options;
     let report = Report {
-        shape: options.shape.name(),
         messages: Some(deliveries.settled),
         committed: arena.committed.count,
         delivered: delivered.count,
@@ -80,17 +78,31 @@ pub async fn finish(
         postgres_cpu_seconds: postgres_cpu,
         postgres_cpu_seconds_per_million: per_million(postgres_cpu),
         producer_cpu_seconds: spent(began.own_cpu, ended.own_cpu),
+        complaints,
+        ..asked_for(arena).await?
+    };
+    Ok((report, deliveries))
+}
+
+/// What was asked for, and where it ran; no figures yet.
+pub async fn asked_for(arena: &Arena<'_>) -> Result<Report, BenchError> {
+    let options = arena.options;
+    Ok(Report {
+        shape: options.shape.name(),
         producers: options.producers,
         hosts: options.hosts,
         isolation: options.isolation.name(),
         payload_bytes: options.payload_bytes,
         batch: options.batch,
         rate: options.rate,
+        waiting_before: options.waiting,
+        settled_before: options.settled,
+        scheduled_before: options.scheduled,
+        synchronous_commit: options.synchronous_commit,
+        wake_up: options.wake_up,
         holds: options.holds.iter().copied().map(Disturbance::name).collect(),
-        complaints,
         postgres: bench::server_version(&arena.client).await?,
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         ..Report::default()
-    };
-    Ok((report, deliveries))
+    })
 }

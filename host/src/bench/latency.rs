@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
@@ -47,12 +48,10 @@ pub async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
     let (marks, mut marked) = mpsc::unbounded_channel();
     let options = arena.options;
     arena.prepare(Guest::Mark, Some(marks)).await?;
-    let warm = arena.committed.count;
-    let mut producers = Vec::new();
-    for _ in 0..options.producers {
-        producers.push(Producer::connect(arena.database, &arena.table()).await?);
-    }
+    let warm = arena.counters.committed.load(Relaxed);
+    let producers = arena.producers(&arena.table()).await?;
     let began = arena.snapshot().await?;
+    arena.resume().await?;
     let rate = options.rate.unwrap_or(RATE);
     let total = (options.duration.as_secs_f64() * rate).ceil().max(1.0) as u64;
     let due = Arc::new(Mutex::new(clock(rate, total)?));
@@ -82,8 +81,9 @@ pub async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
         sums.add(*number..number + 1);
     }
     arena.committed.merge(sums);
+    arena.counters.committed.fetch_add(sums.count, Relaxed);
     let ended = arena.snapshot().await?;
-    arena.wait_settled("waiting for the last", arena.committed.count).await?;
+    arena.wait_settled("waiting for the last").await?;
     let after = arena.snapshot().await?;
 
     let until = after.gauges.now;

@@ -12,7 +12,6 @@ use super::BenchError;
 use super::payload::payload;
 use super::sums::Sums;
 use crate::queue::bench::load::Producer;
-use crate::queue::connect::Database;
 
 /// Rows of one COPY.
 const COPY_ROWS: u64 = 20_000;
@@ -33,8 +32,10 @@ pub struct Counters {
 /// What producers are to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Rows of one INSERT.
+    /// Rows of one statement.
     pub batch: u32,
+    /// Which is a COPY, not an INSERT.
+    pub by_copy: bool,
     /// Messages a second, of all producers together.
     pub rate: Option<f64>,
     /// They wait while more messages than this do.
@@ -62,18 +63,15 @@ impl Counters {
 
 /// Enqueues so many messages by COPY, and returns what they add up to.
 pub async fn preload(
-    database: &Database,
-    table: &str,
+    producers: Vec<Producer>,
     counters: &Arc<Counters>,
     messages: u64,
-    producers: u32,
     payload_bytes: usize,
 ) -> Result<Sums, BenchError> {
     let mut tasks = JoinSet::new();
     let left = Arc::new(AtomicU64::new(messages));
-    for _ in 0..producers {
+    for mut producer in producers {
         let (counters, left) = (counters.clone(), left.clone());
-        let mut producer = Producer::connect(database, table).await?;
         tasks.spawn(async move {
             let mut sums = Sums::default();
             loop {
@@ -94,8 +92,8 @@ pub async fn preload(
 
 /// Inserts until the time is over.
 pub async fn insert(
-    mut producer: Producer,
-    counters: Arc<Counters>,
+    producer: &mut Producer,
+    counters: &Counters,
     load: Load,
 ) -> Result<Sums, BenchError> {
     let mut sums = Sums::default();
@@ -114,8 +112,12 @@ pub async fn insert(
                 break;
             }
         }
-        let rows: Vec<_> = numbers.clone().map(|n| payload(n, load.payload_bytes)).collect();
-        producer.insert(&rows).await?;
+        let rows = numbers.clone().map(|n| payload(n, load.payload_bytes));
+        if load.by_copy {
+            producer.copy(rows).await?;
+        } else {
+            producer.insert(&rows.collect::<Vec<_>>()).await?;
+        }
         counters.committed.fetch_add(load.batch.into(), Relaxed);
         sums.add(numbers);
     }

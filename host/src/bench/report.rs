@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::floor::Floor;
+
 /// The figures of a run. `None`: the shape has no such figure, or the machine does not tell.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
@@ -92,6 +94,21 @@ pub struct Report {
     /// Messages that waited when producers stopped.
     pub backlog: Option<u64>,
 
+    /// Rows a second that the same server takes by COPY without a queue.
+    pub copy_in_per_second: Option<f64>,
+    /// Rows a second that it gives out, payloads and all.
+    pub read_out_per_second: Option<f64>,
+    /// `messages_per_second` / `copy_in_per_second`.
+    pub share_of_copy_in: Option<f64>,
+    /// `messages_per_second` / `read_out_per_second`.
+    pub share_of_read_out: Option<f64>,
+    /// Write-ahead log of a row that is copied in without a queue, in bytes.
+    pub bare_wal_bytes_per_message: Option<f64>,
+    /// What an INSERT costs, beside a bare table.
+    pub enqueue: Option<Vec<EnqueueRates>>,
+    /// What two things that vary make of the rate.
+    pub map: Option<Map>,
+
     /// What the run was asked for.
     pub producers: u32,
     /// Hosts.
@@ -104,6 +121,16 @@ pub struct Report {
     pub batch: u32,
     /// Messages a second that were asked for.
     pub rate: Option<f64>,
+    /// Messages that waited at the start.
+    pub waiting_before: u64,
+    /// Messages that were settled before the start, beside those that warmed up.
+    pub settled_before: u64,
+    /// Messages that were scheduled at the start.
+    pub scheduled_before: u64,
+    /// Whether producers' commits waited for the disk.
+    pub synchronous_commit: bool,
+    /// Whether an INSERT could wake a host.
+    pub wake_up: bool,
     /// What was in the way.
     pub holds: Vec<&'static str>,
     /// What the hosts complained of.
@@ -114,7 +141,55 @@ pub struct Report {
     pub cores: usize,
 }
 
+/// What an INSERT costs, in one situation: rows a second.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EnqueueRates {
+    /// What goes on beside: `nothing`, `host` (it works off what comes) or `busy host`.
+    pub beside: &'static str,
+    /// How rows are inserted.
+    pub method: &'static str,
+    /// Rows of one statement.
+    pub rows: u32,
+    /// Of a bare table with the queue's columns and its index.
+    pub bare_per_second: f64,
+    /// Of the queue.
+    pub queue_per_second: f64,
+    /// Of the queue when its INSERTs wake nobody.
+    pub queue_without_wake_up_per_second: f64,
+    /// `queue_per_second` / `bare_per_second`.
+    pub share_of_bare: f64,
+    /// `queue_per_second` / `queue_without_wake_up_per_second`.
+    pub share_of_without_wake_up: f64,
+}
+
+/// Messages a second for each pair of two things that vary.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Map {
+    /// What varies from column to column.
+    pub across: &'static str,
+    /// Its values.
+    pub columns: Vec<u32>,
+    /// What varies from row to row.
+    pub down: &'static str,
+    /// Its values.
+    pub rows: Vec<u32>,
+    /// By row, then by column.
+    pub messages_per_second: Vec<Vec<f64>>,
+}
+
 impl Report {
+    /// Notes what the same server can do without a queue.
+    pub fn beside(&mut self, floor: &Floor) {
+        let rate = self.messages_per_second;
+        let share = |of: f64| rate.map(|rate| rounded(rate / of));
+        self.share_of_copy_in = share(floor.copy_in_per_second);
+        self.share_of_read_out = share(floor.read_out_per_second);
+        self.copy_in_per_second = Some(floor.copy_in_per_second);
+        self.read_out_per_second = Some(floor.read_out_per_second);
+        self.bare_wal_bytes_per_message = floor.wal_bytes_per_message;
+        self.messages = self.messages.or(Some(floor.rows));
+    }
+
     /// Sets the measured time and what was done in it.
     pub fn rate_over(&mut self, messages: u64, seconds: f64) {
         self.messages = Some(messages);

@@ -1,6 +1,5 @@
 //! The shape `steady`: producers and hosts work at the same time, for a given time.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -11,7 +10,6 @@ use super::finish::{Measured, finish};
 use super::guest::Guest;
 use super::produce::{self, Load};
 use super::report::{Report, rounded};
-use crate::queue::bench::load::Producer;
 
 /// Between two looks; each costs the server some milliseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -24,22 +22,24 @@ const END_SECONDS_MAX: u64 = 60;
 pub async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
     let options = arena.options;
     arena.prepare(Guest::Noop, None).await?;
-    let warm = arena.committed.count;
+    let warm = arena.committed.count - options.waiting;
     let began = arena.snapshot().await?;
+    arena.resume().await?;
     let started = Instant::now();
     let until = started + options.duration;
     let load = Load {
         batch: options.batch,
+        by_copy: false,
         rate: options.rate,
-        backlog_max: options.backlog_max,
+        backlog_max: options.backlog_max + options.waiting,
         payload_bytes: options.payload_bytes,
         start: (arena.counters.next(), started),
         until,
     };
     let mut producers = JoinSet::new();
-    for _ in 0..options.producers {
-        let producer = Producer::connect(arena.database, &arena.table()).await?;
-        producers.spawn(produce::insert(producer, arena.counters.clone(), load));
+    for mut producer in arena.producers(&arena.table()).await? {
+        let counters = arena.counters.clone();
+        producers.spawn(async move { produce::insert(&mut producer, &counters, load).await });
     }
     let seconds = options.duration.as_secs();
     while Instant::now() < until {
@@ -52,10 +52,10 @@ pub async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
         tokio::time::sleep_until(next.into()).await;
     }
     let ended = arena.snapshot().await?;
-    let backlog = arena.counters.committed.load(Relaxed).saturating_sub(arena.look().await?);
+    let backlog = arena.backlog().await?;
     let committed = produce::total(producers).await?;
     arena.committed.merge(committed);
-    arena.wait_settled("working off the rest", arena.committed.count).await?;
+    arena.wait_settled("working off the rest").await?;
     let after = arena.snapshot().await?;
 
     let messages = arena.committed.count - warm;

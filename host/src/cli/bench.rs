@@ -9,10 +9,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Fail, Global, lookup, serve};
+use crate::bench::map::{Axis, Varied};
 use crate::bench::report::Report;
 use crate::bench::{self, BenchError, Disturbance, Options, Shape};
 use crate::limits::{CONCURRENCY_DEFAULT, Isolation};
 use crate::queue::bench::Hold;
+
+mod show;
 
 /// Connections that a benchmark needs, beside those of its producers.
 const CONNECTIONS_MAX: usize = 4;
@@ -31,12 +34,12 @@ Examples:
 pub struct Bench {
     /// What to measure
     shape: ShapeName,
-    /// Messages to work off (drain)
+    /// Messages to work off (drain), or rows to copy and read (floor)
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,
-    /// How long to measure (steady, latency)
-    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
-    seconds: u64,
+    /// How long to measure (steady, latency, enqueue; map: each pair) [default: 30; map: 5]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: Option<u64>,
     /// Connections that insert [default: 4; latency: 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     producers: Option<u32>,
@@ -52,16 +55,40 @@ pub struct Bench {
     /// Size of a message, as the producer writes it
     #[arg(long, value_name = "N", default_value_t = 45)]
     payload_bytes: usize,
-    /// Messages in one INSERT (steady)
+    /// Messages in one INSERT (steady, enqueue, map)
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     batch: u32,
     /// Messages a second, of all producers together [default: as fast as it goes; latency: 500]
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
-    /// Producers wait while more messages than this do (steady)
+    /// Producers wait while more messages than this do (steady, map)
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     backlog: u64,
-    /// Something in the way for all of the run; repeatable
+    /// Messages that wait when the measured time begins (steady, latency)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    waiting: u64,
+    /// Messages that were settled before it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    settled: u64,
+    /// Messages on the schedule, due in a day
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    scheduled: u64,
+    /// Whether a producer's commit waits for the disk; a settlement's always does
+    #[arg(long, value_name = "on|off", default_value = "on", value_parser = ["on", "off"])]
+    synchronous_commit: String,
+    /// INSERTs wake nobody: hosts look by themselves
+    #[arg(long)]
+    no_wake_up: bool,
+    /// Measure the floor first, and give the rate as a share of it (drain, steady)
+    #[arg(long)]
+    floor: bool,
+    /// What varies: producers, hosts, batch or payload, with its values; twice (map)
+    #[arg(long, value_name = "NAME=N,N,…", value_parser = axis, default_values = ["producers=1,2,4,8", "hosts=1,2"])]
+    axis: Vec<Axis>,
+    /// Where to draw (map)
+    #[arg(long, value_name = "FILE", default_value = "bench-map.svg")]
+    svg: PathBuf,
+    /// Something in the way for all of the measured time; repeatable
     #[arg(long, value_name = "WHAT")]
     hold: Vec<HoldName>,
     /// A handler of your own, instead of one that only acks (drain, steady)
@@ -80,6 +107,12 @@ enum ShapeName {
     Steady,
     /// Messages come at given times; how long until the handler begins
     Latency,
+    /// What an INSERT costs, beside a bare table
+    Enqueue,
+    /// The same server without a queue: COPY in, read out
+    Floor,
+    /// `steady` over two things that vary, drawn
+    Map,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -99,6 +132,19 @@ fn rate(text: &str) -> Result<f64, String> {
     if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err("give more than 0".to_owned()) }
 }
 
+fn axis(text: &str) -> Result<Axis, String> {
+    let known = || Varied::ALL.map(Varied::name).join(", ");
+    let (name, values) = text.split_once('=').ok_or("write it as NAME=N,N,N")?;
+    let varied = Varied::ALL.into_iter().find(|varied| varied.name() == name);
+    let varied = varied.ok_or_else(|| format!("{name} is none of {}", known()))?;
+    let value = |text: &str| match text.trim().parse() {
+        Ok(value) if (1..=varied.max()).contains(&value) => Ok(value),
+        _ => Err(format!("{text:?} is no number from 1 to {}", varied.max())),
+    };
+    let values = values.split(',').map(value).collect::<Result<_, _>>()?;
+    Ok(Axis { varied, values })
+}
+
 impl Bench {
     /// Does it.
     pub async fn run(self, global: &Global) -> Result<(), Fail> {
@@ -112,7 +158,12 @@ impl Bench {
             }
             None => on_a_server_of_its_own(&options, &stop).await,
         }?;
-        print(&report, self.json)?;
+        if let Some(map) = &report.map {
+            let drawing = bench::map::svg(map, options.duration);
+            std::fs::write(&self.svg, drawing)
+                .with_context(|| format!("cannot write {}", self.svg.display()))?;
+        }
+        show::print(&report, self.json)?;
         if report.lost + report.duplicated > 0 {
             return Err(Fail::failed(format!(
                 "{} messages lost, {} doubled (at least), of {}",
@@ -129,11 +180,17 @@ impl Bench {
                 "--handler does not go with latency, whose handler says when it begins",
             ));
         }
+        if self.shape == ShapeName::Drain && self.waiting > 0 {
+            return Err(Fail::usage("--waiting does not go with drain: all --messages wait there"));
+        }
+        let axes = <[Axis; 2]>::try_from(self.axis.clone())
+            .map_err(|axes| Fail::usage(format!("give --axis twice, not {} times", axes.len())))?;
+        let seconds = self.seconds.unwrap_or(if self.shape == ShapeName::Map { 5 } else { 30 });
         let handler = self.handler.as_deref().map(read).transpose()?;
         Ok(Options {
             shape: self.shape.into(),
             messages: self.messages,
-            duration: Duration::from_secs(self.seconds),
+            duration: Duration::from_secs(seconds),
             producers: self.producers.unwrap_or(if latency { 16 } else { 4 }),
             hosts: self.hosts,
             isolation: Isolation::from_name(&self.isolation).unwrap_or_default(),
@@ -142,6 +199,13 @@ impl Bench {
             batch: self.batch,
             rate: self.rate,
             backlog_max: self.backlog,
+            waiting: self.waiting,
+            settled: self.settled,
+            scheduled: self.scheduled,
+            synchronous_commit: self.synchronous_commit == "on",
+            wake_up: !self.no_wake_up,
+            floor: self.floor,
+            axes,
             holds: self.hold.iter().copied().map(Disturbance::from).collect(),
             handler,
             program: std::env::current_exe().context("cannot find this program")?,
@@ -194,62 +258,15 @@ fn progress_bar() -> ProgressBar {
     }
 }
 
-fn print(report: &Report, json: bool) -> Result<(), Fail> {
-    if json {
-        println!("{}", serde_json::to_string(report).map_err(anyhow::Error::from)?);
-    } else {
-        for (what, value) in lines(report) {
-            println!("{what:<28} {value}");
-        }
-    }
-    for complaint in &report.complaints {
-        eprintln!("warning: a host says: {complaint}");
-    }
-    Ok(())
-}
-
-/// The figures that there are, for people.
-fn lines(report: &Report) -> Vec<(&'static str, String)> {
-    let number = |value: Option<f64>| value.map(|v| format!("{v}"));
-    let whole = |value: Option<i64>| value.map(|v| v.to_string());
-    let ms = |value: Option<f64>| value.map(|v| format!("{v} ms"));
-    let bytes = |value: Option<u64>| value.map(super::show::bytes);
-    let all = [
-        ("messages", report.messages.map(|n| n.to_string())),
-        ("seconds", number(report.seconds)),
-        ("messages per second", number(report.messages_per_second.map(f64::round))),
-        ("lost", Some(report.lost.to_string())),
-        ("duplicated", Some(report.duplicated.to_string())),
-        ("updates, log tables", whole(report.updates)),
-        ("deletes, log tables", whole(report.deletes)),
-        ("dead rows, log tables", whole(report.dead_tuples)),
-        ("WAL bytes per message", number(report.wal_bytes_per_message)),
-        ("commits per message", number(report.commits_per_message)),
-        ("messages per lease", number(report.messages_per_lease)),
-        ("rotations", whole(report.rotations)),
-        ("on disk at most", bytes(report.disk_bytes_max)),
-        ("due to start, p50", ms(report.p50_ms)),
-        ("due to start, p99", ms(report.p99_ms)),
-        ("due to start, p99.9", ms(report.p999_ms)),
-        ("due to start, max", ms(report.max_ms)),
-        ("commit to start, p50", ms(report.commit_to_start_p50_ms)),
-        ("commit to start, p99", ms(report.commit_to_start_p99_ms)),
-        ("due to commit, p50", ms(report.enqueue_p50_ms)),
-        ("due to commit, p99", ms(report.enqueue_p99_ms)),
-        ("last rate / first rate", number(report.last_to_first)),
-        ("host CPU s per million", number(report.host_cpu_seconds_per_million)),
-        ("Postgres CPU s per million", number(report.postgres_cpu_seconds_per_million)),
-        ("host memory at most", bytes(report.host_peak_rss_bytes)),
-    ];
-    all.into_iter().filter_map(|(what, value)| Some((what, value?))).collect()
-}
-
 impl From<ShapeName> for Shape {
     fn from(name: ShapeName) -> Self {
         match name {
             ShapeName::Drain => Self::Drain,
             ShapeName::Steady => Self::Steady,
             ShapeName::Latency => Self::Latency,
+            ShapeName::Enqueue => Self::Enqueue,
+            ShapeName::Floor => Self::Floor,
+            ShapeName::Map => Self::Map,
         }
     }
 }

@@ -12,15 +12,15 @@ const WIDTH: u16 = 100;
 
 /// A column of a table: its title, and where its cells stand.
 #[derive(Clone, Copy)]
-pub enum Column {
+pub enum Column<'a> {
     /// For words.
-    Left(&'static str),
+    Left(&'a str),
     /// For numbers.
-    Right(&'static str),
+    Right(&'a str),
 }
 
 /// A table without lines, as `ps` and `docker` write theirs.
-pub fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub fn table(columns: &[Column<'_>], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)

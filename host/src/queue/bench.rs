@@ -71,7 +71,11 @@ pub struct Others {
 }
 
 /// Something in the way. Ends when it is dropped.
-pub struct Held(#[expect(dead_code, reason = "its transaction lives as long as it does")] Alone);
+pub struct Held {
+    hold: Hold,
+    /// Its transaction lives as long as it does.
+    alone: Alone,
+}
 
 /// A transaction that is in the way of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,9 +110,9 @@ impl BenchQueue {
         Ok(client.batch_execute(&sql).await?)
     }
 
-    /// Removes what the account is in; the queue's tables and functions go with the queue.
-    pub async fn end_account(&self, client: &Client) -> Result<(), QueueError> {
-        let sql = self.render(include_str!("sql/bench/end_account.sql"));
+    /// Removes what there is beside the queue; the queue's own tables and functions go with it.
+    pub async fn end(&self, client: &Client) -> Result<(), QueueError> {
+        let sql = self.render(include_str!("sql/bench/end.sql"));
         Ok(client.batch_execute(&sql).await?)
     }
 
@@ -199,7 +203,27 @@ impl BenchQueue {
             Hold::Lock => include_str!("sql/bench/hold_lock.sql"),
         };
         alone.client.batch_execute(&self.render(sql)).await?;
-        Ok(Held(alone))
+        Ok(Held { hold, alone })
+    }
+
+    /// Whether the handler `stuck` has a message in hand.
+    pub async fn is_stuck(&self, client: &Client) -> Result<bool, QueueError> {
+        let sql = self.render(include_str!("sql/bench/stuck.sql"));
+        Ok(client.query_one(&sql, &[]).await?.try_get(0)?)
+    }
+}
+
+impl Held {
+    /// What it is.
+    #[must_use]
+    pub const fn hold(&self) -> Hold {
+        self.hold
+    }
+
+    /// Whether its connection is gone, and its transaction with it.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.alone.client.is_closed()
     }
 }
 

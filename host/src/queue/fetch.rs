@@ -76,7 +76,7 @@ fn headers(object: Option<Json<serde_json::Map<String, Value>>>) -> Vec<(String,
 }
 
 /// A payload as it travels, of whatever type: JSON is not parsed here.
-struct Payload<'a>(&'a [u8]);
+pub(super) struct Payload<'a>(&'a [u8]);
 
 impl<'a> FromSql<'a> for Payload<'a> {
     fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {

@@ -1,6 +1,6 @@
 -- Purpose: the counters of the server and of the product's tables that a benchmark reports as differences.
 --   `log`: the tables of which no row is ever updated or deleted; `control`: all others of the product, which
---   are written when somebody changes something or a host starts or stops. A benchmark's own account is
+--   are written when somebody changes something or a host starts or stops. A benchmark's own tables are
 --   neither.
 -- Locks: none that another session waits for. Tables: the system's statistics.
 SELECT clock_timestamp() AS now,
@@ -14,5 +14,5 @@ SELECT clock_timestamp() AS now,
     coalesce((SELECT n_dead_tup FROM pg_stat_sys_tables WHERE relid = 'pg_class'::regclass), 0)::bigint AS catalog_dead
 FROM (
     SELECT *, relname ~ '__(message|lease|settlement|promotion|schedule)_\d+$' OR relname ~ '^heartbeat_\d$' AS is_log
-    FROM pg_stat_user_tables WHERE schemaname IN ('host', 'queue') AND relname !~ '__account$'
+    FROM pg_stat_user_tables WHERE schemaname IN ('host', 'queue') AND relname !~ '__(account|floor|bare)$'
 ) t

@@ -3,4 +3,4 @@
 SELECT (SELECT last_value / 100000000000 FROM queue.{q}_id_seq) AS generation,
     (SELECT sum(pg_total_relation_size(r.oid))::bigint FROM pg_class r
         WHERE r.relkind = 'r' AND r.relnamespace = 'host'::regnamespace AND starts_with(r.relname, '{q}__')
-            AND r.relname <> '{q}__account') AS bytes
+            AND r.relname !~ '__(account|floor|bare)$') AS bytes
