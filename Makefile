@@ -1,7 +1,7 @@
 # `make` says what there is. One profile builds everything: wasmtime takes minutes, so it is built once.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup plugins build demo test fmt lint schema clean
+.PHONY: help setup plugins build demo test soak fmt lint schema clean
 
 plugins := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/*/Cargo.toml))))
 guest := --profile plugin --target wasm32-wasip2 $(addprefix -p ,$(plugins))
@@ -25,6 +25,9 @@ demo: build plugins ## From an INSERT of 20,000 messages to their outbox, on a p
 
 test: lint ## Run every check and test
 	cargo test --locked --release
+
+soak: plugins ## Everything goes wrong for MINUTES (20) while messages are counted; SEED to do it again
+	MINUTES=$(or $(MINUTES),20) cargo test --locked --release --test tests -- --ignored --exact faults::soak --nocapture
 
 fmt: ## Format
 	cargo fmt --all

@@ -2,9 +2,26 @@
 --   Applied first on every run, under the runner's advisory lock; each statement can be repeated.
 -- Invariant: a row of host.migration is committed together with the migration it speaks of.
 -- Locks: none that another session waits for.
--- Tables: host.migration, host.migration_functions, host.template.
+-- Tables: host.migration, host.migration_functions, host.template. Makes the cluster's three group roles.
 
 CREATE SCHEMA IF NOT EXISTS host;
+
+-- The group roles, for login roles to be made members of; functions/privileges.sql says what they may do. They
+-- belong to the whole cluster, so another database may have made them. One that cannot be made is left to
+-- somebody who can: migration_grant says so.
+DO $$
+DECLARE
+    role text;
+BEGIN
+    FOREACH role IN ARRAY ARRAY['host_producer', 'host_operator', 'host_serve'] LOOP
+        CONTINUE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = role);
+        BEGIN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', role);
+        EXCEPTION
+            WHEN insufficient_privilege OR duplicate_object OR unique_violation THEN NULL;
+        END;
+    END LOOP;
+END $$;
 
 CREATE TABLE IF NOT EXISTS host.migration (
     version    int PRIMARY KEY,
@@ -32,21 +49,21 @@ COMMENT ON TABLE host.template IS
 -- Returns: the applied migrations.
 CREATE OR REPLACE FUNCTION host.migration_applied()
     RETURNS TABLE (version int, name text, sha256 text)
-    LANGUAGE sql STABLE SET search_path = host, pg_catalog
+    LANGUAGE sql STABLE SET search_path = host, pg_catalog, pg_temp
 AS $$
     SELECT m.version, m.name, m.sha256 FROM host.migration m ORDER BY m.version;
 $$;
 
 -- Returns: the digest of the functions that the database has; NULL before the first.
 CREATE OR REPLACE FUNCTION host.migration_functions_sha256() RETURNS text
-    LANGUAGE sql STABLE SET search_path = host, pg_catalog
+    LANGUAGE sql STABLE SET search_path = host, pg_catalog, pg_temp
 AS $$
     SELECT f.sha256 FROM host.migration_functions f;
 $$;
 
 -- Records one applied migration, in the transaction that applied it.
 CREATE OR REPLACE FUNCTION host.migration_record(version int, name text, sha256 text) RETURNS void
-    LANGUAGE sql SET search_path = host, pg_catalog
+    LANGUAGE sql SET search_path = host, pg_catalog, pg_temp
 AS $$
     INSERT INTO host.migration (version, name, sha256) VALUES ($1, $2, $3);
 $$;
@@ -55,7 +72,7 @@ $$;
 -- and records the digest; all in the transaction that replaced the functions.
 CREATE OR REPLACE FUNCTION host.migration_record_functions(names text[], bodies text[], digest text)
     RETURNS void
-    LANGUAGE plpgsql SET search_path = host, pg_catalog
+    LANGUAGE plpgsql SET search_path = host, pg_catalog, pg_temp
 AS $$
 BEGIN
     DELETE FROM host.template;
@@ -66,5 +83,20 @@ BEGIN
     END IF;
     INSERT INTO host.migration_functions (sha256) VALUES (digest)
         ON CONFLICT (only_row) DO UPDATE SET sha256 = EXCLUDED.sha256, applied_at = now();
+END;
+$$;
+
+-- Grants to the group roles what they lack: after functions were replaced, after a restore into a cluster
+-- that had no such roles. Returns how much that was, and which roles there are none of.
+CREATE OR REPLACE FUNCTION host.migration_grant(OUT granted int, OUT missing_roles text[])
+    LANGUAGE plpgsql SET search_path = host, pg_catalog, pg_temp
+AS $$
+BEGIN
+    granted := 0;
+    IF to_regproc('host.grant_privileges') IS NOT NULL THEN
+        granted := host.grant_privileges();
+    END IF;
+    missing_roles := ARRAY(SELECT r FROM unnest(ARRAY['host_producer', 'host_operator', 'host_serve']) r
+        WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = r));
 END;
 $$;

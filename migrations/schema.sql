@@ -6,7 +6,7 @@ CREATE SCHEMA queue;
 
 CREATE FUNCTION host.apply_queue_functions(p_name text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
     q host.queue;
@@ -20,7 +20,7 @@ END $$;
 
 CREATE FUNCTION host.beat(p_session integer, p_beat bigint) RETURNS TABLE(session_id integer, beat bigint, locked boolean, catalog_version bigint, server_started timestamp with time zone)
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -35,7 +35,7 @@ BEGIN
             (SELECT h.beat FROM host.heartbeat h WHERE h.session_id = s.id ORDER BY h.beat DESC LIMIT 1),
             l.objid IS NOT NULL,
             c.version,
-            pg_postmaster_start_time()
+            greatest(pg_postmaster_start_time(), (SELECT w.stats_reset FROM pg_stat_bgwriter w))
         FROM host.session s
         CROSS JOIN host.catalog c
         LEFT JOIN (
@@ -48,14 +48,14 @@ END $$;
 
 CREATE FUNCTION host.begin_session(p_host_name text, p_pid integer, p_host_version text) RETURNS integer
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
     session int;
 BEGIN
-    IF NOT EXISTS (SELECT FROM host.cluster JOIN pg_control_system() USING (system_identifier)) THEN
-        RAISE EXCEPTION 'this database was restored from a dump, or upgraded: its transaction ids may not be those that the queues count by'
-            USING HINT = 'see "Restore" in ARCHITECTURE.md', ERRCODE = 'HQ003';
+    IF host.restored() THEN
+        RAISE EXCEPTION 'this database was restored from a dump, copied or upgraded: its queues count by another cluster''s transaction ids'
+            USING HINT = 'run `host migrate --restored`, when the restore is complete', ERRCODE = 'HQ003';
     END IF;
     INSERT INTO host.session (host_name, pid, host_version)
         VALUES (p_host_name, p_pid, p_host_version) RETURNING id INTO session;
@@ -65,7 +65,7 @@ END $$;
 
 CREATE FUNCTION host.bump_catalog() RETURNS trigger
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
     UPDATE host.catalog SET version = version + 1;
@@ -73,8 +73,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION host.create_queue(p_name text, p_payload_type text DEFAULT 'jsonb'::text, p_payload_bytes_max bigint DEFAULT (1 << 20), p_max_attempts integer DEFAULT 10, p_backoff_base_ms bigint DEFAULT 1000, p_backoff_cap_ms bigint DEFAULT 3600000, p_rotate_bytes bigint DEFAULT (64 << 20), p_rotate_age_ms bigint DEFAULT 60000, p_wake_up boolean DEFAULT true, p_delays_ms bigint[] DEFAULT NULL::bigint[]) RETURNS integer
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
     q host.queue;
@@ -86,12 +86,142 @@ BEGIN
         RETURNING * INTO q;
     EXECUTE host.render('tables.sql', q);
     PERFORM host.apply_queue_functions(p_name);
+    PERFORM host.grant_privileges(p_name);
     RETURN q.id;
 END $$;
 
-CREATE FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, OUT handler_id integer, OUT version integer) RETURNS record
+CREATE FUNCTION host.cron_add(p_name text, p_queue text, p_schedule text, p_time_zone text, p_missed text, p_payload bytea, p_headers jsonb, p_next_at timestamp with time zone, p_replace boolean) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    queue int;
+BEGIN
+    SELECT id INTO queue FROM host.queue WHERE name = p_queue;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
+    END IF;
+    IF p_replace THEN
+        DELETE FROM host.cron WHERE name = p_name;
+    END IF;
+    INSERT INTO host.cron (name, queue_id, schedule, time_zone, missed, payload, headers, next_at)
+        VALUES (p_name, queue, p_schedule, p_time_zone, p_missed, p_payload, p_headers, p_next_at);
+END $$;
+
+CREATE FUNCTION host.cron_enqueue(p_id integer, p_times timestamp with time zone[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    c record;
+BEGIN
+    SELECT x.name, x.payload, x.headers, q.name AS queue, q.payload_type INTO STRICT c
+        FROM host.cron x JOIN host.queue q ON q.id = x.queue_id WHERE x.id = p_id;
+    EXECUTE format(
+        'INSERT INTO queue.%I (payload, headers)
+         SELECT %s, $2 || jsonb_build_object(''cron'', $3, ''cron-at'', host.rfc3339(t.at))
+         FROM unnest($4) t (at) ORDER BY t.at',
+        c.queue, host.payload_cast('$1', c.payload_type))
+    USING c.payload, c.headers, c.name, p_times;
+END $_$;
+
+CREATE FUNCTION host.cron_failed(p_id integer, p_next_at timestamp with time zone, p_error text, p_wait_ms bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '1s'
+    AS $$
+DECLARE
+    before text;
+BEGIN
+    SELECT error INTO before FROM host.cron WHERE id = p_id AND next_at = p_next_at FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    UPDATE host.cron SET error = p_error, retry_at = clock_timestamp() + p_wait_ms * interval '1 ms' WHERE id = p_id;
+    RETURN before IS NULL;
+END $$;
+
+CREATE FUNCTION host.cron_fire(p_id integer, p_next_at timestamp with time zone, p_times timestamp with time zone[], p_then timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '1s'
+    AS $$
+BEGIN
+    UPDATE host.cron SET next_at = p_then, messages = messages + cardinality(p_times), error = NULL, retry_at = NULL,
+            fired_at = CASE WHEN cardinality(p_times) > 0 THEN clock_timestamp() ELSE fired_at END
+        WHERE id = p_id AND next_at = p_next_at AND NOT paused AND p_next_at <= clock_timestamp();
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM host.cron_enqueue(p_id, p_times);
+    RETURN true;
+END $$;
+
+CREATE FUNCTION host.cron_list() RETURNS TABLE(name text, queue text, schedule text, time_zone text, missed text, paused boolean, next_at timestamp with time zone, fired_at timestamp with time zone, messages bigint, error text, created_at timestamp with time zone, created_by text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT c.name, q.name, c.schedule, c.time_zone, c.missed, c.paused, c.next_at, c.fired_at, c.messages, c.error,
+        c.created_at, c.created_by
+    FROM host.cron c JOIN host.queue q ON q.id = c.queue_id ORDER BY c.name
+$$;
+
+CREATE FUNCTION host.cron_look(p_limit integer) RETURNS TABLE(id integer, name text, schedule text, time_zone text, missed text, next_at timestamp with time zone, now timestamp with time zone, in_ms bigint)
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT c.id, c.name, c.schedule, c.time_zone, c.missed, c.next_at, t.now,
+        ceil(extract(epoch FROM greatest(c.next_at, c.retry_at) - t.now) * 1000)::bigint
+    FROM host.cron c CROSS JOIN (SELECT clock_timestamp() AS now) t
+    WHERE NOT c.paused ORDER BY greatest(c.next_at, c.retry_at), c.id LIMIT p_limit
+$$;
+
+CREATE FUNCTION host.cron_pause(p_name text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    UPDATE host.cron SET paused = true, error = NULL, retry_at = NULL WHERE name = p_name AND NOT paused;
+    RETURN FOUND;
+END $$;
+
+CREATE FUNCTION host.cron_remove(p_name text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    DELETE FROM host.cron WHERE name = p_name;
+    RETURN FOUND;
+END $$;
+
+CREATE FUNCTION host.cron_resume(p_name text, p_next_at timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    UPDATE host.cron SET paused = false, next_at = p_next_at WHERE name = p_name AND paused;
+    RETURN FOUND;
+END $$;
+
+CREATE FUNCTION host.cron_run(p_name text) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    c record;
+BEGIN
+    UPDATE host.cron SET messages = messages + 1, fired_at = clock_timestamp() WHERE name = p_name
+        RETURNING id, queue_id, fired_at INTO c;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    PERFORM host.cron_enqueue(c.id, ARRAY[c.fired_at]);
+    RETURN (SELECT currval(format('queue.%I', q.name || '_id_seq')) FROM host.queue q WHERE q.id = c.queue_id);
+END $$;
+
+CREATE FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, OUT handler_id integer, OUT version integer) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 DECLARE
     queue int;
@@ -112,19 +242,20 @@ BEGIN
     END IF;
     version := 1 + coalesce((SELECT max(v.version) FROM host.handler_version v WHERE v.handler_id = deploy.handler_id), 0);
     INSERT INTO host.handler_version (handler_id, version, sha256, config, isolation, concurrency, memory_bytes,
-            timeout_ms, cpu_ms, log_bytes, follow_ups, follow_up_bytes)
+            timeout_ms, cpu_ms, log_bytes, follow_ups, follow_up_bytes, deployed_by)
         VALUES (handler_id, deploy.version, p_sha256, p_config, p_isolation, p_concurrency, p_memory_bytes,
-            p_timeout_ms, p_cpu_ms, p_log_bytes, p_follow_ups, p_follow_up_bytes);
+            p_timeout_ms, p_cpu_ms, p_log_bytes, p_follow_ups, p_follow_up_bytes, session_user);
     UPDATE host.handler h SET version = deploy.version WHERE h.id = deploy.handler_id;
 END $_$;
 
 CREATE FUNCTION host.drop_queue(p_name text, p_force boolean DEFAULT false) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '10s'
     AS $$
 DECLARE
     number int;
+    entries text;
     remaining text;
     f regprocedure;
 BEGIN
@@ -136,8 +267,15 @@ BEGIN
     PERFORM pg_advisory_xact_lock(1752134403, number);
     PERFORM pg_advisory_xact_lock(1752134402, id)
         FROM (SELECT id FROM host.handler WHERE queue_id = number ORDER BY id) x;
+    -- Before the table: a firing locks its entry first, too.
+    WITH gone AS (DELETE FROM host.cron WHERE queue_id = number RETURNING name)
+        SELECT string_agg(name, ', ' ORDER BY name) INTO entries FROM gone;
     EXECUTE format('LOCK TABLE queue.%I IN ACCESS EXCLUSIVE MODE', p_name);
     IF NOT p_force THEN
+        IF entries IS NOT NULL THEN
+            RAISE EXCEPTION 'cron enqueues on queue "%": %', p_name, entries
+                USING ERRCODE = 'HQ005', HINT = format('to remove these entries with it: host queue drop %s --force', p_name);
+        END IF;
         SELECT concat_ws(', ', nullif(s.waiting, 0) || ' waiting', nullif(s.in_flight, 0) || ' in flight',
                 nullif(s.scheduled, 0) || ' scheduled', nullif(s.dead, 0) || ' dead')
             INTO remaining FROM host.queue_status(p_name) s;
@@ -158,9 +296,37 @@ BEGIN
     END LOOP;
 END $$;
 
+CREATE FUNCTION host.dump_at_work() RETURNS integer
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT min(pid) FROM pg_stat_activity WHERE application_name = 'pg_dump' AND datname = current_database()
+$$;
+
+CREATE FUNCTION host.end_rebase() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    t record;
+BEGIN
+    UPDATE host.session SET ended_at = clock_timestamp(), lost = true WHERE ended_at IS NULL;
+    -- A logical copy brings rows without their sequences.
+    FOR t IN
+        SELECT c.oid::regclass AS name, pg_get_serial_sequence(c.oid::regclass::text, 'id')::regclass AS sequence
+        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'id' AND a.attidentity <> ''
+        WHERE c.relnamespace = 'host'::regnamespace AND c.relkind = 'r' AND NOT c.relispartition
+    LOOP
+        EXECUTE format('SELECT setval(%L, greatest(s.last_value, (SELECT max(id) FROM %s))) FROM %s s',
+            t.sequence, t.name, t.sequence);
+    END LOOP;
+    UPDATE host.cluster SET system_identifier = (SELECT system_identifier FROM pg_control_system());
+    UPDATE host.catalog SET version = version + 1;
+END $$;
+
 CREATE FUNCTION host.end_session(p_session integer, p_lost boolean) RETURNS boolean
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '1s'
     AS $$
 BEGIN
@@ -183,7 +349,7 @@ END $$;
 
 CREATE FUNCTION host.enqueue_follow_ups(p_queue text[], p_payload bytea[], p_headers jsonb[], p_delay_ms bigint[]) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 DECLARE
     q record;
@@ -201,27 +367,45 @@ BEGIN
              SELECT %s, f.headers, CASE WHEN f.delay_ms > 0 THEN now() + f.delay_ms * interval ''1 ms'' END
              FROM unnest($2, $3, $4, $5) WITH ORDINALITY AS f (queue, payload, headers, delay_ms, n)
              WHERE f.queue = $1 ORDER BY f.n',
-            q.name,
-            CASE q.payload_type
-                WHEN 'bytea' THEN 'f.payload'
-                ELSE format('convert_from(f.payload, ''UTF8'')::%s', q.payload_type)
-            END)
+            q.name, host.payload_cast('f.payload', q.payload_type))
         USING q.name, p_queue, p_payload, p_headers, p_delay_ms;
     END LOOP;
 END $_$;
 
-CREATE FUNCTION host.grant_producer(p_queue text, p_role name) RETURNS void
+CREATE FUNCTION host.grant_privileges(p_queue text DEFAULT NULL::text) RETURNS integer
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    statement text;
+    granted int := 0;
+BEGIN
+    FOR statement IN SELECT host.missing_privileges(p_queue) LOOP
+        EXECUTE statement;
+        granted := granted + 1;
+    END LOOP;
+    RETURN granted;
+END $$;
+
+CREATE FUNCTION host.grant_producer(p_queue text, p_role name) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
+    IF NOT EXISTS (SELECT FROM host.queue WHERE name = p_queue) THEN
+        RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
+    END IF;
+    -- "public" would mean everybody, quoted or not.
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = p_role) THEN
+        RAISE EXCEPTION 'no role "%"', p_role USING ERRCODE = 'HQ004';
+    END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA queue TO %I', p_role);
     EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
 END $$;
 
 CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version integer, in_force boolean, sha256 text, size_bytes bigint, isolation text, concurrency integer, deployed_at timestamp with time zone, deployed_by text, runs_on text[], failed_on text[])
     LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     WITH newest AS (
         SELECT DISTINCT ON (l.handler_id, l.session_id, l.error IS NULL)
@@ -245,7 +429,7 @@ $$;
 
 CREATE FUNCTION host.leaves_between(a bigint, b bigint) RETURNS smallint
     LANGUAGE sql IMMUTABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT CASE b / 100000000000 - a / 100000000000
         WHEN 0 THEN 1 << (a / 100000000000 % 3)::int
@@ -256,28 +440,42 @@ $$;
 
 CREATE FUNCTION host.migration_applied() RETURNS TABLE(version integer, name text, sha256 text)
     LANGUAGE sql STABLE
-    SET search_path TO 'host', 'pg_catalog'
+    SET search_path TO 'host', 'pg_catalog', 'pg_temp'
     AS $$
     SELECT m.version, m.name, m.sha256 FROM host.migration m ORDER BY m.version;
 $$;
 
 CREATE FUNCTION host.migration_functions_sha256() RETURNS text
     LANGUAGE sql STABLE
-    SET search_path TO 'host', 'pg_catalog'
+    SET search_path TO 'host', 'pg_catalog', 'pg_temp'
     AS $$
     SELECT f.sha256 FROM host.migration_functions f;
 $$;
 
+CREATE FUNCTION host.migration_grant(OUT granted integer, OUT missing_roles text[]) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'host', 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    granted := 0;
+    IF to_regproc('host.grant_privileges') IS NOT NULL THEN
+        granted := host.grant_privileges();
+    END IF;
+    missing_roles := ARRAY(SELECT r FROM unnest(ARRAY['host_producer', 'host_operator', 'host_serve']) r
+        WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = r));
+END;
+$$;
+
 CREATE FUNCTION host.migration_record(version integer, name text, sha256 text) RETURNS void
     LANGUAGE sql
-    SET search_path TO 'host', 'pg_catalog'
+    SET search_path TO 'host', 'pg_catalog', 'pg_temp'
     AS $_$
     INSERT INTO host.migration (version, name, sha256) VALUES ($1, $2, $3);
 $_$;
 
 CREATE FUNCTION host.migration_record_functions(names text[], bodies text[], digest text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO 'host', 'pg_catalog'
+    SET search_path TO 'host', 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
     DELETE FROM host.template;
@@ -291,9 +489,25 @@ BEGIN
 END;
 $$;
 
+CREATE FUNCTION host.missing_privileges(p_queue text DEFAULT NULL::text) RETURNS SETOF text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT format('GRANT %s%s ON %s %s TO %I', p.privilege, ' (' || array_to_string(p.columns, ', ') || ')',
+        p.kind, p.object, p.role)
+    FROM host.privileges(p_queue) p JOIN pg_roles r ON r.rolname = p.role
+    WHERE NOT CASE p.kind
+        WHEN 'SCHEMA' THEN has_schema_privilege(r.oid, p.object, p.privilege)
+        WHEN 'SEQUENCE' THEN has_sequence_privilege(r.oid, p.object, p.privilege)
+        WHEN 'FUNCTION' THEN has_function_privilege(r.oid, p.object::regproc, p.privilege)
+        WHEN 'TABLE' THEN has_table_privilege(r.oid, p.object, p.privilege)
+            OR (SELECT bool_and(has_column_privilege(r.oid, p.object, c, p.privilege)) FROM unnest(p.columns) c) IS TRUE
+    END
+$$;
+
 CREATE FUNCTION host.parts_after(p_window int8multirange, p_txid bigint, p_id bigint) RETURNS TABLE(a_txid bigint, a_id bigint, b bigint)
     LANGUAGE sql IMMUTABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT greatest(lower(r), p_txid), CASE WHEN lower(r) > p_txid THEN 0 ELSE p_id END, upper(r)
     FROM unnest(p_window) r WHERE upper(r) > p_txid
@@ -301,23 +515,122 @@ $$;
 
 CREATE FUNCTION host.pause(p_queue text, p_paused boolean) RETURNS boolean
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
     UPDATE host.queue SET paused = p_paused WHERE name = p_queue AND paused <> p_paused;
     RETURN FOUND;
 END $$;
 
+CREATE FUNCTION host.payload_cast(p_bytes text, p_payload_type text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT CASE p_payload_type
+        WHEN 'bytea' THEN p_bytes
+        ELSE format('convert_from(%s, ''UTF8'')::%s', p_bytes, p_payload_type)
+    END
+$$;
+
 CREATE FUNCTION host.positions(p int4multirange) RETURNS integer
     LANGUAGE sql IMMUTABLE STRICT
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT coalesce(sum(upper(r) - lower(r)), 0)::int FROM unnest(p) r
 $$;
 
+CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(role text, kind text, object text, privilege text, columns text[])
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT p.role, p.kind, replace(p.object, '{q}', coalesce(q.name, '')), privilege, p.columns::text[]
+    FROM (VALUES
+        ('host_producer', 'SCHEMA', 'queue', 'USAGE', NULL),
+        ('host_producer', 'TABLE', 'queue.{q}', 'INSERT', '{payload,headers,run_at,expires_at}'),
+        ('host_producer', 'TABLE', 'queue.{q}', 'SELECT', '{id}'),
+
+        ('host_operator', 'SCHEMA', 'queue', 'USAGE', NULL),
+        ('host_operator', 'SCHEMA', 'host', 'USAGE', NULL),
+        ('host_operator', 'TABLE', 'host.migration', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.migration_functions', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.cluster', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.catalog', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.catalog', 'UPDATE', '{version}'),
+        ('host_operator', 'TABLE', 'host.queue', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.queue', 'UPDATE', '{paused}'),
+        ('host_operator', 'TABLE', 'host.component', 'SELECT INSERT', NULL),
+        ('host_operator', 'TABLE', 'host.handler', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.handler', 'UPDATE', '{version}'),
+        ('host_operator', 'TABLE', 'host.handler_version', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.loaded', 'SELECT DELETE', NULL),
+        ('host_operator', 'TABLE', 'host.session', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.heartbeat', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.cron', 'SELECT INSERT UPDATE DELETE', NULL),
+        ('host_operator', 'FUNCTION', 'host.create_queue', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.drop_queue', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),
+        -- Not what is in a message: it may be private. Dead letters can be read.
+        ('host_operator', 'TABLE', 'queue.{q}', 'SELECT', '{id,txid}'),
+        ('host_operator', 'TABLE', 'host.{q}__message_0', 'SELECT', '{id,txid}'),
+        ('host_operator', 'TABLE', 'host.{q}__message_1', 'SELECT', '{id,txid}'),
+        ('host_operator', 'TABLE', 'host.{q}__message_2', 'SELECT', '{id,txid}'),
+        -- What retrying a dead letter inserts.
+        ('host_operator', 'TABLE', 'queue.{q}', 'INSERT',
+            '{payload,headers,run_at,expires_at,enqueued_at,origin,handler_id,attempt,history}'),
+        ('host_operator', 'TABLE', 'host.{q}__dead_letter', 'SELECT DELETE', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__schedule', 'SELECT', '{id,due,txid}'),
+        ('host_operator', 'TABLE', 'host.{q}__lease', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__settlement', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__promotion', 'SELECT', NULL),
+        ('host_operator', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
+        ('host_operator', 'SEQUENCE', 'host.{q}__lease_id_seq', 'SELECT', NULL),
+        ('host_operator', 'SEQUENCE', 'host.{q}__promotion_id_seq', 'SELECT', NULL),
+
+        ('host_serve', 'SCHEMA', 'queue', 'USAGE', NULL),
+        ('host_serve', 'SCHEMA', 'host', 'USAGE', NULL),
+        ('host_serve', 'TABLE', 'host.migration', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.migration_functions', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.cluster', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.catalog', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.catalog', 'UPDATE', '{version}'),
+        ('host_serve', 'TABLE', 'host.queue', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.component', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.handler', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.handler_version', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.loaded', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.loaded', 'UPDATE', '{error,loaded_at}'),
+        ('host_serve', 'TABLE', 'host.session', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.session', 'INSERT', '{host_name,pid,host_version}'),
+        ('host_serve', 'TABLE', 'host.session', 'UPDATE', '{ended_at,lost}'),
+        ('host_serve', 'TABLE', 'host.heartbeat', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.cron', 'SELECT UPDATE', NULL),
+        ('host_serve', 'FUNCTION', 'host.truncate_heartbeat', 'EXECUTE', NULL),
+        ('host_serve', 'TABLE', 'queue.{q}', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__lease', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__settlement', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__promotion', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__schedule', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__dead_letter', 'INSERT', NULL),
+        ('host_serve', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
+        ('host_serve', 'SEQUENCE', 'host.{q}__lease_id_seq', 'SELECT', NULL),
+        ('host_serve', 'SEQUENCE', 'host.{q}__promotion_id_seq', 'SELECT', NULL),
+        ('host_serve', 'SEQUENCE', 'host.{q}__asleep', 'UPDATE', NULL),
+        ('host_serve', 'FUNCTION', 'host.{q}__truncate', 'EXECUTE', NULL),
+        ('host_serve', 'FUNCTION', 'host.{q}__advance', 'EXECUTE', NULL),
+        ('host_serve', 'FUNCTION', 'host.{q}__truncate_schedule', 'EXECUTE', NULL)
+    ) p (role, kind, object, privileges, columns)
+    CROSS JOIN string_to_table(p.privileges, ' ') privilege
+    LEFT JOIN host.queue q ON strpos(p.object, '{q}') > 0
+    WHERE CASE
+        WHEN p_queue IS NOT NULL THEN q.name = p_queue
+        ELSE q.name IS NOT NULL OR strpos(p.object, '{q}') = 0
+    END
+$$;
+
 CREATE FUNCTION host.queue_holds(p_queue text) RETURNS TABLE(leaf integer, why text)
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 DECLARE
     used int[];
@@ -333,7 +646,7 @@ END $_$;
 
 CREATE FUNCTION host.queue_status(p_queue text, p_cap integer DEFAULT 1000000, OUT waiting bigint, OUT in_flight bigint, OUT scheduled bigint, OUT dead bigint, OUT last_minute bigint, OUT bytes bigint) RETURNS record
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 DECLARE
     h int;
@@ -355,7 +668,7 @@ END $_$;
 
 CREATE FUNCTION host.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
     RAISE EXCEPTION '% on a queue: messages are only ever inserted', TG_OP
@@ -364,7 +677,7 @@ END $$;
 
 CREATE FUNCTION host.rejoin_session(p_session integer) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '1s'
     AS $$
 BEGIN
@@ -405,7 +718,7 @@ CREATE TABLE host.queue (
 
 CREATE FUNCTION host.render(template text, q host.queue) RETURNS text
     LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT replace(replace(replace(replace(replace(t.body,
         '{q}', q.name),
@@ -423,7 +736,7 @@ $$;
 
 CREATE FUNCTION host.report_loaded(p_session integer, p_handler integer, p_version integer, p_error text) RETURNS void
     LANGUAGE sql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     INSERT INTO host.loaded (session_id, handler_id, version, error)
         SELECT s.id, v.handler_id, v.version, p_error
@@ -435,7 +748,7 @@ $$;
 
 CREATE FUNCTION host.reports(p_handler integer, p_version integer) RETURNS TABLE(session_id integer, host_name text, pid integer, connected boolean, reported boolean, error text)
     LANGUAGE sql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT s.id, s.host_name, s.pid, s.connected, l.loaded_at IS NOT NULL, l.error
     FROM host.sessions() s
@@ -443,9 +756,24 @@ CREATE FUNCTION host.reports(p_handler integer, p_version integer) RETURNS TABLE
     ORDER BY s.id
 $$;
 
+CREATE FUNCTION host.restored() RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT NOT EXISTS (SELECT FROM host.cluster c JOIN pg_control_system() USING (system_identifier))
+$$;
+
+CREATE FUNCTION host.rfc3339(t timestamp with time zone) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT to_char(t AT TIME ZONE 'UTC', CASE WHEN t = date_trunc('second', t, 'UTC')
+        THEN 'YYYY-MM-DD"T"HH24:MI:SS"Z"' ELSE 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"' END)
+$$;
+
 CREATE FUNCTION host.roll_back(p_handler integer, p_version integer) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM host.handler_version v WHERE v.handler_id = p_handler AND v.version = p_version) THEN
@@ -456,8 +784,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION host.sample__advance() RETURNS text
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '1s'
     AS $$
 DECLARE
@@ -506,7 +834,7 @@ END $$;
 
 CREATE FUNCTION host.sample__backlog(p_handler integer, p_cap integer, OUT waiting bigint, OUT in_flight bigint, OUT last_minute bigint) RETURNS record
     LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_sort TO 'off'
@@ -545,7 +873,7 @@ END $$;
 
 CREATE FUNCTION host.sample__beyond_cursor(p_leaf integer, p_hi txid_snapshot, p_txids int8multirange, p_more boolean, p_txid bigint, p_id bigint) RETURNS boolean
     LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_sort TO 'off'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
@@ -574,7 +902,7 @@ END $_$;
 
 CREATE FUNCTION host.sample__dead_list(p_limit bigint, p_reason text) RETURNS TABLE(id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamp with time zone, enqueued_at timestamp with time zone)
     LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at
     FROM host.sample__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
@@ -584,7 +912,7 @@ $$;
 
 CREATE FUNCTION host.sample__dead_purge(p_ids bigint[], p_reason text) RETURNS SETOF bigint
     LANGUAGE sql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     DELETE FROM host.sample__dead_letter d
     WHERE (p_ids IS NULL OR d.id = ANY (p_ids)) AND (p_reason IS NULL OR d.reason = p_reason)
@@ -593,7 +921,7 @@ $$;
 
 CREATE FUNCTION host.sample__dead_retry(p_ids bigint[], p_reason text) RETURNS SETOF bigint
     LANGUAGE sql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     WITH gone AS (
         DELETE FROM host.sample__dead_letter d
@@ -609,7 +937,7 @@ $$;
 
 CREATE FUNCTION host.sample__dead_show(p_id bigint) RETURNS TABLE(id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamp with time zone, enqueued_at timestamp with time zone, headers jsonb, history jsonb, payload text)
     LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at, d.headers,
         d.history, d.payload::text
@@ -619,7 +947,7 @@ $$;
 
 CREATE FUNCTION host.sample__holds(p_leaf integer) RETURNS text
     LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_mergejoin TO 'off'
@@ -659,7 +987,7 @@ END $$;
 
 CREATE FUNCTION host.sample__leaf_bytes(p_leaf integer) RETURNS bigint
     LANGUAGE sql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT sum(pg_relation_size(c.oid) + coalesce(pg_relation_size(c.reltoastrelid), 0))::bigint
     FROM unnest(ARRAY['message', 'lease', 'settlement', 'promotion']) kind
@@ -668,7 +996,7 @@ $$;
 
 CREATE FUNCTION host.sample__lease(p_handler integer, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_bytes bigint, OUT lease_id bigint, OUT row_count integer, OUT more boolean) RETURNS record
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '1s'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_sort TO 'off'
@@ -781,7 +1109,7 @@ END $$;
 
 CREATE FUNCTION host.sample__promote(p_n integer, OUT promoted integer, OUT again boolean, OUT next_ms bigint) RETURNS record
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_sort TO 'off'
     SET jit TO 'off'
@@ -886,7 +1214,7 @@ END $$;
 
 CREATE FUNCTION host.sample__read(p_session integer, p_seq bigint) RETURNS TABLE(pos integer, id bigint, enqueued_at timestamp with time zone, run_at timestamp with time zone, handler_id integer, attempt smallint, headers jsonb, history jsonb, payload jsonb, expires_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_sort TO 'off'
     SET jit TO 'off'
@@ -935,7 +1263,7 @@ END $$;
 
 CREATE FUNCTION host.sample__readers(p_leaf integer) RETURNS text
     LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT coalesce(string_agg(DISTINCT format('process %s (%s) holds %s on it since %s', l.pid,
             coalesce(nullif(a.application_name, ''), a.usename, 'unknown'), l.mode, date_trunc('second', a.xact_start)), '; '),
@@ -947,9 +1275,123 @@ CREATE FUNCTION host.sample__readers(p_leaf integer) RETURNS text
             format('host.sample__settlement_%s', p_leaf)::regclass, format('host.sample__promotion_%s', p_leaf)::regclass]::oid[])
 $$;
 
+CREATE FUNCTION host.sample__rebase(OUT messages bigint, OUT scheduled bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '10s'
+    AS $$
+DECLARE
+    everyone int[] := ARRAY(SELECT id FROM host.handler WHERE queue_id = 1 ORDER BY id);
+    c record;
+    g bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(1752134404, 1);
+    PERFORM pg_advisory_xact_lock(1752134403, 1);
+    PERFORM pg_advisory_xact_lock(1752134402, id) FROM unnest(everyone) id;
+    LOCK TABLE queue.sample, host.sample__lease, host.sample__settlement, host.sample__promotion, host.sample__schedule
+        IN ACCESS EXCLUSIVE MODE;
+
+    CREATE TEMP TABLE rebase_leaf AS
+        SELECT i.indrelid AS leaf, age(i.xmin) AS index_age, age(t.xmin) AS table_age
+        FROM pg_inherits h
+        JOIN pg_index i ON i.indexrelid = h.inhrelid
+        -- Unlike pg_class, this has no reason ever to be updated.
+        JOIN pg_type t ON t.typrelid = i.indrelid
+        WHERE h.inhparent = 'queue.sample__message_window'::regclass;
+    -- Should a producer have got in while the index was not there yet, its row has its own transaction's id.
+    CREATE TEMP VIEW rebase_row AS
+        SELECT m.*, age(m.xmin) > f.table_age
+            OR (age(m.xmin) >= f.index_age AND m.xmin <> (m.txid & 4294967295)::text::xid) AS restored
+        FROM queue.sample m JOIN pg_temp.rebase_leaf f ON f.leaf = m.tableoid;
+    CREATE TEMP TABLE rebase_cursor AS
+        SELECT l.handler_id, l.hi, l.more, l.txids, l.to_txid, l.to_id
+        FROM unnest(everyone) h CROSS JOIN LATERAL (SELECT * FROM host.sample__lease x
+            WHERE x.handler_id = h AND x.is_cursor ORDER BY x.id DESC LIMIT 1) l;
+    -- What open leases have not settled. Should the rows of one not be as many as it says, its positions
+    -- prove nothing, and all of it is in doubt.
+    CREATE TEMP TABLE rebase_open AS
+        SELECT l.handler_id, r.txid, r.id
+        FROM host.sample__lease l
+        CROSS JOIN LATERAL (
+            SELECT coalesce(l.positions, int4multirange(int4range(0, l.row_count)))
+                - coalesce(range_agg(t.settled), '{}') AS positions
+            FROM host.sample__settlement t WHERE t.lease_id = l.id
+        ) rest
+        CROSS JOIN LATERAL (
+            SELECT m.txid, m.id, row_number() OVER (ORDER BY m.txid, m.id)::int - 1 AS pos, count(*) OVER () AS row_count
+            FROM pg_temp.rebase_row m
+            WHERE m.restored AND (m.txid, m.id) > (l.from_txid, l.from_id) AND (m.txid, m.id) <= (l.to_txid, l.to_id)
+                AND m.txid <@ l.txids
+        ) r
+        WHERE l.row_count > 0 AND (r.row_count <> l.row_count OR rest.positions @> r.pos)
+            AND NOT EXISTS (SELECT FROM host.sample__settlement t WHERE t.lease_id = l.id AND t.rest = 0);
+
+    CREATE TEMP TABLE rebase_message (LIKE queue.sample INCLUDING STORAGE, restored boolean);
+    INSERT INTO pg_temp.rebase_message
+            (id, txid, enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at, restored)
+        SELECT m.id, m.txid, m.enqueued_at, m.run_at, coalesce(m.origin, m.id), copy.handler_id, m.attempt, m.headers,
+            m.history, m.payload, m.expires_at, m.restored
+        FROM pg_temp.rebase_row m
+        CROSS JOIN LATERAL (SELECT ARRAY(
+            SELECT k.handler_id FROM pg_temp.rebase_cursor k
+            WHERE coalesce(m.handler_id = k.handler_id, true) AND NOT (
+                m.restored AND txid_visible_in_snapshot(m.txid, k.hi)
+                AND NOT (k.more AND m.txid <@ k.txids AND (m.txid, m.id) > (k.to_txid, k.to_id))
+                AND NOT EXISTS (SELECT FROM pg_temp.rebase_open o
+                    WHERE o.handler_id = k.handler_id AND o.txid = m.txid AND o.id = m.id))
+            ORDER BY k.handler_id
+        ) AS handlers) todo
+        -- One row for all handlers, or one for each of those that have not settled it.
+        CROSS JOIN LATERAL (
+            SELECT m.handler_id WHERE todo.handlers = everyone OR m.handler_id = ANY (todo.handlers)
+            UNION ALL
+            SELECT unnest(todo.handlers) WHERE m.handler_id IS NULL AND todo.handlers <> everyone
+        ) copy;
+    GET DIAGNOSTICS messages = ROW_COUNT;
+
+    SELECT * INTO STRICT c FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
+    CREATE TEMP TABLE rebase_schedule (LIKE host.sample__schedule INCLUDING STORAGE);
+    INSERT INTO pg_temp.rebase_schedule
+        SELECT s.* FROM host.sample__schedule s
+        WHERE NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi))
+            OR (s.txid <@ c.late_txids AND (s.txid, s.id) > (c.late_txid, c.late_id));
+    GET DIAGNOSTICS scheduled = ROW_COUNT;
+
+    -- A generation that no id belongs to: a logical copy may have come without its sequences.
+    SELECT 1 + max(id) / 100000000000 INTO g FROM (
+        SELECT last_value AS id FROM queue.sample_id_seq
+        UNION ALL SELECT last_value FROM host.sample__lease_id_seq
+        UNION ALL SELECT last_value FROM host.sample__promotion_id_seq
+        UNION ALL SELECT max(greatest(id, origin)) FROM queue.sample
+        UNION ALL SELECT max(id) FROM host.sample__lease
+        UNION ALL SELECT max(id) FROM host.sample__promotion
+        UNION ALL SELECT max(origin) FROM host.sample__schedule
+        UNION ALL SELECT max(message_id) FROM host.sample__dead_letter) ids;
+    TRUNCATE host.sample__message_0, host.sample__message_1, host.sample__message_2, host.sample__lease, host.sample__settlement,
+        host.sample__promotion, host.sample__schedule;
+    PERFORM setval('queue.sample_id_seq', g * 100000000000 + 1, false),
+        setval('host.sample__lease_id_seq', g * 100000000000 + 1, false),
+        setval('host.sample__promotion_id_seq', g * 100000000000 + 1, false);
+
+    INSERT INTO queue.sample (enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at)
+        SELECT enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at
+        FROM pg_temp.rebase_message ORDER BY restored DESC, txid, id;
+    INSERT INTO host.sample__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at)
+        SELECT due, host.slot(due, now()), origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at
+        FROM pg_temp.rebase_schedule ORDER BY due, id;
+    INSERT INTO host.sample__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
+        VALUES ('-infinity', 0, '1:1:', '{}', 0, 0);
+    INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+            row_count, leaves, is_cursor, more, token, hi, txids)
+        SELECT -h, 0, 0, 0, 0, h, 0, 0, 0, true, false, gen_random_uuid(), '1:1:', '{}' FROM unnest(everyone) h;
+    DROP VIEW pg_temp.rebase_row;
+    DROP TABLE pg_temp.rebase_leaf, pg_temp.rebase_cursor, pg_temp.rebase_open, pg_temp.rebase_message,
+        pg_temp.rebase_schedule;
+END $$;
+
 CREATE FUNCTION host.sample__rotation(OUT used integer[], OUT full_one boolean) RETURNS record
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
     present int;
@@ -964,7 +1406,7 @@ END $$;
 
 CREATE FUNCTION host.sample__settle(p_lease bigint, p_session integer, p_token uuid, p_seq integer, p_settled int4multirange, p_retry_pos integer[] DEFAULT NULL::integer[], p_retry_delay_ms bigint[] DEFAULT NULL::bigint[], p_retry_entry jsonb[] DEFAULT NULL::jsonb[], p_park_pos integer[] DEFAULT NULL::integer[], p_dead_pos integer[] DEFAULT NULL::integer[], p_dead_reason text[] DEFAULT NULL::text[], p_dead_entry jsonb[] DEFAULT NULL::jsonb[], p_follow_up_queue text[] DEFAULT NULL::text[], p_follow_up_payload bytea[] DEFAULT NULL::bytea[], p_follow_up_headers jsonb[] DEFAULT NULL::jsonb[], p_follow_up_delay_ms bigint[] DEFAULT NULL::bigint[]) RETURNS boolean
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '5s'
     SET plan_cache_mode TO 'force_generic_plan'
     SET jit TO 'off'
@@ -1038,7 +1480,7 @@ END $$;
 
 CREATE FUNCTION host.sample__stored(p_cap integer, OUT unhandled bigint, OUT scheduled bigint, OUT dead bigint, OUT bytes bigint) RETURNS record
     LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_sort TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $$
@@ -1060,7 +1502,7 @@ END $$;
 
 CREATE FUNCTION host.sample__strays(p_handler integer, p_session integer, p_limit integer) RETURNS SETOF bigint
     LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     AS $$
@@ -1078,7 +1520,7 @@ $$;
 
 CREATE FUNCTION host.sample__take_over(p_lease bigint, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_deaths_max integer, OUT lease_id bigint, OUT row_count integer) RETURNS record
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '1s'
     SET plan_cache_mode TO 'force_generic_plan'
     SET jit TO 'off'
@@ -1138,12 +1580,13 @@ BEGIN
 END $$;
 
 CREATE FUNCTION host.sample__truncate(p_leaf integer) RETURNS text
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '20ms'
     AS $_$
 DECLARE
     why text;
+    dump int;
     h record;
     c record;
 BEGIN
@@ -1174,6 +1617,10 @@ BEGIN
     EXCEPTION WHEN lock_not_available THEN
         RETURN host.sample__readers(p_leaf);
     END;
+    dump := host.dump_at_work();
+    IF dump IS NOT NULL THEN
+        RETURN format('process %s (pg_dump) may be about to read it', dump);
+    END IF;
     FOR h IN SELECT id, name FROM host.handler WHERE queue_id = 1 LOOP
         SELECT * INTO c FROM host.sample__lease l
             WHERE l.handler_id = h.id AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
@@ -1187,8 +1634,8 @@ BEGIN
 END $_$;
 
 CREATE FUNCTION host.sample__truncate_schedule() RETURNS integer
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '20ms'
     SET enable_sort TO 'off'
     SET jit TO 'off'
@@ -1221,7 +1668,7 @@ BEGIN
             EXECUTE format('SELECT EXISTS (SELECT FROM %1$s WHERE (due, id) > ($1, $2))'
                 ' OR EXISTS (SELECT FROM %1$s WHERE txid >= $3) OR EXISTS (SELECT FROM %1$s WHERE txid = ANY ($4))', leaf)
                 INTO waiting USING c.due, c.schedule_id, txid_snapshot_xmax(c.hi), ARRAY(SELECT txid_snapshot_xip(c.hi));
-            IF NOT waiting THEN
+            IF NOT waiting AND host.dump_at_work() IS NULL THEN
                 EXECUTE format('TRUNCATE %s', leaf);
                 truncated := truncated + 1;
             END IF;
@@ -1234,7 +1681,7 @@ END $_$;
 
 CREATE FUNCTION host.sample__wake() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
     IF (SELECT last_value FROM host.sample__asleep) = 1 THEN
@@ -1245,7 +1692,7 @@ END $$;
 
 CREATE FUNCTION host.sessions() RETURNS TABLE(id integer, host_name text, pid integer, host_version text, started_at timestamp with time zone, connected boolean, beat_age_ms bigint)
     LANGUAGE sql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT s.id, s.host_name, s.pid, s.host_version, s.started_at,
         EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'advisory' AND k.classid = 1752134401
@@ -1258,7 +1705,7 @@ $$;
 
 CREATE FUNCTION host.slot(due timestamp with time zone, at timestamp with time zone) RETURNS smallint
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
     due_s bigint := extract(epoch FROM greatest(due, at));
@@ -1276,14 +1723,14 @@ END $$;
 
 CREATE FUNCTION host.status(p_cap integer DEFAULT 1000000) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[])
     LANGUAGE sql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT s.* FROM host.queue q CROSS JOIN LATERAL host.status_of(q.name, p_cap) s ORDER BY q.name
 $$;
 
 CREATE FUNCTION host.status_of(p_queue text, p_cap integer DEFAULT 1000000) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[])
     LANGUAGE sql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT q.name, q.paused, s.waiting, s.in_flight, s.scheduled, s.dead, s.last_minute, s.bytes,
         ARRAY(SELECT format('%s v%s', h.name, h.version) FROM host.handler h WHERE h.queue_id = q.id ORDER BY h.name),
@@ -1293,8 +1740,8 @@ CREATE FUNCTION host.status_of(p_queue text, p_cap integer DEFAULT 1000000) RETU
 $$;
 
 CREATE FUNCTION host.truncate_heartbeat() RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog'
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '20ms'
     AS $$
 DECLARE
@@ -1307,7 +1754,7 @@ END $$;
 
 CREATE FUNCTION host.txid_window(lo txid_snapshot, hi txid_snapshot) RETURNS int8multirange
     LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
     late int8multirange;
@@ -1316,7 +1763,7 @@ BEGIN
     IF txid_snapshot_xmax(hi) < txid_snapshot_xmax(lo) THEN
         RAISE EXCEPTION 'transaction ids went back from % to %: this database was restored from a dump or a logical copy',
             txid_snapshot_xmax(lo), txid_snapshot_xmax(hi)
-            USING HINT = 'see "Restore" in ARCHITECTURE.md', ERRCODE = 'HQ003';
+            USING HINT = 'run `host migrate --restored`, when the restore is complete', ERRCODE = 'HQ003';
     END IF;
     SELECT range_agg(int8range(x, x + 1)) INTO late
         FROM txid_snapshot_xip(lo) x WHERE txid_visible_in_snapshot(x, hi);
@@ -1327,7 +1774,7 @@ END $$;
 
 CREATE FUNCTION host.upload(p_sha256 text, p_wasm bytea) RETURNS void
     LANGUAGE sql
-    SET search_path TO 'pg_catalog'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     INSERT INTO host.component (sha256, wasm) VALUES (p_sha256, p_wasm) ON CONFLICT (sha256) DO NOTHING
 $$;
@@ -1351,6 +1798,38 @@ CREATE TABLE host.component (
     CONSTRAINT component_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text))
 );
 ALTER TABLE ONLY host.component ALTER COLUMN wasm SET STORAGE EXTERNAL;
+
+CREATE TABLE host.cron (
+    id integer NOT NULL,
+    name text NOT NULL,
+    queue_id integer NOT NULL,
+    schedule text NOT NULL,
+    time_zone text NOT NULL,
+    missed text NOT NULL,
+    payload bytea NOT NULL,
+    headers jsonb NOT NULL,
+    paused boolean DEFAULT false NOT NULL,
+    next_at timestamp with time zone NOT NULL,
+    error text,
+    retry_at timestamp with time zone,
+    fired_at timestamp with time zone,
+    messages bigint DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    created_by text DEFAULT CURRENT_USER NOT NULL,
+    CONSTRAINT cron_headers_check CHECK ((jsonb_typeof(headers) = 'object'::text)),
+    CONSTRAINT cron_missed_check CHECK ((missed = ANY (ARRAY['skip'::text, 'one'::text, 'all'::text]))),
+    CONSTRAINT cron_name_is_lower_case_and_short CHECK ((name ~ '^[a-z][a-z0-9_-]{0,39}$'::text)),
+    CONSTRAINT cron_next_at_check CHECK (isfinite(next_at))
+);
+
+ALTER TABLE host.cron ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME host.cron_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE host.handler (
     id integer NOT NULL,
@@ -2264,6 +2743,12 @@ ALTER TABLE ONLY host.cluster
 ALTER TABLE ONLY host.component
     ADD CONSTRAINT component_pkey PRIMARY KEY (sha256);
 
+ALTER TABLE ONLY host.cron
+    ADD CONSTRAINT cron_name_key UNIQUE (name);
+
+ALTER TABLE ONLY host.cron
+    ADD CONSTRAINT cron_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY host.handler
     ADD CONSTRAINT handler_pkey PRIMARY KEY (id);
 
@@ -2531,6 +3016,8 @@ ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_9_d
 
 ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_9_txid_id_idx;
 
+CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE OF paused ON host.cron FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+
 CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.handler FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
 
 CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.handler_version FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
@@ -2540,6 +3027,9 @@ CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.queue FOR E
 CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE OR TRUNCATE ON queue.sample FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
 
 CREATE TRIGGER wake AFTER INSERT ON queue.sample FOR EACH STATEMENT EXECUTE FUNCTION host.sample__wake();
+
+ALTER TABLE ONLY host.cron
+    ADD CONSTRAINT cron_queue_id_fkey FOREIGN KEY (queue_id) REFERENCES host.queue(id);
 
 ALTER TABLE ONLY host.handler
     ADD CONSTRAINT handler_queue_id_fkey FOREIGN KEY (queue_id) REFERENCES host.queue(id) ON DELETE CASCADE;
@@ -2556,4 +3046,164 @@ ALTER TABLE ONLY host.loaded
 ALTER TABLE ONLY host.loaded
     ADD CONSTRAINT loaded_session_id_fkey FOREIGN KEY (session_id) REFERENCES host.session(id) ON DELETE CASCADE;
 
+GRANT USAGE ON SCHEMA host TO host_operator;
+GRANT USAGE ON SCHEMA host TO host_serve;
+
+GRANT USAGE ON SCHEMA queue TO host_producer;
+GRANT USAGE ON SCHEMA queue TO host_operator;
+GRANT USAGE ON SCHEMA queue TO host_serve;
+
+REVOKE ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean, p_delays_ms bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean, p_delays_ms bigint[]) TO host_operator;
+
+REVOKE ALL ON FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, OUT handler_id integer, OUT version integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, OUT handler_id integer, OUT version integer) TO host_operator;
+
+REVOKE ALL ON FUNCTION host.drop_queue(p_name text, p_force boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.drop_queue(p_name text, p_force boolean) TO host_operator;
+
+REVOKE ALL ON FUNCTION host.grant_producer(p_queue text, p_role name) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.grant_producer(p_queue text, p_role name) TO host_operator;
+
+GRANT SELECT ON TABLE host.queue TO host_operator;
+GRANT SELECT ON TABLE host.queue TO host_serve;
+
+GRANT UPDATE(paused) ON TABLE host.queue TO host_operator;
+
+REVOKE ALL ON FUNCTION host.sample__advance() FROM PUBLIC;
+GRANT ALL ON FUNCTION host.sample__advance() TO host_serve;
+
+REVOKE ALL ON FUNCTION host.sample__truncate(p_leaf integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.sample__truncate(p_leaf integer) TO host_serve;
+
+REVOKE ALL ON FUNCTION host.sample__truncate_schedule() FROM PUBLIC;
+GRANT ALL ON FUNCTION host.sample__truncate_schedule() TO host_serve;
+
 REVOKE ALL ON FUNCTION host.sample__wake() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION host.truncate_heartbeat() FROM PUBLIC;
+GRANT ALL ON FUNCTION host.truncate_heartbeat() TO host_serve;
+
+GRANT SELECT ON TABLE host.catalog TO host_operator;
+GRANT SELECT ON TABLE host.catalog TO host_serve;
+
+GRANT UPDATE(version) ON TABLE host.catalog TO host_operator;
+GRANT UPDATE(version) ON TABLE host.catalog TO host_serve;
+
+GRANT SELECT ON TABLE host.cluster TO host_operator;
+GRANT SELECT ON TABLE host.cluster TO host_serve;
+
+GRANT SELECT,INSERT ON TABLE host.component TO host_operator;
+GRANT SELECT ON TABLE host.component TO host_serve;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE host.cron TO host_operator;
+GRANT SELECT,UPDATE ON TABLE host.cron TO host_serve;
+
+GRANT SELECT ON TABLE host.handler TO host_operator;
+GRANT SELECT ON TABLE host.handler TO host_serve;
+
+GRANT UPDATE(version) ON TABLE host.handler TO host_operator;
+
+GRANT SELECT ON TABLE host.handler_version TO host_operator;
+GRANT SELECT ON TABLE host.handler_version TO host_serve;
+
+GRANT SELECT ON TABLE host.heartbeat TO host_operator;
+GRANT SELECT,INSERT ON TABLE host.heartbeat TO host_serve;
+
+GRANT SELECT,DELETE ON TABLE host.loaded TO host_operator;
+GRANT SELECT,INSERT ON TABLE host.loaded TO host_serve;
+
+GRANT UPDATE(error) ON TABLE host.loaded TO host_serve;
+
+GRANT UPDATE(loaded_at) ON TABLE host.loaded TO host_serve;
+
+GRANT SELECT ON TABLE host.migration TO host_operator;
+GRANT SELECT ON TABLE host.migration TO host_serve;
+
+GRANT SELECT ON TABLE host.migration_functions TO host_operator;
+GRANT SELECT ON TABLE host.migration_functions TO host_serve;
+
+GRANT UPDATE ON SEQUENCE host.sample__asleep TO host_serve;
+
+GRANT SELECT,DELETE ON TABLE host.sample__dead_letter TO host_operator;
+GRANT INSERT ON TABLE host.sample__dead_letter TO host_serve;
+
+GRANT SELECT ON TABLE host.sample__lease TO host_operator;
+GRANT SELECT,INSERT ON TABLE host.sample__lease TO host_serve;
+
+GRANT SELECT ON SEQUENCE host.sample__lease_id_seq TO host_operator;
+GRANT SELECT ON SEQUENCE host.sample__lease_id_seq TO host_serve;
+
+GRANT SELECT,INSERT ON TABLE queue.sample TO host_serve;
+
+GRANT SELECT(id) ON TABLE queue.sample TO host_producer;
+GRANT SELECT(id) ON TABLE queue.sample TO host_operator;
+
+GRANT SELECT(txid) ON TABLE queue.sample TO host_operator;
+
+GRANT INSERT(enqueued_at) ON TABLE queue.sample TO host_operator;
+
+GRANT INSERT(run_at) ON TABLE queue.sample TO host_producer;
+GRANT INSERT(run_at) ON TABLE queue.sample TO host_operator;
+
+GRANT INSERT(origin) ON TABLE queue.sample TO host_operator;
+
+GRANT INSERT(handler_id) ON TABLE queue.sample TO host_operator;
+
+GRANT INSERT(attempt) ON TABLE queue.sample TO host_operator;
+
+GRANT INSERT(headers) ON TABLE queue.sample TO host_producer;
+GRANT INSERT(headers) ON TABLE queue.sample TO host_operator;
+
+GRANT INSERT(history) ON TABLE queue.sample TO host_operator;
+
+GRANT INSERT(payload) ON TABLE queue.sample TO host_producer;
+GRANT INSERT(payload) ON TABLE queue.sample TO host_operator;
+
+GRANT INSERT(expires_at) ON TABLE queue.sample TO host_producer;
+GRANT INSERT(expires_at) ON TABLE queue.sample TO host_operator;
+
+GRANT SELECT(id) ON TABLE host.sample__message_0 TO host_operator;
+
+GRANT SELECT(txid) ON TABLE host.sample__message_0 TO host_operator;
+
+GRANT SELECT(id) ON TABLE host.sample__message_1 TO host_operator;
+
+GRANT SELECT(txid) ON TABLE host.sample__message_1 TO host_operator;
+
+GRANT SELECT(id) ON TABLE host.sample__message_2 TO host_operator;
+
+GRANT SELECT(txid) ON TABLE host.sample__message_2 TO host_operator;
+
+GRANT SELECT ON TABLE host.sample__promotion TO host_operator;
+GRANT SELECT,INSERT ON TABLE host.sample__promotion TO host_serve;
+
+GRANT SELECT ON SEQUENCE host.sample__promotion_id_seq TO host_operator;
+GRANT SELECT ON SEQUENCE host.sample__promotion_id_seq TO host_serve;
+
+GRANT SELECT,INSERT ON TABLE host.sample__schedule TO host_serve;
+
+GRANT SELECT(id) ON TABLE host.sample__schedule TO host_operator;
+
+GRANT SELECT(due) ON TABLE host.sample__schedule TO host_operator;
+
+GRANT SELECT(txid) ON TABLE host.sample__schedule TO host_operator;
+
+GRANT SELECT ON TABLE host.sample__settlement TO host_operator;
+GRANT SELECT,INSERT ON TABLE host.sample__settlement TO host_serve;
+
+GRANT SELECT ON TABLE host.session TO host_operator;
+GRANT SELECT ON TABLE host.session TO host_serve;
+
+GRANT INSERT(host_name) ON TABLE host.session TO host_serve;
+
+GRANT INSERT(pid) ON TABLE host.session TO host_serve;
+
+GRANT INSERT(host_version) ON TABLE host.session TO host_serve;
+
+GRANT UPDATE(ended_at) ON TABLE host.session TO host_serve;
+
+GRANT UPDATE(lost) ON TABLE host.session TO host_serve;
+
+GRANT SELECT ON SEQUENCE queue.sample_id_seq TO host_operator;
+GRANT SELECT ON SEQUENCE queue.sample_id_seq TO host_serve;

@@ -112,16 +112,6 @@ async fn what_is_small_on_disk_and_huge_as_text_is_refused_too() {
     assert_eq!(count(&client, "jobs").await, 0);
 }
 
-/// Cursors speak of transaction ids, and another cluster has others.
-#[tokio::test]
-async fn a_database_that_was_restored_elsewhere_is_not_served() {
-    let db = TestDb::new().await;
-    let client = db.client().await;
-    client.batch_execute("UPDATE host.cluster SET system_identifier = 1").await.unwrap();
-    let line = db.host(&["serve"]).await.error(1);
-    assert!(line.contains("restored from a dump") && line.contains("ARCHITECTURE.md"), "{line}");
-}
-
 #[tokio::test]
 async fn a_message_is_never_changed_or_deleted_by_hand() {
     let db = TestDb::new().await;

@@ -17,7 +17,7 @@ const MESSAGES: i64 = 100_000;
 const PRODUCERS: i64 = 6;
 
 /// From the environment, to run a schedule again; it depends on the machine as well, so only nearly.
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     let seed = std::env::var("SEED").map_or_else(|_| fastrand::u64(..), |s| s.parse().unwrap());
     eprintln!("SEED={seed}");
     seed

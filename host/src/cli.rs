@@ -11,6 +11,7 @@ pub use self::fail::Fail;
 
 mod bench;
 mod context;
+mod cron;
 mod dead;
 mod deploy;
 mod enqueue;
@@ -21,6 +22,7 @@ mod lookup;
 mod migrate;
 mod psql;
 mod queue;
+mod secret;
 mod serve;
 mod show;
 mod status;
@@ -69,6 +71,8 @@ enum Command {
     Handlers(handlers::Handlers),
     Status(status::Status),
     Dead(dead::Dead),
+    Cron(cron::Cron),
+    Secret(secret::SecretCommand),
     Psql(psql::Psql),
     Bench(Box<bench::Bench>),
 }
@@ -99,6 +103,8 @@ fn run_async(cli: Cli) -> Result<(), Fail> {
             Command::Handlers(command) => command.run(&cli.global).await,
             Command::Status(command) => command.run(&cli.global).await,
             Command::Dead(command) => command.run(&cli.global).await,
+            Command::Cron(command) => command.run(&cli.global).await,
+            Command::Secret(command) => command.run(&cli.global).await,
             Command::Psql(command) => command.run(&cli.global).await,
             Command::Bench(command) => command.run(&cli.global).await,
         }

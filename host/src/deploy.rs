@@ -11,6 +11,7 @@ use crate::queue::deployments::{self, Deployed, SessionReport};
 use crate::queue::error::QueueError;
 use crate::queue::inspect::HandlerVersion;
 use crate::sandbox::{HandlerSettings, Refusal, Sandbox, SandboxConfig};
+use crate::secret::Secrets;
 
 /// Between two looks at what hosts have reported. They hear of a deployment with their next heartbeat,
 /// a quarter of a second at most.
@@ -55,7 +56,10 @@ pub async fn check(wasm: Vec<u8>, queue: &Queue, settings: &Settings) -> Result<
         limits: settings.limits.clone(),
         isolation: settings.isolation,
         config: settings.config.clone(),
-        // Nothing is called, so nothing is enqueued.
+        http: settings.http.clone(),
+        // Nothing is called, so nothing is asked for and nothing enqueued.
+        secret_names: settings.secrets.clone(),
+        secrets: Secrets::default(),
         targets: arc_swap::ArcSwap::from_pointee(std::collections::HashMap::new()).into(),
     };
     let config = SandboxConfig { instances_max: 1, cache_dir: None };

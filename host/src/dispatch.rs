@@ -24,6 +24,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
+use self::brake::Brake;
+use self::health::Health;
 use self::idle::Idle;
 use self::loaded::Loaded;
 use self::open::{Context, OpenLeases};
@@ -38,6 +40,8 @@ use crate::queue::statements::Statements;
 use crate::queue::take_over::Stray;
 
 pub mod batch;
+pub mod brake;
+pub mod health;
 mod idle;
 pub mod loaded;
 mod open;
@@ -93,6 +97,9 @@ pub struct Dispatcher {
     sweeping: bool,
     /// Producers are being told that no host sleeps.
     telling: bool,
+    health: Health,
+    /// Stops new messages while the follow-ups of those before wait to be settled.
+    brake: Brake,
     complete: (mpsc::UnboundedSender<LeaseId>, mpsc::UnboundedReceiver<LeaseId>),
 }
 
@@ -102,7 +109,9 @@ impl Dispatcher {
     pub fn new(parts: Parts) -> Self {
         let Parts { shared, queue, name, handler, statements, loaded, .. } = parts;
         Self {
+            health: Health::of(queue.as_str(), name.as_str(), &shared.slow_lane),
             idle: Idle::new(shared.poll_max, Instant::now()),
+            brake: Brake::new(shared.follow_ups.clone(), shared.follow_up_bytes_max),
             shared,
             queue,
             name,
@@ -219,7 +228,9 @@ impl Dispatcher {
     /// round trip costs the same for one message as for a thousand.
     fn next_lease(&self, control: &Control, now: Instant) -> Option<Instant> {
         let room = self.room();
-        if !control.leasing || self.trips.len() >= TRIPS_MAX || room == 0 {
+        // One in trouble is not helped by more at once.
+        let trips_max = if self.health.is_poor() { 1 } else { TRIPS_MAX };
+        if !control.leasing || self.trips.len() >= trips_max || room == 0 || !self.brake.is_off() {
             return None;
         }
         if !self.strays.is_empty() {
@@ -288,7 +299,11 @@ impl Dispatcher {
             settlements,
             wanted,
         };
-        self.trips.push(Box::pin(trip.make()));
+        let lane = self.health.lane();
+        self.trips.push(Box::pin(async {
+            let _place = lane.await;
+            trip.make().await
+        }));
     }
 
     /// A round trip is over. Breaks when the queue is gone.
@@ -298,6 +313,7 @@ impl Dispatcher {
         self.telling &= !done.told_awake;
         let mut schedule_changed = false;
         for (settlement, result) in done.settled {
+            self.health.note("settle", result.as_ref().err(), now);
             schedule_changed |=
                 result.is_ok() && !(settlement.retries.is_empty() && settlement.early.is_empty());
             self.open.settled(settlement, result, &context, now);
@@ -307,18 +323,15 @@ impl Dispatcher {
         }
         if let Some(strays) = done.strays {
             self.sweeping = false;
-            match strays {
-                Ok(strays) => {
-                    let known = |s: &Stray| self.open.contains(s.lease);
-                    self.strays = strays.into_iter().filter(|s| !known(s)).collect();
-                }
-                Err(error) => {
-                    tracing::debug!(queue = %self.queue, %error, "cannot look for strays");
-                }
+            self.health.note("look for strays", strays.as_ref().err(), now);
+            if let Ok(strays) = strays {
+                let known = |s: &Stray| self.open.contains(s.lease);
+                self.strays = strays.into_iter().filter(|s| !known(s)).collect();
             }
         }
         let Some(leased) = done.leased else { return ControlFlow::Continue(()) };
         self.leasing -= 1;
+        self.health.note("lease", leased.result.as_ref().err(), now);
         match leased.result {
             Ok(Some(lease)) => {
                 if !leased.was_stray {
@@ -346,16 +359,13 @@ impl Dispatcher {
     fn cannot_lease(&mut self, error: &QueueError, now: Instant) -> ControlFlow<()> {
         // Whether the lease was made is not known: look for it when the server can be reached again.
         self.sweep_at = self.sweep_at.min(now + LOST_REPLY_AFTER);
-        if error.is_passing() {
-            tracing::debug!(queue = %self.queue, handler = %self.name, %error, "cannot lease now");
-            self.idle.wait(now, Duration::from_millis(200));
-            return ControlFlow::Continue(());
+        if error.is_gone() {
+            tracing::info!(queue = %self.queue, handler = %self.name, "the queue is gone");
+            return ControlFlow::Break(());
         }
-        // The queue was dropped, or the session has ended; others see to that. A bug shows here too.
-        tracing::warn!(queue = %self.queue, handler = %self.name, %error, "cannot lease");
-        self.idle.wait(now, Duration::from_secs(1));
-        let gone = error.is_refused_with("42883") || error.is_refused_with("HQ004");
-        if gone { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let wait = if error.is_passing() { 200 } else { 1_000 };
+        self.idle.wait(now, Duration::from_millis(wait));
+        ControlFlow::Continue(())
     }
 
     fn context(&self) -> Context {

@@ -39,6 +39,8 @@ ids! {
     HandlerId(i32);
     /// A running host process as the database knows it.
     SessionId(i32);
+    /// A cron entry; one that replaces another is another.
+    CronId(i32);
     /// A row of a queue's lease log.
     LeaseId(i64);
 }

@@ -1,11 +1,14 @@
 //! A job server: messages in Postgres, handlers in WebAssembly. `ARCHITECTURE.md` has the map.
 
 pub mod bench;
+pub mod budget;
 pub mod cli;
+pub mod cron;
 pub mod deploy;
 pub mod digest;
 pub mod dispatch;
 pub mod embedded;
+pub mod grant;
 pub mod id;
 pub mod limits;
 pub mod liveness;
@@ -14,5 +17,7 @@ pub mod name;
 pub mod outcome;
 pub mod queue;
 pub mod sandbox;
+pub mod secret;
 pub mod serve;
 pub mod settlement;
+pub mod trouble;

@@ -20,6 +20,10 @@ pub struct Limits {
     pub follow_ups: u32,
     /// Payloads and headers of one call's follow-up messages together, in bytes.
     pub follow_up_bytes: u64,
+    /// HTTP requests of one call.
+    pub http_requests: u32,
+    /// One call's HTTP requests and responses together, headers and bodies, in bytes.
+    pub http_bytes: u64,
 }
 
 impl Default for Limits {
@@ -31,6 +35,8 @@ impl Default for Limits {
             log_bytes: 64 << 10,
             follow_ups: 1_000,
             follow_up_bytes: 4 << 20,
+            http_requests: 100,
+            http_bytes: 16 << 20,
         }
     }
 }
@@ -47,6 +53,10 @@ pub const LOG_BYTES: RangeInclusive<u64> = 0..=16 << 20;
 pub const FOLLOW_UPS: RangeInclusive<u32> = 0..=100_000;
 /// The least and the most bytes of a call's follow-ups that a deployment may ask for.
 pub const FOLLOW_UP_BYTES: RangeInclusive<u64> = 0..=64 << 20;
+/// The fewest and the most HTTP requests of a call that a deployment may ask for.
+pub const HTTP_REQUESTS: RangeInclusive<u32> = 0..=10_000;
+/// The least and the most bytes of a call's HTTP that a deployment may ask for.
+pub const HTTP_BYTES: RangeInclusive<u64> = 0..=1 << 30;
 /// The fewest and the most sandboxes at once, on one host, that a deployment may ask for.
 pub const CONCURRENCY: RangeInclusive<u32> = 1..=10_000;
 /// Sandboxes at once, on one host, of a deployment that does not say.
@@ -143,7 +153,9 @@ impl Limits {
         duration_within("cpu", self.cpu, &CPU)?;
         bytes_within("log-bytes", self.log_bytes, &LOG_BYTES)?;
         count_within("follow-ups", self.follow_ups, &FOLLOW_UPS)?;
-        bytes_within("follow-up-bytes", self.follow_up_bytes, &FOLLOW_UP_BYTES)
+        bytes_within("follow-up-bytes", self.follow_up_bytes, &FOLLOW_UP_BYTES)?;
+        count_within("http-requests", self.http_requests, &HTTP_REQUESTS)?;
+        bytes_within("http-bytes", self.http_bytes, &HTTP_BYTES)
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Observer {
     looked_at: Option<Instant>,
     /// Identifies this run of the server.
     server: Option<String>,
-    /// All locks vanished at once at this time: a restart or a failover.
+    /// All locks vanished at once: a restart or a failover. Until then that alone proves nothing.
     grace_until: Option<Instant>,
 }
 
@@ -44,8 +44,10 @@ impl Observer {
     /// Notes what was seen at `now`, of a server that `server` identifies, and says who is dead.
     pub fn look(&mut self, now: Instant, server: &str, seen: &[Seen]) -> Vec<SessionId> {
         if self.server.as_deref() != Some(server) {
-            if self.server.is_some() {
-                // Everybody lost the lock and could not beat: a full TTL for everybody.
+            // Who knew it before sees everybody's lock gone. Who did not: several at once is rather
+            // the server's doing than theirs. Then a full TTL for everybody.
+            let unlocked = seen.iter().filter(|s| !s.locked).count();
+            if self.server.is_some() || unlocked > 1 {
                 self.grace_until = Some(now + TTL);
                 self.sessions.clear();
             }
@@ -128,5 +130,17 @@ mod tests {
         let mut observer = Observer::default();
         observer.look(t, "before", &seen(1, true));
         assert_eq!(dead_at(&mut observer, t, 1_000, 60_000, false), Some(16_000));
+    }
+
+    #[test]
+    fn a_newcomer_that_finds_several_without_their_locks_gives_them_a_full_ttl() {
+        let t = Instant::now();
+        let mut observer = Observer::default();
+        let several = [seen(1, false)[0], Seen { session: SessionId::new(2), ..seen(1, false)[0] }];
+        let dead_at = (0..60_000).step_by(250).find(|ms| {
+            let now = t + Duration::from_millis(*ms);
+            !observer.look(now, "a", &several).is_empty()
+        });
+        assert_eq!(dead_at, Some(15_000));
     }
 }

@@ -118,3 +118,13 @@ pub struct FollowUp {
     /// Deliver it no sooner than after this long.
     pub delay: std::time::Duration,
 }
+
+impl FollowUp {
+    /// What it takes of a host's memory, in bytes, nearly.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let header = |(key, value): &(String, String)| key.len() + value.len() + 64;
+        let headers: usize = self.headers.iter().map(header).sum();
+        (size_of::<Self>() + self.queue.len() + self.payload.len() + headers) as u64
+    }
+}

@@ -12,6 +12,10 @@ pub struct QueueName(Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HandlerName(Arc<str>);
 
+/// The name of a cron entry: as a handler's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CronName(Arc<str>);
+
 /// Why a name is not one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -54,33 +58,36 @@ impl FromStr for HandlerName {
     }
 }
 
-impl QueueName {
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+impl FromStr for CronName {
+    type Err = NameError;
+
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        if is_name(name, |b| b == b'_' || b == b'-') {
+            return Ok(Self(name.into()));
+        }
+        Err(NameError { name: name.into(), what: "cron", and: "underscores or hyphens" })
     }
 }
 
-impl HandlerName {
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+macro_rules! text {
+    ($($name:ident)*) => {$(
+        impl $name {
+            /// The name.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
 }
 
-impl fmt::Display for QueueName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for HandlerName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+text! { QueueName HandlerName CronName }
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod catalog;
 pub mod connect;
+pub mod cron;
 pub mod dead;
 pub mod deployments;
 pub mod error;
@@ -13,8 +14,10 @@ pub mod inspect;
 pub mod migrate;
 pub mod producer;
 pub mod queues;
+pub mod restore;
 pub mod rotate;
 pub mod schedule;
+pub mod secrets;
 pub mod session;
 mod settle;
 pub mod statements;

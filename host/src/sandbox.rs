@@ -6,10 +6,11 @@
 //! one a host                           one a version           one a worker               a verdict
 //! ```
 //!
-//! A guest can touch only what its settings grant: messages, its configuration, a log, follow-ups.
-//! It has no network, no files and no environment, and everything that it can use up has a limit.
+//! A guest can touch only what its settings grant: messages, its configuration, a log, follow-ups, HTTP to
+//! servers and secrets by name. It has no files and no environment, and everything that it can use up has a
+//! limit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,13 +18,16 @@ use arc_swap::ArcSwap;
 use wasmtime::Cache;
 use wasmtime::component::Component;
 
+use crate::grant::HttpGrant;
 use crate::limits::{Isolation, Limits};
 use crate::message::{PayloadType, QueueShape};
+use crate::secret::{SecretName, Secrets};
 
 mod bindings;
 mod check;
 mod engine;
 mod failure;
+mod http;
 mod log;
 mod meter;
 mod runner;
@@ -33,6 +37,10 @@ pub use check::Refusal;
 use engine::{Image, Workshop};
 pub use runner::{Run, Runner};
 use state::State;
+
+/// A target of the log that writes a line for each of a guest's mistakes, however many a guest makes: to be
+/// left out. What is worth knowing is said as the guest's own, within its limit.
+pub const LOGS_WITHOUT_LIMIT: &str = "wasmtime_wasi_http";
 
 /// What a host grants to all its guests together.
 #[derive(Clone, Debug)]
@@ -53,6 +61,11 @@ pub enum SandboxError {
     /// No thread for the clock that interrupts guests.
     #[error("cannot start a thread for the sandbox's clock: {0}; raise the limit of processes")]
     Thread(String),
+    /// Nobody's certificate could be verified.
+    #[error(
+        "a grant of https needs root certificates and this machine has none: install ca-certificates"
+    )]
+    Roots,
     /// The directory for compiled code cannot be used.
     #[error(
         "cannot keep compiled code in {}: {what}; choose another directory", dir.display()
@@ -82,6 +95,7 @@ struct Shared {
     small: Arc<Workshop>,
     /// Made when the first component asks for it: many hosts never need it.
     big: Mutex<Option<Arc<Workshop>>>,
+    tls: http::Tls,
 }
 
 /// How a handler is called: what its deployment and its queue say.
@@ -101,6 +115,12 @@ pub struct HandlerSettings {
     pub isolation: Isolation,
     /// What `host deploy --config` gave.
     pub config: BTreeMap<String, String>,
+    /// The HTTP requests that `host deploy --http` allows.
+    pub http: Vec<HttpGrant>,
+    /// The secrets that `host deploy --secret` allows.
+    pub secret_names: BTreeSet<SecretName>,
+    /// Where their values are found.
+    pub secrets: Secrets,
     /// Where follow-ups may go.
     pub targets: FollowUpTargets,
 }
@@ -116,6 +136,8 @@ pub struct Handler(Arc<Loaded>);
 struct Loaded {
     pre: bindings::HandlerPre<State>,
     settings: Arc<HandlerSettings>,
+    /// For a component that can make requests.
+    http: Option<Arc<http::Clients>>,
 }
 
 impl Sandbox {
@@ -127,7 +149,8 @@ impl Sandbox {
         let cache = config.cache_dir.as_deref().map(engine::open_cache).transpose()?;
         let small = Arc::new(Workshop::new(Image::Small, config.instances_max, cache.as_ref())?);
         let (instances_max, big) = (config.instances_max, Mutex::default());
-        Ok(Self(Arc::new(Shared { instances_max, cache, small, big })))
+        let tls = http::Tls::default();
+        Ok(Self(Arc::new(Shared { instances_max, cache, small, big, tls })))
     }
 
     /// Checks a component and compiles it, or takes its compiled code from the cache.
@@ -137,20 +160,27 @@ impl Sandbox {
     /// # Errors
     /// Why the component cannot be deployed here.
     pub fn load(&self, wasm: &[u8], settings: HandlerSettings) -> Result<Handler, Refusal> {
-        let workshop = self.workshop(check::inspect(wasm)?)?;
+        let inspected = check::inspect(wasm)?;
+        let workshop = self.workshop(inspected.image)?;
         let component = Component::from_binary(&workshop.engine, wasm)
             .map_err(|error| Refusal::Compile(format!("{error:#}")))?;
         check_memory(&component, settings.limits.memory_bytes)?;
         let interface = |error: wasmtime::Error| Refusal::Interface(format!("{error:#}"));
         let pre = workshop.linker.instantiate_pre(&component).map_err(interface)?;
         let pre = bindings::HandlerPre::new(pre).map_err(interface)?;
-        Ok(Handler(Arc::new(Loaded { pre, settings: Arc::new(settings) })))
+        let http = inspected.has_http.then(|| self.http_clients(&settings)).transpose()?;
+        Ok(Handler(Arc::new(Loaded { pre, settings: Arc::new(settings), http })))
     }
 
     /// Components that were taken from the cache instead of compiled, since the host started.
     #[must_use]
     pub fn cache_hits(&self) -> usize {
         self.0.cache.as_ref().map_or(0, Cache::cache_hits)
+    }
+
+    fn http_clients(&self, settings: &HandlerSettings) -> Result<Arc<http::Clients>, SandboxError> {
+        let verifies = settings.http.iter().any(HttpGrant::is_https);
+        Ok(Arc::new(http::Clients::new(&self.0.tls.config(verifies)?)))
     }
 
     fn workshop(&self, image: Image) -> Result<Arc<Workshop>, SandboxError> {

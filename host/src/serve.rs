@@ -2,23 +2,28 @@
 //! do; decides nothing about messages.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::cron::CronLoop;
 use self::pulse::{News, Pulse};
 use self::roster::Roster;
+use crate::budget::Budget;
+use crate::dispatch::health::SlowLane;
 use crate::dispatch::parts::Shared;
 use crate::id::SessionId;
+use crate::liveness::Observer;
 use crate::queue::connect::{Database, retry};
 use crate::queue::error::QueueError;
 use crate::queue::session::{self, Session};
 use crate::sandbox::{Sandbox, SandboxConfig, SandboxError};
 
+mod cron;
 mod maintenance;
 mod pulse;
 mod roster;
@@ -39,7 +44,8 @@ pub struct ServeConfig {
     pub concurrency: u32,
     /// Connections to Postgres, beside the one that the session holds.
     pub connections: usize,
-    /// Payload in memory, over all handlers, in bytes.
+    /// Payload in memory, over all handlers, in bytes; and of follow-ups that are not settled, as much
+    /// again.
     pub payload_bytes: u64,
     /// The longest that a sleeping handler goes without a look.
     pub poll_max: Duration,
@@ -82,6 +88,10 @@ pub async fn serve(
         instances_max: config.concurrency + SPARE_SANDBOXES,
         cache_dir: config.cache_dir.clone(),
     })?;
+    let database = &database.serving(config.connections)?;
+    let observer = Arc::new(Mutex::new(Observer::default()));
+    // Sessions that ended without a word to the database.
+    let mut unsaid = Vec::new();
     while !shutdown.drain.is_cancelled() && !shutdown.stop.is_cancelled() {
         let (hints, woken) = mpsc::channel(NOTIFICATIONS_MAX);
         let begin = async || Session::begin(database, &config.host_name, hints.clone()).await;
@@ -89,7 +99,16 @@ pub async fn serve(
             session = retry("begin a session", begin) => session?,
             () = shutdown.drain.cancelled() => break,
         };
-        let ended = one_session(database, &config, &shutdown, &sandbox, session, woken).await?;
+        let id = session.id();
+        let pool = database.named_as(&session.application_name(), config.connections)?;
+        // They are over for certain: others need not wait for signs of life.
+        for before in std::mem::take(&mut unsaid) {
+            unsaid.extend(say_farewell(&pool, before).await);
+        }
+        let pulse = Pulse::new(pool.clone(), session, observer.clone());
+        let ended = one_session(&pool, &config, &shutdown, &sandbox, id, pulse, woken).await;
+        // Lost or not: nothing of it runs any more, so that its messages are not to blame.
+        unsaid.extend(say_farewell(&pool, id).await);
         if ended == Ended::InOrder {
             break;
         }
@@ -109,19 +128,21 @@ async fn one_session(
     config: &ServeConfig,
     shutdown: &Shutdown,
     sandbox: &Sandbox,
-    session: Session,
+    id: SessionId,
+    pulse: Pulse,
     woken: mpsc::Receiver<String>,
-) -> Result<Ended, ServeError> {
-    let id = session.id();
+) -> Ended {
     tracing::info!(session = %id, host = config.host_name, database = database.shown(), "serving");
     let stop_now = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let pool = database.named_as(&session.application_name(), config.connections)?;
     let shared = Shared {
-        database: pool,
+        database: database.clone(),
         session: id,
         next_seq: Arc::new(AtomicI64::new(1)),
         payload_kib: Arc::new(Semaphore::new((config.payload_bytes >> 10) as usize)),
+        follow_ups: Budget::default(),
+        follow_up_bytes_max: config.payload_bytes,
+        slow_lane: SlowLane::new(config.connections),
         host_name: config.host_name.as_str().into(),
         poll_max: config.poll_max,
         cores: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
@@ -129,14 +150,16 @@ async fn one_session(
         stop_now: stop_now.clone(),
     };
     let (catalog_version, catalog_changed) = watch::channel(0);
-    let mut pulse = tokio::spawn(Pulse::new(database.clone(), session).run(catalog_version));
+    let mut pulse = tokio::spawn(pulse.run(catalog_version));
     let slots = Arc::new(Semaphore::new(config.concurrency as usize));
+    let cron = CronLoop::new(shared.database.clone(), catalog_changed.clone());
     let mut roster = Roster::new(shared, sandbox.clone(), slots);
 
     let lost = tokio::select! {
         _ = &mut pulse => true,
         () = stop_now.cancelled() => true,
         never = roster.run(catalog_changed, woken) => match never {},
+        never = cron.run() => match never {},
         () = shutdown.drain.cancelled() => false,
         () = shutdown.stop.cancelled() => false,
     };
@@ -159,21 +182,23 @@ async fn one_session(
     roster.close();
     tasks.close();
     tasks.wait().await;
-    // Lost or not: nothing of it runs any more, so that its messages are not to blame.
-    say_farewell(database, id).await;
-    Ok(ended)
+    ended
 }
 
-/// Ends the session, so that others need not wait for signs of life.
-async fn say_farewell(database: &Database, session: SessionId) {
+/// Ends the session, so that others need not wait for signs of life. Returns it if that could not be said.
+async fn say_farewell(database: &Database, session: SessionId) -> Option<SessionId> {
     let end = session::end(database, session, false);
     match tokio::time::timeout(FAREWELL, end).await {
-        Ok(Ok(_)) => tracing::info!(%session, "stopped"),
+        Ok(Ok(_)) => {
+            tracing::info!(%session, "stopped");
+            return None;
+        }
         Ok(Err(error)) => {
             tracing::warn!(%session, %error, "stopped, without a word to the database");
         }
         Err(_) => tracing::warn!(%session, "stopped; the database did not answer"),
     }
+    Some(session)
 }
 
 /// Why a session is over, other than by being told to stop.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::budget::Held;
 use crate::id::LeaseId;
 use crate::message::FollowUp;
 use crate::outcome::{DeadReason, Outcome};
@@ -17,7 +18,7 @@ use crate::outcome::{DeadReason, Outcome};
 const FOLLOW_UP_BYTES_MAX: usize = 32 << 20;
 
 /// What one settlement says, all of it in one transaction.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Settlement {
     /// The lease.
     pub lease: LeaseId,
@@ -35,6 +36,8 @@ pub struct Settlement {
     pub dead: Vec<Dead>,
     /// New messages, each with the position of the message whose handler enqueued it.
     pub follow_ups: Vec<(u32, FollowUp)>,
+    /// The memory that these take, by position; free again when this is dropped.
+    pub held: Vec<(u32, Held)>,
 }
 
 /// A message that is to be tried again.
@@ -87,6 +90,7 @@ impl Settlement {
             early: self.early.extract_if(.., |p| mine(*p)).collect(),
             dead: self.dead.extract_if(.., |d| mine(d.position)).collect(),
             follow_ups: self.follow_ups.extract_if(.., |(p, _)| mine(*p)).collect(),
+            held: self.held.extract_if(.., |(p, _)| mine(*p)).collect(),
         }
     }
 
@@ -155,6 +159,7 @@ impl Ledger {
             early: Vec::new(),
             dead: Vec::new(),
             follow_ups: Vec::new(),
+            held: Vec::new(),
         })
     }
 
@@ -175,12 +180,14 @@ impl Ledger {
         self.settle(position);
     }
 
-    /// Notes what became of a message. `entry` makes its history's line from the error.
+    /// Notes what became of a message. `held` is what its follow-ups take; `entry` makes its history's
+    /// line from the error.
     pub fn record(
         &mut self,
         position: u32,
         outcome: Outcome,
         follow_ups: Vec<FollowUp>,
+        held: Option<Held>,
         entry: impl FnOnce(String) -> Value,
     ) {
         self.settle(position);
@@ -188,6 +195,7 @@ impl Ledger {
         match outcome {
             Outcome::Ack => {
                 pending.follow_ups.extend(follow_ups.into_iter().map(|f| (position, f)));
+                pending.held.extend(held.map(|held| (position, held)));
             }
             Outcome::Reschedule { delay, error } => {
                 pending.retries.push(Retry { position, delay, entry: entry(error) });
@@ -233,7 +241,7 @@ mod tests {
     #[test]
     fn settlements_follow_one_another_and_say_everything_once() {
         let mut ledger = ledger(4);
-        ledger.record(2, Outcome::Ack, Vec::new(), |_| unreachable!());
+        ledger.record(2, Outcome::Ack, Vec::new(), None, |_| unreachable!());
         ledger.early(0);
         let first = ledger.take().unwrap();
         assert_eq!(
@@ -245,6 +253,7 @@ mod tests {
             1,
             Outcome::Reschedule { delay: Duration::ZERO, error: "x".into() },
             Vec::new(),
+            None,
             Value::from,
         );
         ledger.not_ours(3);
@@ -261,7 +270,7 @@ mod tests {
         let follow_up =
             FollowUp { queue: "q".into(), payload: vec![], headers: vec![], delay: Duration::ZERO };
         let outcome = Outcome::DeadLetter { reason: DeadReason::Rejected, error: String::new() };
-        ledger.record(0, outcome, vec![follow_up], Value::from);
+        ledger.record(0, outcome, vec![follow_up], None, Value::from);
         assert!(ledger.take().unwrap().follow_ups.is_empty());
     }
 
@@ -270,9 +279,9 @@ mod tests {
         let mut ledger = ledger(3);
         let follow_up =
             FollowUp { queue: "q".into(), payload: vec![], headers: vec![], delay: Duration::ZERO };
-        ledger.record(0, Outcome::Ack, Vec::new(), Value::from);
-        ledger.record(1, Outcome::Ack, vec![follow_up], Value::from);
-        ledger.record(2, Outcome::Ack, Vec::new(), Value::from);
+        ledger.record(0, Outcome::Ack, Vec::new(), None, Value::from);
+        ledger.record(1, Outcome::Ack, vec![follow_up], None, Value::from);
+        ledger.record(2, Outcome::Ack, Vec::new(), None, Value::from);
         let mut whole = ledger.take().unwrap();
         let part = whole.split_off_follow_ups().unwrap();
         assert_eq!((part.seq, part.settled.as_slice(), part.follow_ups.len()), (0, &[1][..], 1));
@@ -290,7 +299,7 @@ mod tests {
             let payload = vec![0; 4 << 20];
             let follow_up =
                 FollowUp { queue: "q".into(), payload, headers: vec![], delay: Duration::ZERO };
-            ledger.record(position, Outcome::Ack, vec![follow_up], Value::from);
+            ledger.record(position, Outcome::Ack, vec![follow_up], None, Value::from);
         }
         let sizes: Vec<_> = std::iter::from_fn(|| ledger.take())
             .map(|s| (s.seq, s.settled.len(), s.follow_ups.len()))

@@ -4,14 +4,17 @@
 -- made if there is none: then its cursor begins with the oldest message that is kept.
 -- Locks: advisory (1752134404, queue), as rotation does, so that nothing is truncated between the
 -- look and the new cursor; the handler's row.
+-- SECURITY DEFINER: a cursor goes into the lease log, where an operator must not write by hand.
 CREATE OR REPLACE FUNCTION host.deploy(
     p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency int,
     p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint,
     p_follow_ups int, p_follow_up_bytes bigint,
+    p_http text[] DEFAULT '{}', p_secrets text[] DEFAULT '{}',
+    p_http_requests int DEFAULT 100, p_http_bytes bigint DEFAULT 16 << 20,
     OUT handler_id int, OUT version int
 )
-LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     queue int;
 BEGIN
@@ -31,18 +34,20 @@ BEGIN
     END IF;
     version := 1 + coalesce((SELECT max(v.version) FROM host.handler_version v WHERE v.handler_id = deploy.handler_id), 0);
     INSERT INTO host.handler_version (handler_id, version, sha256, config, isolation, concurrency, memory_bytes,
-            timeout_ms, cpu_ms, log_bytes, follow_ups, follow_up_bytes)
+            timeout_ms, cpu_ms, log_bytes, follow_ups, follow_up_bytes, deployed_by, http, secrets, http_requests, http_bytes)
         VALUES (handler_id, deploy.version, p_sha256, p_config, p_isolation, p_concurrency, p_memory_bytes,
-            p_timeout_ms, p_cpu_ms, p_log_bytes, p_follow_ups, p_follow_up_bytes);
+            p_timeout_ms, p_cpu_ms, p_log_bytes, p_follow_ups, p_follow_up_bytes, session_user, p_http, p_secrets,
+            p_http_requests, p_http_bytes);
     UPDATE host.handler h SET version = deploy.version WHERE h.id = deploy.handler_id;
 END $$;
+REVOKE EXECUTE ON FUNCTION host.deploy FROM PUBLIC;
 
 -- What a session has made of a deployment: p_error says why it cannot run it, NULL that it does.
 -- Repeatable. A session, handler or version that is gone by now is nobody's business any more.
 CREATE OR REPLACE FUNCTION host.report_loaded(p_session int, p_handler int, p_version int, p_error text)
 RETURNS void
 LANGUAGE sql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     INSERT INTO host.loaded (session_id, handler_id, version, error)
         SELECT s.id, v.handler_id, v.version, p_error
         FROM host.session s CROSS JOIN host.handler_version v
@@ -54,7 +59,7 @@ $$;
 -- Keeps a component, if it is not kept already. The caller has checked it.
 CREATE OR REPLACE FUNCTION host.upload(p_sha256 text, p_wasm bytea) RETURNS void
 LANGUAGE sql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     INSERT INTO host.component (sha256, wasm) VALUES (p_sha256, p_wasm) ON CONFLICT (sha256) DO NOTHING
 $$;
 
@@ -64,7 +69,7 @@ $$;
 -- Locks: the handler's row.
 CREATE OR REPLACE FUNCTION host.roll_back(p_handler int, p_version int) RETURNS void
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM host.handler_version v WHERE v.handler_id = p_handler AND v.version = p_version) THEN
         RAISE EXCEPTION 'handler % has no version %', p_handler, p_version USING ERRCODE = 'HQ004';
@@ -78,10 +83,10 @@ END $$;
 CREATE OR REPLACE FUNCTION host.handlers()
 RETURNS TABLE (
     queue text, handler text, version int, in_force boolean, sha256 text, size_bytes bigint, isolation text,
-    concurrency int, deployed_at timestamptz, deployed_by text, runs_on text[], failed_on text[]
+    concurrency int, http text[], secrets text[], deployed_at timestamptz, deployed_by text, runs_on text[], failed_on text[]
 )
 LANGUAGE sql STABLE
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     WITH newest AS (
         SELECT DISTINCT ON (l.handler_id, l.session_id, l.error IS NULL)
             l.handler_id, l.session_id, l.version, l.error, format('%s/%s', s.host_name, s.pid) AS host
@@ -89,7 +94,7 @@ SET search_path = pg_catalog AS $$
         ORDER BY l.handler_id, l.session_id, l.error IS NULL, l.loaded_at DESC
     )
     SELECT q.name, h.name, v.version, v.version = h.version, v.sha256, length(c.wasm), v.isolation,
-        v.concurrency, v.deployed_at, v.deployed_by,
+        v.concurrency, v.http, v.secrets, v.deployed_at, v.deployed_by,
         ARRAY(SELECT n.host FROM newest n
             WHERE n.handler_id = h.id AND n.version = v.version AND n.error IS NULL ORDER BY n.session_id),
         ARRAY(SELECT n.host || ': ' || n.error FROM newest n

@@ -8,7 +8,7 @@ RETURNS TABLE (
     id int, host_name text, pid int, host_version text, started_at timestamptz, connected boolean, beat_age_ms bigint
 )
 LANGUAGE sql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT s.id, s.host_name, s.pid, s.host_version, s.started_at,
         EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'advisory' AND k.classid = 1752134401
             AND k.objid::bigint = s.id AND k.objsubid = 2 AND k.granted
@@ -23,7 +23,7 @@ $$;
 CREATE OR REPLACE FUNCTION host.reports(p_handler int, p_version int)
 RETURNS TABLE (session_id int, host_name text, pid int, connected boolean, reported boolean, error text)
 LANGUAGE sql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT s.id, s.host_name, s.pid, s.connected, l.loaded_at IS NOT NULL, l.error
     FROM host.sessions() s
     LEFT JOIN host.loaded l ON l.session_id = s.id AND l.handler_id = p_handler AND l.version = p_version
@@ -38,7 +38,7 @@ CREATE OR REPLACE FUNCTION host.queue_status(
     OUT bytes bigint
 )
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     h int;
     b record;
@@ -61,7 +61,7 @@ END $$;
 -- them is still to be handled, worth a look when it stays.
 CREATE OR REPLACE FUNCTION host.queue_holds(p_queue text) RETURNS TABLE (leaf int, why text)
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     used int[];
 BEGIN
@@ -81,7 +81,7 @@ RETURNS TABLE (
     bytes bigint, handlers text[], held text[]
 )
 LANGUAGE sql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT q.name, q.paused, s.waiting, s.in_flight, s.scheduled, s.dead, s.last_minute, s.bytes,
         ARRAY(SELECT format('%s v%s', h.name, h.version) FROM host.handler h WHERE h.queue_id = q.id ORDER BY h.name),
         ARRAY(SELECT format('leaf %s: %s', l.leaf, l.why) FROM host.queue_holds(q.name) l)
@@ -96,6 +96,6 @@ RETURNS TABLE (
     bytes bigint, handlers text[], held text[]
 )
 LANGUAGE sql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT s.* FROM host.queue q CROSS JOIN LATERAL host.status_of(q.name, p_cap) s ORDER BY q.name
 $$;

@@ -4,7 +4,7 @@
 -- The text of a template for one queue.
 CREATE OR REPLACE FUNCTION host.render(template text, q host.queue) RETURNS text
 LANGUAGE sql STABLE
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT replace(replace(replace(replace(replace(t.body,
         '{q}', q.name),
         '{queue_id}', q.id::text),
@@ -22,7 +22,7 @@ $$;
 -- Puts the functions of a queue in force, as the templates have them now.
 CREATE OR REPLACE FUNCTION host.apply_queue_functions(p_name text) RETURNS void
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     q host.queue;
     t text;
@@ -36,7 +36,7 @@ END $$;
 -- Tells hosts that there is something to load.
 CREATE OR REPLACE FUNCTION host.bump_catalog() RETURNS trigger
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE host.catalog SET version = version + 1;
     RETURN NULL;
@@ -47,8 +47,12 @@ CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OR DELETE ON host.
     FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
 CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OR DELETE ON host.handler_version
     FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+-- Not at a firing: only for what hosts would otherwise sleep through.
+CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OF paused OR DELETE ON host.cron
+    FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
 
--- Creates a queue: its row, its tables, its functions. Raises unique_violation if there is one.
+-- Creates a queue: its row, its tables, its functions, and who may do what with them. Raises
+-- unique_violation if there is one. SECURITY DEFINER: all tables have one owner, whoever made the queue.
 CREATE OR REPLACE FUNCTION host.create_queue(
     p_name text,
     p_payload_type text DEFAULT 'jsonb',
@@ -61,8 +65,8 @@ CREATE OR REPLACE FUNCTION host.create_queue(
     p_wake_up boolean DEFAULT true,
     p_delays_ms bigint[] DEFAULT NULL
 ) RETURNS int
-LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     q host.queue;
 BEGIN
@@ -73,19 +77,23 @@ BEGIN
         RETURNING * INTO q;
     EXECUTE host.render('tables.sql', q);
     PERFORM host.apply_queue_functions(p_name);
+    PERFORM host.grant_privileges(p_name);
     RETURN q.id;
 END $$;
+REVOKE EXECUTE ON FUNCTION host.create_queue FROM PUBLIC;
 
--- Drops a queue with everything in it. With messages left, only if p_force: nothing that was enqueued
--- while this looked is overlooked, since it looks under the lock that a producer waits for.
--- Raises HQ005 when there are messages left.
+-- Drops a queue with everything in it. With messages left, or cron entries, only if p_force: nothing that was
+-- enqueued while this looked is overlooked, since it looks under the lock that a producer waits for.
+-- Raises HQ005 when there are some.
 -- Locks: advisory (1752134404, queue), (1752134403, queue) and (1752134402, handlers), as rotation does, so
 -- that no host is in the midst of it; ACCESS EXCLUSIVE on the queue's tables. At most 10 s for each.
+-- SECURITY DEFINER: only the owner of tables can drop them.
 CREATE OR REPLACE FUNCTION host.drop_queue(p_name text, p_force boolean DEFAULT false) RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog SET lock_timeout = '10s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s' AS $$
 DECLARE
     number int;
+    entries text;
     remaining text;
     f regprocedure;
 BEGIN
@@ -97,8 +105,15 @@ BEGIN
     PERFORM pg_advisory_xact_lock(1752134403, number);
     PERFORM pg_advisory_xact_lock(1752134402, id)
         FROM (SELECT id FROM host.handler WHERE queue_id = number ORDER BY id) x;
+    -- Before the table: a firing locks its entry first, too.
+    WITH gone AS (DELETE FROM host.cron WHERE queue_id = number RETURNING name)
+        SELECT string_agg(name, ', ' ORDER BY name) INTO entries FROM gone;
     EXECUTE format('LOCK TABLE queue.%I IN ACCESS EXCLUSIVE MODE', p_name);
     IF NOT p_force THEN
+        IF entries IS NOT NULL THEN
+            RAISE EXCEPTION 'cron enqueues on queue "%": %', p_name, entries
+                USING ERRCODE = 'HQ005', HINT = format('to remove these entries with it: host queue drop %s --force', p_name);
+        END IF;
         SELECT concat_ws(', ', nullif(s.waiting, 0) || ' waiting', nullif(s.in_flight, 0) || ' in flight',
                 nullif(s.scheduled, 0) || ' scheduled', nullif(s.dead, 0) || ' dead')
             INTO remaining FROM host.queue_status(p_name) s;
@@ -118,32 +133,51 @@ BEGIN
         EXECUTE format('DROP FUNCTION %s', f);
     END LOOP;
 END $$;
+REVOKE EXECUTE ON FUNCTION host.drop_queue FROM PUBLIC;
 
 -- Lets a role enqueue, and see the ids of what it has enqueued; nothing else. Column by column, so
--- that nobody forges what the system owns.
+-- that nobody forges what the system owns. SECURITY DEFINER: only an owner can grant.
 CREATE OR REPLACE FUNCTION host.grant_producer(p_queue text, p_role name) RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF NOT EXISTS (SELECT FROM host.queue WHERE name = p_queue) THEN
+        RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
+    END IF;
+    -- "public" would mean everybody, quoted or not.
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = p_role) THEN
+        RAISE EXCEPTION 'no role "%"', p_role USING ERRCODE = 'HQ004';
+    END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA queue TO %I', p_role);
     EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
 END $$;
+REVOKE EXECUTE ON FUNCTION host.grant_producer FROM PUBLIC;
 
 -- Pauses a queue, or lets it go on. False: it was so before.
 CREATE OR REPLACE FUNCTION host.pause(p_queue text, p_paused boolean) RETURNS boolean
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE host.queue SET paused = p_paused WHERE name = p_queue AND paused <> p_paused;
     RETURN FOUND;
 END $$;
+
+-- The expression that makes a payload of a type from its bytes.
+CREATE OR REPLACE FUNCTION host.payload_cast(p_bytes text, p_payload_type text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE p_payload_type
+        WHEN 'bytea' THEN p_bytes
+        ELSE format('convert_from(%s, ''UTF8'')::%s', p_bytes, p_payload_type)
+    END
+$$;
 
 -- Puts follow-up messages on their queues, in the caller's transaction. The arrays run in parallel.
 CREATE OR REPLACE FUNCTION host.enqueue_follow_ups(
     p_queue text[], p_payload bytea[], p_headers jsonb[], p_delay_ms bigint[]
 ) RETURNS void
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     q record;
 BEGIN
@@ -160,11 +194,7 @@ BEGIN
              SELECT %s, f.headers, CASE WHEN f.delay_ms > 0 THEN now() + f.delay_ms * interval ''1 ms'' END
              FROM unnest($2, $3, $4, $5) WITH ORDINALITY AS f (queue, payload, headers, delay_ms, n)
              WHERE f.queue = $1 ORDER BY f.n',
-            q.name,
-            CASE q.payload_type
-                WHEN 'bytea' THEN 'f.payload'
-                ELSE format('convert_from(f.payload, ''UTF8'')::%s', q.payload_type)
-            END)
+            q.name, host.payload_cast('f.payload', q.payload_type))
         USING q.name, p_queue, p_payload, p_headers, p_delay_ms;
     END LOOP;
 END $$;
@@ -173,7 +203,7 @@ END $$;
 -- leases, and a vacuumed queue is what this product exists to avoid (I3).
 CREATE OR REPLACE FUNCTION host.refuse_change() RETURNS trigger
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RAISE EXCEPTION '% on a queue: messages are only ever inserted', TG_OP
         USING HINT = 'to be rid of a queue with its messages: host queue drop --force';

@@ -7,13 +7,13 @@
 -- Begins a session on the calling connection. Raises HQ003 on a database that came from another cluster.
 CREATE OR REPLACE FUNCTION host.begin_session(p_host_name text, p_pid int, p_host_version text) RETURNS int
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     session int;
 BEGIN
-    IF NOT EXISTS (SELECT FROM host.cluster JOIN pg_control_system() USING (system_identifier)) THEN
-        RAISE EXCEPTION 'this database was restored from a dump, or upgraded: its transaction ids may not be those that the queues count by'
-            USING HINT = 'see "Restore" in ARCHITECTURE.md', ERRCODE = 'HQ003';
+    IF host.restored() THEN
+        RAISE EXCEPTION 'this database was restored from a dump, copied or upgraded: its queues count by another cluster''s transaction ids'
+            USING HINT = 'run `host migrate --restored`, when the restore is complete', ERRCODE = 'HQ003';
     END IF;
     INSERT INTO host.session (host_name, pid, host_version)
         VALUES (p_host_name, p_pid, p_host_version) RETURNING id INTO session;
@@ -25,7 +25,7 @@ END $$;
 -- one's lock: its backend may not have noticed yet, and is terminated.
 CREATE OR REPLACE FUNCTION host.rejoin_session(p_session int) RETURNS void
 LANGUAGE plpgsql
-SET search_path = pg_catalog SET lock_timeout = '1s' AS $$
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM host.session WHERE id = p_session AND ended_at IS NULL) THEN
         RAISE EXCEPTION 'session % has ended', p_session USING ERRCODE = 'HQ001';
@@ -39,11 +39,13 @@ END $$;
 
 -- One beat, and what can be seen of everybody: a row for each live session, with its newest beat and
 -- whether its lock is held. Who is dead is for the caller to say, from what changes between two
--- calls on its own clock; no clock is compared across machines.
+-- calls on its own clock; no clock is compared across machines. server_started: since when the server has been
+-- up without a crash, so another value after each event in which all locks vanish: a restart or
+-- a failover has another start, and a crash of one backend, after which the others begin anew, resets statistics.
 CREATE OR REPLACE FUNCTION host.beat(p_session int, p_beat bigint)
 RETURNS TABLE (session_id int, beat bigint, locked boolean, catalog_version bigint, server_started timestamptz)
 LANGUAGE plpgsql
-SET search_path = pg_catalog SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
@@ -54,7 +56,7 @@ BEGIN
             (SELECT h.beat FROM host.heartbeat h WHERE h.session_id = s.id ORDER BY h.beat DESC LIMIT 1),
             l.objid IS NOT NULL,
             c.version,
-            pg_postmaster_start_time()
+            greatest(pg_postmaster_start_time(), (SELECT w.stats_reset FROM pg_stat_bgwriter w))
         FROM host.session s
         CROSS JOIN host.catalog c
         LEFT JOIN (
@@ -70,7 +72,7 @@ END $$;
 -- that every host looks for what it left. False: it had ended before.
 CREATE OR REPLACE FUNCTION host.end_session(p_session int, p_lost boolean) RETURNS boolean
 LANGUAGE plpgsql
-SET search_path = pg_catalog SET lock_timeout = '1s' AS $$
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 BEGIN
     UPDATE host.session SET ended_at = clock_timestamp(), lost = p_lost
         WHERE id = p_session AND ended_at IS NULL;
@@ -89,10 +91,11 @@ BEGIN
     RETURN true;
 END $$;
 
--- Truncates the leaf of the heartbeat that comes after the present hour's: nobody writes there.
+-- Truncates the leaf of the heartbeat that comes after the present hour's: nobody writes there. SECURITY
+-- DEFINER: a host must not be able to truncate any other.
 CREATE OR REPLACE FUNCTION host.truncate_heartbeat() RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog SET lock_timeout = '20ms' AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '20ms' AS $$
 DECLARE
     leaf regclass := format('host.heartbeat_%s', (extract(epoch FROM now())::bigint / 3600 + 1) % 3);
 BEGIN
@@ -100,3 +103,4 @@ BEGIN
         EXECUTE format('TRUNCATE %s', leaf);
     END IF;
 END $$;
+REVOKE EXECUTE ON FUNCTION host.truncate_heartbeat FROM PUBLIC;

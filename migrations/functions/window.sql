@@ -7,7 +7,7 @@
 -- uncommitted INSERT is never walked.
 CREATE OR REPLACE FUNCTION host.txid_window(lo txid_snapshot, hi txid_snapshot) RETURNS int8multirange
 LANGUAGE plpgsql IMMUTABLE
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     late int8multirange;
     open int8multirange;
@@ -15,7 +15,7 @@ BEGIN
     IF txid_snapshot_xmax(hi) < txid_snapshot_xmax(lo) THEN
         RAISE EXCEPTION 'transaction ids went back from % to %: this database was restored from a dump or a logical copy',
             txid_snapshot_xmax(lo), txid_snapshot_xmax(hi)
-            USING HINT = 'see "Restore" in ARCHITECTURE.md', ERRCODE = 'HQ003';
+            USING HINT = 'run `host migrate --restored`, when the restore is complete', ERRCODE = 'HQ003';
     END IF;
     SELECT range_agg(int8range(x, x + 1)) INTO late
         FROM txid_snapshot_xip(lo) x WHERE txid_visible_in_snapshot(x, hi);
@@ -30,7 +30,7 @@ END $$;
 CREATE OR REPLACE FUNCTION host.parts_after(p_window int8multirange, p_txid bigint, p_id bigint)
 RETURNS TABLE (a_txid bigint, a_id bigint, b bigint)
 LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT greatest(lower(r), p_txid), CASE WHEN lower(r) > p_txid THEN 0 ELSE p_id END, upper(r)
     FROM unnest(p_window) r WHERE upper(r) > p_txid
 $$;
@@ -42,7 +42,7 @@ $$;
 -- after at most 32 times its delay.
 CREATE OR REPLACE FUNCTION host.slot(due timestamptz, at timestamptz) RETURNS smallint
 LANGUAGE plpgsql IMMUTABLE
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     due_s bigint := extract(epoch FROM greatest(due, at));
     at_s bigint := extract(epoch FROM at);
@@ -60,14 +60,14 @@ END $$;
 -- How many positions a set has.
 CREATE OR REPLACE FUNCTION host.positions(p int4multirange) RETURNS int
 LANGUAGE sql IMMUTABLE STRICT
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(sum(upper(r) - lower(r)), 0)::int FROM unnest(p) r
 $$;
 
 -- Which leaves hold ids from `a` to `b`: bit n for leaf n. May name a leaf too many, never one too few.
 CREATE OR REPLACE FUNCTION host.leaves_between(a bigint, b bigint) RETURNS smallint
 LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE b / 100000000000 - a / 100000000000
         WHEN 0 THEN 1 << (a / 100000000000 % 3)::int
         WHEN 1 THEN (1 << (a / 100000000000 % 3)::int) | (1 << (b / 100000000000 % 3)::int)

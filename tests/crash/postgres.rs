@@ -1,33 +1,13 @@
 //! Postgres goes, and comes back: hosts go on, and none is taken for dead.
 
-use host::embedded::Embedded;
-use host::queue::connect::Database;
-use host::queue::migrate::{Migrations, migrate};
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
-
 use super::*;
-use crate::harness::TestDb;
+use crate::harness::postgres::OwnServer;
 use crate::harness::server::scratch_dir;
-use crate::harness::watchdog::quit_with_us;
-
-/// A server of the test's own, since it is going to crash. It keeps what it has said is durable: the
-/// machine does not go with it.
-async fn start(dir: &std::path::Path) -> Embedded {
-    let embedded = Embedded::start_with(dir, &[("fsync", "off")]).await.expect("a server");
-    quit_with_us(embedded.pid());
-    embedded
-}
 
 #[tokio::test]
 async fn a_crash_of_the_server_loses_nothing_and_no_host_is_held_for_dead() {
-    let dir = scratch_dir();
-    let server = start(&dir).await;
-    let url = server.url().to_owned();
-    let mut alone = Database::new(&url, 4).unwrap().connect_alone().await.unwrap();
-    migrate(&mut alone.client, &Migrations::embedded().unwrap()).await.unwrap();
-    let db = TestDb { name: "postgres".into(), url: url.clone() };
-    let scene = Scene::of(db.clone()).await;
+    let mut server = OwnServer::start(&scratch_dir(), &[]).await;
+    let scene = server.migrated().await;
     scene.queue("work", "").await;
     scene.queue("sink", "p_payload_type => 'text'").await;
     scene.deploy("work", "misbehave", Deployment::default()).await;
@@ -36,18 +16,10 @@ async fn a_crash_of_the_server_loses_nothing_and_no_host_is_held_for_dead() {
     enqueue_numbers(&scene, 1, MESSAGES).await;
     wait_in_sink(&scene, MESSAGES / 5).await;
 
-    // As `pg_ctl stop -m immediate` does: every backend is gone in an instant, and the log is replayed.
-    kill(Pid::from_raw(server.pid()), Signal::SIGQUIT).unwrap();
-    let gone = server.pid();
-    drop(server);
-    wait_until("the server is gone", async || {
-        std::fs::read_link(format!("/proc/{gone}/exe")).is_err()
-    })
-    .await;
-    let server = start(&dir).await;
-    assert_eq!(server.url(), url, "hosts look for it where it was");
+    server.crash().await;
+    server.start_again().await;
 
-    let scene = Scene::of(db).await;
+    let scene = server.scene().await;
     each_came_once(&scene, MESSAGES).await;
     let ended = "SELECT count(*) FROM host.session WHERE ended_at IS NOT NULL";
     assert_eq!(scene.number(ended).await, 0);
@@ -55,8 +27,6 @@ async fn a_crash_of_the_server_loses_nothing_and_no_host_is_held_for_dead() {
     for host in hosts {
         assert!(host.terminate().await.success());
     }
-    drop(scene);
-    assert!(server.stop_if_last().await.unwrap());
 }
 
 #[tokio::test]

@@ -3,10 +3,14 @@
 #![allow(dead_code, reason = "each test uses some of it")]
 
 pub mod hand;
+pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod scene;
 pub mod server;
+pub mod standby;
 pub mod watchdog;
+pub mod web;
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};

@@ -46,6 +46,16 @@ impl TestDb {
         String::from_utf8(output.stdout).expect("text")
     }
 
+    /// The same database, seen by a new login role that is a member of a group role and nothing else.
+    pub async fn as_member_of(&self, group: &str) -> Self {
+        let role = format!("{group}_{}", self.name);
+        let create = format!("CREATE ROLE {role} LOGIN IN ROLE {group}");
+        self.client().await.batch_execute(&create).await.expect("create a role");
+        let url = self.url.replacen("postgres://postgres@", &format!("postgres://{role}@"), 1);
+        assert_ne!(url, self.url);
+        Self { name: self.name.clone(), url }
+    }
+
     /// The product's handle.
     pub fn database(&self) -> Database {
         Database::new(&self.url, 16).expect("the test's URL is valid")

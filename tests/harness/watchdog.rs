@@ -10,10 +10,11 @@ use std::sync::{LazyLock, Mutex};
 /// Its input ends when this process does. A process is ended only if it still runs the program that
 /// it was started with: numbers are used again.
 const SCRIPT: &str = r#"
-started=
+started= mounted=
 while read -r what first rest; do
     case $what in
         remove) set -- "$@" "$first${rest:+ $rest}" ;;
+        unmount) mounted="$mounted $first" ;;
         *) started="$started $what:$first:$rest" ;;
     esac
 done
@@ -24,6 +25,7 @@ for entry in $started; do
     # Not kill -0: a zombie that nobody has reaped is gone enough.
     while [ "$(readlink "/proc/$pid/exe")" = "$program" ]; do sleep 0.1; done
 done
+for folder in $mounted; do umount "$folder"; done
 rm -rf "$@"
 "#;
 
@@ -57,6 +59,11 @@ pub fn quit_with_us(postmaster: i32) {
     if let Ok(program) = std::fs::read_link(format!("/proc/{postmaster}/exe")) {
         tell(&format!("QUIT {postmaster} {}", program.display()));
     }
+}
+
+/// Has a file system unmounted after this process.
+pub fn unmount_after_us(folder: &Path) {
+    tell(&format!("unmount {}", folder.display()));
 }
 
 /// Has a folder removed after this process.

@@ -10,10 +10,10 @@ use super::*;
 
 /// The log of this thread while the guard lives.
 #[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
+pub struct Captured(Arc<Mutex<Vec<u8>>>);
 
 impl Captured {
-    fn start() -> (Self, DefaultGuard) {
+    pub fn start() -> (Self, DefaultGuard) {
         let captured = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(captured.clone())
@@ -26,7 +26,7 @@ impl Captured {
     }
 
     /// The lines of guests, without the fields that say of which message they are.
-    fn lines(&self) -> Vec<String> {
+    pub fn lines(&self) -> Vec<String> {
         let without = |line: String| {
             let (text, _) = line.split_once(" queue=").expect("the fields");
             text.to_owned()

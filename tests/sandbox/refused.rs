@@ -100,7 +100,7 @@ fn an_export_of_the_right_name_and_the_wrong_type() {
 #[test]
 fn imports_that_a_host_lacks_are_all_named() {
     let wasm = wat(r#"(component
-        (import "wasi:http/outgoing-handler@0.2.0" (instance))
+        (import "wasi:http/incoming-handler@0.2.0" (instance))
         (import "wasi:cli/stdout@0.2.3" (instance))
         (import "acme:bank/transfer@1.0.0" (instance))
         (import "launch" (func))
@@ -109,7 +109,7 @@ fn imports_that_a_host_lacks_are_all_named() {
         (func (export "handle") (canon lift (core func $i "handle"))))"#);
     insta::assert_snapshot!(
         refusal(&wasm),
-        @"the component imports what this host lacks: `wasi:http/outgoing-handler@0.2.0`, `acme:bank/transfer@1.0.0`, `launch`; build it without them (see wit/ for what a handler may import)"
+        @"the component imports what this host lacks: `wasi:http/incoming-handler@0.2.0`, `acme:bank/transfer@1.0.0`, `launch`; build it without them (see wit/ for what a handler may import)"
     );
 }
 

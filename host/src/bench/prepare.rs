@@ -1,7 +1,7 @@
 //! Everything that comes before the measured time: the queue's settings, its handlers, hosts that have
 //! warmed up, and the state that a run starts in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -80,6 +80,8 @@ impl Arena<'_> {
             isolation: if stuck { Isolation::Message } else { self.options.isolation },
             concurrency: if stuck { 1 } else { self.options.concurrency },
             config: BTreeMap::new(),
+            http: Vec::new(),
+            secrets: BTreeSet::new(),
         };
         deploy::check(wasm.clone(), &self.settings, &settings).await?;
         let stored =

@@ -1,6 +1,6 @@
 //! `host deploy` and `host rollback`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,15 @@ use serde_json::{Value, json};
 use super::{Context, Fail, Global, key_value, lookup, show};
 use crate::deploy::{self, DeployError, InForce, Progress};
 use crate::digest::Digest;
+use crate::grant::HttpGrant;
 use crate::id::HandlerId;
 use crate::limits::{COMPONENT_BYTES_MAX, CONCURRENCY_DEFAULT, Isolation, Limits};
 use crate::name::HandlerName;
 use crate::queue::catalog::{self, Catalog, Queue, Settings};
 use crate::queue::connect::Pooled;
 use crate::queue::deployments::{self, Deployed};
-use crate::queue::inspect;
+use crate::queue::{inspect, secrets};
+use crate::secret::SecretName;
 
 /// Check a component, store it, and have all running hosts load it
 ///
@@ -73,7 +75,24 @@ struct Flags {
     /// Bytes of the follow-ups of one message: at most 64MiB [default: 4MiB]
     #[arg(long, value_name = "SIZE")]
     follow_up_bytes: Option<ByteSize>,
-    /// Begin with the defaults and no config, not with what the version before has
+    /// HTTP requests that it may make, as 'POST,GET https://api.example.com'; repeatable, instead of
+    /// those of the version before
+    ///
+    /// Methods are left out for any. The host is a name, *.example.com for the names below one, * for
+    /// any name, or an address. A name leads only to public addresses, unless 'private' follows:
+    /// 'http://billing.internal:8080 private'.
+    #[arg(long, value_name = "GRANT")]
+    http: Vec<HttpGrant>,
+    /// A secret that it may ask for, see `host secret`; repeatable, instead of those of the version before
+    #[arg(long, value_name = "NAME")]
+    secret: Vec<SecretName>,
+    /// HTTP requests of one message: at most 10000 [default: 100]
+    #[arg(long, value_name = "N")]
+    http_requests: Option<u32>,
+    /// Bytes of the requests and responses of one message: at most 1GiB [default: 16MiB]
+    #[arg(long, value_name = "SIZE")]
+    http_bytes: Option<ByteSize>,
+    /// Begin with the defaults, no config and no grants, not with what the version before has
     #[arg(long)]
     reset: bool,
 }
@@ -121,6 +140,8 @@ impl Flags {
             isolation: Isolation::default(),
             concurrency: CONCURRENCY_DEFAULT,
             config: BTreeMap::new(),
+            http: Vec::new(),
+            secrets: BTreeSet::new(),
         });
         let limits = &mut settings.limits;
         set(&mut limits.timeout, self.timeout.map(Duration::from));
@@ -129,10 +150,30 @@ impl Flags {
         set(&mut limits.log_bytes, self.log_bytes.map(|size| size.as_u64()));
         set(&mut limits.follow_ups, self.follow_ups);
         set(&mut limits.follow_up_bytes, self.follow_up_bytes.map(|size| size.as_u64()));
+        set(&mut limits.http_requests, self.http_requests);
+        set(&mut limits.http_bytes, self.http_bytes.map(|size| size.as_u64()));
         set(&mut settings.isolation, self.isolation.as_deref().and_then(Isolation::from_name));
         set(&mut settings.concurrency, self.concurrency);
         settings.config.extend(self.config.iter().cloned());
+        // Not added: nobody should have to look up what is granted besides.
+        set(&mut settings.http, (!self.http.is_empty()).then(|| self.http.clone()));
+        let secrets = || self.secret.iter().cloned().collect();
+        set(&mut settings.secrets, (!self.secret.is_empty()).then(secrets));
         settings
+    }
+}
+
+impl Flags {
+    /// Refuses a secret that nobody has set.
+    async fn check_secrets(&self, client: &Pooled) -> Result<(), Fail> {
+        if self.secret.is_empty() {
+            return Ok(());
+        }
+        let known = secrets::list(client).await?;
+        for name in &self.secret {
+            lookup::secret(&known, name)?;
+        }
+        Ok(())
     }
 }
 
@@ -152,6 +193,7 @@ impl Deploy {
             let queue = lookup::queue(&catalog, &self.queue)?;
             let before = catalog.deployment(queue.id, self.name.as_str());
             let settings = self.settings.over(before.map(|b| &b.settings));
+            self.settings.check_secrets(&client).await?;
             let named = |error| fail(error, &self.file);
             deploy::check(wasm.clone(), queue, &settings).await.map_err(named)?;
             let stored =

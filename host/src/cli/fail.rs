@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use crate::embedded::EmbeddedError;
-use crate::queue::error::QueueError;
+use crate::queue::error::{QueueError, SQLSTATE_CANNOT_CONNECT};
 use crate::queue::migrate::{MigrateError, SchemaState};
 
 /// Failed for a reason that has no code of its own.
@@ -88,9 +88,11 @@ impl From<QueueError> for Fail {
     fn from(error: QueueError) -> Self {
         let code = match &error {
             QueueError::Unavailable(_) => NO_CONNECTION,
-            // No such role, a wrong password, no such database, a URL that cannot be read.
+            // No such role, a wrong password, no such database, a URL that cannot be read, no TLS.
             QueueError::Refused { sqlstate, .. }
-                if sqlstate.starts_with("28") || sqlstate == "3D000" || sqlstate == "08001" =>
+                if sqlstate.starts_with("28")
+                    || sqlstate == "3D000"
+                    || sqlstate == SQLSTATE_CANNOT_CONNECT =>
             {
                 NO_CONNECTION
             }

@@ -56,6 +56,8 @@ pub fn version_json(h: &HandlerVersion) -> Value {
         "bytes": h.bytes,
         "isolation": h.isolation,
         "concurrency": h.concurrency,
+        "http": h.http,
+        "secrets": h.secrets,
         "deployed_at": show::time(h.deployed_at),
         "deployed_by": h.deployed_by,
         "runs_on": h.runs_on,

@@ -5,6 +5,8 @@ use crate::queue::catalog::{Catalog, Queue};
 use crate::queue::connect::Pooled;
 use crate::queue::inspect::HandlerVersion;
 use crate::queue::migrate::{self, Migrations, SchemaState};
+use crate::queue::secrets::SecretInfo;
+use crate::secret::SecretName;
 
 /// A connection to a database that has this host's schema.
 pub async fn client(context: &Context) -> Result<Pooled, Fail> {
@@ -19,6 +21,13 @@ pub async fn client(context: &Context) -> Result<Pooled, Fail> {
 pub fn queue<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Queue, Fail> {
     let known = catalog.queues.iter().map(|q| q.name.as_str());
     catalog.queue(name).ok_or_else(|| Fail::unknown("queue", name, known))
+}
+
+/// The secret of that name.
+pub fn secret<'a>(known: &'a [SecretInfo], name: &SecretName) -> Result<&'a SecretInfo, Fail> {
+    let names = known.iter().map(|secret| secret.name.as_str());
+    let found = known.iter().find(|secret| secret.name == *name);
+    found.ok_or_else(|| Fail::unknown("secret", name.as_str(), names))
 }
 
 /// The versions of one handler of a queue, newest first.

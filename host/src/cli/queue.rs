@@ -96,7 +96,7 @@ struct Show {
     json: bool,
 }
 
-/// Drop a queue with its handlers; refused while it has messages, waiting or dead
+/// Drop a queue with its handlers; refused while it has messages, waiting or dead, or cron entries
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -104,7 +104,7 @@ Example:
 struct Drop {
     /// The queue
     name: String,
-    /// Drop the messages that are left as well
+    /// Drop the messages that are left as well, and its cron entries
     #[arg(long)]
     force: bool,
 }

@@ -34,7 +34,7 @@ pub struct Serve {
     /// Connections to Postgres, beside the one that holds the session
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(2..=500))]
     connections: u16,
-    /// Payload to hold in memory, over all handlers
+    /// Payload to hold in memory, over all handlers; and as much of follow-ups that are not settled
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     payload_memory: ByteSize,
     /// The longest that a sleeping handler goes without a look for messages
@@ -93,8 +93,9 @@ impl Serve {
 async fn run(context: &Context, config: ServeConfig, shutdown: Shutdown) -> Result<(), Fail> {
     let migrations = Migrations::embedded()?;
     let check = retry("check the schema", async || {
-        let client = context.database.get().await?;
-        migrate::check(&client, &migrations).await
+        // Not of the pool: it is not needed again.
+        let alone = context.database.connect_alone().await?;
+        migrate::check(&alone.client, &migrations).await
     });
     let state = tokio::select! {
         checked = check => checked?,

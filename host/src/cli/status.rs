@@ -4,10 +4,11 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::show::{self, Column};
-use super::{Context, Fail, Global, lookup};
+use super::{Context, Fail, Global, cron as entries, lookup};
+use crate::queue::cron;
 use crate::queue::inspect::{self, COUNT_MAX, QueueStatus, Session};
 
-/// Show queues, handlers and hosts, and what holds anything up
+/// Show queues, handlers, cron entries and hosts, and what holds anything up
 ///
 /// The same is there for psql: SELECT * FROM host.status(), host.sessions() and host.handlers().
 #[derive(Debug, Args)]
@@ -28,6 +29,7 @@ impl Status {
             let queues = inspect::status(&client).await?;
             let handlers = inspect::handlers(&client).await?;
             let sessions = inspect::sessions(&client).await?;
+            let cron = cron::list(&client).await?;
             if self.json {
                 println!(
                     "{}",
@@ -36,6 +38,7 @@ impl Status {
                         "queues": queues.iter().map(queue_json).collect::<Value>(),
                         "handlers": handlers.iter().filter(|h| h.in_force)
                             .map(super::handlers::version_json).collect::<Value>(),
+                        "cron": cron.iter().map(entries::entry_json).collect::<Value>(),
                         "hosts": sessions.iter().map(session_json).collect::<Value>(),
                     })
                 );
@@ -50,7 +53,7 @@ impl Status {
                     );
                 }
             }
-            print!("\n{}", sessions_text(&sessions));
+            print!("{}\n{}", entries::troubles(&cron), sessions_text(&sessions));
             Ok(())
         })
         .await

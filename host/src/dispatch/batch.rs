@@ -10,8 +10,10 @@ use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
+use super::brake::Brake;
 use super::loaded::Loaded;
 use super::slots::Slot;
+use crate::budget::Held;
 use crate::id::LeaseId;
 use crate::message::Message;
 use crate::outcome::{Failure, Verdict};
@@ -42,6 +44,8 @@ pub struct Finished {
     pub version: i32,
     /// What came of it.
     pub run: Run,
+    /// The memory that its follow-ups take.
+    pub held: Option<Held>,
 }
 
 impl Batch {
@@ -85,16 +89,20 @@ impl Batch {
     }
 }
 
-/// Runs messages of a batch until none is left to begin. Tells `complete` when the batch's last is done.
+/// Runs messages of a batch until none is left to begin, or the brake is on. Tells `complete` when the batch's
+/// last is done.
 pub async fn work(
     batch: Arc<Batch>,
     handler: Arc<Loaded>,
     slot: Slot,
+    brake: Brake,
     complete: mpsc::UnboundedSender<LeaseId>,
 ) {
     let mut runner = handler.take_runner();
     let mut turn = 0;
-    while let Some(message) = batch.begin() {
+    while brake.is_off()
+        && let Some(message) = batch.begin()
+    {
         let span = tracing::debug_span!(
             "message",
             queue = handler.queue(),
@@ -111,7 +119,8 @@ pub async fn work(
         });
         let (position, attempt) = (message.position, message.attempt);
         let version = handler.version();
-        if batch.finish(Finished { position, attempt, version, run }) {
+        let held = brake.hold(&run.follow_ups);
+        if batch.finish(Finished { position, attempt, version, run, held }) {
             // Nobody listens any more when the host stops.
             let _ = complete.send(batch.lease);
         }

@@ -59,7 +59,7 @@ impl Context {
         let error = "its deadline passed before it could run".to_owned();
         let outcome = Outcome::DeadLetter { reason: DeadReason::Expired, error };
         let entry = |error: String| self.entry(message.attempt, None, &error);
-        ledger.record(message.position, outcome, Vec::new(), entry);
+        ledger.record(message.position, outcome, Vec::new(), None, entry);
     }
 
     /// A line of a message's history: of an attempt that has just ended, by that version and after so long;
@@ -191,18 +191,16 @@ impl OpenLeases {
             }
             Err(QueueError::LeaseLost(why)) => {
                 tracing::warn!(lease = %id, %why, "lease lost; its messages run elsewhere");
-                open.batch.abandon();
-                self.in_hand = self.in_hand.saturating_sub(open.ledger.rest());
-                self.leases.remove(&id);
+                self.drop_lease(id);
             }
             Err(error) if error.is_passing() => {
-                tracing::debug!(lease = %id, %error, "settlement did not get through");
                 open.waiting.push_front(sent);
                 open.again_at = Some(now + UNAVAILABLE_AGAIN);
             }
+            // No such function: the queue was dropped, and this with it.
+            Err(error) if error.is_refused_with("42883") => self.drop_lease(id),
             Err(error @ QueueError::Refused { .. }) => open.refused(sent, &error, context, now),
-            Err(error) => {
-                tracing::error!(lease = %id, %error, "a settlement failed; trying again");
+            Err(_) => {
                 open.waiting.push_front(sent);
                 open.again_at = Some(now + REFUSED_AGAIN);
             }
@@ -210,14 +208,23 @@ impl OpenLeases {
     }
 }
 
+impl OpenLeases {
+    fn drop_lease(&mut self, id: LeaseId) {
+        if let Some(open) = self.leases.remove(&id) {
+            open.batch.abandon();
+            self.in_hand = self.in_hand.saturating_sub(open.ledger.rest());
+        }
+    }
+}
+
 impl Open {
     fn record(&mut self, f: Finished, context: &Context) {
-        let Finished { position, attempt, version, run } = f;
+        let Finished { position, attempt, version, run, held } = f;
         self.version = version;
         let outcome = outcome(run.verdict, &context.policy, attempt, fastrand::f64());
         let ran = Some((version, run.elapsed));
         let entry = |error: String| context.entry(attempt, ran, &error);
-        self.ledger.record(position, outcome, run.follow_ups, entry);
+        self.ledger.record(position, outcome, run.follow_ups, held, entry);
     }
 
     fn ready(&mut self, partial: bool) -> Option<Settlement> {
@@ -248,6 +255,7 @@ impl Open {
             self.waiting.push_front(part);
         } else if let Some(&(position, _)) = sent.follow_ups.first() {
             sent.follow_ups.clear();
+            sent.held.clear();
             let verdict = Verdict::Failed(Failure::FollowUp(error.to_string()));
             let attempt = self.batch.attempt(position).unwrap_or(1);
             let ran = Some((self.version, Duration::ZERO));
@@ -263,7 +271,6 @@ impl Open {
             }
             self.waiting.push_front(sent);
         } else {
-            tracing::error!(lease = %sent.lease, %error, "Postgres refuses a settlement; trying again");
             self.waiting.push_front(sent);
             self.again_at = Some(now + REFUSED_AGAIN);
         }

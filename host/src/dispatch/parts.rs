@@ -9,7 +9,9 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::health::SlowLane;
 use super::loaded::Loaded;
+use crate::budget::Budget;
 use crate::id::{HandlerId, SessionId};
 use crate::name::{HandlerName, QueueName};
 use crate::outcome::RetryPolicy;
@@ -27,6 +29,12 @@ pub struct Shared {
     pub next_seq: Arc<AtomicI64>,
     /// Payload that the host holds in memory, in KiB.
     pub payload_kib: Arc<Semaphore>,
+    /// The follow-ups of all handlers that are not settled yet.
+    pub follow_ups: Budget,
+    /// How much memory these may take, in bytes.
+    pub follow_up_bytes_max: u64,
+    /// For queues that are in trouble.
+    pub slow_lane: SlowLane,
     /// For the history.
     pub host_name: Arc<str>,
     /// The longest that a sleeping handler goes without a look.

@@ -109,14 +109,14 @@ async fn tell(shared: &Shared, statements: &Statements, asleep: bool) {
 
 type Results = (Vec<(Settlement, Result<(), QueueError>)>, Result<Option<Lease>, QueueError>);
 
-/// Without a connection, nothing was sent, and that goes for each part.
+/// Without a connection, or an answer, nothing is known, and that goes for each part.
 fn unfold(settlements: Vec<Settlement>, exchanged: Result<Exchanged, QueueError>) -> Results {
     match exchanged {
         Ok(Exchanged { settled, lease }) => (settlements.into_iter().zip(settled).collect(), lease),
         Err(error) => {
             // Whatever was wrong, it was not a settlement that Postgres refused.
-            let not_sent = || Err(QueueError::Unavailable(error.to_string()));
-            let settled = settlements.into_iter().map(|s| (s, not_sent())).collect();
+            let unknown = || Err(QueueError::Unavailable(error.to_string()));
+            let settled = settlements.into_iter().map(|s| (s, unknown())).collect();
             (settled, Err(error))
         }
     }

@@ -29,8 +29,11 @@ impl Dispatcher {
         slots.into_iter().take(count).for_each(|slot| self.spawn(&batch, slot));
     }
 
-    /// Where messages wait behind slow ones, and there are slots, more workers help.
+    /// Where messages wait behind slow ones, or behind the brake, and there are slots, more workers help.
     pub(super) fn add_workers(&self) {
+        if !self.brake.is_off() {
+            return;
+        }
         for batch in self.open.waiting_batches() {
             for _ in 0..self.pace.sandboxes(batch.waiting() as u32) {
                 let Some(slot) = self.loaded.load().slots().try_acquire() else { return };
@@ -40,8 +43,8 @@ impl Dispatcher {
     }
 
     fn spawn(&self, batch: &Arc<Batch>, slot: Slot) {
-        let work =
-            batch::work(batch.clone(), self.loaded.load_full(), slot, self.complete.0.clone());
+        let (handler, brake) = (self.loaded.load_full(), self.brake.clone());
+        let work = batch::work(batch.clone(), handler, slot, brake, self.complete.0.clone());
         let stop_now = self.shared.stop_now.clone();
         self.shared.tasks.spawn(async move { stop_now.run_until_cancelled(work).await });
     }

@@ -1,7 +1,7 @@
 //! The catalog: which queues and handlers there are. Hosts read it whenever its version has changed,
 //! and say what they made of it. Never changes a queue or a handler.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -11,11 +11,13 @@ use tokio_postgres::types::Json;
 
 use super::error::QueueError;
 use crate::digest::Digest;
+use crate::grant::HttpGrant;
 use crate::id::{HandlerId, QueueId, SessionId};
 use crate::limits::{Isolation, Limits};
 use crate::message::{PayloadType, QueueShape};
 use crate::name::{HandlerName, QueueName};
 use crate::outcome::{Backoff, RetryPolicy};
+use crate::secret::SecretName;
 
 /// All queues and all deployments, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -81,6 +83,10 @@ pub struct Settings {
     pub concurrency: u32,
     /// What the guest may ask for by key.
     pub config: BTreeMap<String, String>,
+    /// The HTTP requests that it may make.
+    pub http: Vec<HttpGrant>,
+    /// The secrets that it may ask for.
+    pub secrets: BTreeSet<SecretName>,
 }
 
 impl Catalog {
@@ -211,6 +217,12 @@ pub(super) struct SettingsRow {
     log_bytes: u64,
     follow_ups: u32,
     follow_up_bytes: u64,
+    #[serde(deserialize_with = "from_texts")]
+    http: Vec<HttpGrant>,
+    #[serde(deserialize_with = "from_texts")]
+    secrets: BTreeSet<SecretName>,
+    http_requests: u32,
+    http_bytes: u64,
 }
 
 impl From<DeploymentRow> for Deployment {
@@ -236,10 +248,14 @@ impl From<SettingsRow> for Settings {
                 log_bytes: row.log_bytes,
                 follow_ups: row.follow_ups,
                 follow_up_bytes: row.follow_up_bytes,
+                http_requests: row.http_requests,
+                http_bytes: row.http_bytes,
             },
             isolation: row.isolation,
             concurrency: row.concurrency,
             config: row.config,
+            http: row.http,
+            secrets: row.secrets,
         }
     }
 }
@@ -251,6 +267,17 @@ where
     D: Deserializer<'de>,
 {
     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
+
+/// The same for several.
+fn from_texts<'de, T, C, D>(deserializer: D) -> Result<C, D::Error>
+where
+    T: FromStr<Err: std::fmt::Display>,
+    C: FromIterator<T>,
+    D: Deserializer<'de>,
+{
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect()
 }
 
 fn payload_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PayloadType, D::Error> {

@@ -1,36 +1,33 @@
-//! Connections to Postgres: a pool, and connections of one's own. Never sends a query.
+//! Connections to Postgres: a pool, and connections of one's own. Knows no
+//! query.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
-use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
-use tokio_postgres::{AsyncMessage, Config, Connection, NoTls, Notification, Socket};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Config, Notification, Row};
 
+use self::pool::Connections;
+pub use self::pool::Pooled;
+use self::servers::Servers;
 use self::url::DatabaseUrl;
-use super::error::QueueError;
+use super::error::{QueueError, SQLSTATE_CANNOT_CONNECT};
+use crate::trouble::Trouble;
 
+mod pool;
+mod servers;
 pub mod url;
 
-/// A connection of the pool; it goes back when it is dropped.
-pub type Pooled = deadpool_postgres::Client;
-
-/// How long a server may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a silent network may hold a connection that has something to send.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Silence after which a connection is probed, and between the probes.
-const KEEPALIVE: Duration = Duration::from_secs(15);
-/// Notifications that nobody has read yet; more are dropped, since each is only a hint.
-const NOTIFICATIONS_MAX: usize = 256;
+const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// A database, and how to reach it. Cheap to clone.
 #[derive(Clone)]
 pub struct Database {
-    config: Config,
-    tls: Option<MakeRustlsConnect>,
-    pool: Pool,
+    servers: Servers,
+    pool: Connections,
     shown: String,
 }
 
@@ -44,30 +41,26 @@ pub struct Alone {
 
 impl Database {
     /// The database of a URL, reached through at most `connections_max` pooled connections. Does
-    /// not connect yet.
+    /// not connect yet. Of several servers, it is the one that can be written to.
     pub fn new(url: &str, connections_max: usize) -> Result<Self, QueueError> {
         let DatabaseUrl { mut config, tls, shown } = DatabaseUrl::parse(url)?;
         set_defaults(&mut config);
-        Self::with_pool(config, tls, shown, connections_max)
+        Self::through(Servers::new(&config, tls), connections_max, shown)
     }
 
-    fn with_pool(
-        config: Config,
-        tls: Option<MakeRustlsConnect>,
-        shown: String,
+    fn through(
+        servers: Servers,
         connections_max: usize,
+        shown: String,
     ) -> Result<Self, QueueError> {
-        let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = match &tls {
-            Some(tls) => Manager::from_config(config.clone(), tls.clone(), manager_config),
-            None => Manager::from_config(config.clone(), NoTls, manager_config),
-        };
-        let pool = Pool::builder(manager)
-            .max_size(connections_max)
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|e| QueueError::Unexpected(e.to_string()))?;
-        Ok(Self { config, tls, pool, shown })
+        let pool = Connections::new(servers.clone(), connections_max)?;
+        Ok(Self { servers, pool, shown })
+    }
+
+    /// The same database for `host serve`, through a pool of its own: whatever timeouts its role has do
+    /// not hold there.
+    pub fn serving(&self, connections_max: usize) -> Result<Self, QueueError> {
+        Self::through(self.servers.clone().serving(), connections_max, self.shown.clone())
     }
 
     /// The same database through a pool of its own, whose connections go by another name.
@@ -76,9 +69,8 @@ impl Database {
         application_name: &str,
         connections_max: usize,
     ) -> Result<Self, QueueError> {
-        let mut config = self.config.clone();
-        config.application_name(application_name);
-        Self::with_pool(config, self.tls.clone(), self.shown.clone(), connections_max)
+        let servers = self.servers.clone().named(application_name);
+        Self::through(servers, connections_max, self.shown.clone())
     }
 
     /// The URL without its password, for people.
@@ -89,20 +81,32 @@ impl Database {
 
     /// A connection of the pool; waits until one is free.
     pub async fn get(&self) -> Result<Pooled, QueueError> {
-        self.pool.get().await.map_err(|e| match e {
-            PoolError::Backend(e) => self.named(e.into()),
-            other => QueueError::Unavailable(other.to_string()),
-        })
+        self.pool.get().await.map_err(|e| self.named(e))
+    }
+
+    /// Calls a function that returns one row.
+    pub(super) async fn call(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, QueueError> {
+        let client = self.get().await?;
+        let row = client.ask(async {
+            let statement = client.prepare_cached(sql).await?;
+            Ok(client.query_one(&statement, params).await?)
+        });
+        row.await
+    }
+
+    /// Gives up all connections of the pool, those in use as well: one of their kind has gone silent.
+    pub fn give_up(&self) {
+        self.pool.give_up();
     }
 
     /// A connection of one's own.
     pub async fn connect_alone(&self) -> Result<Alone, QueueError> {
-        let (client, notifications) = match &self.tls {
-            Some(tls) => self.config.connect(tls.clone()).await.map(|(c, n)| (c, drive(n))),
-            None => self.config.connect(NoTls).await.map(|(c, n)| (c, drive(n))),
-        }
-        .map_err(|e| self.named(e.into()))?;
-        Ok(Alone { client, notifications })
+        let opened = self.servers.open().await.map_err(|e| self.named(e))?;
+        Ok(Alone { client: opened.client, notifications: opened.notifications })
     }
 
     /// "Connection refused" alone does not say by whom.
@@ -110,6 +114,12 @@ impl Database {
         match error {
             QueueError::Unavailable(text) => {
                 QueueError::Unavailable(format!("{text} (at {})", self.shown))
+            }
+            QueueError::Refused { sqlstate, message, hint }
+                if sqlstate == SQLSTATE_CANNOT_CONNECT =>
+            {
+                let message = format!("{message} (at {})", self.shown);
+                QueueError::Refused { sqlstate, message, hint }
             }
             other => other,
         }
@@ -122,9 +132,6 @@ fn set_defaults(config: &mut Config) {
     if config.get_application_name().is_none() {
         config.application_name("host");
     }
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(CONNECT_TIMEOUT);
-    }
     if config.get_tcp_user_timeout().is_none() {
         config.tcp_user_timeout(TCP_USER_TIMEOUT);
     }
@@ -134,31 +141,6 @@ fn set_defaults(config: &mut Config) {
     if config.get_keepalives_interval().is_none() {
         config.keepalives_interval(KEEPALIVE);
     }
-}
-
-/// Lets the connection work until it or its client ends, and hands out its notifications.
-fn drive<T>(mut connection: Connection<Socket, T>) -> mpsc::Receiver<Notification>
-where
-    T: tokio_postgres::tls::TlsStream + Unpin + Send + 'static,
-{
-    let (sender, receiver) = mpsc::channel(NOTIFICATIONS_MAX);
-    tokio::spawn(async move {
-        let mut messages = futures_util::stream::poll_fn(move |cx| connection.poll_message(cx));
-        while let Some(message) = messages.next().await {
-            match message {
-                Ok(AsyncMessage::Notification(n)) => drop(sender.try_send(n)),
-                Ok(AsyncMessage::Notice(n)) => {
-                    tracing::debug!(severity = n.severity(), "{}", n.message());
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::debug!(error = %QueueError::from(error), "connection lost");
-                    break;
-                }
-            }
-        }
-    });
-    receiver
 }
 
 /// Waits that double up to a bound, each shortened by up to half at random so that hosts which lost
@@ -191,15 +173,21 @@ pub async fn retry<T>(
     mut attempt: impl AsyncFnMut() -> Result<T, QueueError>,
 ) -> Result<T, QueueError> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    let mut trouble = Trouble::default();
     loop {
         match attempt().await {
             Err(error) if error.is_passing() => {
-                let wait = backoff.wait();
-                let wait_ms = wait.as_millis() as u64;
-                tracing::warn!(%error, wait_ms, "cannot {what}; trying again");
-                tokio::time::sleep(wait).await;
+                if trouble.shows(error.kind(), Duration::ZERO, Instant::now()) {
+                    tracing::warn!(%error, "cannot {what}; trying again until it works");
+                }
+                tokio::time::sleep(backoff.wait()).await;
             }
-            done => return done,
+            done => {
+                if done.is_ok() && trouble.is_on() {
+                    tracing::info!("could {what} at last");
+                }
+                return done;
+            }
         }
     }
 }

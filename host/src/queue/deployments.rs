@@ -9,6 +9,7 @@ use super::error::QueueError;
 use crate::digest::Digest;
 use crate::id::{HandlerId, SessionId};
 use crate::name::{HandlerName, QueueName};
+use crate::secret::SecretName;
 
 /// A version that was put in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +44,14 @@ pub async fn deploy(
 ) -> Result<Deployed, QueueError> {
     let sha256 = Digest::of(wasm);
     let limits = &settings.limits;
+    let http: Vec<String> = settings.http.iter().map(ToString::to_string).collect();
+    let secrets: Vec<&str> = settings.secrets.iter().map(SecretName::as_str).collect();
     let transaction = client.transaction().await?;
     let upload = "SELECT host.upload($1, $2)";
     transaction.execute(upload, &[&sha256.as_str(), &wasm]).await?;
     let row = transaction
         .query_one(
-            "SELECT * FROM host.deploy($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            "SELECT * FROM host.deploy($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
             &[
                 &queue.as_str(),
                 &handler.as_str(),
@@ -62,6 +65,10 @@ pub async fn deploy(
                 &(limits.log_bytes as i64),
                 &(limits.follow_ups as i32),
                 &(limits.follow_up_bytes as i64),
+                &http,
+                &secrets,
+                &(limits.http_requests as i32),
+                &(limits.http_bytes as i64),
             ],
         )
         .await?;

@@ -2,12 +2,20 @@
 
 use std::error::Error as _;
 
+use rustls::CertificateError;
 use tokio_postgres::error::SqlState;
 
 /// The SQLSTATE that our SQL raises when a session has ended, and with it all its leases.
 pub const SQLSTATE_SESSION_ENDED: &str = "HQ001";
 /// The SQLSTATE that our SQL raises when a lease is no longer the caller's.
 pub const SQLSTATE_LEASE_LOST: &str = "HQ002";
+
+/// The SQLSTATE of what is wrong with the URL, or with the server that it names.
+pub const SQLSTATE_CANNOT_CONNECT: &str = "08001";
+
+/// What to do when a role may not; Postgres names the object, not the way.
+const HINT_PRIVILEGE: &str = "grant its role host_operator for commands, host_serve for `host serve`; \
+     `host migrate` is for the owner of the schema";
 
 /// Why something asked of Postgres was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +52,24 @@ impl QueueError {
         matches!(self, Self::Unavailable(_) | Self::Busy(_))
     }
 
+    /// Whether a function or table of a queue was not there: it has been dropped.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Refused { sqlstate, .. } if matches!(sqlstate.as_str(), "42883" | "42P01" | "HQ004"))
+    }
+
+    /// Its kind, for telling one trouble from another: which variant, or the SQLSTATE.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Busy(_) => "busy",
+            Self::LeaseLost(_) => "lost",
+            Self::Refused { sqlstate, .. } => sqlstate,
+            Self::Unexpected(_) => "unexpected",
+        }
+    }
+
     /// Whether our SQL refused with that SQLSTATE.
     #[must_use]
     pub fn is_refused_with(&self, code: &str) -> bool {
@@ -62,6 +88,9 @@ impl From<tokio_postgres::Error> for QueueError {
             }
             return from_sqlstate(db.code(), db.message(), db.detail(), db.hint());
         }
+        if let Some(refused) = tls_refused(&error) {
+            return refused;
+        }
         let text = with_causes(&error);
         // The crate does not say which of its errors came from the socket; these are the ones that
         // did not.
@@ -72,6 +101,33 @@ impl From<tokio_postgres::Error> for QueueError {
         } else {
             Self::Unavailable(text)
         }
+    }
+}
+
+/// A server that does not speak TLS, or whose certificate will not do: no waiting mends that.
+fn tls_refused(error: &tokio_postgres::Error) -> Option<QueueError> {
+    let source = error.source()?;
+    let refused = |message: String, hint: &str| QueueError::Refused {
+        sqlstate: SQLSTATE_CANNOT_CONNECT.to_owned(),
+        message,
+        hint: Some(hint.to_owned()),
+    };
+    if source.to_string().contains("server does not support TLS") {
+        let message = "the server does not speak TLS, which the URL's sslmode asks for".to_owned();
+        return Some(refused(message, "set ssl = on in its postgresql.conf"));
+    }
+    match source.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => Some(refused(
+            "the server's certificate is signed by nobody whom this machine trusts".to_owned(),
+            "name the file with its root certificate in the URL, as sslrootcert=FILE",
+        )),
+        rustls::Error::InvalidCertificate(why) => Some(refused(
+            format!("the server's certificate will not do: {why}"),
+            "the URL has to name the server as its certificate does, and the certificate has to be valid now",
+        )),
+        _ => None,
     }
 }
 
@@ -93,12 +149,17 @@ fn from_sqlstate(
         (_, "08" | "53" | "58") | ("25006" | "57P01" | "57P02" | "57P03" | "57P05", _) => {
             QueueError::Unavailable(text)
         }
+        // A queue was dropped and made again with another type: a new connection has no old plans.
+        ("0A000", _) if message.contains("cached plan") => QueueError::Unavailable(text),
         // Serialization, deadlock, lock_timeout, statement_timeout.
         ("40001" | "40P01" | "55P03" | "57014", _) => QueueError::Busy(text),
         _ => QueueError::Refused {
             sqlstate: code.to_owned(),
             message: text,
-            hint: hint.map(|hint| hint.trim_end_matches('.').to_owned()),
+            hint: match code {
+                "42501" => Some(HINT_PRIVILEGE.to_owned()),
+                _ => hint.map(|hint| hint.trim_end_matches('.').to_owned()),
+            },
         },
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use futures_util::future::{join, join_all};
 use uuid::Uuid;
 
-use super::connect::Database;
+use super::connect::{Database, Pooled};
 use super::error::QueueError;
 use super::fetch::{Fetched, fetch};
 use super::settle::settle;
@@ -58,7 +58,7 @@ pub struct Exchanged {
 /// Makes one round trip.
 ///
 /// # Errors
-/// If there is no connection: then nothing was sent.
+/// If there is no connection, or no answer at all: then nothing is known of any part.
 pub async fn exchange(
     database: &Database,
     statements: &Statements,
@@ -67,6 +67,19 @@ pub async fn exchange(
     request: Option<LeaseRequest>,
 ) -> Result<Exchanged, QueueError> {
     let client = database.get().await?;
+    let done = client.ask(exchange_on(&client, statements, session, settlements, request)).await?;
+    let errors = done.settled.iter().filter_map(|settled| settled.as_ref().err());
+    errors.chain(done.lease.as_ref().err()).for_each(|error| client.note(error));
+    Ok(done)
+}
+
+async fn exchange_on(
+    client: &Pooled,
+    statements: &Statements,
+    session: SessionId,
+    settlements: &[Settlement],
+    request: Option<LeaseRequest>,
+) -> Result<Exchanged, QueueError> {
     let settle_statement = client.prepare_cached(&statements.settle).await?;
     let lease_statements = match request {
         Some(_) => Some((
@@ -78,7 +91,7 @@ pub async fn exchange(
     let started = Instant::now();
 
     let settling =
-        join_all(settlements.iter().map(|s| settle(&client, &settle_statement, session, s)));
+        join_all(settlements.iter().map(|s| settle(client, &settle_statement, session, s)));
     let leasing = async {
         let (Some(r), Some((lease_statement, fetch_statement))) = (request, &lease_statements)
         else {
@@ -93,7 +106,7 @@ pub async fn exchange(
         // The fetch is sent before the lease has answered: it goes by numbers that are ours.
         let (row, fetched) = join(
             client.query_one(lease_statement, &lease_params),
-            fetch(&client, fetch_statement, session, r.seq, r.handler),
+            fetch(client, fetch_statement, session, r.seq, r.handler),
         )
         .await;
         let row = row?;

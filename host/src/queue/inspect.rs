@@ -56,6 +56,10 @@ pub struct HandlerVersion {
     pub isolation: String,
     /// Sandboxes at once, on one host.
     pub concurrency: u32,
+    /// The HTTP requests that it may make, as `host deploy --http` takes them.
+    pub http: Vec<String>,
+    /// The names of the secrets that it may ask for.
+    pub secrets: Vec<String>,
     /// By the server's clock.
     pub deployed_at: SystemTime,
     /// The role that deployed it.
@@ -140,6 +144,8 @@ fn handler_version(row: &Row) -> Result<HandlerVersion, QueueError> {
         bytes: unsigned(row, "size_bytes")?,
         isolation: row.try_get("isolation")?,
         concurrency: row.try_get::<_, i32>("concurrency")? as u32,
+        http: row.try_get("http")?,
+        secrets: row.try_get("secrets")?,
         deployed_at: row.try_get("deployed_at")?,
         deployed_by: row.try_get("deployed_by")?,
         runs_on: row.try_get("runs_on")?,

@@ -103,7 +103,7 @@ impl fmt::Display for SchemaState {
 }
 
 /// What a run did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The version before; 0 for a new database.
     pub from: i32,
@@ -113,6 +113,10 @@ pub struct Report {
     pub applied: Vec<String>,
     /// Whether the functions were replaced.
     pub functions_replaced: bool,
+    /// How many privileges the group roles lacked, and were granted.
+    pub granted: i32,
+    /// The group roles that there are none of, and that the connection's role may not create.
+    pub missing_roles: Vec<String>,
 }
 
 /// Applies what is missing. Several may try at once: one works, the others wait and find nothing to
@@ -134,7 +138,7 @@ async fn migrate_locked(client: &mut Client, files: &Migrations) -> Result<Repor
         return Err(MigrateError::Newer(SchemaState::Newer { have: from, want: files.version() }));
     }
     apply(client, &files.bootstrap).await?;
-    let mut report = Report { from, to: from, applied: Vec::new(), functions_replaced: false };
+    let mut report = Report { from, to: from, ..Report::default() };
     for migration in &files.numbered {
         let version = migration.version;
         if let Some((_, sha256)) = before.iter().find(|(v, _)| *v == version) {
@@ -156,6 +160,8 @@ async fn migrate_locked(client: &mut Client, files: &Migrations) -> Result<Repor
         replace_functions(client, files).await?;
         report.functions_replaced = true;
     }
+    let row = client.query_one("SELECT * FROM host.migration_grant()", &[]).await?;
+    (report.granted, report.missing_roles) = (row.get(0), row.get(1));
     Ok(report)
 }
 

@@ -19,9 +19,7 @@ pub async fn rotation(
     database: &Database,
     statements: &Statements,
 ) -> Result<Rotation, QueueError> {
-    let client = database.get().await?;
-    let statement = client.prepare_cached(&statements.rotation).await?;
-    let row = client.query_one(&statement, &[]).await?;
+    let row = database.call(&statements.rotation, &[]).await?;
     Ok(Rotation { used: row.try_get(0)?, full: row.try_get(1)? })
 }
 
@@ -31,9 +29,7 @@ pub async fn truncate(
     statements: &Statements,
     leaf: i32,
 ) -> Result<Option<String>, QueueError> {
-    let client = database.get().await?;
-    let statement = client.prepare_cached(&statements.truncate).await?;
-    Ok(client.query_one(&statement, &[&leaf]).await?.try_get(0)?)
+    Ok(database.call(&statements.truncate, &[&leaf]).await?.try_get(0)?)
 }
 
 /// Moves on to the next generation. `Some`: why not.
@@ -41,9 +37,7 @@ pub async fn advance(
     database: &Database,
     statements: &Statements,
 ) -> Result<Option<String>, QueueError> {
-    let client = database.get().await?;
-    let statement = client.prepare_cached(&statements.advance).await?;
-    Ok(client.query_one(&statement, &[]).await?.try_get(0)?)
+    Ok(database.call(&statements.advance, &[]).await?.try_get(0)?)
 }
 
 /// Truncates what the schedule has done with. Returns how many leaves.
@@ -51,7 +45,5 @@ pub async fn truncate_schedule(
     database: &Database,
     statements: &Statements,
 ) -> Result<i32, QueueError> {
-    let client = database.get().await?;
-    let statement = client.prepare_cached(&statements.truncate_schedule).await?;
-    Ok(client.query_one(&statement, &[]).await?.try_get(0)?)
+    Ok(database.call(&statements.truncate_schedule, &[]).await?.try_get(0)?)
 }

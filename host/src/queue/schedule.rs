@@ -21,9 +21,7 @@ pub async fn promote(
     statements: &Statements,
     messages_max: i32,
 ) -> Result<Promoted, QueueError> {
-    let client = database.get().await?;
-    let statement = client.prepare_cached(&statements.promote).await?;
-    let row = client.query_one(&statement, &[&messages_max]).await?;
+    let row = database.call(&statements.promote, &[&messages_max]).await?;
     let next_ms: Option<i64> = row.try_get(1)?;
     Ok(Promoted {
         again: row.try_get(0)?,

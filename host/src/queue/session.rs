@@ -114,9 +114,8 @@ async fn listen(
 
 /// Ends a session: one's own, or another that is dead. Whether it had not ended before.
 pub async fn end(database: &Database, session: SessionId, lost: bool) -> Result<bool, QueueError> {
-    let client = database.get().await?;
     let call = "SELECT host.end_session($1, $2)";
-    Ok(client.query_one(call, &[&session.get(), &lost]).await?.try_get(0)?)
+    Ok(database.call(call, &[&session.get(), &lost]).await?.try_get(0)?)
 }
 
 /// Tells producers whether a host sleeps and wants to be woken. Seen at once, by open transactions as well.
@@ -125,8 +124,6 @@ pub async fn set_asleep(
     statements: &Statements,
     asleep: bool,
 ) -> Result<(), QueueError> {
-    let client = database.get().await?;
-    let statement = client.prepare_cached(&statements.set_asleep).await?;
-    client.query_one(&statement, &[&i64::from(asleep)]).await?;
+    database.call(&statements.set_asleep, &[&i64::from(asleep)]).await?;
     Ok(())
 }

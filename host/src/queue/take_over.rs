@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::connect::Database;
+use super::connect::{Database, Pooled};
 use super::error::QueueError;
 use super::exchange::{Lease, LeaseRequest, open};
 use super::fetch::fetch;
@@ -32,8 +32,11 @@ pub async fn strays(
     session: SessionId,
 ) -> Result<Vec<Stray>, QueueError> {
     let client = database.get().await?;
-    let statement = client.prepare_cached(&statements.strays).await?;
-    let rows = client.query(&statement, &[&handler.get(), &session.get(), &100_i32]).await?;
+    let rows = client.ask(async {
+        let statement = client.prepare_cached(&statements.strays).await?;
+        Ok(client.query(&statement, &[&handler.get(), &session.get(), &100_i32]).await?)
+    });
+    let rows = rows.await?;
     let stray = |row: &Row| Ok(Stray { lease: LeaseId::new(row.try_get(0)?) });
     rows.iter().map(stray).collect()
 }
@@ -48,6 +51,16 @@ pub async fn adopt(
     request: LeaseRequest,
 ) -> Result<Option<Lease>, QueueError> {
     let client = database.get().await?;
+    client.ask(adopt_on(&client, statements, session, stray, request)).await
+}
+
+async fn adopt_on(
+    client: &Pooled,
+    statements: &Statements,
+    session: SessionId,
+    stray: Stray,
+    request: LeaseRequest,
+) -> Result<Option<Lease>, QueueError> {
     let fetch_statement = client.prepare_cached(&statements.fetch).await?;
     let take_over = client.prepare_cached(&statements.take_over).await?;
     let token = Uuid::new_v4();
@@ -56,7 +69,7 @@ pub async fn adopt(
         [&stray.lease.get(), &session.get(), &request.seq, &token, &messages_max, &DEATHS_MAX];
     let (answer, fetched) = join(
         client.query_one(&take_over, &params),
-        fetch(&client, &fetch_statement, session, request.seq, request.handler),
+        fetch(client, &fetch_statement, session, request.seq, request.handler),
     )
     .await;
     let row = match answer.map_err(QueueError::from) {

@@ -12,7 +12,7 @@ const EXPORT: &str = "handle";
 
 /// The interfaces that a guest may import, by package and the part of the version that must agree.
 const OFFERED: &[(&str, &str, &[&str])] = &[
-    ("host:jobs", "1", &["types", "log", "queue", "config"]),
+    ("host:jobs", "1", &["types", "log", "queue", "config", "secrets"]),
     ("wasi:io", "0.2", &["error", "poll", "streams"]),
     ("wasi:clocks", "0.2", &["wall-clock", "monotonic-clock"]),
     ("wasi:random", "0.2", &["random", "insecure", "insecure-seed"]),
@@ -32,6 +32,7 @@ const OFFERED: &[(&str, &str, &[&str])] = &[
             "terminal-stderr",
         ],
     ),
+    ("wasi:http", "0.2", &["types", "outgoing-handler"]),
     // There, so that a guest's standard library can start; without a directory or an address they
     // grant nothing.
     ("wasi:filesystem", "0.2", &["types", "preopens"]),
@@ -123,8 +124,16 @@ fn listed(names: &[String]) -> String {
     if names.is_empty() { "nothing".into() } else { format!("`{}`", names.join("`, `")) }
 }
 
-/// Checks all that can be checked without compiling, and says which engine suits the component.
-pub(super) fn inspect(wasm: &[u8]) -> Result<Image, Refusal> {
+/// What is to be known of a component before it is compiled.
+pub(super) struct Inspected {
+    /// Which engine suits it.
+    pub(super) image: Image,
+    /// Whether it can make HTTP requests, granted or not.
+    pub(super) has_http: bool,
+}
+
+/// Checks all that can be checked without compiling.
+pub(super) fn inspect(wasm: &[u8]) -> Result<Inspected, Refusal> {
     if wasm.len() as u64 > COMPONENT_BYTES_MAX {
         return Err(Refusal::TooLarge(wasm.len()));
     }
@@ -136,7 +145,7 @@ pub(super) fn inspect(wasm: &[u8]) -> Result<Image, Refusal> {
     if !surface.missing.is_empty() {
         return Err(Refusal::MissingImports(surface.missing));
     }
-    Ok(Image::of(surface.data_bytes))
+    Ok(Inspected { image: Image::of(surface.data_bytes), has_http: surface.has_http })
 }
 
 /// Tells components from what else people upload by mistake.
@@ -163,6 +172,7 @@ fn check_header(wasm: &[u8]) -> Result<(), Refusal> {
 struct Surface {
     exports: Vec<String>,
     missing: Vec<String>,
+    has_http: bool,
     /// Data segments of all its core modules.
     data_bytes: u64,
 }
@@ -184,8 +194,10 @@ impl Surface {
                 Payload::ComponentImportSection(imports) if depth == 0 => {
                     for import in imports {
                         let import = import?;
-                        if !is_offered(import.name.name, import.ty) {
-                            surface.missing.push(import.name.name.into());
+                        let name = import.name.name;
+                        surface.has_http |= name.starts_with("wasi:http/");
+                        if !is_offered(name, import.ty) {
+                            surface.missing.push(name.into());
                         }
                     }
                 }
@@ -235,6 +247,6 @@ mod tests {
         assert!(!is_offered_interface("wasi:cli/stdout@0.3.0"));
         assert!(!is_offered_interface("wasi:cli/stdout"));
         assert!(!is_offered_interface("host:jobs/queue@2.0.0"));
-        assert!(!is_offered_interface("wasi:http/outgoing-handler@0.2.0"));
+        assert!(!is_offered_interface("wasi:http/incoming-handler@0.2.0"));
     }
 }

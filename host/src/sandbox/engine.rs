@@ -78,6 +78,8 @@ impl Workshop {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(SandboxError::engine)?;
         bindings::Handler::add_to_linker::<State, State>(&mut linker, |state| state)
             .map_err(SandboxError::engine)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)
+            .map_err(SandboxError::engine)?;
         tick(&engine)?;
         Ok(Self { engine, linker })
     }

@@ -2,6 +2,7 @@
 //! a span of every message would cost those that write nothing as much. Bounded by bytes for each call;
 //! never blocks and never fails.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use super::HandlerSettings;
 use super::bindings::host::jobs::log::Level;
 use crate::id::MessageId;
+use crate::secret::{Secret, hide};
 
 /// The longest line of stdout or stderr, in bytes; longer ones are split.
 const LINE_BYTES_MAX: usize = 4 << 10;
@@ -34,6 +36,8 @@ struct Lines {
     /// A line that is not finished yet, of stdout and of stderr.
     begun: [Vec<u8>; 2],
     panic: Option<String>,
+    /// Secrets that the guest was given, to be kept out of its log.
+    hidden: Vec<Secret>,
 }
 
 /// A line of a guest, with what it takes to find the message that it is of.
@@ -55,8 +59,8 @@ impl GuestLog {
     pub(super) fn new(settings: Arc<HandlerSettings>, id: MessageId, attempt: u32) -> Self {
         let begun = [Vec::new(), Vec::new()];
         let left_bytes = settings.limits.log_bytes;
-        let (told, panic) = (false, None);
-        let lines = Lines { settings, id, attempt, left_bytes, told, begun, panic };
+        let (told, panic, hidden) = (false, None, Vec::new());
+        let lines = Lines { settings, id, attempt, left_bytes, told, begun, panic, hidden };
         Self(Arc::new(Mutex::new(lines)))
     }
 
@@ -85,7 +89,24 @@ impl GuestLog {
 
     /// What the guest said on stderr when it panicked, if it did.
     pub(super) fn panic(&self) -> Option<String> {
-        self.lock().panic.take()
+        let panic = self.lock().panic.take()?;
+        Some(self.shown(panic))
+    }
+
+    /// Keeps a secret out of what the guest writes from now on.
+    pub(super) fn hide(&self, secret: &Secret) {
+        let hidden = &mut self.lock().hidden;
+        if !hidden.contains(secret) {
+            hidden.push(secret.clone());
+        }
+    }
+
+    /// A text of the guest's, for others to read.
+    pub(super) fn shown(&self, text: String) -> String {
+        match hide(&text, &self.lock().hidden) {
+            Cow::Owned(shown) => shown,
+            Cow::Borrowed(_) => text,
+        }
     }
 
     /// The guest's stdout.
@@ -117,12 +138,13 @@ impl Lines {
             return;
         }
         self.left_bytes -= bytes;
+        let text = OneLine(&hide(text, &self.hidden));
         match level {
-            Level::Trace => line!(self, trace, "{}", OneLine(text)),
-            Level::Debug => line!(self, debug, "{}", OneLine(text)),
-            Level::Info => line!(self, info, "{}", OneLine(text)),
-            Level::Warn => line!(self, warn, "{}", OneLine(text)),
-            Level::Error => line!(self, error, "{}", OneLine(text)),
+            Level::Trace => line!(self, trace, "{text}"),
+            Level::Debug => line!(self, debug, "{text}"),
+            Level::Info => line!(self, info, "{text}"),
+            Level::Warn => line!(self, warn, "{text}"),
+            Level::Error => line!(self, error, "{text}"),
         }
     }
 

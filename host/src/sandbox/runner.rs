@@ -113,7 +113,7 @@ impl Runner {
             Ok((live, done))
         };
         let (live, done) = Metered::new(meter.clone(), started, pin!(call)).await?;
-        if loaded.settings.isolation == Isolation::Batch {
+        if loaded.settings.isolation == Isolation::Batch && live.store.data().is_quiet() {
             *warm = Some(live);
         }
         Ok(done)
@@ -128,7 +128,7 @@ impl Live {
         started: Instant,
     ) -> Result<Self, Failure> {
         let settings = &loaded.settings;
-        let state = State::new(settings.clone(), message, meter.clone(), started);
+        let state = State::new(loaded, message, meter.clone(), started);
         let mut store = Store::new(loaded.pre.engine(), state);
         store.limiter(|state| &mut state.usage);
         let follow_up_bytes =
@@ -176,8 +176,9 @@ impl Live {
         };
         match self.guest.call_handle(&mut self.store, message).await {
             Ok(verdict) => {
-                let verdict = Verdict::from(verdict);
-                let follow_ups = self.store.data_mut().end(verdict == Verdict::Ack);
+                let state = self.store.data_mut();
+                let verdict = in_words(verdict, |reason| state.shown(reason));
+                let follow_ups = state.end(verdict == Verdict::Ack);
                 Ok((verdict, follow_ups))
             }
             Err(error) => Err(failure(&error, self.store.data_mut(), false)),
@@ -185,14 +186,15 @@ impl Live {
     }
 }
 
-impl From<types::Verdict> for Verdict {
-    fn from(verdict: types::Verdict) -> Self {
-        match verdict {
-            types::Verdict::Ack => Self::Ack,
-            types::Verdict::Retry(types::RetryOptions { after_ms, reason }) => {
-                Self::Retry { after: after_ms.map(Duration::from_millis), reason }
-            }
-            types::Verdict::DeadLetter(types::Failure { reason }) => Self::DeadLetter { reason },
+/// The guest's verdict in the host's words; `shown` makes its reason fit to be read.
+fn in_words(verdict: types::Verdict, shown: impl Fn(String) -> String) -> Verdict {
+    match verdict {
+        types::Verdict::Ack => Verdict::Ack,
+        types::Verdict::Retry(types::RetryOptions { after_ms, reason }) => {
+            Verdict::Retry { after: after_ms.map(Duration::from_millis), reason: shown(reason) }
+        }
+        types::Verdict::DeadLetter(types::Failure { reason }) => {
+            Verdict::DeadLetter { reason: shown(reason) }
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What a host keeps for one sandbox, and the calls that a guest makes into it. Never does I/O: logs
-//! go to `tracing`, follow-ups into a list.
+//! go to `tracing`, follow-ups into a list, requests to `http`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use wasmtime::ResourceLimiter;
 use wasmtime::component::{HasData, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
-use super::HandlerSettings;
-use super::bindings::host::jobs::{config, log, queue, types};
+use super::bindings::host::jobs::{config, log, queue, secrets, types};
+use super::http::{Clients, Http};
 use super::log::GuestLog;
 use super::meter::Meter;
+use super::{HandlerSettings, Loaded};
 use crate::limits::Limits;
 use crate::message::{FollowUp, Message};
 
@@ -27,6 +29,9 @@ const HEADER_BYTES: usize = size_of::<(String, String)>();
 /// The state of one sandbox.
 pub(super) struct State {
     settings: Arc<HandlerSettings>,
+    http_clients: Option<Arc<Clients>>,
+    /// Made on first use. Stands before `resources`, to be dropped before them.
+    http: Option<Box<Http>>,
     /// Made on first use; most handlers never call WASI.
     wasi: Option<WasiCtx>,
     resources: ResourceTable,
@@ -41,17 +46,20 @@ pub(super) struct State {
 impl State {
     /// The state of a new sandbox, whose first call is with this message.
     pub(super) fn new(
-        settings: Arc<HandlerSettings>,
+        loaded: &Loaded,
         message: &Message,
         meter: Arc<Meter>,
         started: Instant,
     ) -> Self {
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(RESOURCES_MAX);
+        let settings = loaded.settings.clone();
         Self {
             log: GuestLog::new(settings.clone(), message.id, message.attempt),
             usage: Usage::new(&settings.limits),
             settings,
+            http_clients: loaded.http.clone(),
+            http: None,
             wasi: None,
             resources,
             follow_ups: Vec::new(),
@@ -66,6 +74,19 @@ impl State {
         self.started = started;
         self.usage.memory_refused = false;
         self.log.begin(message.id, message.attempt);
+        if let Some(http) = &mut self.http {
+            http.begin();
+        }
+    }
+
+    /// Whether nothing that a call has begun goes on without it.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.http.as_ref().is_none_or(|http| http.is_quiet())
+    }
+
+    /// A text of the guest's, without the secrets that it was given.
+    pub(super) fn shown(&self, text: String) -> String {
+        self.log.shown(text)
     }
 
     /// Ends a call that gave a verdict. Returns what the guest enqueued, if it is to be kept.
@@ -108,6 +129,17 @@ impl WasiView for State {
     }
 }
 
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let Self { settings, http_clients, http, log, resources, .. } = self;
+        let http = http.get_or_insert_with(|| {
+            let clients = http_clients.clone().expect("a guest that calls it has imported it");
+            Box::new(Http::new(settings.clone(), clients, log.clone()))
+        });
+        WasiHttpCtxView { hooks: &mut http.hooks, table: resources, ctx: &mut http.ctx }
+    }
+}
+
 impl types::Host for State {}
 
 impl log::Host for State {
@@ -124,6 +156,16 @@ impl config::Host for State {
 
     fn get_all(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
         Ok(self.settings.config.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+}
+
+impl secrets::Host for State {
+    fn get(&mut self, name: String) -> wasmtime::Result<Option<String>> {
+        let granted = self.settings.secret_names.iter().find(|granted| granted.as_str() == name);
+        let secrets = self.settings.secrets.load();
+        let Some(secret) = granted.and_then(|name| secrets.get(name)) else { return Ok(None) };
+        self.log.hide(secret);
+        Ok(Some(secret.reveal().to_owned()))
     }
 }
 

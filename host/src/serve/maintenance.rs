@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::dispatch::health::{Health, SlowLane};
 use crate::name::QueueName;
 use crate::queue::connect::Database;
 use crate::queue::error::QueueError;
@@ -21,6 +22,8 @@ const ROTATE_EVERY: Duration = Duration::from_secs(1);
 const IN_THE_WAY_MAX: Duration = Duration::from_secs(30);
 /// Somebody who has been in the way for so long is named in the log, once.
 const NAME_AFTER: Duration = Duration::from_mins(1);
+/// Between two tries of what has failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How often the schedule's leaves are looked through.
 const SCHEDULE_EVERY: Duration = Duration::from_secs(20);
 
@@ -31,6 +34,7 @@ pub(super) struct Maintenance {
     pub(super) statements: Arc<Statements>,
     pub(super) schedule_changed: Arc<Notify>,
     pub(super) poll_max: Duration,
+    pub(super) slow_lane: SlowLane,
 }
 
 /// A leaf that could not be truncated.
@@ -49,11 +53,16 @@ impl Maintenance {
     }
 
     async fn promote(&self) {
+        let mut health = Health::of(self.queue.as_str(), "promotion", &self.slow_lane);
         loop {
-            let wait = match promote(&self.database, &self.statements, PROMOTE_MAX).await {
+            let place = health.lane().await;
+            let promoted = promote(&self.database, &self.statements, PROMOTE_MAX).await;
+            drop(place);
+            health.note("promote", promoted.as_ref().err(), Instant::now());
+            let wait = match promoted {
                 Ok(promoted) if promoted.again => continue,
                 Ok(promoted) => promoted.next_in.map_or(self.poll_max, |t| t.min(self.poll_max)),
-                Err(error) => self.failed("promote", &error),
+                Err(_) => AFTER_FAILURE,
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -66,10 +75,15 @@ impl Maintenance {
     async fn rotate(&self) {
         let mut held: [Held; 3] = Default::default();
         let mut schedule_at = Instant::now();
+        let mut health = Health::of(self.queue.as_str(), "rotation", &self.slow_lane);
         loop {
             tokio::time::sleep(ROTATE_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-            if let Err(error) = self.rotate_once(&mut held, &mut schedule_at).await {
-                tokio::time::sleep(self.failed("rotate", &error)).await;
+            let place = health.lane().await;
+            let rotated = self.rotate_once(&mut held, &mut schedule_at).await;
+            drop(place);
+            health.note("rotate", rotated.as_ref().err(), Instant::now());
+            if rotated.is_err() {
+                tokio::time::sleep(AFTER_FAILURE).await;
             }
         }
     }
@@ -106,17 +120,6 @@ impl Maintenance {
             truncate_schedule(&self.database, &self.statements).await?;
         }
         Ok(())
-    }
-
-    /// Returns how long to wait.
-    fn failed(&self, what: &str, error: &QueueError) -> Duration {
-        if error.is_passing() {
-            tracing::debug!(queue = %self.queue, %error, "cannot {what} now");
-        } else {
-            // A queue that was dropped is taken off the roster in a moment.
-            tracing::warn!(queue = %self.queue, %error, "cannot {what}");
-        }
-        Duration::from_secs(1)
     }
 }
 

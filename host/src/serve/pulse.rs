@@ -1,5 +1,6 @@
 //! The pulse of a session: beats, looks who is dead, and reconnects. Ends when the session is over.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -8,19 +9,27 @@ use crate::liveness::{BEAT_EVERY, Observer, STOP_AFTER};
 use crate::queue::connect::Database;
 use crate::queue::error::QueueError;
 use crate::queue::session::{Look, Session, end};
+use crate::trouble::{Over, Trouble};
 
 /// How often the beats of the hour before last are freed.
 const TRUNCATE_EVERY: Duration = Duration::from_mins(10);
+
+/// How long a beat may take before its connection is held for dead. With the time that a new one may
+/// take, less than [`STOP_AFTER`].
+const BEAT_WITHIN: Duration = Duration::from_secs(4);
 
 /// How long a beat may wait for what is done beside it.
 const BURY_WITHIN: Duration = Duration::from_secs(3);
 
 /// A session's pulse.
 pub(super) struct Pulse {
+    /// The session's own pool.
     database: Database,
     session: Session,
-    observer: Observer,
+    /// Lives longer than a session: what a host has seen, it knows.
+    observer: Arc<Mutex<Observer>>,
     beat: i64,
+    trouble: Trouble,
 }
 
 /// Why a session is over.
@@ -33,8 +42,12 @@ pub(super) enum News {
 }
 
 impl Pulse {
-    pub(super) fn new(database: Database, session: Session) -> Self {
-        Self { database, session, observer: Observer::default(), beat: 0 }
+    pub(super) fn new(
+        database: Database,
+        session: Session,
+        observer: Arc<Mutex<Observer>>,
+    ) -> Self {
+        Self { database, session, observer, beat: 0, trouble: Trouble::default() }
     }
 
     /// Beats until the session is over. Says each change of the catalog.
@@ -52,6 +65,9 @@ impl Pulse {
                         return self.over(News::Ended);
                     }
                     last_beat = Instant::now();
+                    if let Some(Over { lasted, times }) = self.trouble.calm(last_beat) {
+                        tracing::info!(?lasted, times, "beats get through again");
+                    }
                     if tokio::time::timeout(BURY_WITHIN, self.bury(&look)).await.is_err() {
                         tracing::warn!("cannot end a dead session: the database does not answer");
                     }
@@ -67,7 +83,11 @@ impl Pulse {
                     }
                 }
                 Ok(Err(QueueError::LeaseLost(_))) => return self.over(News::Ended),
-                Ok(Err(error)) => tracing::warn!(%error, "cannot beat; trying again"),
+                Ok(Err(error)) => {
+                    if self.trouble.shows(error.kind(), Duration::ZERO, Instant::now()) {
+                        tracing::warn!(%error, "cannot beat; trying again");
+                    }
+                }
                 Err(_) => return self.over(News::Silent),
             }
         }
@@ -80,10 +100,16 @@ impl Pulse {
 
     async fn beat_once(&mut self) -> Result<Look, QueueError> {
         self.beat += 1;
-        match self.session.beat(self.beat).await {
+        let beat = tokio::time::timeout(BEAT_WITHIN, self.session.beat(self.beat)).await;
+        let silent = beat.is_err();
+        match beat.unwrap_or_else(|_| Err(QueueError::Unavailable("no answer".into()))) {
             Err(error) if error.is_passing() => {
-                tracing::warn!(%error, "the session's connection is lost; connecting again");
+                tracing::debug!(%error, "the session's connection is lost; connecting again");
                 self.session.rejoin(&self.database).await?;
+                if silent {
+                    // A new one answers: the others are as dead as this one was.
+                    self.database.give_up();
+                }
                 self.session.beat(self.beat).await
             }
             done => done,
@@ -92,7 +118,11 @@ impl Pulse {
 
     /// Ends the sessions that are dead.
     async fn bury(&mut self, look: &Look) {
-        for dead in self.observer.look(Instant::now(), &look.server, &look.live) {
+        let dead = {
+            let mut observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
+            observer.look(Instant::now(), &look.server, &look.live)
+        };
+        for dead in dead {
             if dead == self.session.id() {
                 continue;
             }

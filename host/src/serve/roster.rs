@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::future::LocalBoxFuture;
@@ -25,8 +25,11 @@ use crate::id::{HandlerId, QueueId};
 use crate::name::{HandlerName, QueueName};
 use crate::queue::catalog::{self, Catalog, Deployment, Queue};
 use crate::queue::connect::{Database, retry};
+use crate::queue::secrets;
 use crate::queue::statements::Statements;
 use crate::sandbox::{FollowUpTargets, Handler, HandlerSettings, Sandbox};
+use crate::secret::{SecretName, Secrets};
+use crate::trouble::Trouble;
 
 /// How long a catalog that cannot be read is left alone.
 const CATALOG_AGAIN: Duration = Duration::from_secs(5);
@@ -38,6 +41,7 @@ pub(super) struct Roster {
     slots: Arc<Semaphore>,
     warm: Arc<Semaphore>,
     targets: FollowUpTargets,
+    secrets: Secrets,
     queues: HashMap<QueueId, Upkeep>,
     handlers: HashMap<HandlerId, Entry>,
     /// What each handler is to be, loaded or being loaded.
@@ -78,6 +82,7 @@ impl Roster {
             slots,
             warm: Arc::new(Semaphore::new(SPARE_SANDBOXES as usize / 2)),
             targets: FollowUpTargets::default(),
+            secrets: Secrets::default(),
             queues: HashMap::new(),
             handlers: HashMap::new(),
             wanted: HashMap::new(),
@@ -130,17 +135,23 @@ impl Roster {
     async fn reload(&mut self) {
         let load = async || {
             let client = self.shared.database.get().await?;
-            catalog::load(&client).await
+            client.ask(catalog::load(&client)).await
         };
+        let mut trouble = Trouble::default();
         let catalog = loop {
             match retry("read the catalog", load).await {
                 Ok(catalog) => break catalog,
-                Err(error) => tracing::error!(%error, "cannot read the catalog; trying again"),
+                Err(error) => {
+                    if trouble.shows(error.kind(), Duration::ZERO, Instant::now()) {
+                        tracing::error!(%error, "cannot read the catalog; trying again");
+                    }
+                }
             }
             tokio::time::sleep(CATALOG_AGAIN).await;
         };
         let shapes = catalog.queues.iter().map(|q| (q.name.to_string(), q.shape()));
         self.targets.store(Arc::new(shapes.collect()));
+        self.load_secrets(&catalog).await;
         self.catalog_version = catalog.version;
         self.keep_queues(&catalog);
         self.drop_handlers(&catalog);
@@ -150,6 +161,25 @@ impl Roster {
             };
             self.tell(queue, deployment.handler);
             self.deploy(queue, deployment);
+        }
+    }
+
+    /// Reads the secrets that are granted. One that changes raises the catalog's version.
+    async fn load_secrets(&self, catalog: &Catalog) {
+        let granted = catalog.deployments.iter().flat_map(|d| &d.settings.secrets);
+        let names: Vec<&str> = granted.map(SecretName::as_str).collect();
+        if names.is_empty() {
+            return;
+        }
+        let read = retry("read the secrets", async || {
+            let client = self.shared.database.get().await?;
+            secrets::read(&client, &names).await
+        });
+        match read.await {
+            Ok(secrets) => self.secrets.store(Arc::new(secrets)),
+            Err(error) => {
+                tracing::error!(%error, "cannot read the secrets that handlers are granted");
+            }
         }
     }
 
@@ -171,6 +201,7 @@ impl Roster {
                     statements: statements.clone(),
                     schedule_changed: schedule_changed.clone(),
                     poll_max: self.shared.poll_max,
+                    slow_lane: self.shared.slow_lane.clone(),
                 };
                 Upkeep {
                     statements,
@@ -221,6 +252,7 @@ impl Roster {
             self.shared.database.clone(),
             self.sandbox.clone(),
             self.targets.clone(),
+            self.secrets.clone(),
             wanted.clone(),
         );
         self.loading.push(Box::pin(async { (wanted, load.await) }));
@@ -245,10 +277,11 @@ impl Roster {
             let client = self.shared.database.get().await?;
             let (session, handler) = (self.shared.session, deployment.handler);
             let (version, error) = (deployment.version, error.as_deref());
-            catalog::report_loaded(&client, session, handler, version, error).await
+            client.ask(catalog::report_loaded(&client, session, handler, version, error)).await
         });
         if let Err(error) = report.await {
-            tracing::warn!(%error, "cannot report a handler");
+            // One that is gone by now needs none.
+            tracing::debug!(%error, "cannot report a handler");
         }
     }
 
@@ -304,6 +337,7 @@ async fn load(
     database: Database,
     sandbox: Sandbox,
     targets: FollowUpTargets,
+    secrets: Secrets,
     Wanted { queue, deployment }: Wanted,
 ) -> Result<Handler, String> {
     let wasm = retry("read a component", async || {
@@ -319,6 +353,9 @@ async fn load(
         limits: deployment.settings.limits,
         isolation: deployment.settings.isolation,
         config: deployment.settings.config,
+        http: deployment.settings.http,
+        secret_names: deployment.settings.secrets,
+        secrets,
         targets,
     };
     let compiled = tokio::task::spawn_blocking(move || sandbox.load(&wasm, settings)).await;

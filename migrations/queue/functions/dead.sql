@@ -8,7 +8,7 @@ RETURNS TABLE (
     enqueued_at timestamptz
 )
 LANGUAGE sql STABLE
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at
     FROM host.{q}__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
     WHERE p_reason IS NULL OR d.reason = p_reason
@@ -22,7 +22,7 @@ RETURNS TABLE (
     enqueued_at timestamptz, headers jsonb, history jsonb, payload text
 )
 LANGUAGE sql STABLE
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at, d.headers,
         d.history, d.payload::text
     FROM host.{q}__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
@@ -34,7 +34,7 @@ $$;
 -- One statement: none is lost, and none is there twice. Returns the ids of those there were.
 CREATE OR REPLACE FUNCTION host.{q}__dead_retry(p_ids bigint[], p_reason text) RETURNS SETOF bigint
 LANGUAGE sql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     WITH gone AS (
         DELETE FROM host.{q}__dead_letter d
         WHERE (p_ids IS NULL OR d.id = ANY (p_ids)) AND (p_reason IS NULL OR d.reason = p_reason)
@@ -50,7 +50,7 @@ $$;
 -- Deletes dead letters for good; which, as for retry. Returns the ids of those there were.
 CREATE OR REPLACE FUNCTION host.{q}__dead_purge(p_ids bigint[], p_reason text) RETURNS SETOF bigint
 LANGUAGE sql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     DELETE FROM host.{q}__dead_letter d
     WHERE (p_ids IS NULL OR d.id = ANY (p_ids)) AND (p_reason IS NULL OR d.reason = p_reason)
     RETURNING d.id

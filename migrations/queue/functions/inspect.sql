@@ -4,7 +4,7 @@
 -- the last minute.
 CREATE OR REPLACE FUNCTION host.{q}__backlog(p_handler int, p_cap int, OUT waiting bigint, OUT in_flight bigint, OUT last_minute bigint)
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
 DECLARE
     c record;
     part record;
@@ -40,7 +40,7 @@ END $$;
 -- that are not promoted, as far as p_cap; dead letters; bytes on disk.
 CREATE OR REPLACE FUNCTION host.{q}__stored(p_cap int, OUT unhandled bigint, OUT scheduled bigint, OUT dead bigint, OUT bytes bigint)
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog SET enable_sort = off SET enable_bitmapscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET enable_sort = off SET enable_bitmapscan = off AS $$
 DECLARE
     c record;
 BEGIN

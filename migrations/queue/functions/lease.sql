@@ -16,7 +16,7 @@ CREATE OR REPLACE FUNCTION host.{q}__lease(
     OUT lease_id bigint, OUT row_count int, OUT more boolean
 )
 LANGUAGE plpgsql
-SET search_path = pg_catalog SET lock_timeout = '1s' SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' SET plan_cache_mode = force_generic_plan
 SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     c record;       -- the cursor
@@ -131,7 +131,7 @@ RETURNS TABLE (
     attempt smallint, headers jsonb, history jsonb, payload {payload}, expires_at timestamptz
 )
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE

@@ -10,7 +10,7 @@
 -- Locks: advisory (1752134403, queue), tried. Tables: schedule, promotion, message.
 CREATE OR REPLACE FUNCTION host.{q}__promote(p_n int, OUT promoted int, OUT again boolean, OUT next_ms bigint)
 LANGUAGE plpgsql
-SET search_path = pg_catalog SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     c record;

@@ -8,7 +8,7 @@ CREATE OR REPLACE FUNCTION host.{q}__beyond_cursor(
     p_leaf int, p_hi txid_snapshot, p_txids int8multirange, p_more boolean, p_txid bigint, p_id bigint
 ) RETURNS boolean
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     found_one boolean;
     part record;
@@ -33,7 +33,7 @@ END $$;
 -- What keeps a leaf from being truncated, in words, or NULL. Takes no lock but for reading.
 CREATE OR REPLACE FUNCTION host.{q}__holds(p_leaf int) RETURNS text
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog SET jit = off SET enable_seqscan = off SET enable_mergejoin = off AS $$
+SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_mergejoin = off AS $$
 DECLARE
     h record;
     c record;
@@ -71,12 +71,14 @@ END $$;
 -- lease begins, in full again; and only probes an index for late messages under the lock that
 -- a producer could wait for (I4).
 -- Locks: advisory (1752134404, queue) and (1752134402, handlers), tried; ACCESS EXCLUSIVE on the leaf,
--- at most 20 ms a table, to the end of the transaction.
+-- at most 20 ms a table, to the end of the transaction. SECURITY DEFINER: a host may truncate what is
+-- settled, and nothing else.
 CREATE OR REPLACE FUNCTION host.{q}__truncate(p_leaf int) RETURNS text
-LANGUAGE plpgsql
-SET search_path = pg_catalog SET lock_timeout = '20ms' AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '20ms' AS $$
 DECLARE
     why text;
+    dump int;
     h record;
     c record;
 BEGIN
@@ -107,6 +109,10 @@ BEGIN
     EXCEPTION WHEN lock_not_available THEN
         RETURN host.{q}__readers(p_leaf);
     END;
+    dump := host.dump_at_work();
+    IF dump IS NOT NULL THEN
+        RETURN format('process %s (pg_dump) may be about to read it', dump);
+    END IF;
     FOR h IN SELECT id, name FROM host.handler WHERE queue_id = {queue_id} LOOP
         SELECT * INTO c FROM host.{q}__lease l
             WHERE l.handler_id = h.id AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
@@ -118,11 +124,12 @@ BEGIN
         ' host.{q}__promotion_%1$s', p_leaf);
     RETURN NULL;
 END $$;
+REVOKE EXECUTE ON FUNCTION host.{q}__truncate FROM PUBLIC;
 
 -- Who holds a lock on a leaf, in words.
 CREATE OR REPLACE FUNCTION host.{q}__readers(p_leaf int) RETURNS text
 LANGUAGE sql STABLE
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(string_agg(DISTINCT format('process %s (%s) holds %s on it since %s', l.pid,
             coalesce(nullif(a.application_name, ''), a.usename, 'unknown'), l.mode, date_trunc('second', a.xact_start)), '; '),
         'somebody held a lock on it')
@@ -136,7 +143,7 @@ $$;
 -- How big a leaf is, in bytes, without its indexes.
 CREATE OR REPLACE FUNCTION host.{q}__leaf_bytes(p_leaf int) RETURNS bigint
 LANGUAGE sql VOLATILE
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
     SELECT sum(pg_relation_size(c.oid) + coalesce(pg_relation_size(c.reltoastrelid), 0))::bigint
     FROM unnest(ARRAY['message', 'lease', 'settlement', 'promotion']) kind
     JOIN pg_class c ON c.oid = format('host.{q}__%s_%s', kind, p_leaf)::regclass
@@ -145,7 +152,7 @@ $$;
 -- What there is to rotate, if anything: leaves to truncate, and whether the present one is full. Cheap.
 CREATE OR REPLACE FUNCTION host.{q}__rotation(OUT used int[], OUT full_one boolean)
 LANGUAGE plpgsql
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     present int;
 BEGIN
@@ -161,10 +168,11 @@ END $$;
 -- leaf is big and old enough and the next one is empty. The age is stretched as pg_class fills with
 -- dead rows, which is what TRUNCATE leaves while somebody holds a snapshot.
 -- Locks: advisory (1752134404, queue), tried; (1752134403, queue) and (1752134402, handlers), waited for up
--- to a second, so that no cursor moves meanwhile. Tables: lease, promotion.
+-- to a second, so that no cursor moves meanwhile. Tables: lease, promotion. SECURITY DEFINER: a host may
+-- set the sequences to the next generation, and to nothing else.
 CREATE OR REPLACE FUNCTION host.{q}__advance() RETURNS text
-LANGUAGE plpgsql
-SET search_path = pg_catalog SET lock_timeout = '1s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
     g bigint;
     q record;
@@ -208,12 +216,14 @@ BEGIN
     END LOOP;
     RETURN NULL;
 END $$;
+REVOKE EXECUTE ON FUNCTION host.{q}__advance FROM PUBLIC;
 
 -- Truncates the leaves of the schedule whose time is over and whose messages are all promoted.
 -- Returns how many. Locks: advisory (1752134403, queue), tried; ACCESS EXCLUSIVE on the leaf, at most 20 ms.
+-- SECURITY DEFINER, as truncate.
 CREATE OR REPLACE FUNCTION host.{q}__truncate_schedule() RETURNS int
-LANGUAGE plpgsql
-SET search_path = pg_catalog SET lock_timeout = '20ms'
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '20ms'
 SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     truncated int := 0;
@@ -241,7 +251,7 @@ BEGIN
             EXECUTE format('SELECT EXISTS (SELECT FROM %1$s WHERE (due, id) > ($1, $2))'
                 ' OR EXISTS (SELECT FROM %1$s WHERE txid >= $3) OR EXISTS (SELECT FROM %1$s WHERE txid = ANY ($4))', leaf)
                 INTO waiting USING c.due, c.schedule_id, txid_snapshot_xmax(c.hi), ARRAY(SELECT txid_snapshot_xip(c.hi));
-            IF NOT waiting THEN
+            IF NOT waiting AND host.dump_at_work() IS NULL THEN
                 EXECUTE format('TRUNCATE %s', leaf);
                 truncated := truncated + 1;
             END IF;
@@ -251,3 +261,4 @@ BEGIN
     END LOOP;
     RETURN truncated;
 END $$;
+REVOKE EXECUTE ON FUNCTION host.{q}__truncate_schedule FROM PUBLIC;

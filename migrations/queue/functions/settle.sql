@@ -23,7 +23,7 @@ CREATE OR REPLACE FUNCTION host.{q}__settle(
     p_follow_up_headers jsonb[] DEFAULT NULL, p_follow_up_delay_ms bigint[] DEFAULT NULL
 ) RETURNS boolean
 LANGUAGE plpgsql
-SET search_path = pg_catalog SET lock_timeout = '5s' SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' SET plan_cache_mode = force_generic_plan
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     l record;
@@ -102,7 +102,7 @@ CREATE OR REPLACE FUNCTION host.{q}__take_over(
     OUT lease_id bigint, OUT row_count int
 )
 LANGUAGE plpgsql
-SET search_path = pg_catalog SET lock_timeout = '1s' SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' SET plan_cache_mode = force_generic_plan
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     l record;
@@ -161,7 +161,7 @@ END $$;
 CREATE OR REPLACE FUNCTION host.{q}__strays(p_handler int, p_session int, p_limit int)
 RETURNS SETOF bigint
 LANGUAGE sql STABLE
-SET search_path = pg_catalog SET jit = off SET enable_seqscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
     SELECT l.id
     FROM host.session s
     JOIN host.{q}__lease l ON l.session_id = s.id

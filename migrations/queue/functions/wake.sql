@@ -5,7 +5,7 @@
 -- not read the flag. A statement trigger: nothing per row.
 CREATE OR REPLACE FUNCTION host.{q}__wake() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog AS $$
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF (SELECT last_value FROM host.{q}__asleep) = 1 THEN
         PERFORM pg_notify('host_wake', '{q}');

@@ -11,7 +11,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::host::jobs::types::{Failure, RetryOptions};
-use crate::host::jobs::{config, log, queue};
+use crate::host::jobs::{config, log, queue, secrets};
+
+mod fetch;
 
 wit_bindgen::generate!({ path: "../../wit", world: "handler" });
 
@@ -23,15 +25,17 @@ struct Command {
     /// For `sleep`, `retry`, `watch` and, before it begins, `enqueue`: how long, in milliseconds.
     #[serde(default)]
     ms: u64,
-    /// For `log`, `print`, `enqueue`: how many. 0 is: without end.
+    /// For `log`, `print`, `enqueue`: how many; 0 is: without end. For `watch`: how many attempts fail first.
     #[serde(default)]
     n: u64,
-    /// For `log`, `print`, `enqueue`, `watch`, `retry`, `dead`: what to say.
+    /// For `log`, `print`, `enqueue`, `watch`, `retry`, `dead`: what to say; for `tell`: the secret's name.
     #[serde(default)]
     text: String,
     /// For `enqueue`, `watch` and `remember`: the queue to put it on.
     #[serde(default)]
     queue: String,
+    /// For `fetch`: the request.
+    fetch: Option<fetch::Fetch>,
 }
 
 /// Messages that this instance has seen. A fresh sandbox for each message makes it 1 each time.
@@ -43,7 +47,7 @@ impl Guest for Misbehave {
     fn handle(message: Message) -> Verdict {
         SEEN.fetch_add(1, Relaxed);
         match parse(&message) {
-            Ok(command) => obey(&command),
+            Ok(command) => obey(&command, message.attempt),
             Err(reason) => Verdict::DeadLetter(Failure { reason }),
         }
     }
@@ -61,13 +65,10 @@ fn parse(message: &Message) -> Result<Command, String> {
     serde_json::from_value(value).map_err(|error| format!("not a command: {error}"))
 }
 
-fn obey(command: &Command) -> Verdict {
+fn obey(command: &Command, attempt: u32) -> Verdict {
     match command.r#do.as_str() {
         "ack" => return Verdict::Ack,
-        "retry" => {
-            let after_ms = (command.ms > 0).then_some(command.ms);
-            return Verdict::Retry(RetryOptions { after_ms, reason: command.text.clone() });
-        }
+        "retry" => return retry(command),
         "dead" => return Verdict::DeadLetter(Failure { reason: command.text.clone() }),
         // Uses a processor without end.
         "loop" => loop {
@@ -94,7 +95,14 @@ fn obey(command: &Command) -> Verdict {
         "shout" => log::write(log::Level::Info, &"A".repeat(command.n as usize)),
         "enqueue" => return enqueue(command),
         "config" => return report(&command.queue, &format!("{:?}", config::get_all())),
+        "watch" if u64::from(attempt) <= command.n => return retry(command),
         "watch" => return watch(command),
+        "fetch" => match &command.fetch {
+            Some(request) => return report(&command.queue, &fetch::fetch(request)),
+            None => return Verdict::DeadLetter(Failure { reason: "fetch what?".into() }),
+        },
+        // Shows a secret in every way that there is.
+        "tell" => return tell(command),
         "environment" => return report(&command.queue, &environment()),
         "remember" => return report(&command.queue, &SEEN.load(Relaxed).to_string()),
         other => {
@@ -102,6 +110,11 @@ fn obey(command: &Command) -> Verdict {
         }
     }
     Verdict::Ack
+}
+
+fn retry(command: &Command) -> Verdict {
+    let after_ms = (command.ms > 0).then_some(command.ms);
+    Verdict::Retry(RetryOptions { after_ms, reason: command.text.clone() })
 }
 
 /// `n` times, or for ever if that is 0.
@@ -133,6 +146,21 @@ fn watch(command: &Command) -> Verdict {
     let before = version();
     std::thread::sleep(Duration::from_millis(command.ms));
     report(&command.queue, &format!("{} {before} {}", command.text, version()))
+}
+
+/// Writes a secret to the log, both outputs and its last words, and enqueues it where a queue is given.
+fn tell(command: &Command) -> Verdict {
+    let Some(secret) = secrets::get(&command.text) else {
+        return report(&command.queue, "no secret");
+    };
+    if !command.queue.is_empty() {
+        return report(&command.queue, &secret);
+    }
+    log::write(log::Level::Info, &format!("log {secret}"));
+    println!("out {secret}");
+    eprintln!("err {secret}");
+    assert!(command.n == 0, "panic {secret}");
+    Verdict::DeadLetter(Failure { reason: format!("dead {secret}") })
 }
 
 /// Acks, with a follow-up that says `text`; or writes it to the log if no queue is given.

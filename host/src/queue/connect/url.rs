@@ -11,7 +11,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::queue::error::QueueError;
+use crate::queue::error::{QueueError, SQLSTATE_CANNOT_CONNECT};
 
 /// What a URL says.
 pub struct DatabaseUrl {
@@ -28,7 +28,7 @@ impl DatabaseUrl {
     pub fn parse(url: &str) -> Result<Self, QueueError> {
         let shown = without_password(url);
         let fail = |why: String| QueueError::Refused {
-            sqlstate: "08001".to_owned(),
+            sqlstate: SQLSTATE_CANNOT_CONNECT.to_owned(),
             message: format!("the database URL {shown:?} is not valid: {why}"),
             hint: Some("it looks like postgres://user:password@server:5432/database".to_owned()),
         };

@@ -32,7 +32,11 @@ SELECT jsonb_build_object(
             'cpu_ms', v.cpu_ms,
             'log_bytes', v.log_bytes,
             'follow_ups', v.follow_ups,
-            'follow_up_bytes', v.follow_up_bytes
+            'follow_up_bytes', v.follow_up_bytes,
+            'http', v.http,
+            'secrets', v.secrets,
+            'http_requests', v.http_requests,
+            'http_bytes', v.http_bytes
         ) ORDER BY h.id)
         FROM host.handler h JOIN host.handler_version v ON v.handler_id = h.id AND v.version = h.version), '[]')
 )

@@ -1,0 +1,322 @@
+//! When a cron entry fires: a pattern in a time zone, and what becomes of the firings that no host was there
+//! for. Pure functions of the time that they are given; never asks a clock.
+
+use std::time::{Duration, SystemTime};
+
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+
+/// A firing that is no later than this is on time: a host was starting, or busy.
+pub const ON_TIME: Duration = Duration::from_mins(1);
+/// Firings that are made up for at once, the newest of those that were missed.
+pub const MAKE_UP_MAX: usize = 1_000;
+
+/// Headers that tell a handler of the entry and the time; an entry cannot have headers of its own of these names.
+pub const HEADERS: [&str; 2] = ["cron", "cron-at"];
+
+/// At which times an entry fires.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    pattern: Cron,
+    zone: TimeZone,
+    zone_name: String,
+}
+
+/// Why there is no such schedule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScheduleError {
+    /// The pattern cannot be read.
+    #[error(
+        "{pattern:?} is no cron pattern: {why}; use [SECOND] MINUTE HOUR DAY MONTH WEEKDAY, as in \"*/5 * * * *\""
+    )]
+    Pattern {
+        /// What was given.
+        pattern: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The pattern matches no time, as that of a 30th of February.
+    #[error("the cron pattern {0:?} never fires: no such date exists")]
+    Never(String),
+    /// There is no time zone of that name.
+    #[error("no time zone {0:?}: use a name such as Europe/Berlin or UTC")]
+    TimeZone(String),
+}
+
+/// What becomes of firings that were missed: later than [`ON_TIME`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// They are left out.
+    Skip,
+    /// One stands for all of them, unless another is on time.
+    One,
+    /// Each is made up for, up to [`MAKE_UP_MAX`].
+    All,
+}
+
+/// What an entry that is due is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Firing {
+    /// A message for each of these, ascending.
+    pub times: Vec<SystemTime>,
+    /// When it is due again.
+    pub then: SystemTime,
+}
+
+impl Missed {
+    /// All of them, in the order in which `--help` shows them.
+    pub const ALL: [Self; 3] = [Self::Skip, Self::One, Self::All];
+
+    /// The name in SQL and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::One => "one",
+            Self::All => "all",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|m| m.name() == name)
+    }
+}
+
+impl Schedule {
+    /// The schedule of a pattern with five fields, or six with seconds first, or a name such as `@hourly`; its
+    /// times are of the time zone of that name.
+    ///
+    /// # Errors
+    /// What is wrong with which of the two.
+    pub fn parse(pattern: &str, time_zone: &str) -> Result<Self, ScheduleError> {
+        let parser =
+            CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
+        let parsed = parser.parse(pattern).map_err(|e| ScheduleError::Pattern {
+            pattern: pattern.to_owned(),
+            why: e.to_string().trim_end_matches('.').to_owned(),
+        })?;
+        let unknown = || ScheduleError::TimeZone(time_zone.to_owned());
+        let zone = TimeZone::get(time_zone).map_err(|_| unknown())?;
+        let zone_name = zone.iana_name().ok_or_else(unknown)?.to_owned();
+        Ok(Self { pattern: parsed, zone, zone_name })
+    }
+
+    /// The time zone's name as it is usually written.
+    #[must_use]
+    pub fn time_zone(&self) -> &str {
+        &self.zone_name
+    }
+
+    /// A moment as clocks of the time zone show it.
+    #[must_use]
+    pub fn local(&self, time: SystemTime) -> String {
+        self.zoned(time).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    }
+
+    /// The first firing after a moment.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn next_after(&self, time: SystemTime) -> Result<SystemTime, ScheduleError> {
+        let next = self.pattern.find_next_occurrence(&self.zoned(time), false);
+        let never = |_| ScheduleError::Never(self.pattern.pattern.to_string());
+        Ok(next.map_err(never)?.timestamp().into())
+    }
+
+    /// What an entry is to do at `now` that was to fire at `next_at`, a moment that has passed.
+    ///
+    /// # Errors
+    /// If it never fires again.
+    pub fn firing(
+        &self,
+        missed: Missed,
+        next_at: SystemTime,
+        now: SystemTime,
+    ) -> Result<Firing, ScheduleError> {
+        let then = self.next_after(now)?;
+        let mut times = Vec::new();
+        // Backwards: after years without a host, only so many are looked at.
+        let before = |time: &Zoned| self.pattern.find_previous_occurrence(time, false).ok();
+        for time in std::iter::successors(before(&self.zoned(then)), before) {
+            let time = SystemTime::from(time.timestamp());
+            let late = now.duration_since(time).is_ok_and(|late| late > ON_TIME);
+            let enough = match missed {
+                Missed::Skip => late,
+                Missed::One => late && !times.is_empty(),
+                Missed::All => times.len() >= MAKE_UP_MAX,
+            };
+            if time < next_at || enough {
+                break;
+            }
+            times.push(time);
+        }
+        times.reverse();
+        Ok(Firing { times, then })
+    }
+
+    /// To the second: firings have no fractions.
+    fn zoned(&self, time: SystemTime) -> Zoned {
+        let time = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
+        let whole = Timestamp::from_second(time.as_second()).unwrap_or(time);
+        whole.to_zoned(self.zone.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(text: &str) -> SystemTime {
+        text.parse::<Timestamp>().expect("a time").into()
+    }
+
+    fn shown(time: SystemTime) -> String {
+        Timestamp::try_from(time).expect("a time").to_string()
+    }
+
+    fn berlin(pattern: &str) -> Schedule {
+        Schedule::parse(pattern, "Europe/Berlin").expect("a schedule")
+    }
+
+    /// The next firings after a moment.
+    fn firings(schedule: &Schedule, after: &str, n: usize) -> Vec<String> {
+        let next = |time: &SystemTime| schedule.next_after(*time).ok();
+        std::iter::successors(next(&at(after)), next).take(n).map(shown).collect()
+    }
+
+    #[test]
+    fn a_pattern_is_of_its_time_zone_and_may_have_seconds() {
+        let daily = firings(&berlin("30 8 * * *"), "2026-01-01T00:00:00Z", 1);
+        assert_eq!(daily, ["2026-01-01T07:30:00Z"]);
+        let tokyo = Schedule::parse("@daily", "asia/tokyo").unwrap();
+        assert_eq!(tokyo.time_zone(), "Asia/Tokyo");
+        assert_eq!(firings(&tokyo, "2026-01-01T00:00:00Z", 1), ["2026-01-01T15:00:00Z"]);
+        assert_eq!(tokyo.local(at("2026-01-01T15:00:00Z")), "2026-01-02 00:00:00");
+        let seconds = firings(&berlin("*/20 * * * * *"), "2026-01-01T00:00:39.9Z", 2);
+        assert_eq!(seconds, ["2026-01-01T00:00:40Z", "2026-01-01T00:01:00Z"]);
+    }
+
+    #[test]
+    fn where_the_clock_goes_forward_a_daily_firing_is_not_lost() {
+        // In 2026 on the 29th of March there is no half past two.
+        let daily = firings(&berlin("30 2 * * *"), "2026-03-28T00:00:00Z", 3);
+        assert_eq!(daily, ["2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]);
+        let often = firings(&berlin("*/30 * * * *"), "2026-03-29T00:00:00Z", 2);
+        assert_eq!(often, ["2026-03-29T00:30:00Z", "2026-03-29T01:00:00Z"]);
+    }
+
+    #[test]
+    fn where_the_clock_goes_back_a_daily_firing_comes_once() {
+        // On the 25th of October there are two.
+        let daily = firings(&berlin("30 2 * * *"), "2026-10-24T12:00:00Z", 2);
+        assert_eq!(daily, ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]);
+        let often = firings(&berlin("*/30 * * * *"), "2026-10-24T23:30:00Z", 4);
+        assert_eq!(
+            often,
+            [
+                "2026-10-25T00:00:00Z",
+                "2026-10-25T00:30:00Z",
+                "2026-10-25T01:00:00Z",
+                "2026-10-25T01:30:00Z"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_makes_no_schedule_is_named() {
+        let why = |pattern: &str, zone: &str| {
+            Schedule::parse(pattern, zone)
+                .and_then(|s| s.next_after(SystemTime::UNIX_EPOCH))
+                .expect_err("it is none")
+                .to_string()
+        };
+        let text = why("* * * *", "UTC");
+        assert!(text.starts_with("\"* * * *\" is no cron pattern: Invalid pattern: "), "{text}");
+        assert!(why("61 * * * *", "UTC").contains("out of bounds"));
+        assert!(why("0 0 1 1 * 2030 *", "UTC").contains("5 or 6 fields"));
+        assert!(why("0 0 30 2 *", "UTC").contains("never fires"));
+        for zone in ["Europe/Bonn", "", "../../etc/passwd", "+02:00"] {
+            assert_eq!(
+                why("* * * * *", zone),
+                format!("no time zone {zone:?}: use a name such as Europe/Berlin or UTC")
+            );
+        }
+    }
+
+    #[test]
+    fn missed_firings_are_skipped_made_up_for_once_or_each() {
+        let hourly = berlin("0 * * * *");
+        let times = |missed, next_at: &str, now: &str| {
+            let firing = hourly.firing(missed, at(next_at), at(now)).unwrap();
+            (firing.times.into_iter().map(shown).collect::<Vec<_>>(), shown(firing.then))
+        };
+        let (next_at, now) = ("2026-01-01T01:00:00Z", "2026-01-01T03:30:00Z");
+        let then = "2026-01-01T04:00:00Z".to_owned();
+        let (one, two, three) =
+            ("2026-01-01T01:00:00Z", "2026-01-01T02:00:00Z", "2026-01-01T03:00:00Z");
+        assert_eq!(times(Missed::Skip, next_at, now), (vec![], then.clone()));
+        assert_eq!(times(Missed::One, next_at, now), (vec![three.into()], then.clone()));
+        assert_eq!(
+            times(Missed::All, next_at, now).0,
+            [one.to_owned(), two.to_owned(), three.to_owned()]
+        );
+
+        // A moment late is on time; then one needs no other.
+        let now = "2026-01-01T03:00:10.5Z";
+        for missed in [Missed::Skip, Missed::One] {
+            assert_eq!(times(missed, next_at, now), (vec![three.into()], then.clone()));
+        }
+        assert_eq!(times(Missed::All, next_at, now).0.len(), 3);
+        // To the moment.
+        assert_eq!(times(Missed::Skip, three, three), (vec![three.into()], then));
+    }
+
+    #[test]
+    fn after_years_only_the_newest_are_made_up_for() {
+        let secondly = berlin("* * * * * *");
+        let (then, now) = (at("2016-01-01T00:00:00Z"), at("2026-01-01T00:00:00Z"));
+        let times = |missed| secondly.firing(missed, then, now).unwrap().times;
+        assert_eq!(times(Missed::Skip).len(), 61, "those that are on time");
+        let all = times(Missed::All);
+        assert_eq!((all.len(), all.last()), (MAKE_UP_MAX, Some(&now)));
+    }
+
+    proptest! {
+        /// Backwards and forwards meet the same times, also where a clock changes.
+        #[test]
+        fn what_is_made_up_for_is_what_was_missed(
+            pattern in prop::sample::select(vec![
+                "* * * * *", "*/7 * * * *", "30 2 * * *", "15 2,3 * * *", "0 */2 * * *", "@daily", "0 3 * * SUN",
+                "30 1-3 * * *", "0 0 L * *", "*/30 2 * * *",
+            ]),
+            zone in prop::sample::select(vec![
+                "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Havana", "UTC", "Africa/Casablanca",
+            ]),
+            start_s in 1_767_225_600_i64..1_830_297_600,
+            span_s in 60_i64..400_000,
+        ) {
+            let schedule = Schedule::parse(pattern, zone).unwrap();
+            let moment = |s: i64| SystemTime::from(Timestamp::from_second(s).unwrap());
+            let next_at = schedule.next_after(moment(start_s)).unwrap();
+            let now = moment(start_s + span_s).max(next_at);
+            let next = |time: &SystemTime| schedule.next_after(*time).ok();
+            let missed: Vec<_> = std::iter::successors(Some(next_at), next).take_while(|t| *t <= now).collect();
+            let firing = schedule.firing(Missed::All, next_at, now).unwrap();
+            let newest = &missed[missed.len().saturating_sub(MAKE_UP_MAX)..];
+            prop_assert_eq!(&firing.times, newest);
+            prop_assert!(firing.then > now);
+            prop_assert_eq!(Some(firing.then), next(missed.last().unwrap()));
+            for policy in [Missed::Skip, Missed::One] {
+                let times = schedule.firing(policy, next_at, now).unwrap().times;
+                prop_assert!(missed.ends_with(&times));
+                prop_assert!(policy == Missed::Skip || !times.is_empty());
+            }
+        }
+    }
+}

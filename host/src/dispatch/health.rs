@@ -1,0 +1,101 @@
+//! A queue's health: what Postgres refuses or delays of it is named once, and as long as that lasts it shares
+//! half of the connections with others that are in trouble. So however long each of their statements
+//! waits, the healthy ones have the rest (I5).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::queue::error::QueueError;
+use crate::trouble::{Over, PATIENCE, Trouble};
+
+/// The connections that ailing queues share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SlowLane(Arc<Semaphore>);
+
+impl SlowLane {
+    /// For a host with that many connections.
+    #[must_use]
+    pub fn new(connections: usize) -> Self {
+        Self(Arc::new(Semaphore::new((connections / 2).max(1))))
+    }
+}
+
+/// How one task of a queue fares.
+#[derive(Debug)]
+pub struct Health {
+    queue: String,
+    task: String,
+    trouble: Trouble,
+    lane: SlowLane,
+}
+
+impl Health {
+    /// Of a task that goes by that name in the log.
+    #[must_use]
+    pub fn of(queue: &str, task: &str, lane: &SlowLane) -> Self {
+        let (queue, task) = (queue.to_owned(), task.to_owned());
+        Self { queue, task, trouble: Trouble::default(), lane: lane.clone() }
+    }
+
+    /// Whether there is trouble.
+    #[must_use]
+    pub const fn is_poor(&self) -> bool {
+        self.trouble.is_on()
+    }
+
+    /// Waits for a place in the slow lane, if health is poor. The place is free again when it is dropped.
+    pub fn lane(&self) -> impl Future<Output = Option<OwnedSemaphorePermit>> + Send + use<> {
+        let lane = self.is_poor().then(|| self.lane.0.clone());
+        // It is never closed.
+        async { lane?.acquire_owned().await.ok() }
+    }
+
+    /// Notes how something went. What concerns no single queue is named elsewhere: that there is no server, or
+    /// that the session has ended; and a queue that was dropped is taken off the roster in a moment.
+    pub fn note(&mut self, what: &str, error: Option<&QueueError>, now: Instant) {
+        let Self { queue, task, trouble, .. } = self;
+        let Some(error) = error else {
+            if let Some(Over { lasted, times }) = trouble.calm(now) {
+                tracing::info!(queue, task, ?lasted, times, "can {what} again");
+            }
+            return;
+        };
+        let elsewhere = matches!(error, QueueError::Unavailable(_) | QueueError::LeaseLost(_));
+        let patience = if error.is_passing() { PATIENCE } else { Duration::ZERO };
+        if elsewhere || error.is_gone() || !trouble.shows(error.kind(), patience, now) {
+            tracing::debug!(queue, task, %error, "cannot {what} now");
+        } else {
+            tracing::warn!(queue, task, %error, "cannot {what}; trying again until it works");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ailing_queues_share_half_of_the_connections_and_healthy_ones_wait_for_nobody() {
+        let lane = SlowLane::new(4);
+        let healthy = Health::of("good", "default", &lane);
+        let mut ailing = Health::of("bad", "default", &lane);
+        ailing.note("lease", Some(&QueueError::Busy("locked".into())), Instant::now());
+        assert!(ailing.is_poor());
+        let places = [ailing.lane().await, ailing.lane().await];
+        assert!(places.iter().all(Option::is_some));
+        let mut third = Box::pin(ailing.lane());
+        assert!(futures_util::poll!(&mut third).is_pending());
+        assert!(healthy.lane().await.is_none());
+        drop(places);
+        assert!(third.await.is_some());
+    }
+
+    #[test]
+    fn without_a_server_no_queue_ails() {
+        let mut health = Health::of("good", "default", &SlowLane::new(4));
+        health.note("lease", Some(&QueueError::Unavailable("gone".into())), Instant::now());
+        assert!(!health.is_poor());
+    }
+}

@@ -1,0 +1,150 @@
+//! Bodies on their way, and what a call has left of its limit. Never looks at what is in them.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep, sleep};
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::error;
+
+/// What the requests of one call have in common. Held by each of them for as long as it lasts.
+pub(super) struct Call {
+    left_bytes: AtomicU64,
+    limit_bytes: u64,
+    exceeded: AtomicBool,
+    ended: AtomicBool,
+}
+
+impl Call {
+    pub(super) fn new(limit_bytes: u64) -> Arc<Self> {
+        let (exceeded, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { left_bytes: AtomicU64::new(limit_bytes), limit_bytes, exceeded, ended })
+    }
+
+    /// Takes bytes from what is left, or says the limit that they exceed.
+    pub(super) fn spend(&self, bytes: u64) -> Result<(), u64> {
+        let left = |left: u64| left.checked_sub(bytes);
+        self.left_bytes.fetch_update(Relaxed, Relaxed, left).map(drop).map_err(|_| {
+            self.exceeded.store(true, Relaxed);
+            self.limit_bytes
+        })
+    }
+
+    /// The limit, if it was exceeded.
+    pub(super) fn exceeded(&self) -> Option<u64> {
+        self.exceeded.load(Relaxed).then_some(self.limit_bytes)
+    }
+
+    /// Notes that the guest is gone. To be said before its half of a body is dropped: the other half would
+    /// take that for a body's proper end, and send half of it as if it were whole.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Relaxed);
+    }
+}
+
+/// A request's body, from the guest.
+pub(super) struct Sent {
+    inner: WasiBody,
+    call: Arc<Call>,
+}
+
+impl Sent {
+    pub(super) fn new(inner: WasiBody, call: Arc<Call>) -> Self {
+        Self { inner, call }
+    }
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+            None if self.call.ended.load(Relaxed) => {
+                Poll::Ready(Some(Err(Error::ConnectionTerminated)))
+            }
+            Some(Ok(frame)) => Poll::Ready(Some(match self.call.spend(size_of_frame(&frame)) {
+                Ok(()) => Ok(frame),
+                Err(limit) => Err(Error::HttpRequestBodySize(Some(limit))),
+            })),
+            other => Poll::Ready(other),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A response's body, on its way to the guest.
+pub(super) struct Received {
+    inner: Incoming,
+    call: Arc<Call>,
+    /// The longest that the guest waits for the next part, and the alarm for it.
+    silence: Option<(Duration, Pin<Box<Sleep>>)>,
+}
+
+impl Received {
+    pub(super) fn new(inner: Incoming, call: Arc<Call>, silence_max: Option<Duration>) -> Self {
+        Self { inner, call, silence: silence_max.map(|max| (max, Box::pin(sleep(max)))) }
+    }
+
+    pub(super) fn boxed(self) -> WasiBody {
+        self.boxed_unsync()
+    }
+}
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Pending => {
+                let Some((_, alarm)) = &mut self.silence else { return Poll::Pending };
+                ready!(alarm.as_mut().poll(cx));
+                return Poll::Ready(Some(Err(Error::ConnectionReadTimeout)));
+            }
+            Poll::Ready(frame) => frame,
+        };
+        if let Some((max, alarm)) = &mut self.silence {
+            alarm.as_mut().reset(Instant::now() + *max);
+        }
+        Poll::Ready(frame.map(|frame| {
+            let frame = frame.map_err(|error| error::of_response(&error))?;
+            let spent = self.call.spend(size_of_frame(&frame));
+            spent.map_err(|limit| Error::HttpResponseBodySize(Some(limit)))?;
+            Ok(frame)
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+fn size_of_frame(frame: &Frame<Bytes>) -> u64 {
+    let trailers = || frame.trailers_ref().map_or(0, super::bytes_of);
+    frame.data_ref().map_or_else(trailers, |data| data.len() as u64)
+}

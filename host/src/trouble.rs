@@ -1,0 +1,97 @@
+//! Trouble that lasts: to be named when it begins and when it is over, not each time that it shows. Pure: the
+//! time is passed in.
+
+use std::time::{Duration, Instant};
+
+/// How long what may pass by itself goes unnamed.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+/// Trouble that has not shown for so long is over.
+const CALM: Duration = Duration::from_secs(10);
+
+/// Something that goes wrong now and then.
+#[derive(Clone, Debug, Default)]
+pub struct Trouble {
+    since: Option<(Instant, Instant)>,
+    times: u32,
+    named: Vec<String>,
+}
+
+/// Trouble that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Over {
+    /// From when it first showed until it last did.
+    pub lasted: Duration,
+    /// How often it showed.
+    pub times: u32,
+}
+
+impl Trouble {
+    /// Notes that it shows, in one of its kinds. Whether to name it: once for each kind, and not before it has
+    /// lasted for `patience`.
+    pub fn shows(&mut self, kind: &str, patience: Duration, now: Instant) -> bool {
+        let (first, last) = self.since.get_or_insert((now, now));
+        *last = now;
+        self.times += 1;
+        if now - *first < patience || self.named.iter().any(|k| k == kind) {
+            return false;
+        }
+        self.named.push(kind.to_owned());
+        true
+    }
+
+    /// Notes that all is well. `Some`: trouble that was named is over.
+    pub fn calm(&mut self, now: Instant) -> Option<Over> {
+        let (first, last) = self.since.filter(|(_, last)| now - *last >= CALM)?;
+        let Self { times, named, .. } = std::mem::take(self);
+        (!named.is_empty()).then_some(Over { lasted: last - first, times })
+    }
+
+    /// Whether it has shown and is not over.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.since.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_named_once_for_each_kind_however_often_it_shows() {
+        let t = Instant::now();
+        let mut trouble = Trouble::default();
+        let named: Vec<_> = (0..1_000)
+            .map(|ms| t + Duration::from_millis(ms))
+            .flat_map(|now| [("a", now), ("b", now)])
+            .filter(|(kind, now)| trouble.shows(kind, Duration::from_millis(500), *now))
+            .map(|(kind, now)| (kind, (now - t).as_millis()))
+            .collect();
+        assert_eq!(named, [("a", 500), ("b", 500)]);
+    }
+
+    #[test]
+    fn it_is_over_when_it_has_not_shown_for_a_while() {
+        let t = Instant::now();
+        let at = |s| t + Duration::from_secs(s);
+        let mut trouble = Trouble::default();
+        assert_eq!(trouble.calm(t), None);
+        assert!(trouble.shows("a", Duration::ZERO, t));
+        assert!(!trouble.shows("a", Duration::ZERO, at(5)));
+        assert_eq!(trouble.calm(at(14)), None, "it may come back");
+        assert!(trouble.is_on());
+        let over = Over { lasted: Duration::from_secs(5), times: 2 };
+        assert_eq!(trouble.calm(at(15)), Some(over));
+        assert!(!trouble.is_on());
+        assert!(trouble.shows("a", Duration::ZERO, at(16)), "another time");
+    }
+
+    #[test]
+    fn what_passed_before_it_was_named_needs_no_end() {
+        let t = Instant::now();
+        let mut trouble = Trouble::default();
+        assert!(!trouble.shows("a", Duration::from_secs(3), t));
+        assert_eq!(trouble.calm(t + CALM), None);
+        assert!(!trouble.is_on());
+    }
+}

@@ -1,0 +1,135 @@
+-- Who may do what, in one list: what the three group roles need for their work, and nothing else. `host migrate`
+-- grants what is missing, whatever has taken it away: a restore into a cluster without the roles does. Roles
+-- belong to the whole cluster; a role that is missing (see bootstrap.sql) is passed over.
+--     host_producer   enqueues, on every queue; for one queue alone there is `host queue grant`
+--     host_operator   runs every command that is for operators
+--     host_serve      runs `host serve`
+-- Tables touched: the catalog's. Locks: none that another session waits for.
+
+-- The list. `columns`: only these; NULL: all. {q} stands for each queue's name; with p_queue, only
+-- what has to do with that queue.
+CREATE OR REPLACE FUNCTION host.privileges(p_queue text DEFAULT NULL)
+RETURNS TABLE (role text, kind text, object text, privilege text, columns text[])
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT p.role, p.kind, replace(p.object, '{q}', coalesce(q.name, '')), privilege, p.columns::text[]
+    FROM (VALUES
+        ('host_producer', 'SCHEMA', 'queue', 'USAGE', NULL),
+        ('host_producer', 'TABLE', 'queue.{q}', 'INSERT', '{payload,headers,run_at,expires_at}'),
+        ('host_producer', 'TABLE', 'queue.{q}', 'SELECT', '{id}'),
+
+        ('host_operator', 'SCHEMA', 'queue', 'USAGE', NULL),
+        ('host_operator', 'SCHEMA', 'host', 'USAGE', NULL),
+        ('host_operator', 'TABLE', 'host.migration', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.migration_functions', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.cluster', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.catalog', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.catalog', 'UPDATE', '{version}'),
+        ('host_operator', 'TABLE', 'host.queue', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.queue', 'UPDATE', '{paused}'),
+        ('host_operator', 'TABLE', 'host.component', 'SELECT INSERT', NULL),
+        ('host_operator', 'TABLE', 'host.handler', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.handler', 'UPDATE', '{version}'),
+        ('host_operator', 'TABLE', 'host.handler_version', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.loaded', 'SELECT DELETE', NULL),
+        ('host_operator', 'TABLE', 'host.session', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.heartbeat', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.cron', 'SELECT INSERT UPDATE DELETE', NULL),
+        -- Sets a value, and never sees one.
+        ('host_operator', 'TABLE', 'host.secret', 'SELECT', '{name,set_at,set_by}'),
+        ('host_operator', 'TABLE', 'host.secret', 'INSERT', '{name,value}'),
+        ('host_operator', 'TABLE', 'host.secret', 'UPDATE', '{value,set_at,set_by}'),
+        ('host_operator', 'TABLE', 'host.secret', 'DELETE', NULL),
+        ('host_operator', 'FUNCTION', 'host.create_queue', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.drop_queue', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),
+        -- Not what is in a message: it may be private. Dead letters can be read.
+        ('host_operator', 'TABLE', 'queue.{q}', 'SELECT', '{id,txid}'),
+        ('host_operator', 'TABLE', 'host.{q}__message_0', 'SELECT', '{id,txid}'),
+        ('host_operator', 'TABLE', 'host.{q}__message_1', 'SELECT', '{id,txid}'),
+        ('host_operator', 'TABLE', 'host.{q}__message_2', 'SELECT', '{id,txid}'),
+        -- What retrying a dead letter inserts.
+        ('host_operator', 'TABLE', 'queue.{q}', 'INSERT',
+            '{payload,headers,run_at,expires_at,enqueued_at,origin,handler_id,attempt,history}'),
+        ('host_operator', 'TABLE', 'host.{q}__dead_letter', 'SELECT DELETE', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__schedule', 'SELECT', '{id,due,txid}'),
+        ('host_operator', 'TABLE', 'host.{q}__lease', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__settlement', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__promotion', 'SELECT', NULL),
+        ('host_operator', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
+        ('host_operator', 'SEQUENCE', 'host.{q}__lease_id_seq', 'SELECT', NULL),
+        ('host_operator', 'SEQUENCE', 'host.{q}__promotion_id_seq', 'SELECT', NULL),
+
+        ('host_serve', 'SCHEMA', 'queue', 'USAGE', NULL),
+        ('host_serve', 'SCHEMA', 'host', 'USAGE', NULL),
+        ('host_serve', 'TABLE', 'host.migration', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.migration_functions', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.cluster', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.catalog', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.catalog', 'UPDATE', '{version}'),
+        ('host_serve', 'TABLE', 'host.queue', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.component', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.handler', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.handler_version', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.loaded', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.loaded', 'UPDATE', '{error,loaded_at}'),
+        ('host_serve', 'TABLE', 'host.session', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.session', 'INSERT', '{host_name,pid,host_version}'),
+        ('host_serve', 'TABLE', 'host.session', 'UPDATE', '{ended_at,lost}'),
+        ('host_serve', 'TABLE', 'host.heartbeat', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.cron', 'SELECT UPDATE', NULL),
+        ('host_serve', 'TABLE', 'host.secret', 'SELECT', '{name,value}'),
+        ('host_serve', 'FUNCTION', 'host.truncate_heartbeat', 'EXECUTE', NULL),
+        ('host_serve', 'TABLE', 'queue.{q}', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__lease', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__settlement', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__promotion', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__schedule', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__dead_letter', 'INSERT', NULL),
+        ('host_serve', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
+        ('host_serve', 'SEQUENCE', 'host.{q}__lease_id_seq', 'SELECT', NULL),
+        ('host_serve', 'SEQUENCE', 'host.{q}__promotion_id_seq', 'SELECT', NULL),
+        ('host_serve', 'SEQUENCE', 'host.{q}__asleep', 'UPDATE', NULL),
+        ('host_serve', 'FUNCTION', 'host.{q}__truncate', 'EXECUTE', NULL),
+        ('host_serve', 'FUNCTION', 'host.{q}__advance', 'EXECUTE', NULL),
+        ('host_serve', 'FUNCTION', 'host.{q}__truncate_schedule', 'EXECUTE', NULL)
+    ) p (role, kind, object, privileges, columns)
+    CROSS JOIN string_to_table(p.privileges, ' ') privilege
+    LEFT JOIN host.queue q ON strpos(p.object, '{q}') > 0
+    WHERE CASE
+        WHEN p_queue IS NOT NULL THEN q.name = p_queue
+        ELSE q.name IS NOT NULL OR strpos(p.object, '{q}') = 0
+    END
+$$;
+
+-- What of the list is not granted, as the statements that would grant it.
+CREATE OR REPLACE FUNCTION host.missing_privileges(p_queue text DEFAULT NULL) RETURNS SETOF text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('GRANT %s%s ON %s %s TO %I', p.privilege, ' (' || array_to_string(p.columns, ', ') || ')',
+        p.kind, p.object, p.role)
+    FROM host.privileges(p_queue) p JOIN pg_roles r ON r.rolname = p.role
+    WHERE NOT CASE p.kind
+        WHEN 'SCHEMA' THEN has_schema_privilege(r.oid, p.object, p.privilege)
+        WHEN 'SEQUENCE' THEN has_sequence_privilege(r.oid, p.object, p.privilege)
+        WHEN 'FUNCTION' THEN has_function_privilege(r.oid, p.object::regproc, p.privilege)
+        WHEN 'TABLE' THEN has_table_privilege(r.oid, p.object, p.privilege)
+            OR (SELECT bool_and(has_column_privilege(r.oid, p.object, c, p.privilege)) FROM unnest(p.columns) c) IS TRUE
+    END
+$$;
+
+-- Grants what is missing. Returns how much that was.
+CREATE OR REPLACE FUNCTION host.grant_privileges(p_queue text DEFAULT NULL) RETURNS int
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    statement text;
+    granted int := 0;
+BEGIN
+    FOR statement IN SELECT host.missing_privileges(p_queue) LOOP
+        EXECUTE statement;
+        granted := granted + 1;
+    END LOOP;
+    RETURN granted;
+END $$;

@@ -1,0 +1,22 @@
+//! The commands in host/docs work as they are written there, each file's on a database of its own.
+
+use crate::harness::{TestDb, plugin};
+use crate::readme::{steps_of, walk};
+
+async fn works_as_written(file: &str) {
+    ["email", "webhook"].map(plugin);
+    let steps = steps_of(&format!("host/docs/{file}"), |text| text);
+    assert!(steps.len() > 3, "{file} has commands");
+    let db = TestDb::new().await;
+    walk(steps, Some(&db.url)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cron() {
+    works_as_written("cron.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_and_secrets() {
+    works_as_written("http-and-secrets.md").await;
+}

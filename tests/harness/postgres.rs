@@ -1,0 +1,96 @@
+//! A Postgres of a test's own, for a test that crashes it, fills its disk or replaces it.
+
+use std::path::{Path, PathBuf};
+
+use host::embedded::Embedded;
+use host::queue::connect::Database;
+use host::queue::migrate::{Migrations, migrate};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::watchdog::quit_with_us;
+use super::{Scene, TestDb, wait_until};
+
+/// A server. It keeps what it has said is durable: the machine does not go with it.
+#[derive(Debug)]
+pub struct OwnServer {
+    dir: PathBuf,
+    settings: Vec<(&'static str, &'static str)>,
+    url: String,
+    pid: i32,
+    running: Option<Embedded>,
+}
+
+impl OwnServer {
+    /// Makes one in a folder and starts it.
+    pub async fn start(dir: &Path, settings: &[(&'static str, &'static str)]) -> Self {
+        let settings = [&[("fsync", "off")], settings].concat();
+        let (dir, url) = (dir.to_owned(), String::new());
+        let mut server = Self { dir, settings, url, pid: 0, running: None };
+        server.start_again().await;
+        server
+    }
+
+    /// The URL of its superuser on the database `postgres`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        let config: tokio_postgres::Config = self.url.parse().expect("a URL");
+        let [tokio_postgres::config::Host::Unix(dir)] = config.get_hosts() else {
+            panic!("not at a socket: {}", self.url)
+        };
+        dir.join(format!(".s.PGSQL.{}", config.get_ports()[0]))
+    }
+
+    /// The database `postgres`, with the current schema.
+    pub async fn migrated(&self) -> Scene {
+        let mut alone = Database::new(&self.url, 4).unwrap().connect_alone().await.unwrap();
+        migrate(&mut alone.client, &Migrations::embedded().unwrap()).await.unwrap();
+        self.scene().await
+    }
+
+    /// The database `postgres`, as it is.
+    pub async fn scene(&self) -> Scene {
+        Scene::of(TestDb { name: "postgres".into(), url: self.url.clone() }).await
+    }
+
+    /// The process number of its main process.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether it runs.
+    pub fn runs(&self) -> bool {
+        std::fs::read_link(format!("/proc/{}/exe", self.pid)).is_ok()
+    }
+
+    /// As `pg_ctl stop -m immediate` does: every backend is gone in an instant. Waits until it is.
+    pub async fn crash(&mut self) {
+        // It may have ended by itself.
+        let _ = kill(Pid::from_raw(self.pid), Signal::SIGQUIT);
+        wait_until("the server is gone", async || !self.runs()).await;
+        self.running = None;
+    }
+
+    /// Starts it where it was. What it had not finished is replayed from its log.
+    pub async fn start_again(&mut self) {
+        self.running = None;
+        let embedded = Embedded::start_with(&self.dir, &self.settings).await.expect("a server");
+        assert!(
+            self.url.is_empty() || self.url == embedded.url(),
+            "clients look for it where it was"
+        );
+        quit_with_us(embedded.pid());
+        self.url = embedded.url().to_owned();
+        self.pid = embedded.pid();
+        self.running = Some(embedded);
+    }
+
+    /// The folder of the server's programs.
+    pub fn programs(&self) -> PathBuf {
+        self.running.as_ref().expect("it runs").programs().to_owned()
+    }
+}
