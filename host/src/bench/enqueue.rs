@@ -2,6 +2,7 @@
 //! columns. Every variant gets short turns, one after the other, round after round, so that all meet the same
 //! machine: the ratios mean something even where the rates do not.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -64,68 +65,45 @@ struct Taken {
     time: Duration,
 }
 
+/// By situation, method and target.
+type AllTaken = [[[Taken; TARGETS.len()]; 3]; BESIDE.len()];
+
 /// Producers of one table, and whose numbers they carry.
 struct Side {
     producers: Vec<Producer>,
-    counters: std::sync::Arc<Counters>,
+    counters: Arc<Counters>,
+}
+
+/// The producers of both tables, and what each turn is like.
+struct Sides {
+    queue: Side,
+    bare: Side,
+    methods: [Method; 3],
+    payload_bytes: usize,
+    turn: Duration,
 }
 
 /// Runs it.
 pub async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
     let options = arena.options;
-    let methods = [
-        Method { name: "single-row INSERT", batch: 1, by_copy: false },
-        Method { name: "multi-row INSERT", batch: options.batch, by_copy: false },
-        Method { name: "COPY", batch: COPY_ROWS, by_copy: true },
-    ];
     if !options.floor {
         arena.queue.create_bare(&arena.client).await?;
     }
     arena.prepare(Guest::Noop, None).await?;
-    let mut queue = Side {
-        producers: arena.producers(&arena.table()).await?,
-        counters: arena.counters.clone(),
-    };
-    let bare = arena.queue.bare_table();
-    let mut bare =
-        Side { producers: arena.producers(&bare).await?, counters: std::sync::Arc::default() };
+    let mut sides = Sides::new(arena).await?;
     let began = arena.snapshot().await?;
     let (warm, started) = (arena.committed.count, Instant::now());
-    let turn = TURN_MAX.min(options.duration / TURNS_A_ROUND);
-    let mut taken = [[[Taken::default(); TARGETS.len()]; 3]; BESIDE.len()];
+    let mut taken = AllTaken::default();
     for round in 0.. {
+        arena.show("inserting", started.elapsed().as_secs(), options.duration.as_secs());
         if round > 0 && started.elapsed() >= options.duration {
             break;
         }
-        for (beside, taken) in BESIDE.into_iter().zip(&mut taken) {
-            match beside {
-                Beside::Nothing => arena.pause().await?,
-                Beside::Host => arena.resume().await?,
-                Beside::BusyHost => {}
-            }
-            for (method, taken) in methods.iter().zip(taken) {
-                for n in 0..TARGETS.len() {
-                    // Another one first each time.
-                    let n = (n + round) % TARGETS.len();
-                    let side = if TARGETS[n] == Target::Bare { &mut bare } else { &mut queue };
-                    make_ready(arena, beside, TARGETS[n], turn).await?;
-                    arena.show(
-                        method.name,
-                        started.elapsed().as_secs(),
-                        options.duration.as_secs(),
-                    );
-                    let (sums, time) = take_turn(side, method, options.payload_bytes, turn).await?;
-                    if TARGETS[n] != Target::Bare {
-                        arena.committed.merge(sums);
-                    }
-                    taken[n].rows += sums.count;
-                    taken[n].time += time;
-                }
-            }
-        }
+        sides.round(arena, round, &mut taken).await?;
         arena.queue.empty_bare(&arena.client).await?;
     }
-    drop((queue, bare));
+    let methods = sides.methods;
+    drop(sides);
     arena.queue.set_wake_up(&arena.client, options.wake_up).await?;
     let ended = arena.snapshot().await?;
     arena.wait_settled("working off the rest").await?;
@@ -135,8 +113,7 @@ pub async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
     let measured = Measured { before: began, began, ended, after, until, messages };
     let (report, _) = finish(arena, &measured).await?;
     let rates = BESIDE.into_iter().zip(taken).flat_map(|(beside, taken)| {
-        let row = move |(method, taken): (&Method, _)| rates(beside, method, taken);
-        methods.iter().zip(taken).map(row).collect::<Vec<_>>()
+        methods.into_iter().zip(taken).map(move |(method, taken)| rates(beside, method, taken))
     });
     Ok(Report {
         enqueue: Some(rates.collect()),
@@ -145,6 +122,99 @@ pub async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
         commits_per_message: None,
         ..report
     })
+}
+
+impl Sides {
+    async fn new(arena: &mut Arena<'_>) -> Result<Self, BenchError> {
+        let options = arena.options;
+        let (table, bare) = (arena.table(), arena.queue.bare_table());
+        let counters = arena.counters.clone();
+        let mut sides = Self {
+            queue: Side { producers: arena.producers(&table).await?, counters },
+            bare: Side { producers: arena.producers(&bare).await?, counters: Arc::default() },
+            methods: [
+                Method { name: "single-row INSERT", batch: 1, by_copy: false },
+                Method { name: "multi-row INSERT", batch: options.batch, by_copy: false },
+                Method { name: "COPY", batch: COPY_ROWS, by_copy: true },
+            ],
+            payload_bytes: options.payload_bytes,
+            turn: TURN_MAX.min(options.duration / TURNS_A_ROUND),
+        };
+        // Statements are prepared then.
+        for method in sides.methods {
+            for target in [Target::Bare, Target::Queue] {
+                sides.take_turn(arena, target, method).await?;
+            }
+        }
+        Ok(sides)
+    }
+
+    /// A turn for each variant.
+    async fn round(
+        &mut self,
+        arena: &mut Arena<'_>,
+        round: usize,
+        taken: &mut AllTaken,
+    ) -> Result<(), BenchError> {
+        for (beside, taken) in BESIDE.into_iter().zip(taken) {
+            match beside {
+                Beside::Nothing => arena.pause().await?,
+                Beside::Host => arena.resume().await?,
+                Beside::BusyHost => {}
+            }
+            for (method, taken) in self.methods.into_iter().zip(taken) {
+                for n in 0..TARGETS.len() {
+                    // Another one first each time.
+                    let n = (n + round) % TARGETS.len();
+                    make_ready(arena, beside, TARGETS[n], self.turn).await?;
+                    let turn = self.take_turn(arena, TARGETS[n], method).await?;
+                    taken[n].rows += turn.rows;
+                    taken[n].time += turn.time;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All producers of a table insert, until the turn is over.
+    async fn take_turn(
+        &mut self,
+        arena: &mut Arena<'_>,
+        target: Target,
+        method: Method,
+    ) -> Result<Taken, BenchError> {
+        let is_bare = target == Target::Bare;
+        let side = if is_bare { &mut self.bare } else { &mut self.queue };
+        let mut tasks = JoinSet::new();
+        let started = Instant::now();
+        let load = Load {
+            batch: method.batch,
+            by_copy: method.by_copy,
+            rate: None,
+            backlog_max: u64::MAX,
+            payload_bytes: self.payload_bytes,
+            start: (0, started),
+            until: started + self.turn,
+        };
+        for mut producer in side.producers.drain(..) {
+            let counters = side.counters.clone();
+            tasks.spawn(async move {
+                let sums = produce::insert(&mut producer, &counters, load).await;
+                Ok::<_, BenchError>((producer, sums?))
+            });
+        }
+        let mut all = Sums::default();
+        while let Some(ended) = tasks.join_next().await {
+            let (producer, sums) = ended.map_err(|panic| BenchError::Io(panic.into()))??;
+            side.producers.push(producer);
+            all.merge(sums);
+        }
+        let time = started.elapsed();
+        if !is_bare {
+            arena.committed.merge(all);
+        }
+        Ok(Taken { rows: all.count, time })
+    }
 }
 
 /// Sees to what is to be so when a turn begins.
@@ -171,41 +241,7 @@ async fn make_ready(
     Ok(())
 }
 
-/// All producers of a table insert, until the turn is over.
-async fn take_turn(
-    side: &mut Side,
-    method: &Method,
-    payload_bytes: usize,
-    turn: Duration,
-) -> Result<(Sums, Duration), BenchError> {
-    let mut tasks = JoinSet::new();
-    let started = Instant::now();
-    let load = Load {
-        batch: method.batch,
-        by_copy: method.by_copy,
-        rate: None,
-        backlog_max: u64::MAX,
-        payload_bytes,
-        start: (0, started),
-        until: started + turn,
-    };
-    for mut producer in side.producers.drain(..) {
-        let counters = side.counters.clone();
-        tasks.spawn(async move {
-            let sums = produce::insert(&mut producer, &counters, load).await;
-            Ok::<_, BenchError>((producer, sums?))
-        });
-    }
-    let mut all = Sums::default();
-    while let Some(ended) = tasks.join_next().await {
-        let (producer, sums) = ended.map_err(|panic| BenchError::Io(panic.into()))??;
-        side.producers.push(producer);
-        all.merge(sums);
-    }
-    Ok((all, started.elapsed()))
-}
-
-fn rates(beside: Beside, method: &Method, taken: [Taken; TARGETS.len()]) -> EnqueueRates {
+fn rates(beside: Beside, method: Method, taken: [Taken; TARGETS.len()]) -> EnqueueRates {
     let [bare, queue, quiet] = taken.map(|taken| taken.rows as f64 / taken.time.as_secs_f64());
     EnqueueRates {
         beside: match beside {
