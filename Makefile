@@ -24,6 +24,7 @@ demo: build plugins ## From an INSERT of 20,000 messages to their outbox, on a p
 	HOST=$(CURDIR)/target/release/host PLUGINS=$(CURDIR)/target/plugins bash tests/demo.sh
 
 test: lint ## Run every check and test
+	cargo test --locked --release -p model
 	cargo test --locked --release
 
 soak: plugins ## Everything goes wrong for MINUTES (20) while messages are counted; SEED to do it again
@@ -35,6 +36,7 @@ fmt: ## Format
 lint: plugins ## Check the format, and clippy with warnings denied
 	cargo fmt --all --check
 	cargo clippy --locked --release --all-targets -- -D warnings
+	cargo clippy --locked --release -p model --all-targets -- -D warnings
 	cargo clippy --locked $(guest) -- -D warnings
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check licenses bans sources; fi
 
