@@ -373,6 +373,62 @@ BEGIN
     END LOOP;
 END $_$;
 
+CREATE FUNCTION host.examine() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    RETURN jsonb_build_object(
+        'restored', host.restored(),
+        'sees_others', pg_has_role('pg_read_all_stats', 'USAGE'),
+        'missing_roles', ARRAY(SELECT DISTINCT p.role FROM host.privileges() p
+            WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = p.role)),
+        'missing_privileges', ARRAY(SELECT host.missing_privileges()),
+        'connections', (SELECT sum(numbackends) FROM pg_stat_database),
+        'connections_max', current_setting('max_connections')::int,
+        -- As this session has them, and as any role has them here.
+        'settings', (SELECT jsonb_agg(jsonb_build_object('name', s.name, 'value', s.value, 'role', s.role))
+            FROM (
+                SELECT name, setting AS value, NULL AS role FROM pg_settings
+                UNION ALL
+                SELECT split_part(c, '=', 1), split_part(c, '=', 2), r.rolname FROM pg_db_role_setting d
+                    JOIN pg_roles r ON r.oid = d.setrole CROSS JOIN unnest(d.setconfig) c
+                    WHERE d.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+            ) s
+            WHERE s.name IN ('synchronous_commit', 'fsync', 'full_page_writes', 'default_transaction_isolation',
+                'default_transaction_read_only')),
+        'dead_catalog_rows', pg_stat_get_dead_tuples('pg_class'::regclass),
+        'oldest_snapshot', (SELECT to_jsonb(o) FROM (
+            SELECT a.pid, NULL AS prepared, nullif(a.application_name, '') AS application, a.usename::text AS role,
+                left(a.query, 200) AS query,
+                (extract(epoch FROM clock_timestamp() - a.xact_start) * 1000)::bigint AS age_ms
+            FROM pg_stat_activity a
+            WHERE a.backend_xmin IS NOT NULL AND a.pid <> pg_backend_pid()
+            ORDER BY age(a.backend_xmin) DESC LIMIT 1) o),
+        'sessions', (SELECT coalesce(jsonb_agg(to_jsonb(s)), '[]') FROM host.sessions() s),
+        'handlers', (SELECT coalesce(jsonb_agg(jsonb_build_object('queue', h.queue, 'handler', h.handler,
+                'version', h.version, 'failed_on', h.failed_on)), '[]')
+            FROM host.handlers() h WHERE h.in_force),
+        'queues', CASE WHEN host.restored() THEN '[]' ELSE (SELECT coalesce(jsonb_agg(host.examine_queue(q.name)
+            ORDER BY q.name), '[]') FROM host.queue q) END);
+END $$;
+
+CREATE FUNCTION host.examine_queue(p_queue text) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    facts jsonb;
+BEGIN
+    EXECUTE format('SELECT host.%I()', p_queue || '__examine') INTO facts;
+    RETURN facts || jsonb_build_object(
+        'locks', (SELECT coalesce(jsonb_agg(to_jsonb(l)), '[]') FROM host.leaf_locks(p_queue) l),
+        'autovacuum', (SELECT coalesce(jsonb_agg(c.relname ORDER BY c.relname), '[]') FROM pg_class c
+            WHERE c.relnamespace = 'host'::regnamespace AND c.relkind = 'r' AND c.relispartition
+                AND starts_with(c.relname, p_queue || '__')
+                AND NOT coalesce(c.reloptions, '{}') && '{autovacuum_enabled=off,autovacuum_enabled=false}'));
+END $$;
+
 CREATE FUNCTION host.grant_privileges(p_queue text DEFAULT NULL::text) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -426,6 +482,23 @@ CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version 
     JOIN host.handler_version v ON v.handler_id = h.id
     JOIN host.component c ON c.sha256 = v.sha256
     ORDER BY q.name, h.name, v.version DESC
+$$;
+
+CREATE FUNCTION host.leaf_locks(p_queue text) RETURNS TABLE(pid integer, prepared text, application text, role text, query text, age_ms bigint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT DISTINCT ON (l.pid, p.gid) l.pid, p.gid, nullif(a.application_name, ''), coalesce(a.usename, p.owner)::text, left(a.query, 200),
+        (extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared)) * 1000)::bigint
+    FROM pg_class c
+    JOIN pg_locks l ON l.locktype = 'relation' AND l.relation = c.oid AND l.granted
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+    LEFT JOIN pg_locks own ON l.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
+        AND own.virtualtransaction = l.virtualtransaction
+    LEFT JOIN pg_prepared_xacts p ON p.transaction = own.transactionid
+    WHERE c.relnamespace = 'host'::regnamespace AND c.relispartition AND starts_with(c.relname, p_queue || '__')
+        AND l.pid IS DISTINCT FROM pg_backend_pid()
 $$;
 
 CREATE FUNCTION host.leaves_between(a bigint, b bigint) RETURNS smallint
@@ -577,7 +650,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),
         -- Not what is in a message: it may be private. Dead letters can be read.
-        ('host_operator', 'TABLE', 'queue.{q}', 'SELECT', '{id,txid}'),
+        ('host_operator', 'TABLE', 'queue.{q}', 'SELECT', '{id,txid,enqueued_at}'),
         ('host_operator', 'TABLE', 'host.{q}__message_0', 'SELECT', '{id,txid}'),
         ('host_operator', 'TABLE', 'host.{q}__message_1', 'SELECT', '{id,txid}'),
         ('host_operator', 'TABLE', 'host.{q}__message_2', 'SELECT', '{id,txid}'),
@@ -974,6 +1047,29 @@ CREATE FUNCTION host.sample__dead_show(p_id bigint) RETURNS TABLE(id bigint, mes
     WHERE d.id = p_id
 $$;
 
+CREATE FUNCTION host.sample__examine() RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+    SELECT jsonb_build_object(
+        'name', 'sample',
+        'paused', q.paused,
+        'unhandled', (SELECT unhandled FROM host.sample__stored(1000000)),
+        'handlers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', h.name, 'waiting', g.waiting,
+                'oldest_age_ms', (extract(epoch FROM clock_timestamp() - g.oldest) * 1000)::bigint) ORDER BY h.name), '[]')
+            FROM host.handler h CROSS JOIN LATERAL host.sample__lag(h.id, 1000000) g WHERE h.queue_id = q.id),
+        'open_lease', (SELECT jsonb_build_object('lease', l.id, 'session', l.session_id,
+                'age_ms', (extract(epoch FROM clock_timestamp() - l.leased_at) * 1000)::bigint)
+            FROM host.sample__lease l
+            WHERE l.row_count > 0 AND (l.id / 100000000000 % 3 <> p.leaf OR l.leaves & ~(1 << p.leaf) <> 0)
+                AND NOT EXISTS (SELECT FROM host.sample__settlement s WHERE s.lease_id = l.id AND s.rest = 0)
+            ORDER BY l.leased_at LIMIT 1))
+    FROM host.queue q
+    CROSS JOIN (SELECT (last_value / 100000000000 % 3)::int AS leaf FROM queue.sample_id_seq) p
+    WHERE q.id = 1
+$$;
+
 CREATE FUNCTION host.sample__holds(p_leaf integer) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1012,6 +1108,36 @@ BEGIN
         RETURN format('lease %s of session %s has been open since %s', o.id, o.session_id, date_trunc('second', o.leased_at));
     END IF;
     RETURN NULL;
+END $$;
+
+CREATE FUNCTION host.sample__lag(p_handler integer, p_cap integer, OUT waiting bigint, OUT oldest timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+DECLARE
+    c record;
+    part record;
+BEGIN
+    SELECT b.waiting INTO waiting FROM host.sample__backlog(p_handler, p_cap) b;
+    SELECT * INTO c FROM host.sample__lease l WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
+    IF c.more THEN
+        FOR part IN SELECT * FROM host.parts_after(c.txids, c.to_txid, c.to_id) LOOP
+            SELECT m.enqueued_at INTO oldest FROM queue.sample m
+                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b ORDER BY m.txid, m.id LIMIT 1;
+            EXIT WHEN FOUND;
+        END LOOP;
+    END IF;
+    IF oldest IS NULL THEN
+        FOR part IN SELECT * FROM host.parts_after(host.txid_window(c.hi, txid_current_snapshot()), 0, 0) LOOP
+            SELECT m.enqueued_at INTO oldest FROM queue.sample m
+                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b ORDER BY m.txid, m.id LIMIT 1;
+            EXIT WHEN FOUND;
+        END LOOP;
+    END IF;
 END $$;
 
 CREATE FUNCTION host.sample__leaf_bytes(p_leaf integer) RETURNS bigint
@@ -1732,6 +1858,13 @@ CREATE FUNCTION host.secrets() RETURNS TABLE(name text, set_at timestamp with ti
             JOIN host.handler_version v ON v.handler_id = h.id AND v.version = h.version
             WHERE s.name = ANY (v.secrets) ORDER BY 1)
     FROM host.secret s ORDER BY s.name
+$$;
+
+CREATE FUNCTION host.server_clock() RETURNS timestamp with time zone
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT clock_timestamp()
 $$;
 
 CREATE FUNCTION host.sessions() RETURNS TABLE(id integer, host_name text, pid integer, host_version text, started_at timestamp with time zone, connected boolean, beat_age_ms bigint)
@@ -3223,7 +3356,7 @@ GRANT SELECT(id) ON TABLE queue.sample TO host_operator;
 
 GRANT SELECT(txid) ON TABLE queue.sample TO host_operator;
 
-GRANT INSERT(enqueued_at) ON TABLE queue.sample TO host_operator;
+GRANT SELECT(enqueued_at),INSERT(enqueued_at) ON TABLE queue.sample TO host_operator;
 
 GRANT INSERT(run_at) ON TABLE queue.sample TO host_producer;
 GRANT INSERT(run_at) ON TABLE queue.sample TO host_operator;
