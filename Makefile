@@ -30,6 +30,7 @@ bench: build ## Measure: the floor, draining under both isolations, latency (som
 	target/release/host bench latency
 
 test: lint ## Run every check and test
+	cargo test --locked --release -p model
 	cargo test --locked --release
 
 soak: plugins ## Everything goes wrong for MINUTES (20) while messages are counted; SEED to do it again
@@ -41,6 +42,7 @@ fmt: ## Format
 lint: plugins ## Check the format, and clippy with warnings denied
 	cargo fmt --all --check
 	cargo clippy --locked --release --all-targets -- -D warnings
+	cargo clippy --locked --release -p model --all-targets -- -D warnings
 	cargo clippy --locked $(guest) -- -D warnings
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check licenses bans sources; fi
 

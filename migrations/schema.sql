@@ -219,7 +219,7 @@ BEGIN
     RETURN (SELECT currval(format('queue.%I', q.name || '_id_seq')) FROM host.queue q WHERE q.id = c.queue_id);
 END $$;
 
-CREATE FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, OUT handler_id integer, OUT version integer) RETURNS record
+CREATE FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, p_http text[] DEFAULT '{}'::text[], p_secrets text[] DEFAULT '{}'::text[], p_http_requests integer DEFAULT 100, p_http_bytes bigint DEFAULT (16 << 20), OUT handler_id integer, OUT version integer) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
@@ -242,9 +242,10 @@ BEGIN
     END IF;
     version := 1 + coalesce((SELECT max(v.version) FROM host.handler_version v WHERE v.handler_id = deploy.handler_id), 0);
     INSERT INTO host.handler_version (handler_id, version, sha256, config, isolation, concurrency, memory_bytes,
-            timeout_ms, cpu_ms, log_bytes, follow_ups, follow_up_bytes, deployed_by)
+            timeout_ms, cpu_ms, log_bytes, follow_ups, follow_up_bytes, deployed_by, http, secrets, http_requests, http_bytes)
         VALUES (handler_id, deploy.version, p_sha256, p_config, p_isolation, p_concurrency, p_memory_bytes,
-            p_timeout_ms, p_cpu_ms, p_log_bytes, p_follow_ups, p_follow_up_bytes, session_user);
+            p_timeout_ms, p_cpu_ms, p_log_bytes, p_follow_ups, p_follow_up_bytes, session_user, p_http, p_secrets,
+            p_http_requests, p_http_bytes);
     UPDATE host.handler h SET version = deploy.version WHERE h.id = deploy.handler_id;
 END $_$;
 
@@ -403,7 +404,7 @@ BEGIN
     EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
 END $$;
 
-CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version integer, in_force boolean, sha256 text, size_bytes bigint, isolation text, concurrency integer, deployed_at timestamp with time zone, deployed_by text, runs_on text[], failed_on text[])
+CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version integer, in_force boolean, sha256 text, size_bytes bigint, isolation text, concurrency integer, http text[], secrets text[], deployed_at timestamp with time zone, deployed_by text, runs_on text[], failed_on text[])
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -414,7 +415,7 @@ CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version 
         ORDER BY l.handler_id, l.session_id, l.error IS NULL, l.loaded_at DESC
     )
     SELECT q.name, h.name, v.version, v.version = h.version, v.sha256, length(c.wasm), v.isolation,
-        v.concurrency, v.deployed_at, v.deployed_by,
+        v.concurrency, v.http, v.secrets, v.deployed_at, v.deployed_by,
         ARRAY(SELECT n.host FROM newest n
             WHERE n.handler_id = h.id AND n.version = v.version AND n.error IS NULL ORDER BY n.session_id),
         ARRAY(SELECT n.host || ': ' || n.error FROM newest n
@@ -566,6 +567,11 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'TABLE', 'host.session', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.heartbeat', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.cron', 'SELECT INSERT UPDATE DELETE', NULL),
+        -- Sets a value, and never sees one.
+        ('host_operator', 'TABLE', 'host.secret', 'SELECT', '{name,set_at,set_by}'),
+        ('host_operator', 'TABLE', 'host.secret', 'INSERT', '{name,value}'),
+        ('host_operator', 'TABLE', 'host.secret', 'UPDATE', '{value,set_at,set_by}'),
+        ('host_operator', 'TABLE', 'host.secret', 'DELETE', NULL),
         ('host_operator', 'FUNCTION', 'host.create_queue', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.drop_queue', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
@@ -605,6 +611,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_serve', 'TABLE', 'host.session', 'UPDATE', '{ended_at,lost}'),
         ('host_serve', 'TABLE', 'host.heartbeat', 'SELECT INSERT', NULL),
         ('host_serve', 'TABLE', 'host.cron', 'SELECT UPDATE', NULL),
+        ('host_serve', 'TABLE', 'host.secret', 'SELECT', '{name,value}'),
         ('host_serve', 'FUNCTION', 'host.truncate_heartbeat', 'EXECUTE', NULL),
         ('host_serve', 'TABLE', 'queue.{q}', 'SELECT INSERT', NULL),
         ('host_serve', 'TABLE', 'host.{q}__lease', 'SELECT INSERT', NULL),
@@ -666,6 +673,13 @@ BEGIN
     END LOOP;
 END $_$;
 
+CREATE FUNCTION host.read_secrets(p_names text[]) RETURNS TABLE(name text, value text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT s.name, s.value FROM host.secret s WHERE s.name = ANY (p_names)
+$$;
+
 CREATE FUNCTION host.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -689,6 +703,21 @@ BEGIN
             AND l.granted AND l.pid <> pg_backend_pid()
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     PERFORM pg_advisory_lock(1752134401, p_session);
+END $$;
+
+CREATE FUNCTION host.remove_secret(p_name text, p_force boolean DEFAULT false) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    granted text[] := (SELECT s.granted_to FROM host.secrets() s WHERE s.name = p_name);
+BEGIN
+    IF cardinality(granted) > 0 AND NOT p_force THEN
+        RAISE EXCEPTION 'secret "%" is granted to %', p_name, array_to_string(granted, ', ')
+            USING ERRCODE = 'HQ005', HINT = format('to remove it all the same: host secret remove %s --force', p_name);
+    END IF;
+    DELETE FROM host.secret WHERE name = p_name;
+    RETURN FOUND;
 END $$;
 
 CREATE TABLE host.queue (
@@ -1559,7 +1588,9 @@ BEGIN
                 coalesce(m.history, '[]') || jsonb_build_object('attempt', m.attempt, 'at', clock_timestamp(),
                     'error', format('%s hosts died with it in flight', deaths)),
                 m.payload
-            FROM host.sample__read(l.session_id, l.seq) m WHERE rest @> m.pos;
+            FROM host.sample__read(l.session_id, l.seq) m
+            -- Another handler's retry only lay beside them.
+            WHERE rest @> m.pos AND coalesce(m.handler_id, l.handler_id) = l.handler_id;
         RETURN;
     END IF;
     SELECT range_agg(int4range(x.pos, x.pos + 1)), count(*)::int INTO mine, row_count
@@ -1690,6 +1721,19 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION host.secrets() RETURNS TABLE(name text, set_at timestamp with time zone, set_by text, granted_to text[])
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT s.name, s.set_at, s.set_by,
+        ARRAY(SELECT format('%s/%s', q.name, h.name)
+            FROM host.handler h
+            JOIN host.queue q ON q.id = h.queue_id
+            JOIN host.handler_version v ON v.handler_id = h.id AND v.version = h.version
+            WHERE s.name = ANY (v.secrets) ORDER BY 1)
+    FROM host.secret s ORDER BY s.name
+$$;
+
 CREATE FUNCTION host.sessions() RETURNS TABLE(id integer, host_name text, pid integer, host_version text, started_at timestamp with time zone, connected boolean, beat_age_ms bigint)
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1702,6 +1746,26 @@ CREATE FUNCTION host.sessions() RETURNS TABLE(id integer, host_name text, pid in
             WHERE b.session_id = s.id ORDER BY b.beat DESC LIMIT 1)
     FROM host.session s WHERE s.ended_at IS NULL ORDER BY s.id
 $$;
+
+CREATE FUNCTION host.set_secret(p_name text, p_value text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    was_there boolean;
+BEGIN
+    IF p_name IS NULL OR p_name !~ '^[A-Za-z][A-Za-z0-9_.-]{0,63}$' THEN
+        RAISE EXCEPTION '% is not the name of a secret', quote_nullable(p_name) USING ERRCODE = '22023';
+    END IF;
+    IF p_value IS NULL OR octet_length(p_value) NOT BETWEEN 1 AND 65536 THEN
+        RAISE EXCEPTION 'the value of secret "%" has % bytes: 1 to 65536 are kept', p_name,
+            coalesce(octet_length(p_value), 0) USING ERRCODE = '22023';
+    END IF;
+    SELECT EXISTS (SELECT FROM host.secret WHERE name = p_name) INTO was_there;
+    INSERT INTO host.secret (name, value) VALUES (p_name, p_value)
+        ON CONFLICT (name) DO UPDATE SET value = p_value, set_at = now(), set_by = current_user;
+    RETURN NOT was_there;
+END $_$;
 
 CREATE FUNCTION host.slot(due timestamp with time zone, at timestamp with time zone) RETURNS smallint
     LANGUAGE plpgsql IMMUTABLE
@@ -1864,6 +1928,10 @@ CREATE TABLE host.handler_version (
     follow_up_bytes bigint NOT NULL,
     deployed_at timestamp with time zone DEFAULT now() NOT NULL,
     deployed_by text DEFAULT CURRENT_USER NOT NULL,
+    http text[] DEFAULT '{}'::text[] NOT NULL,
+    secrets text[] DEFAULT '{}'::text[] NOT NULL,
+    http_requests integer DEFAULT 100 NOT NULL,
+    http_bytes bigint DEFAULT (16 << 20) NOT NULL,
     CONSTRAINT handler_version_concurrency_check CHECK (((concurrency >= 1) AND (concurrency <= 10000))),
     CONSTRAINT handler_version_config_check CHECK ((jsonb_typeof(config) = 'object'::text)),
     CONSTRAINT handler_version_isolation_check CHECK ((isolation = ANY (ARRAY['message'::text, 'batch'::text])))
@@ -2627,6 +2695,15 @@ CREATE TABLE host.sample__settlement_2 (
 )
 WITH (autovacuum_enabled=off);
 
+CREATE TABLE host.secret (
+    name text NOT NULL,
+    value text NOT NULL,
+    set_at timestamp with time zone DEFAULT now() NOT NULL,
+    set_by text DEFAULT CURRENT_USER NOT NULL
+);
+
+COMMENT ON COLUMN host.secret.value IS 'For hosts alone: grant no other role SELECT on it.';
+
 CREATE TABLE host.session (
     id integer NOT NULL,
     host_name text NOT NULL,
@@ -2775,6 +2852,9 @@ ALTER TABLE ONLY host.queue
 
 ALTER TABLE ONLY host.sample__dead_letter
     ADD CONSTRAINT sample__dead_letter_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY host.secret
+    ADD CONSTRAINT secret_pkey PRIMARY KEY (name);
 
 ALTER TABLE ONLY host.session
     ADD CONSTRAINT session_pkey PRIMARY KEY (id);
@@ -3024,6 +3104,8 @@ CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.handler_ver
 
 CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.queue FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
 
+CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.secret FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+
 CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE OR TRUNCATE ON queue.sample FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
 
 CREATE TRIGGER wake AFTER INSERT ON queue.sample FOR EACH STATEMENT EXECUTE FUNCTION host.sample__wake();
@@ -3056,8 +3138,8 @@ GRANT USAGE ON SCHEMA queue TO host_serve;
 REVOKE ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean, p_delays_ms bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean, p_delays_ms bigint[]) TO host_operator;
 
-REVOKE ALL ON FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, OUT handler_id integer, OUT version integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, OUT handler_id integer, OUT version integer) TO host_operator;
+REVOKE ALL ON FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, p_http text[], p_secrets text[], p_http_requests integer, p_http_bytes bigint, OUT handler_id integer, OUT version integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, p_http text[], p_secrets text[], p_http_requests integer, p_http_bytes bigint, OUT handler_id integer, OUT version integer) TO host_operator;
 
 REVOKE ALL ON FUNCTION host.drop_queue(p_name text, p_force boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.drop_queue(p_name text, p_force boolean) TO host_operator;
@@ -3191,6 +3273,18 @@ GRANT SELECT(txid) ON TABLE host.sample__schedule TO host_operator;
 
 GRANT SELECT ON TABLE host.sample__settlement TO host_operator;
 GRANT SELECT,INSERT ON TABLE host.sample__settlement TO host_serve;
+
+GRANT DELETE ON TABLE host.secret TO host_operator;
+
+GRANT SELECT(name),INSERT(name) ON TABLE host.secret TO host_operator;
+GRANT SELECT(name) ON TABLE host.secret TO host_serve;
+
+GRANT INSERT(value),UPDATE(value) ON TABLE host.secret TO host_operator;
+GRANT SELECT(value) ON TABLE host.secret TO host_serve;
+
+GRANT SELECT(set_at),UPDATE(set_at) ON TABLE host.secret TO host_operator;
+
+GRANT SELECT(set_by),UPDATE(set_by) ON TABLE host.secret TO host_operator;
 
 GRANT SELECT ON TABLE host.session TO host_operator;
 GRANT SELECT ON TABLE host.session TO host_serve;

@@ -4,7 +4,9 @@ use crate::harness::{TestDb, plugin};
 use crate::readme::{steps_of, walk};
 
 async fn works_as_written(file: &str) {
-    ["email", "webhook"].map(plugin);
+    for name in ["email", "webhook"] {
+        plugin(name);
+    }
     let steps = steps_of(&format!("host/docs/{file}"), |text| text);
     assert!(steps.len() > 3, "{file} has commands");
     let db = TestDb::new().await;

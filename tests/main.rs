@@ -13,6 +13,7 @@ mod dead;
 mod deploy;
 mod deploy_under_load;
 mod docs;
+mod doctor;
 mod embedded;
 mod enqueue;
 mod failover;

@@ -82,6 +82,15 @@ async fn an_operator_runs_every_command_and_has_no_other_way_to_change_anything(
     ok(&["rollback", "--queue", "emails", "--no-wait"]).await;
     let handlers = ok(&["handlers"]).await;
     assert!(handlers.contains("host_operator_"), "the one who deployed it is named: {handlers}");
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "hunter22").unwrap();
+    let set = ["secret", "set", "key", "--from-file", secret.path().to_str().unwrap()];
+    ok(&set).await;
+    ok(&set).await;
+    ok(&["deploy", "--queue", "emails", &echo, "--no-wait", "--secret", "key"]).await;
+    ok(&["secret", "list"]).await;
+    ok(&["secret", "remove", "key", "--force"]).await;
+    ok(&set).await;
     ok(&["queue", "list"]).await;
     ok(&["queue", "show", "emails"]).await;
     ok(&["status"]).await;
@@ -107,6 +116,9 @@ async fn an_operator_runs_every_command_and_has_no_other_way_to_change_anything(
         &[
             "SELECT payload FROM queue.work",
             "SELECT payload FROM host.work__schedule",
+            "SELECT value FROM host.secret",
+            "SELECT * FROM host.read_secrets('{key}')",
+            "UPDATE host.secret SET name = value",
             "INSERT INTO queue.work (payload, txid) VALUES ('1', 1)",
             "INSERT INTO queue.work (id, payload) OVERRIDING SYSTEM VALUE VALUES (9, '1')",
             "TRUNCATE queue.work",
@@ -176,7 +188,10 @@ async fn a_host_serves_with_its_group_role_alone() {
     // What comes once in an hour or when a leaf's time is over.
     let client = member.client().await;
     client
-        .batch_execute("SELECT host.truncate_heartbeat(), host.work__truncate_schedule()")
+        .batch_execute(
+            "SELECT host.truncate_heartbeat(), host.work__truncate_schedule();
+             SELECT * FROM host.read_secrets('{key}')",
+        )
         .await
         .unwrap();
 
@@ -192,6 +207,7 @@ async fn a_host_serves_with_its_group_role_alone() {
             "DELETE FROM host.work__dead_letter",
             "SELECT * FROM host.work__dead_letter",
             "UPDATE host.queue SET paused = true",
+            "SELECT host.set_secret('key', 'value')",
             "UPDATE host.handler SET version = 1",
             "INSERT INTO host.component VALUES ('', '')",
             "SELECT host.create_queue('mine')",

@@ -220,8 +220,9 @@ async fn a_dump_restored_where_transaction_ids_are_smaller_or_larger_loses_and_r
 async fn hosts_go_on_in_the_other_cluster_with_what_was_left() {
     let scene = Scene::new("").await;
     scene.deploy("work", "misbehave", Deployment::default()).await;
-    let numbers = r#"INSERT INTO queue.work (payload) SELECT jsonb_build_object('do', 'enqueue', 'n', 1,
-        'queue', 'sink', 'text', i::text, 'ms', 1) FROM generate_series(1, 3000) i"#;
+    let numbers =
+        "INSERT INTO queue.work (payload) SELECT jsonb_build_object('do', 'enqueue', 'n', 1,
+        'queue', 'sink', 'text', i::text, 'ms', 1) FROM generate_series(1, 3000) i";
     scene.run(numbers).await;
     let host = scene.serve("first", &[]);
     crate::harness::wait_until("some are done", async || {

@@ -101,6 +101,35 @@ async fn what_was_in_flight_at_two_deaths_runs_alone_and_at_five_is_poison() {
     assert_eq!(neighbours, [1, 2]);
 }
 
+/// Found by the model: it would have been a dead letter of a handler that is not to run it, or has acked it.
+#[tokio::test]
+async fn another_handlers_retry_in_a_poisoned_lease_is_no_dead_letter() {
+    let (db, client, hand) = scene().await;
+    let second = deploy(&client, "q", "second").await;
+    hand.enqueue(1, 1).await;
+    let held = hand.must_lease(1).await;
+    let retry = r#", p_retry_pos => '{0}', p_retry_delay_ms => '{0}', p_retry_entry => ARRAY['{"error": "no"}'::jsonb]"#;
+    assert!(hand.settle(&held, 0, "{[0,1)}", retry).await.unwrap());
+    hand.run("SELECT host.{q}__promote(10)").await;
+
+    let mut dead = Hand::new(&db, "q", second).await;
+    let mut held = dead.must_lease(10).await;
+    assert_eq!(held.count, 2);
+    assert!(dead.settle(&held, 0, "{[0,1)}", "").await.unwrap());
+    for _ in 1..5 {
+        dead.end(true).await;
+        dead = Hand::new(&db, "q", second).await;
+        held = dead.take_over(held.id, 10).await.unwrap().expect("it is to be settled");
+    }
+    dead.end(true).await;
+    let last = Hand::new(&db, "q", second).await;
+    assert!(last.take_over(held.id, 10).await.unwrap().is_none());
+    assert_eq!(value::<i64>(&client, "SELECT count(*) FROM host.q__dead_letter").await, 0);
+    assert_eq!(last.strays().await, [0; 0]);
+    // Whose it is still has it.
+    assert_eq!(hand.must_lease(10).await.count, 1);
+}
+
 #[tokio::test]
 async fn an_end_in_order_is_no_death() {
     let (db, client, mut hand) = scene().await;

@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
 const VOCABULARY: &[&str] = &[
     "budget",
     "cron",
+    "diagnosis",
     "digest",
     "grant",
     "id",

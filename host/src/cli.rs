@@ -14,6 +14,7 @@ mod context;
 mod cron;
 mod dead;
 mod deploy;
+mod doctor;
 mod enqueue;
 mod fail;
 mod handlers;
@@ -33,7 +34,9 @@ Exit codes:
   1  failed
   2  wrong usage: an unknown flag, queue, handler, version or key
   3  no connection to Postgres
-  4  the database's schema and this host do not fit together";
+  4  the database's schema and this host do not fit together
+  5  `host doctor` found something to warn of
+  6  `host doctor` found something that stands still or may be lost";
 
 /// A job server: messages in Postgres, handlers in WebAssembly.
 #[derive(Debug, Parser)]
@@ -73,6 +76,7 @@ enum Command {
     Dead(dead::Dead),
     Cron(cron::Cron),
     Secret(secret::SecretCommand),
+    Doctor(doctor::Doctor),
     Psql(psql::Psql),
     Bench(Box<bench::Bench>),
 }
@@ -85,12 +89,12 @@ pub fn run() -> ExitCode {
         Err(code) => return code,
     };
     match logging::start(&cli.global).and_then(|()| run_async(cli)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(fail) => fail.report(),
     }
 }
 
-fn run_async(cli: Cli) -> Result<(), Fail> {
+fn run_async(cli: Cli) -> Result<ExitCode, Fail> {
     let runtime = tokio::runtime::Runtime::new().map_err(anyhow::Error::from)?;
     let result = runtime.block_on(async {
         match cli.command {
@@ -107,7 +111,9 @@ fn run_async(cli: Cli) -> Result<(), Fail> {
             Command::Secret(command) => command.run(&cli.global).await,
             Command::Psql(command) => command.run(&cli.global).await,
             Command::Bench(command) => command.run(&cli.global).await,
+            Command::Doctor(command) => return command.run(&cli.global).await,
         }
+        .map(|()| ExitCode::SUCCESS)
     });
     // Without waiting for what is still being compiled.
     runtime.shutdown_background();

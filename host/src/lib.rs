@@ -5,6 +5,7 @@ pub mod budget;
 pub mod cli;
 pub mod cron;
 pub mod deploy;
+pub mod diagnosis;
 pub mod digest;
 pub mod dispatch;
 pub mod embedded;

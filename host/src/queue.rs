@@ -7,6 +7,7 @@ pub mod connect;
 pub mod cron;
 pub mod dead;
 pub mod deployments;
+pub mod doctor;
 pub mod error;
 pub mod exchange;
 mod fetch;

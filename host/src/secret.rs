@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(refused(b"\n"), SecretError::Empty);
         assert_eq!(refused(b"\xff"), SecretError::NotText);
         assert_eq!(refused(b"a\0b"), SecretError::NotText);
-        assert_eq!(refused(&[b'a'; VALUE_BYTES_MAX + 1]), SecretError::TooLong(65_537));
+        assert_eq!(refused(&vec![b'a'; VALUE_BYTES_MAX + 1]), SecretError::TooLong(65_537));
     }
 
     #[test]

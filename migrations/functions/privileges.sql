@@ -45,7 +45,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),
         -- Not what is in a message: it may be private. Dead letters can be read.
-        ('host_operator', 'TABLE', 'queue.{q}', 'SELECT', '{id,txid}'),
+        ('host_operator', 'TABLE', 'queue.{q}', 'SELECT', '{id,txid,enqueued_at}'),
         ('host_operator', 'TABLE', 'host.{q}__message_0', 'SELECT', '{id,txid}'),
         ('host_operator', 'TABLE', 'host.{q}__message_1', 'SELECT', '{id,txid}'),
         ('host_operator', 'TABLE', 'host.{q}__message_2', 'SELECT', '{id,txid}'),

@@ -1,7 +1,6 @@
 //! Everything that comes before the measured time: the queue's settings, its handlers, hosts that have
 //! warmed up, and the state that a run starts in.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -79,9 +78,7 @@ impl Arena<'_> {
             limits: Limits { timeout: *TIMEOUT.end(), ..Limits::default() },
             isolation: if stuck { Isolation::Message } else { self.options.isolation },
             concurrency: if stuck { 1 } else { self.options.concurrency },
-            config: BTreeMap::new(),
-            http: Vec::new(),
-            secrets: BTreeSet::new(),
+            ..Settings::default()
         };
         deploy::check(wasm.clone(), &self.settings, &settings).await?;
         let stored =

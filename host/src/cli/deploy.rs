@@ -1,6 +1,6 @@
 //! `host deploy` and `host rollback`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::deploy::{self, DeployError, InForce, Progress};
 use crate::digest::Digest;
 use crate::grant::HttpGrant;
 use crate::id::HandlerId;
-use crate::limits::{COMPONENT_BYTES_MAX, CONCURRENCY_DEFAULT, Isolation, Limits};
+use crate::limits::{COMPONENT_BYTES_MAX, Isolation};
 use crate::name::HandlerName;
 use crate::queue::catalog::{self, Catalog, Queue, Settings};
 use crate::queue::connect::Pooled;
@@ -135,14 +135,7 @@ pub struct Rollback {
 
 impl Flags {
     fn over(&self, before: Option<&Settings>) -> Settings {
-        let mut settings = before.filter(|_| !self.reset).cloned().unwrap_or_else(|| Settings {
-            limits: Limits::default(),
-            isolation: Isolation::default(),
-            concurrency: CONCURRENCY_DEFAULT,
-            config: BTreeMap::new(),
-            http: Vec::new(),
-            secrets: BTreeSet::new(),
-        });
+        let mut settings = before.filter(|_| !self.reset).cloned().unwrap_or_default();
         let limits = &mut settings.limits;
         set(&mut limits.timeout, self.timeout.map(Duration::from));
         set(&mut limits.cpu, self.cpu.map(Duration::from));

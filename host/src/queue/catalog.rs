@@ -13,7 +13,7 @@ use super::error::QueueError;
 use crate::digest::Digest;
 use crate::grant::HttpGrant;
 use crate::id::{HandlerId, QueueId, SessionId};
-use crate::limits::{Isolation, Limits};
+use crate::limits::{CONCURRENCY_DEFAULT, Isolation, Limits};
 use crate::message::{PayloadType, QueueShape};
 use crate::name::{HandlerName, QueueName};
 use crate::outcome::{Backoff, RetryPolicy};
@@ -87,6 +87,19 @@ pub struct Settings {
     pub http: Vec<HttpGrant>,
     /// The secrets that it may ask for.
     pub secrets: BTreeSet<SecretName>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            isolation: Isolation::default(),
+            concurrency: CONCURRENCY_DEFAULT,
+            config: BTreeMap::new(),
+            http: Vec::new(),
+            secrets: BTreeSet::new(),
+        }
+    }
 }
 
 impl Catalog {

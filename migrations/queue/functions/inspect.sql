@@ -1,4 +1,4 @@
--- Template: what `host status` and `host queue show` say of a queue. Reads only.
+-- Template: what `host status` and `host queue show` say of a queue, and what `host doctor` looks at. Reads only.
 
 -- For one handler: messages that wait for it, as far as p_cap; messages in flight; messages settled in
 -- the last minute.
@@ -56,3 +56,51 @@ BEGIN
     SELECT sum(pg_total_relation_size(r.oid))::bigint INTO bytes FROM pg_class r
         WHERE r.relkind = 'r' AND r.relnamespace = 'host'::regnamespace AND starts_with(r.relname, '{q}__');
 END $$;
+
+-- When the first message beyond a handler's cursor was enqueued, and how many there are as far as p_cap.
+CREATE OR REPLACE FUNCTION host.{q}__lag(p_handler int, p_cap int, OUT waiting bigint, OUT oldest timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
+DECLARE
+    c record;
+    part record;
+BEGIN
+    SELECT b.waiting INTO waiting FROM host.{q}__backlog(p_handler, p_cap) b;
+    SELECT * INTO c FROM host.{q}__lease l WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
+    IF c.more THEN
+        FOR part IN SELECT * FROM host.parts_after(c.txids, c.to_txid, c.to_id) LOOP
+            SELECT m.enqueued_at INTO oldest FROM queue.{q} m
+                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b ORDER BY m.txid, m.id LIMIT 1;
+            EXIT WHEN FOUND;
+        END LOOP;
+    END IF;
+    IF oldest IS NULL THEN
+        FOR part IN SELECT * FROM host.parts_after(host.txid_window(c.hi, txid_current_snapshot()), 0, 0) LOOP
+            SELECT m.enqueued_at INTO oldest FROM queue.{q} m
+                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b ORDER BY m.txid, m.id LIMIT 1;
+            EXIT WHEN FOUND;
+        END LOOP;
+    END IF;
+END $$;
+
+-- The queue, its handlers, and the oldest open lease that keeps a leaf from being truncated.
+CREATE OR REPLACE FUNCTION host.{q}__examine() RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+    SELECT jsonb_build_object(
+        'name', '{q}',
+        'paused', q.paused,
+        'unhandled', (SELECT unhandled FROM host.{q}__stored(1000000)),
+        'handlers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', h.name, 'waiting', g.waiting,
+                'oldest_age_ms', (extract(epoch FROM clock_timestamp() - g.oldest) * 1000)::bigint) ORDER BY h.name), '[]')
+            FROM host.handler h CROSS JOIN LATERAL host.{q}__lag(h.id, 1000000) g WHERE h.queue_id = q.id),
+        'open_lease', (SELECT jsonb_build_object('lease', l.id, 'session', l.session_id,
+                'age_ms', (extract(epoch FROM clock_timestamp() - l.leased_at) * 1000)::bigint)
+            FROM host.{q}__lease l
+            WHERE l.row_count > 0 AND (l.id / 100000000000 % 3 <> p.leaf OR l.leaves & ~(1 << p.leaf) <> 0)
+                AND NOT EXISTS (SELECT FROM host.{q}__settlement s WHERE s.lease_id = l.id AND s.rest = 0)
+            ORDER BY l.leased_at LIMIT 1))
+    FROM host.queue q
+    CROSS JOIN (SELECT (last_value / 100000000000 % 3)::int AS leaf FROM queue.{q}_id_seq) p
+    WHERE q.id = {queue_id}
+$$;

@@ -136,7 +136,9 @@ BEGIN
                 coalesce(m.history, '[]') || jsonb_build_object('attempt', m.attempt, 'at', clock_timestamp(),
                     'error', format('%s hosts died with it in flight', deaths)),
                 m.payload
-            FROM host.{q}__read(l.session_id, l.seq) m WHERE rest @> m.pos;
+            FROM host.{q}__read(l.session_id, l.seq) m
+            -- Another handler's retry only lay beside them.
+            WHERE rest @> m.pos AND coalesce(m.handler_id, l.handler_id) = l.handler_id;
         RETURN;
     END IF;
     SELECT range_agg(int4range(x.pos, x.pos + 1)), count(*)::int INTO mine, row_count

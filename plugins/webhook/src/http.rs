@@ -68,10 +68,7 @@ pub fn post(
         .collect();
     let headers = Fields::from_list(&headers).map_err(in_words)?;
     let request = OutgoingRequest::new(headers);
-    let path = request.set_path_with_query(Some(&url.path));
-    let set = path.and_then(|()| request.set_method(&Method::Post));
-    let set = set.and_then(|()| request.set_scheme(Some(&url.scheme)));
-    set.and_then(|()| request.set_authority(Some(&url.authority)))
+    address(&request, url)
         .map_err(|()| format!("the URL has a part that is none: {}{}", url.authority, url.path))?;
     let outgoing = request.body().map_err(|()| "no body to write to")?;
     let answer = outgoing_handler::handle(request, Some(options(within))).map_err(named)?;
@@ -79,10 +76,17 @@ pub fn post(
     let sent = send(outgoing, body);
     answer.subscribe().block();
     match answer.get() {
-        Some(Ok(Ok(response))) => sent.and_then(|()| read(response)),
+        Some(Ok(Ok(response))) => sent.and_then(|()| read(&response)),
         Some(Ok(Err(error))) => Err(named(error)),
         _ => Err("no answer".into()),
     }
+}
+
+fn address(request: &OutgoingRequest, url: &Url) -> Result<(), ()> {
+    request.set_method(&Method::Post)?;
+    request.set_scheme(Some(&url.scheme))?;
+    request.set_authority(Some(&url.authority))?;
+    request.set_path_with_query(Some(&url.path))
 }
 
 fn options(within: Duration) -> RequestOptions {
@@ -108,7 +112,7 @@ fn send(outgoing: OutgoingBody, body: &[u8]) -> Result<(), String> {
     OutgoingBody::finish(outgoing, None).map_err(named)
 }
 
-fn read(response: IncomingResponse) -> Result<Response, String> {
+fn read(response: &IncomingResponse) -> Result<Response, String> {
     let (status, headers) = (response.status(), response.headers().entries());
     let incoming = response.consume().map_err(|()| "no body to read from")?;
     let stream = incoming.stream().map_err(|()| "no body to read from")?;

@@ -100,13 +100,11 @@ fn judge(response: &http::Response, now: SystemTime) -> Verdict {
     let status = response.status;
     let body = String::from_utf8_lossy(&response.body);
     let quote: String = body.trim().chars().take(QUOTE_CHARS).collect();
-    let mut reason = format!("the server answered {status}");
-    if let Some(location) = response.header("location") {
-        reason += &format!(" and points to {location}, which is not followed");
-    }
-    if !quote.is_empty() {
-        reason += &format!(": {quote}");
-    }
+    let redirect = response.header("location").map_or_else(String::new, |location| {
+        format!(" and points to {location}, which is not followed")
+    });
+    let colon = if quote.is_empty() { "" } else { ": " };
+    let reason = format!("the server answered {status}{redirect}{colon}{quote}");
     match status {
         200..300 => Verdict::Ack,
         408 | 425 | 429 | 500.. => {

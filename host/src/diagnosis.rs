@@ -1,0 +1,220 @@
+//! What is wrong, or will be, with a database and its hosts: a pure function of what was seen. Never looks
+//! for itself, and never mends anything.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use self::facts::Facts;
+use self::facts::{Holder, Queue, Session};
+use crate::liveness::TTL;
+
+pub mod facts;
+mod remedy;
+
+/// A clock that is further from the server's than this is worth a word.
+const SKEW_MAX: Duration = Duration::from_secs(2);
+/// Of the server's connections, as many in a hundred may be taken before that is worth a word.
+const CONNECTIONS_PERCENT_MAX: i64 = 80;
+/// So many dead rows in `pg_class` double the age at which a generation ends.
+const DEAD_CATALOG_ROWS_MAX: i64 = 1_000;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Meant so, perhaps.
+    Note,
+    /// It works, but worse than it could, or not for long.
+    Warning,
+    /// Something stands still, or may be lost.
+    Error,
+}
+
+/// Something that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the fields are what their names and the text of the finding say")]
+pub enum Finding {
+    /// The schema is not this release's, or is missing.
+    Schema { state: String },
+    /// The database came from another cluster.
+    Restored,
+    /// There is a pooler in between that gives a connection to a transaction, not to a session.
+    Pooled,
+    /// This machine's clock and the server's differ; positive: the server is ahead.
+    ClockSkew { ahead_ms: i64 },
+    /// Group roles are missing.
+    MissingRoles { roles: Vec<String> },
+    /// The group roles lack something.
+    MissingPrivileges { statements: Vec<String> },
+    /// This role is not shown what others do.
+    CannotSee,
+    /// A setting hurts.
+    Setting { name: String, value: String, role: Option<String> },
+    /// The server is nearly full.
+    Connections { used: i64, max: i64 },
+    /// Hosts of another release than this one.
+    HostVersion { host: String, version: String },
+    /// Nobody works, and there is work.
+    NoHost { queues: Vec<String> },
+    /// A host that shows no sign of life, and has not been found dead by another.
+    SilentHost { session: i32, host: String, connected: bool, beat_age_ms: Option<i64> },
+    /// A handler that a host cannot run.
+    HandlerFailed { queue: String, handler: String, version: i32, error: String },
+    /// Messages without a handler.
+    NoHandler { queue: String, waiting: i64 },
+    /// Messages on a paused queue.
+    Paused { queue: String },
+    /// A handler is behind.
+    Lagging { queue: String, handler: String, waiting: i64, oldest_age_ms: i64 },
+    /// A lease that keeps a leaf from being truncated.
+    OpenLease { queue: String, lease: i64, session: i32, age_ms: i64 },
+    /// A transaction that keeps leaves from being truncated.
+    Locked { queue: String, by: Holder },
+    /// `pg_class` fills up, and generations become longer for it.
+    SlowRotation { dead_catalog_rows: i64, oldest_snapshot: Option<Holder> },
+    /// Autovacuum works where there is nothing to vacuum, and is in the way of TRUNCATE.
+    Autovacuum { queue: String, tables: Vec<String> },
+}
+
+/// All findings, the worst first. `patience`: what has lasted as long is not passing. `release`: this program's version.
+#[must_use]
+pub fn diagnose(facts: &Facts, patience: Duration, release: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if facts.restored {
+        findings.push(Finding::Restored);
+    }
+    about_the_server(facts, &mut findings);
+    about_hosts(facts, release, &mut findings);
+    for queue in &facts.queues {
+        about_queue(queue, patience.as_millis() as i64, &mut findings);
+    }
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity()));
+    findings
+}
+
+/// The finding about a clock that is `ahead_ms` ahead of this machine's, if it is one. `within`: how exact that is.
+#[must_use]
+pub fn clock_skew(ahead_ms: i64, within: Duration) -> Option<Finding> {
+    let off = u128::from(ahead_ms.unsigned_abs()) > (SKEW_MAX + within).as_millis();
+    off.then_some(Finding::ClockSkew { ahead_ms })
+}
+
+fn about_the_server(facts: &Facts, findings: &mut Vec<Finding>) {
+    if !facts.missing_roles.is_empty() {
+        findings.push(Finding::MissingRoles { roles: facts.missing_roles.clone() });
+    }
+    if !facts.missing_privileges.is_empty() {
+        let statements = facts.missing_privileges.clone();
+        findings.push(Finding::MissingPrivileges { statements });
+    }
+    if !facts.sees_others {
+        findings.push(Finding::CannotSee);
+    }
+    for setting in &facts.settings {
+        let good = match setting.name.as_str() {
+            "default_transaction_isolation" => setting.value == "read committed",
+            "default_transaction_read_only" => setting.value == "off",
+            // fsync, full_page_writes, synchronous_commit and its degrees.
+            _ => setting.value != "off",
+        };
+        if !good {
+            let (name, value) = (setting.name.clone(), setting.value.clone());
+            findings.push(Finding::Setting { name, value, role: setting.role.clone() });
+        }
+    }
+    let (used, max) = (facts.connections, facts.connections_max);
+    if used * 100 > max * CONNECTIONS_PERCENT_MAX {
+        findings.push(Finding::Connections { used, max });
+    }
+    if facts.dead_catalog_rows > DEAD_CATALOG_ROWS_MAX {
+        findings.push(Finding::SlowRotation {
+            dead_catalog_rows: facts.dead_catalog_rows,
+            oldest_snapshot: facts.oldest_snapshot.clone(),
+        });
+    }
+}
+
+fn about_hosts(facts: &Facts, release: &str, findings: &mut Vec<Finding>) {
+    let named = |s: &Session| format!("{}/{}", s.host_name, s.pid);
+    let silent = |s: &&Session| s.beat_age_ms.is_none_or(|ms| ms > TTL.as_millis() as i64);
+    for s in facts.sessions.iter().filter(silent) {
+        findings.push(Finding::SilentHost {
+            session: s.id,
+            host: named(s),
+            connected: s.connected,
+            beat_age_ms: s.beat_age_ms,
+        });
+    }
+    let live: Vec<_> = facts.sessions.iter().filter(|s| !silent(s)).collect();
+    for s in live.iter().filter(|s| s.host_version != release) {
+        let version = s.host_version.clone();
+        findings.push(Finding::HostVersion { host: named(s), version });
+    }
+    let works = |q: &&Queue| !q.paused && q.handlers.iter().any(|h| h.waiting > 0);
+    let queues: Vec<_> = facts.queues.iter().filter(works).map(|q| q.name.clone()).collect();
+    if live.is_empty() && !queues.is_empty() {
+        findings.push(Finding::NoHost { queues });
+    }
+    for deployed in &facts.handlers {
+        for error in &deployed.failed_on {
+            findings.push(Finding::HandlerFailed {
+                queue: deployed.queue.clone(),
+                handler: deployed.handler.clone(),
+                version: deployed.version,
+                error: error.clone(),
+            });
+        }
+    }
+}
+
+fn about_queue(q: &Queue, patience_ms: i64, findings: &mut Vec<Finding>) {
+    let queue = || q.name.clone();
+    if q.unhandled > 0 {
+        findings.push(Finding::NoHandler { queue: queue(), waiting: q.unhandled });
+    }
+    if q.paused {
+        findings.push(Finding::Paused { queue: queue() });
+    }
+    for lag in q.handlers.iter().filter(|_| !q.paused) {
+        let Some(oldest_age_ms) = lag.oldest_age_ms.filter(|ms| *ms >= patience_ms) else {
+            continue;
+        };
+        let (handler, waiting) = (lag.name.clone(), lag.waiting);
+        findings.push(Finding::Lagging { queue: queue(), handler, waiting, oldest_age_ms });
+    }
+    if let Some(open) = q.open_lease.as_ref().filter(|open| open.age_ms >= patience_ms) {
+        let (lease, session, age_ms) = (open.lease, open.session, open.age_ms);
+        findings.push(Finding::OpenLease { queue: queue(), lease, session, age_ms });
+    }
+    for by in &q.locks {
+        if by.age_ms.is_some_and(|ms| ms >= patience_ms) {
+            findings.push(Finding::Locked { queue: queue(), by: by.clone() });
+        }
+    }
+    if !q.autovacuum.is_empty() {
+        findings.push(Finding::Autovacuum { queue: queue(), tables: q.autovacuum.clone() });
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.pid, &self.prepared) {
+            (_, Some(name)) => write!(f, "the prepared transaction '{name}'")?,
+            (Some(pid), None) => write!(f, "process {pid}")?,
+            (None, None) => write!(f, "a transaction")?,
+        }
+        if let Some(who) = self.application.as_ref().or(self.role.as_ref()) {
+            write!(f, " ({who})")?;
+        }
+        if let Some(ms) = self.age_ms {
+            write!(f, ", begun {} ago", remedy::span(ms))?;
+        }
+        if let Some(query) = self.query.as_deref().filter(|query| !query.is_empty()) {
+            write!(f, ": {query}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,132 @@
+//! What was seen of a database and its hosts, at one moment. Never says whether that is good.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+/// Everything that a diagnosis is made from.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Facts {
+    /// It came from another cluster, and was not rebased.
+    pub restored: bool,
+    /// The role is shown what other roles' connections do.
+    pub sees_others: bool,
+    /// Group roles that there are none of.
+    pub missing_roles: Vec<String>,
+    /// What the group roles lack, as the statements that would grant it.
+    pub missing_privileges: Vec<String>,
+    /// Connections to the server, all databases together.
+    pub connections: i64,
+    /// As many as the server takes.
+    pub connections_max: i64,
+    /// Settings that could hurt, as this session or any role has them.
+    pub settings: Vec<Setting>,
+    /// Rows of `pg_class` that vacuum has not removed.
+    pub dead_catalog_rows: i64,
+    /// The transaction that sees the oldest state.
+    pub oldest_snapshot: Option<Holder>,
+    /// Hosts that have not ended.
+    pub sessions: Vec<Session>,
+    /// What is in force.
+    pub handlers: Vec<Deployed>,
+    /// All queues; none if the database was restored.
+    pub queues: Vec<Queue>,
+}
+
+/// A setting of the server.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Setting {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// The role that it is set for; `None`: it holds for this session.
+    pub role: Option<String>,
+}
+
+/// A transaction that is in the way.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Holder {
+    /// The server's process; `None` for a prepared transaction.
+    pub pid: Option<i32>,
+    /// The name of a prepared transaction.
+    pub prepared: Option<String>,
+    /// What the connection calls itself.
+    pub application: Option<String>,
+    /// Whose it is.
+    pub role: Option<String>,
+    /// What it did last.
+    pub query: Option<String>,
+    /// Since it began, in milliseconds; `None` when that is not shown to this role.
+    pub age_ms: Option<i64>,
+}
+
+/// A host that has not ended.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Session {
+    /// Its number.
+    pub id: i32,
+    /// What it is called.
+    pub host_name: String,
+    /// Its process on its machine.
+    pub pid: i32,
+    /// Its release.
+    pub host_version: String,
+    /// It holds its lock.
+    pub connected: bool,
+    /// Since its newest heartbeat, in milliseconds.
+    pub beat_age_ms: Option<i64>,
+}
+
+/// A version of a handler that is in force.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Deployed {
+    /// The queue.
+    pub queue: String,
+    /// The handler.
+    pub handler: String,
+    /// The version.
+    pub version: i32,
+    /// The hosts that cannot run it, each with its error.
+    pub failed_on: Vec<String>,
+}
+
+/// One queue.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// Nothing is leased from it.
+    pub paused: bool,
+    /// Messages, if it has no handler.
+    pub unhandled: i64,
+    /// How far each handler is behind.
+    pub handlers: Vec<Lag>,
+    /// The oldest open lease that keeps a leaf from being truncated.
+    pub open_lease: Option<OpenLease>,
+    /// Who holds locks on its leaves.
+    pub locks: Vec<Holder>,
+    /// Tables that autovacuum is not off for.
+    pub autovacuum: Vec<String>,
+}
+
+/// How far a handler is behind.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Lag {
+    /// The handler.
+    pub name: String,
+    /// Messages that it has not leased.
+    pub waiting: i64,
+    /// Since the first of these was enqueued, in milliseconds.
+    pub oldest_age_ms: Option<i64>,
+}
+
+/// An open lease.
+#[derive(Clone, Debug, Deserialize)]
+pub struct OpenLease {
+    /// Its number.
+    pub lease: i64,
+    /// Who holds it.
+    pub session: i32,
+    /// Since it was leased, in milliseconds.
+    pub age_ms: i64,
+}

@@ -1,0 +1,173 @@
+//! How bad each finding is, what it means, and what to do. Text only.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{Finding, Severity};
+
+/// Milliseconds for people: two units are enough.
+pub(super) fn span(ms: i64) -> String {
+    let seconds = Duration::from_secs(ms.max(0) as u64 / 1_000);
+    let text = humantime::format_duration(seconds).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+impl Finding {
+    /// How bad it is.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::Schema { .. }
+            | Self::Restored
+            | Self::Pooled
+            | Self::NoHost { .. }
+            | Self::HandlerFailed { .. } => Severity::Error,
+            Self::Setting { name, .. } if name.starts_with("default_transaction") => {
+                Severity::Error
+            }
+            Self::ClockSkew { .. }
+            | Self::MissingPrivileges { .. }
+            | Self::Setting { .. }
+            | Self::Connections { .. }
+            | Self::SilentHost { .. }
+            | Self::NoHandler { .. }
+            | Self::Lagging { .. }
+            | Self::OpenLease { .. }
+            | Self::Locked { .. }
+            | Self::SlowRotation { .. }
+            | Self::Autovacuum { .. } => Severity::Warning,
+            Self::MissingRoles { .. }
+            | Self::CannotSee
+            | Self::HostVersion { .. }
+            | Self::Paused { .. } => Severity::Note,
+        }
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Schema { .. } => "run the `host` of the right release, or let the owner run `host migrate`".into(),
+            Self::Restored => "host migrate --restored, when the restore is complete".into(),
+            Self::Pooled => "give hosts a URL that leads to Postgres itself, or set pool_mode = session for it".into(),
+            Self::ClockSkew { .. } => "let NTP set the clocks; hosts compare none, but run_at is written by one clock and read by another".into(),
+            Self::MissingRoles { .. } => {
+                "if they are wanted: host migrate makes them, or says how".into()
+            }
+            Self::MissingPrivileges { .. } => "host migrate grants it".into(),
+            Self::CannotSee => "GRANT pg_monitor to it".into(),
+            Self::Setting { name, role, .. } => match role {
+                Some(role) => format!("ALTER ROLE {role} RESET {name}, or in this database ALTER ROLE {role} IN DATABASE … RESET {name}"),
+                None => format!("reset {name} in postgresql.conf, or with ALTER SYSTEM, ALTER DATABASE or ALTER ROLE"),
+            },
+            Self::Connections { .. } => "raise max_connections, start hosts with fewer --connections, or put a pooler between producers and Postgres".into(),
+            Self::HostVersion { .. } => "normal during an upgrade; afterwards restart it".into(),
+            Self::NoHost { .. } => "host serve".into(),
+            Self::SilentHost { session, .. } => format!(
+                "any running host ends it by itself; if there is none to be, SELECT host.end_session({session}, true)"
+            ),
+            Self::HandlerFailed { queue, .. } => format!("deploy it again, or host rollback --queue {queue}"),
+            Self::NoHandler { queue, .. } => format!("host deploy --queue {queue} FILE.wasm"),
+            Self::Paused { queue } => format!("host queue resume {queue}"),
+            Self::Lagging { queue, .. } => format!(
+                "more hosts, or host deploy with more --concurrency; host dead list {queue} and the hosts' logs say whether it fails"
+            ),
+            Self::OpenLease { .. } => "it ends when its messages have run; a shorter --timeout bounds that".into(),
+            Self::Locked { by, .. } => match (&by.pid, &by.prepared) {
+                (_, Some(name)) => format!("COMMIT PREPARED '{name}' or ROLLBACK PREPARED '{name}'"),
+                (Some(_), None) if by.application.as_deref() == Some("pg_dump") => "it goes on when the dump is done".into(),
+                (Some(pid), None) => format!("let it commit, or SELECT pg_terminate_backend({pid})"),
+                (None, None) => "let it commit".into(),
+            },
+            Self::SlowRotation { oldest_snapshot, .. } => match oldest_snapshot.as_ref().and_then(|h| h.pid) {
+                Some(pid) => format!("let it commit, or SELECT pg_terminate_backend({pid})"),
+                None => "VACUUM pg_class; look for replication slots that nobody reads".into(),
+            },
+            Self::Autovacuum { tables, .. } => {
+                let alter = |t: &String| format!("ALTER TABLE host.{t} SET (autovacuum_enabled = off);");
+                tables.iter().map(alter).collect::<Vec<_>>().join(" ")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Schema { state } => f.write_str(state),
+            Self::Restored => f.write_str(
+                "this database was restored from a dump, copied or upgraded: hosts refuse to serve it",
+            ),
+            Self::Pooled => f.write_str(
+                "there is a pooler in transaction mode between here and Postgres: a host cannot hold its session's lock through it",
+            ),
+            Self::ClockSkew { ahead_ms } => {
+                let way = if *ahead_ms > 0 { "ahead of" } else { "behind" };
+                write!(f, "the server's clock is {} {way} this machine's", span(ahead_ms.abs()))
+            }
+            Self::MissingRoles { roles } => write!(f, "there is no role {}", roles.join(", ")),
+            Self::MissingPrivileges { statements } => {
+                write!(f, "the group roles lack: {}", statements.join("; "))
+            }
+            Self::CannotSee => f.write_str(
+                "this role is not shown what other roles' connections do: who is in the way may go unnamed",
+            ),
+            Self::Setting { name, value, role } => {
+                write!(f, "{name} is {value}{}: ", on_behalf(role.as_deref()))?;
+                f.write_str(match name.as_str() {
+                    "default_transaction_isolation" => "hosts lease in READ COMMITTED transactions only",
+                    "default_transaction_read_only" => "nothing can be enqueued, leased or settled",
+                    _ => "what was committed can be lost when the server crashes",
+                })
+            }
+            Self::Connections { used, max } => {
+                write!(f, "{used} of the server's {max} connections are taken")
+            }
+            Self::HostVersion { host, version } => write!(f, "host {host} runs release {version}"),
+            Self::NoHost { queues } => {
+                write!(f, "no host is running, and messages wait on {}", queues.join(", "))
+            }
+            Self::SilentHost { host, connected, beat_age_ms, .. } => {
+                write!(f, "host {host} {}", if *connected { "is connected, but" } else { "is not connected, and" })?;
+                match beat_age_ms {
+                    Some(ms) => write!(f, " has not beaten for {}", span(*ms)),
+                    None => f.write_str(" has no heartbeat"),
+                }
+            }
+            Self::HandlerFailed { queue, handler, version, error } => {
+                write!(f, "{queue}/{handler} v{version} cannot run on {error}")
+            }
+            Self::NoHandler { queue, waiting } => {
+                write!(f, "queue {queue} has no handler: {waiting} messages wait, and no leaf is truncated")
+            }
+            Self::Paused { queue } => write!(f, "queue {queue} is paused"),
+            Self::Lagging { queue, handler, waiting, oldest_age_ms } => write!(
+                f,
+                "{queue}/{handler} is behind: {waiting} messages wait, the first for {}",
+                span(*oldest_age_ms)
+            ),
+            Self::OpenLease { queue, lease, session, age_ms } => write!(
+                f,
+                "rotation of {queue} waits for lease {lease} of session {session}, open for {}",
+                span(*age_ms)
+            ),
+            Self::Locked { queue, by } => write!(f, "rotation of {queue} waits for {by}"),
+            Self::SlowRotation { dead_catalog_rows, oldest_snapshot } => {
+                write!(f, "pg_class has {dead_catalog_rows} dead rows, which makes generations longer")?;
+                match oldest_snapshot {
+                    Some(holder) => write!(f, "; the oldest snapshot is that of {holder}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Autovacuum { queue, tables } => write!(
+                f,
+                "autovacuum is on for {} of {queue}'s tables, where it has nothing to do and is in the way",
+                tables.len()
+            ),
+        }
+    }
+}
+
+fn on_behalf(role: Option<&str>) -> String {
+    role.map(|role| format!(" for role {role}")).unwrap_or_default()
+}
