@@ -1,7 +1,7 @@
 # `make` says what there is. One profile builds everything: wasmtime takes minutes, so it is built once.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup plugins build demo test soak fmt lint schema clean
+.PHONY: help setup plugins build demo bench test soak fmt lint schema clean
 
 plugins := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/*/Cargo.toml))))
 guest := --profile plugin --target wasm32-wasip2 $(addprefix -p ,$(plugins))
@@ -22,6 +22,12 @@ build: setup ## Build host to target/release/host
 
 demo: build plugins ## From an INSERT of 20,000 messages to their outbox, on a private Postgres
 	HOST=$(CURDIR)/target/release/host PLUGINS=$(CURDIR)/target/plugins bash tests/demo.sh
+
+bench: build ## Measure: the floor, draining under both isolations, latency (some minutes, a private Postgres)
+	target/release/host bench floor
+	target/release/host bench drain --isolation batch --floor
+	target/release/host bench drain
+	target/release/host bench latency
 
 test: lint ## Run every check and test
 	cargo test --locked --release -p model

@@ -184,7 +184,7 @@ pub async fn run(
     if options.shape == Shape::Map {
         map::run(database, url, options, stop, on_progress).await
     } else {
-        run_one(database, url, options, stop, on_progress).await
+        Box::pin(run_one(database, url, options, stop, on_progress)).await
     }
 }
 
@@ -197,7 +197,7 @@ async fn run_one(
 ) -> Result<Report, BenchError> {
     let mut arena = Arena::new(database, url, options, on_progress).await?;
     let measured = tokio::select! {
-        measured = measure(&mut arena, options.shape) => measured,
+        measured = Box::pin(measure(&mut arena, options.shape)) => measured,
         () = stop.cancelled() => Err(BenchError::Interrupted),
     };
     let removed = arena.remove().await;

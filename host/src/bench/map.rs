@@ -90,7 +90,7 @@ pub async fn run(
             let mut options = options.clone();
             down.varied.set(&mut options, *row);
             across.varied.set(&mut options, *column);
-            let report = run_one(database, url, &options, stop, on_progress).await?;
+            let report = Box::pin(run_one(database, url, &options, stop, on_progress)).await?;
             of_row.push(report.messages_per_second.unwrap_or_default());
             all = total(all, report);
         }

@@ -73,7 +73,7 @@ pub struct Bench {
     /// Messages on the schedule, due in a day
     #[arg(long, value_name = "N", default_value_t = 0)]
     scheduled: u64,
-    /// Whether a producer's commit waits for the disk; a settlement's always does
+    /// Whether a producer's commit waits for the disk; hosts' are as the server says
     #[arg(long, value_name = "on|off", default_value = "on", value_parser = ["on", "off"])]
     synchronous_commit: String,
     /// INSERTs wake nobody: hosts look by themselves
