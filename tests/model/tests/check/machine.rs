@@ -20,6 +20,25 @@ pub struct Held {
     sent: Vec<Settle>,
 }
 
+impl Held {
+    /// How many of its messages are in settlements.
+    fn settled(&self) -> usize {
+        self.sent.iter().map(|s| s.done.len()).sum()
+    }
+
+    /// The settlement of the next `n` messages.
+    fn next(&self, n: usize, outcome: Outcome) -> Settle {
+        let done = self.read[self.settled()..][..n].iter();
+        let done = done.map(|&(position, payload, attempt, ours)| {
+            let outcome = if ours { outcome } else { Outcome::NotOurs };
+            Done { position, payload, attempt, outcome }
+        });
+        let Self { lease, session, token, handler, .. } = *self;
+        let seq = self.sent.len() as u8;
+        Settle { lease, session, token, handler, seq, done: done.collect() }
+    }
+}
+
 /// A state of everything.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct State {
@@ -123,10 +142,10 @@ impl State {
                 continue;
             }
             actions.extend((0..held.sent.len()).map(|j| A::Again(i, j)));
-            let sent: usize = held.sent.iter().map(|s| s.done.len()).sum();
-            for n in 1..=held.read.len() - sent {
+            let settled = held.settled();
+            for n in 1..=held.read.len() - settled {
                 actions.push(A::Settle(i, n as u8, Outcome::Ack));
-                if held.read[sent].2 < scene.attempts {
+                if held.read[settled].2 < scene.attempts {
                     actions.push(A::Settle(i, n as u8, Outcome::Retry(0)));
                 }
             }
@@ -197,39 +216,15 @@ impl State {
                 self.tokens += 1;
             }
             Action::Settle(i, n, outcome) => {
-                let held = &mut self.held[i];
-                let from = held.sent.iter().map(|s| s.done.len()).sum::<usize>();
-                let done = held.read[from..][..usize::from(n)].iter().map(
-                    |&(position, payload, attempt, ours)| {
-                        let outcome = if ours { outcome } else { Outcome::NotOurs };
-                        Done { position, payload, attempt, outcome }
-                    },
-                );
-                let done = done.collect();
-                let Held { lease, session, token, handler, .. } = *held;
-                let seq = held.sent.len() as u8;
-                let request = Settle { lease, session, token, handler, seq, done };
-                held.sent.push(request.clone());
+                let request = self.held[i].next(usize::from(n), outcome);
+                self.held[i].sent.push(request.clone());
                 self.settle(scene, i, &request);
             }
             Action::Again(i, j) => {
                 let request = self.held[i].sent[j].clone();
                 self.settle(scene, i, &request);
             }
-            Action::Write(who) => {
-                let takes_over = matches!(world.open[&who].doing, Doing::TakeOver(_));
-                let result = if takes_over {
-                    world.take_over_write(who).map(|lease| lease.is_none())
-                } else {
-                    world.settle_write(who).map(|()| false)
-                };
-                match result {
-                    Ok(true) => count(&scene.tally.poisoned),
-                    Ok(false) => {}
-                    Err(Refused::Conflict) => count(&scene.tally.conflict),
-                    Err(_) => return None,
-                }
-            }
+            Action::Write(who) => return self.write(scene, who),
             Action::TakeOver(session, lease, n) => {
                 let who = TAKES_OVER + session;
                 if world.open.contains_key(&who) {
@@ -276,6 +271,23 @@ impl State {
             }
             Action::Tick => world.now += 1,
             Action::Crash(to) => self.crash(scene, to),
+        }
+        Some(())
+    }
+
+    /// settle or take_over, as far as it writes. None: it waits for another.
+    fn write(&mut self, scene: &Scene, who: Connection) -> Option<()> {
+        let takes_over = matches!(self.world.open[&who].doing, Doing::TakeOver(_));
+        let result = if takes_over {
+            self.world.take_over_write(who).map(|lease| lease.is_none())
+        } else {
+            self.world.settle_write(who).map(|()| false)
+        };
+        match result {
+            Ok(true) => count(&scene.tally.poisoned),
+            Ok(false) => {}
+            Err(Refused::Conflict) => count(&scene.tally.conflict),
+            Err(_) => return None,
         }
         Some(())
     }
