@@ -50,7 +50,7 @@ async fn secrets_are_set_listed_and_removed_and_never_shown() {
         ("a b", &b"x"[..], "\"a b\" is not a secret's name"),
         ("empty", b"\n", "empty: the value is empty"),
         ("binary", b"\xff", "encode it, as with base64"),
-        ("long", &[b'x'; 70_000], "at most 65536 are kept"),
+        ("long", &vec![b'x'; 70_000], "at most 65536 are kept"),
     ] {
         let error = set_secret(&db, name, value).await.error(2);
         assert!(error.contains(said), "{error}");

@@ -38,13 +38,16 @@ impl Received {
     }
 }
 
-/// What to answer; nothing: never.
-pub type Answer = Option<Vec<u8>>;
+/// What to answer, as it goes on the wire; or [`NEVER`].
+pub type Answer = Vec<u8>;
+
+/// No answer, and the connection stays.
+pub const NEVER: Answer = Vec::new();
 
 /// An answer with a status line, headers (each with its line's end) and a body.
 pub fn answer(status: &str, headers: &str, body: &str) -> Answer {
     let length = body.len();
-    Some(format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\n\r\n{body}").into())
+    format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\n\r\n{body}").into()
 }
 
 type Answering = dyn Fn(&Received) -> Answer + Send + Sync;
@@ -107,13 +110,12 @@ async fn talk(
 ) {
     let mut buffer = Vec::new();
     while let Some(request) = receive(&mut stream, &mut buffer, connection).await {
-        let answer = request.whole.then(|| answering(&request)).flatten();
+        let answer = if request.whole { answering(&request) } else { NEVER };
         kept.lock().expect("what was received").push(request);
-        let Some(answer) = answer else {
-            // Never answers, until the other side gives up.
+        if answer == NEVER {
             while stream.read(&mut [0; 1024]).await.is_ok_and(|n| n > 0) {}
             return;
-        };
+        }
         if stream.write_all(&answer).await.is_err() {
             return;
         }
@@ -130,40 +132,50 @@ async fn receive(
         if let Some(at) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
             break at;
         }
-        more(stream, buffer).await.then_some(())?;
+        more(stream, buffer).await?;
     };
     let rest = buffer.split_off(end + 4);
     let head = String::from_utf8(std::mem::replace(buffer, rest)).expect("text");
     let head = head.trim_end().to_owned();
     let mut received = Received { head, body: Vec::new(), whole: false, connection };
     if received.header("transfer-encoding") == Some("chunked") {
-        received.whole = loop {
-            let Some(at) = buffer.windows(2).position(|two| two == b"\r\n") else {
-                if more(stream, buffer).await { continue } else { break false }
-            };
-            let size = std::str::from_utf8(&buffer[..at]).expect("text");
-            let size = usize::from_str_radix(size, 16).expect("a chunk's size");
-            let (from, to) = (at + 2, at + 2 + size);
-            if buffer.len() < to + 2 {
-                if more(stream, buffer).await { continue } else { break false }
-            }
-            received.body.extend(&buffer[from..to]);
-            buffer.drain(..to + 2);
-            if size == 0 {
-                break true;
-            }
-        };
+        received.whole = receive_chunks(stream, buffer, &mut received.body).await.is_some();
     } else {
         let length = received.header("content-length").map_or(0, |n| n.parse().expect("a length"));
-        while buffer.len() < length && more(stream, buffer).await {}
+        while buffer.len() < length && more(stream, buffer).await.is_some() {}
         received.whole = buffer.len() >= length;
         received.body = buffer.drain(..length.min(buffer.len())).collect();
     }
     Some(received)
 }
 
-async fn more(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> bool {
-    stream.read_buf(buffer).await.is_ok_and(|n| n > 0)
+/// `None`: the connection ended before the last chunk.
+async fn receive_chunks(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut Vec<u8>,
+    body: &mut Vec<u8>,
+) -> Option<()> {
+    loop {
+        let Some(at) = buffer.windows(2).position(|two| two == b"\r\n") else {
+            more(stream, buffer).await?;
+            continue;
+        };
+        let size = std::str::from_utf8(&buffer[..at]).expect("text");
+        let size = usize::from_str_radix(size, 16).expect("a chunk's size");
+        let (from, to) = (at + 2, at + 2 + size);
+        while buffer.len() < to + 2 {
+            more(stream, buffer).await?;
+        }
+        body.extend(&buffer[from..to]);
+        buffer.drain(..to + 2);
+        if size == 0 {
+            return Some(());
+        }
+    }
+}
+
+async fn more(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> Option<()> {
+    stream.read_buf(buffer).await.is_ok_and(|n| n > 0).then_some(())
 }
 
 /// A certificate of a server, and the authority that signed it.

@@ -1,13 +1,15 @@
 //! Outbound HTTP: what is granted goes out as the guest meant it, what is not is refused by name, and
 //! everything has an end.
 
+use std::slice;
+
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use super::logged::Captured;
 use super::*;
 use crate::harness::wait_until;
-use crate::harness::web::{Answer, Identity, Web, answer};
+use crate::harness::web::{Answer, Identity, NEVER, Web, answer};
 
 fn ok() -> Answer {
     answer("200 OK", "", "hello")
@@ -27,10 +29,10 @@ async fn fetch(settings: HandlerSettings, url: &str, more: Value) -> String {
 }
 
 async fn run_fetch(settings: HandlerSettings, url: &str, more: Value) -> Run {
-    load("misbehave", settings).runner().run(&message(command(url, more).to_string())).await
+    load("misbehave", settings).runner().run(&message(command(url, &more).to_string())).await
 }
 
-fn command(url: &str, more: Value) -> Value {
+fn command(url: &str, more: &Value) -> Value {
     let (scheme, rest) = url.split_once("://").unwrap();
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let mut fetch = json!({"scheme": scheme, "authority": authority, "path": format!("/{path}")});
@@ -153,8 +155,9 @@ async fn half_a_body_is_never_taken_for_a_whole_one() {
 
 #[tokio::test]
 async fn bytes_are_limited_both_ways() {
-    let web = Web::start(|received| {
-        answer("200 OK", "", if received.head.starts_with("GET") { &BIG } else { "" })
+    let big = "y".repeat(50_000);
+    let web = Web::start(move |received| {
+        answer("200 OK", "", if received.head.starts_with("GET") { &big } else { "" })
     })
     .await;
     let settings = |bytes| {
@@ -162,7 +165,6 @@ async fn bytes_are_limited_both_ways() {
         settings.limits.http_bytes = bytes;
         settings
     };
-    static BIG: LazyLock<String> = LazyLock::new(|| "y".repeat(50_000));
     let post = |bytes: usize| json!({"method": "POST", "body": bytes});
     assert_eq!(fetch(settings(60_000), &web.url(), post(50_000)).await, "200 ");
     let said = fetch(settings(60_000), &web.url(), post(100_000)).await;
@@ -187,7 +189,7 @@ async fn requests_are_limited_in_all_and_at_once() {
     let said = fetch(settings, &web.url(), json!({"times": 5})).await;
     assert_eq!(said, "200 hello, 200 hello, 200 hello, HttpRequestDenied, HttpRequestDenied");
 
-    let silent = Web::start(|_| None).await;
+    let silent = Web::start(|_| NEVER).await;
     let more = json!({"times": 20, "patience_ms": 300});
     let said = fetch(granted(&[silent.url()]), &silent.url(), more).await;
     assert_eq!(said.matches("ConnectionReadTimeout").count(), 16, "{said}");
@@ -196,7 +198,7 @@ async fn requests_are_limited_in_all_and_at_once() {
 
 #[tokio::test]
 async fn a_server_that_never_answers_ends_with_the_patience_or_the_call() {
-    let silent = Web::start(|_| None).await;
+    let silent = Web::start(|_| NEVER).await;
     let patience = json!({"patience_ms": 100});
     let said = fetch(granted(&[silent.url()]), &silent.url(), patience.clone()).await;
     assert_eq!(said, "ConnectionReadTimeout");
@@ -208,8 +210,7 @@ async fn a_server_that_never_answers_ends_with_the_patience_or_the_call() {
     assert_eq!(run.verdict, Verdict::Failed(Failure::Timeout(timeout)));
 
     // In the middle of the answer.
-    let stops =
-        Web::start(|_| Some(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhal".into())).await;
+    let stops = Web::start(|_| b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhal".into()).await;
     let said = fetch(granted(&[stops.url()]), &stops.url(), patience).await;
     assert_eq!(said, "after 3: connection read timeout");
 }
@@ -218,18 +219,18 @@ async fn a_server_that_never_answers_ends_with_the_patience_or_the_call() {
 async fn what_goes_wrong_is_named() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("http://127.0.0.1:{closed}");
-    assert_eq!(fetch(granted(&[url.clone()]), &url, json!({})).await, "ConnectionRefused");
+    assert_eq!(fetch(granted(slice::from_ref(&url)), &url, json!({})).await, "ConnectionRefused");
 
     let url = "http://no-such-name.invalid".to_owned();
-    let said = fetch(granted(&[url.clone()]), &url, json!({})).await;
+    let said = fetch(granted(slice::from_ref(&url)), &url, json!({})).await;
     assert!(said.starts_with("DnsError("), "{said}");
 
-    let nonsense = Web::start(|_| Some(b"SSH-2.0-nonsense\r\n\r\n".into())).await;
+    let nonsense = Web::start(|_| b"SSH-2.0-nonsense\r\n\r\n".into()).await;
     let said = fetch(granted(&[nonsense.url()]), &nonsense.url(), json!({})).await;
     assert_eq!(said, "HttpProtocolError");
 
     let endless = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(1 << 20));
-    let endless = Web::start(move |_| Some(endless.clone().into())).await;
+    let endless = Web::start(move |_| endless.clone().into()).await;
     let said = fetch(granted(&[endless.url()]), &endless.url(), json!({})).await;
     assert_eq!(said, "HttpProtocolError");
 }
@@ -253,25 +254,26 @@ async fn a_certificate_that_nobody_vouches_for_is_refused() {
         let (mut stream, _) = plain.accept().await.unwrap();
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
     });
-    assert_eq!(fetch(granted(&[url.clone()]), &url, json!({})).await, "TlsProtocolError");
+    assert_eq!(fetch(granted(slice::from_ref(&url)), &url, json!({})).await, "TlsProtocolError");
 }
 
 /// Connections are kept for the next message; what a call has left open ends with it.
 #[tokio::test]
 async fn connections_are_used_again_and_requests_are_not_left_behind() {
-    let web = Web::start(|received| (!received.head.contains("/never")).then(ok).flatten()).await;
+    let web =
+        Web::start(|received| if received.head.contains("/never") { NEVER } else { ok() }).await;
     let mut settings = granted(&[web.url()]);
     settings.isolation = Isolation::Batch;
     let handler = load("misbehave", settings);
     let mut runner = handler.runner();
     for _ in 0..3 {
-        let run = runner.run(&message(command(&web.url(), json!({})).to_string())).await;
+        let run = runner.run(&message(command(&web.url(), &json!({})).to_string())).await;
         assert_eq!(run.follow_ups[0].payload, b"200 hello");
         assert!(runner.is_warm());
     }
     assert_eq!(web.received().iter().map(|received| received.connection).max(), Some(0));
 
-    let never = command(&format!("{}/never", web.url()), json!({"leave": true}));
+    let never = command(&format!("{}/never", web.url()), &json!({"leave": true}));
     let run = runner.run(&message(never.to_string())).await;
     assert_eq!(run.follow_ups[0].payload, b"left");
     assert!(!runner.is_warm(), "its sandbox is not used again");

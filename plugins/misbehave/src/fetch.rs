@@ -50,7 +50,8 @@ pub fn fetch(fetch: &Fetch) -> String {
         std::mem::forget(begun);
         return "left".into();
     }
-    let answers: Vec<_> = begun.into_iter().map(|begun| begun.and_then(finish)).collect();
+    let answers: Vec<_> =
+        begun.into_iter().map(|begun| begun.and_then(|answer| finish(&answer))).collect();
     answers
         .into_iter()
         .map(|answer| answer.unwrap_or_else(|error| error))
@@ -115,7 +116,7 @@ fn write(body: &OutgoingBody, bytes: usize) -> Result<(), String> {
     Ok(())
 }
 
-fn finish(answer: FutureIncomingResponse) -> Result<String, String> {
+fn finish(answer: &FutureIncomingResponse) -> Result<String, String> {
     answer.subscribe().block();
     let answer = answer.get().ok_or("no answer")?.map_err(|()| "taken before")?;
     let response = answer.map_err(|error| named(&error))?;
