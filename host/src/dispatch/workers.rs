@@ -26,6 +26,8 @@ impl Dispatcher {
         let count = messages.len();
         let batch = Arc::new(Batch::new(id, messages));
         self.open.add(id, ledger, batch.clone(), bytes);
+        // What it was told of while this lease was on its way.
+        self.open.remove(&self.control.borrow().removed);
         slots.into_iter().take(count).for_each(|slot| self.spawn(&batch, slot));
     }
 
