@@ -46,6 +46,26 @@ BEGIN
         WHERE s.ended_at IS NULL;
 END $$;
 
+CREATE FUNCTION host.begin_from_now(p_handler integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    queue text;
+BEGIN
+    SELECT q.name INTO queue FROM host.handler h JOIN host.queue q ON q.id = h.queue_id
+        WHERE h.id = p_handler AND h.created_at = now();
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'handler % has begun already', p_handler;
+    END IF;
+    EXECUTE format(
+        'INSERT INTO host.%I (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+            row_count, leaves, is_cursor, more, token, hi, txids)
+         VALUES (-$1 - (1::bigint << 32), 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(),
+            txid_current_snapshot(), ''{}'')', queue || '__lease')
+        USING p_handler;
+END $_$;
+
 CREATE FUNCTION host.begin_session(p_host_name text, p_pid integer, p_host_version text) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -596,6 +616,15 @@ BEGIN
     RETURN FOUND;
 END $$;
 
+CREATE FUNCTION host.pause_handler(p_handler integer, p_paused boolean) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    UPDATE host.handler SET paused = p_paused WHERE id = p_handler AND paused <> p_paused;
+    RETURN FOUND;
+END $$;
+
 CREATE FUNCTION host.payload_cast(p_bytes text, p_payload_type text) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -634,7 +663,8 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'TABLE', 'host.queue', 'UPDATE', '{paused}'),
         ('host_operator', 'TABLE', 'host.component', 'SELECT INSERT', NULL),
         ('host_operator', 'TABLE', 'host.handler', 'SELECT', NULL),
-        ('host_operator', 'TABLE', 'host.handler', 'UPDATE', '{version}'),
+        ('host_operator', 'TABLE', 'host.handler', 'UPDATE', '{version,paused}'),
+        ('host_operator', 'TABLE', 'host.cancellation', 'SELECT INSERT DELETE', NULL),
         ('host_operator', 'TABLE', 'host.handler_version', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.loaded', 'SELECT DELETE', NULL),
         ('host_operator', 'TABLE', 'host.session', 'SELECT', NULL),
@@ -658,7 +688,8 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'TABLE', 'queue.{q}', 'INSERT',
             '{payload,headers,run_at,expires_at,enqueued_at,origin,handler_id,attempt,history}'),
         ('host_operator', 'TABLE', 'host.{q}__dead_letter', 'SELECT DELETE', NULL),
-        ('host_operator', 'TABLE', 'host.{q}__schedule', 'SELECT', '{id,due,txid}'),
+        ('host_operator', 'TABLE', 'host.{q}__schedule', 'SELECT', NULL),
+        ('host_operator', 'FUNCTION', 'host.{q}__purge', 'EXECUTE', NULL),
         ('host_operator', 'TABLE', 'host.{q}__lease', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.{q}__settlement', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.{q}__promotion', 'SELECT', NULL),
@@ -677,6 +708,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_serve', 'TABLE', 'host.component', 'SELECT', NULL),
         ('host_serve', 'TABLE', 'host.handler', 'SELECT', NULL),
         ('host_serve', 'TABLE', 'host.handler_version', 'SELECT', NULL),
+        ('host_serve', 'TABLE', 'host.cancellation', 'SELECT DELETE', NULL),
         ('host_serve', 'TABLE', 'host.loaded', 'SELECT INSERT', NULL),
         ('host_serve', 'TABLE', 'host.loaded', 'UPDATE', '{error,loaded_at}'),
         ('host_serve', 'TABLE', 'host.session', 'SELECT', NULL),
@@ -724,22 +756,25 @@ BEGIN
     END LOOP;
 END $_$;
 
-CREATE FUNCTION host.queue_status(p_queue text, p_cap integer DEFAULT 1000000, OUT waiting bigint, OUT in_flight bigint, OUT scheduled bigint, OUT dead bigint, OUT last_minute bigint, OUT bytes bigint) RETURNS record
+CREATE FUNCTION host.queue_status(p_queue text, p_cap integer DEFAULT 1000000, OUT waiting bigint, OUT in_flight bigint, OUT scheduled bigint, OUT dead bigint, OUT last_minute bigint, OUT bytes bigint, OUT lag jsonb) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 DECLARE
-    h int;
+    h record;
     b record;
 BEGIN
     EXECUTE format('SELECT unhandled, scheduled, dead, bytes FROM host.%I($1)', p_queue || '__stored')
         INTO waiting, scheduled, dead, bytes USING p_cap;
     in_flight := 0;
     last_minute := 0;
-    FOR h IN SELECT x.id FROM host.handler x JOIN host.queue q ON q.id = x.queue_id
-        WHERE q.name = p_queue ORDER BY x.id
+    lag := '[]';
+    FOR h IN SELECT x.* FROM host.handler x JOIN host.queue q ON q.id = x.queue_id
+        WHERE q.name = p_queue ORDER BY x.name
     LOOP
-        EXECUTE format('SELECT * FROM host.%I($1, $2)', p_queue || '__backlog') INTO b USING h, p_cap;
+        EXECUTE format('SELECT * FROM host.%I($1, $2)', p_queue || '__backlog') INTO b USING h.id, p_cap;
+        lag := lag || jsonb_build_object('handler', h.name, 'version', h.version, 'paused', h.paused,
+            'waiting', b.waiting, 'in_flight', b.in_flight);
         waiting := greatest(waiting, b.waiting);
         in_flight := in_flight + b.in_flight;
         last_minute := last_minute + b.last_minute;
@@ -1002,37 +1037,93 @@ BEGIN
     RETURN coalesce(found_one, false);
 END $_$;
 
-CREATE FUNCTION host.sample__dead_list(p_limit bigint, p_reason text) RETURNS TABLE(id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamp with time zone, enqueued_at timestamp with time zone)
+CREATE FUNCTION host.sample__cancel(p_message bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    n bigint;
+BEGIN
+    INSERT INTO host.cancellation (queue_id, handler_id, message_id)
+        SELECT 1, w.handler_id, p_message FROM host.sample__whereabouts(p_message) w
+        WHERE w.state IN ('in flight', 'waiting', 'scheduled')
+        ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    IF n > 0 THEN
+        IF (SELECT count(*) FROM host.cancellation WHERE queue_id = 1) > 10000 THEN
+            RAISE EXCEPTION '10000 cancelled messages of queue "sample" have not been met by their handlers yet'
+                USING HINT = 'wait until they have, or purge the queue', ERRCODE = 'HQ006';
+        END IF;
+        UPDATE host.catalog SET version = version + 1;
+    END IF;
+    RETURN n;
+END $$;
+
+CREATE FUNCTION host.sample__dead_ids(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT d.id FROM host.sample__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
+    WHERE (p_ids IS NULL OR d.id = ANY (p_ids)) AND (p_where IS NULL OR jsonb_path_match(
+        jsonb_build_object('id', d.id, 'message', d.message_id, 'handler', h.name, 'reason', d.reason, 'error', d.error,
+            'attempt', d.attempt, 'died_at', extract(epoch FROM d.died_at), 'enqueued_at', extract(epoch FROM d.enqueued_at)),
+        p_where, jsonb_build_object('now', extract(epoch FROM now()))))
+$$;
+
+CREATE FUNCTION host.sample__dead_list(p_limit bigint, p_ids bigint[], p_where jsonpath) RETURNS TABLE(id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamp with time zone, enqueued_at timestamp with time zone)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at
     FROM host.sample__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
-    WHERE p_reason IS NULL OR d.reason = p_reason
+    WHERE d.id IN (SELECT host.sample__dead_ids(p_ids, p_where))
     ORDER BY d.id DESC LIMIT p_limit
 $$;
 
-CREATE FUNCTION host.sample__dead_purge(p_ids bigint[], p_reason text) RETURNS SETOF bigint
+CREATE FUNCTION host.sample__dead_move(p_ids bigint[], p_where jsonpath, p_to text) RETURNS SETOF bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    kind text;
+BEGIN
+    SELECT payload_type INTO kind FROM host.queue WHERE name = p_to;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no queue "%"', p_to USING ERRCODE = 'HQ004';
+    END IF;
+    RETURN QUERY EXECUTE format(
+        'WITH gone AS (
+             DELETE FROM host.sample__dead_letter d WHERE d.id IN (SELECT host.sample__dead_ids($1, $2)) RETURNING d.*
+         ), again AS (
+             INSERT INTO queue.%I (headers, history, payload) SELECT g.headers, g.history, %s FROM gone g ORDER BY g.id
+         )
+         SELECT g.id FROM gone g',
+        p_to, host.payload_cast(
+            CASE 'jsonb' WHEN 'bytea' THEN 'g.payload' ELSE 'convert_to(g.payload::text, ''UTF8'')' END, kind))
+    USING p_ids, p_where;
+END $_$;
+
+CREATE FUNCTION host.sample__dead_purge(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    DELETE FROM host.sample__dead_letter d
-    WHERE (p_ids IS NULL OR d.id = ANY (p_ids)) AND (p_reason IS NULL OR d.reason = p_reason)
-    RETURNING d.id
+    DELETE FROM host.sample__dead_letter d WHERE d.id IN (SELECT host.sample__dead_ids(p_ids, p_where)) RETURNING d.id
 $$;
 
-CREATE FUNCTION host.sample__dead_retry(p_ids bigint[], p_reason text) RETURNS SETOF bigint
+CREATE FUNCTION host.sample__dead_retry(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     WITH gone AS (
-        DELETE FROM host.sample__dead_letter d
-        WHERE (p_ids IS NULL OR d.id = ANY (p_ids)) AND (p_reason IS NULL OR d.reason = p_reason)
+        DELETE FROM host.sample__dead_letter d USING host.handler h
+        WHERE h.id = d.handler_id AND d.id IN (SELECT host.sample__dead_ids(p_ids, p_where))
         RETURNING d.*
     ), again AS (
         INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload)
         SELECT g.enqueued_at, g.message_id, g.handler_id, 1, g.headers, g.history, g.payload
         FROM gone g ORDER BY g.id
+    ), forgiven AS (
+        DELETE FROM host.cancellation c USING gone g WHERE c.handler_id = g.handler_id AND c.message_id = g.message_id
     )
     SELECT g.id FROM gone g
 $$;
@@ -1093,7 +1184,7 @@ BEGIN
             RETURN format('the cursor of handler "%s" has not been carried forward', h.name);
         END IF;
         IF host.sample__beyond_cursor(p_leaf, c.hi, c.txids, c.more, c.to_txid, c.to_id) THEN
-            RETURN format('handler "%s" has messages in it to come', h.name);
+            RETURN format('handler "%s"%s has messages in it to come', h.name, CASE WHEN h.paused THEN ', which is paused,' END);
         END IF;
     END LOOP;
     SELECT id INTO p FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
@@ -1102,6 +1193,8 @@ BEGIN
     END IF;
     SELECT l.id, l.session_id, l.leased_at INTO o FROM host.sample__lease l
         WHERE l.row_count > 0 AND (l.leaves & (1 << p_leaf) <> 0 OR l.id / 100000000000 % 3 = p_leaf)
+            -- What handlers that were removed had open is nobody's.
+            AND EXISTS (SELECT FROM host.handler x WHERE x.id = l.handler_id)
             AND NOT EXISTS (SELECT FROM host.sample__settlement s WHERE s.lease_id = l.id AND s.rest = 0)
         LIMIT 1;
     IF FOUND THEN
@@ -1181,7 +1274,8 @@ BEGIN
     END IF;
     PERFORM set_config('synchronous_commit', 'off', true);
     PERFORM pg_advisory_xact_lock(1752134402, p_handler);
-    IF NOT EXISTS (SELECT FROM host.session s WHERE s.id = p_session AND s.ended_at IS NULL) THEN
+    -- 0: nobody's, for what is settled in the same transaction (see purge).
+    IF p_session <> 0 AND NOT EXISTS (SELECT FROM host.session s WHERE s.id = p_session AND s.ended_at IS NULL) THEN
         RAISE EXCEPTION 'session % has ended', p_session USING ERRCODE = 'HQ001';
     END IF;
     SELECT l.* INTO c FROM host.sample__lease l
@@ -1260,6 +1354,52 @@ BEGIN
         VALUES (p_seq, f_txid, f_id, t_txid, t_id, p_handler, p_session,
             row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, w)
         RETURNING id INTO lease_id;
+END $$;
+
+CREATE FUNCTION host.sample__message(p_message bigint) RETURNS TABLE(enqueued_at timestamp with time zone, headers jsonb, payload text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+    SELECT m.enqueued_at, m.headers, m.payload::text FROM queue.sample m WHERE m.id = p_message OR m.origin = p_message
+    UNION ALL
+    SELECT s.enqueued_at, s.headers, s.payload FROM host.sample__scheduled(p_message) s
+    UNION ALL
+    SELECT d.enqueued_at, d.headers, d.payload::text FROM host.sample__dead_letter d WHERE d.message_id = p_message
+    LIMIT 1
+$$;
+
+CREATE FUNCTION host.sample__peek(p_handler integer, p_n integer) RETURNS TABLE(id bigint, enqueued_at timestamp with time zone, run_at timestamp with time zone, attempt smallint, headers jsonb, payload text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    c record;
+    part record;
+    found_rows bigint := 0;
+    n bigint;
+BEGIN
+    SELECT * INTO c FROM host.sample__lease l WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
+    FOR part IN
+        SELECT * FROM host.parts_after(CASE WHEN c.more THEN c.txids ELSE '{}' END, c.to_txid, c.to_id)
+        UNION ALL
+        SELECT * FROM host.parts_after(host.txid_window(coalesce(c.hi, '1:1:'), txid_current_snapshot()), 0, 0)
+    LOOP
+        RETURN QUERY
+            SELECT coalesce(m.origin, m.id), m.enqueued_at, m.run_at, m.attempt, m.headers, m.payload::text
+            FROM queue.sample m
+            WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                AND coalesce(m.handler_id = p_handler, true)
+            ORDER BY m.txid, m.id LIMIT p_n - found_rows;
+        GET DIAGNOSTICS n = ROW_COUNT;
+        found_rows := found_rows + n;
+        EXIT WHEN found_rows >= p_n;
+    END LOOP;
 END $$;
 
 CREATE FUNCTION host.sample__promote(p_n integer, OUT promoted integer, OUT again boolean, OUT next_ms bigint) RETURNS record
@@ -1365,6 +1505,35 @@ BEGIN
     END IF;
     SELECT greatest(0, ceil(extract(epoch FROM s.due - clock_timestamp()) * 1000))::bigint INTO next_ms
         FROM host.sample__schedule s WHERE (s.due, s.id) > (to_due, to_id) ORDER BY s.due, s.id LIMIT 1;
+END $$;
+
+CREATE FUNCTION host.sample__purge(p_handler integer, p_n integer, OUT removed integer, OUT parked integer, OUT more boolean) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    l record;
+    seq bigint := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
+    token uuid := gen_random_uuid();
+    every int4multirange;
+    early int[];
+BEGIN
+    -- Session 0 is nobody's.
+    SELECT * INTO l FROM host.sample__lease(p_handler, 0, seq, token, p_n, 1::bigint << 60);
+    removed := 0;
+    parked := 0;
+    more := coalesce(l.more, false);
+    IF l.lease_id IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM set_config('synchronous_commit', 'on', true);
+    every := int4multirange(int4range(0, l.row_count));
+    early := ARRAY(SELECT m.pos FROM host.sample__read(0, seq) m
+        WHERE m.run_at > clock_timestamp() AND coalesce(m.handler_id = p_handler, true));
+    parked := cardinality(early);
+    removed := l.row_count - parked;
+    PERFORM host.sample__settle(l.lease_id, 0, token, 0, every, p_park_pos => nullif(early, '{}'),
+        p_removed => every - coalesce((SELECT range_agg(int4range(e, e + 1)) FROM unnest(early) e), '{}'));
 END $$;
 
 CREATE FUNCTION host.sample__read(p_session integer, p_seq bigint) RETURNS TABLE(pos integer, id bigint, enqueued_at timestamp with time zone, run_at timestamp with time zone, handler_id integer, attempt smallint, headers jsonb, history jsonb, payload jsonb, expires_at timestamp with time zone)
@@ -1559,7 +1728,58 @@ BEGIN
         FROM (SELECT leaf, host.sample__leaf_bytes(leaf) AS bytes FROM generate_series(0, 2) leaf) l;
 END $$;
 
-CREATE FUNCTION host.sample__settle(p_lease bigint, p_session integer, p_token uuid, p_seq integer, p_settled int4multirange, p_retry_pos integer[] DEFAULT NULL::integer[], p_retry_delay_ms bigint[] DEFAULT NULL::bigint[], p_retry_entry jsonb[] DEFAULT NULL::jsonb[], p_park_pos integer[] DEFAULT NULL::integer[], p_dead_pos integer[] DEFAULT NULL::integer[], p_dead_reason text[] DEFAULT NULL::text[], p_dead_entry jsonb[] DEFAULT NULL::jsonb[], p_follow_up_queue text[] DEFAULT NULL::text[], p_follow_up_payload bytea[] DEFAULT NULL::bytea[], p_follow_up_headers jsonb[] DEFAULT NULL::jsonb[], p_follow_up_delay_ms bigint[] DEFAULT NULL::bigint[]) RETURNS boolean
+CREATE FUNCTION host.sample__runs(p_message bigint) RETURNS TABLE(handler_id integer, attempt smallint, history jsonb, passed boolean, lease_id bigint, session_id integer, leased_at timestamp with time zone, ended_at timestamp with time zone, what text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+    WITH mine AS MATERIALIZED (
+        SELECT m.txid, m.id, m.attempt, m.history, m.handler_id FROM queue.sample m WHERE m.id = p_message OR m.origin = p_message
+    )
+    SELECT h.id, m.attempt, m.history,
+        txid_visible_in_snapshot(m.txid, c.hi)
+            AND NOT (c.more AND m.txid <@ c.txids AND (m.txid, m.id) > (c.to_txid, c.to_id)),
+        r.id, r.session_id, r.leased_at, r.settled_at, r.what
+    FROM mine m
+    JOIN host.handler h ON h.queue_id = 1 AND coalesce(m.handler_id = h.id, true)
+    CROSS JOIN LATERAL (SELECT l.hi, l.more, l.txids, l.to_txid, l.to_id FROM host.sample__lease l
+        WHERE l.handler_id = h.id AND l.is_cursor ORDER BY l.id DESC LIMIT 1) c
+    LEFT JOIN LATERAL (
+        SELECT l.id, l.session_id, l.leased_at, t.settled_at, CASE
+                WHEN t.lease_id IS NULL THEN 'open'
+                WHEN NOT t.settled @> p.pos THEN 'taken over'
+                WHEN t.removed @> p.pos THEN 'removed'
+                ELSE 'settled'
+            END AS what
+        FROM host.sample__lease l
+        CROSS JOIN LATERAL (
+            SELECT count(*)::int AS pos FROM queue.sample x WHERE x.txid <@ l.txids
+                AND (x.txid, x.id) > (l.from_txid, l.from_id) AND (x.txid, x.id) < (m.txid, m.id)
+        ) p
+        LEFT JOIN LATERAL (
+            SELECT s.* FROM host.sample__settlement s
+            WHERE s.lease_id = l.id AND (s.settled @> p.pos OR s.revoked) ORDER BY s.seq LIMIT 1
+        ) t ON true
+        WHERE l.handler_id = h.id AND l.row_count > 0 AND m.txid <@ l.txids
+            AND (m.txid, m.id) > (l.from_txid, l.from_id) AND (m.txid, m.id) <= (l.to_txid, l.to_id)
+            AND coalesce(l.positions @> p.pos, true)
+    ) r ON true
+$$;
+
+CREATE FUNCTION host.sample__scheduled(p_message bigint) RETURNS TABLE(handler_id integer, due timestamp with time zone, attempt smallint, enqueued_at timestamp with time zone, headers jsonb, history jsonb, payload text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+    SELECT s.handler_id, s.due, s.attempt, s.enqueued_at, s.headers, s.history, s.payload::text
+    FROM host.sample__schedule s
+    CROSS JOIN (SELECT * FROM host.sample__promotion ORDER BY id DESC LIMIT 1) c
+    WHERE s.origin = p_message
+        AND (NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi))
+            OR (s.txid <@ c.late_txids AND (s.txid, s.id) > (c.late_txid, c.late_id)))
+$$;
+
+CREATE FUNCTION host.sample__settle(p_lease bigint, p_session integer, p_token uuid, p_seq integer, p_settled int4multirange, p_retry_pos integer[] DEFAULT NULL::integer[], p_retry_delay_ms bigint[] DEFAULT NULL::bigint[], p_retry_entry jsonb[] DEFAULT NULL::jsonb[], p_park_pos integer[] DEFAULT NULL::integer[], p_dead_pos integer[] DEFAULT NULL::integer[], p_dead_reason text[] DEFAULT NULL::text[], p_dead_entry jsonb[] DEFAULT NULL::jsonb[], p_follow_up_queue text[] DEFAULT NULL::text[], p_follow_up_payload bytea[] DEFAULT NULL::bytea[], p_follow_up_headers jsonb[] DEFAULT NULL::jsonb[], p_follow_up_delay_ms bigint[] DEFAULT NULL::bigint[], p_removed int4multirange DEFAULT NULL::int4multirange) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '5s'
@@ -1597,8 +1817,8 @@ BEGIN
         RAISE EXCEPTION 'settlement % of positions % does not follow on what lease % has settled', p_seq, p_settled, p_lease
             USING ERRCODE = 'HQ002';
     END IF;
-    INSERT INTO host.sample__settlement (lease_id, seq, rest, settled)
-        VALUES (p_lease, p_seq, rest_before - host.positions(p_settled), p_settled);
+    INSERT INTO host.sample__settlement (lease_id, seq, rest, settled, removed)
+        VALUES (p_lease, p_seq, rest_before - host.positions(p_settled), p_settled, p_removed);
 
     IF p_retry_pos IS NOT NULL OR p_park_pos IS NOT NULL THEN
         INSERT INTO host.sample__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at)
@@ -1627,6 +1847,10 @@ BEGIN
             JOIN unnest(p_dead_pos, p_dead_reason, p_dead_entry) d (pos, reason, entry) ON d.pos = m.pos
             ORDER BY m.pos;
     END IF;
+    IF p_removed IS NOT NULL THEN
+        DELETE FROM host.cancellation c USING host.sample__read(l.session_id, l.seq) m
+            WHERE c.handler_id = l.handler_id AND c.message_id = m.id AND p_removed @> m.pos;
+    END IF;
     IF p_follow_up_queue IS NOT NULL THEN
         PERFORM host.enqueue_follow_ups(p_follow_up_queue, p_follow_up_payload, p_follow_up_headers, p_follow_up_delay_ms);
     END IF;
@@ -1654,6 +1878,45 @@ BEGIN
     SELECT sum(pg_total_relation_size(r.oid))::bigint INTO bytes FROM pg_class r
         WHERE r.relkind = 'r' AND r.relnamespace = 'host'::regnamespace AND starts_with(r.relname, 'sample__');
 END $$;
+
+CREATE FUNCTION host.sample__story(p_message bigint) RETURNS TABLE(at timestamp with time zone, handler text, attempt smallint, what text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+    WITH runs AS MATERIALIZED (SELECT * FROM host.sample__runs(p_message)),
+    histories (handler_id, history) AS (
+        SELECT r.handler_id, r.history FROM runs r
+        UNION ALL SELECT s.handler_id, s.history FROM host.sample__scheduled(p_message) s
+        UNION ALL SELECT d.handler_id, d.history FROM host.sample__dead_letter d WHERE d.message_id = p_message
+    )
+    SELECT e.at, h.name, e.attempt, e.what
+    FROM (
+        SELECT m.enqueued_at AS at, NULL::int AS handler_id, NULL::smallint AS attempt, 'enqueued' AS what
+            FROM host.sample__message(p_message) m
+        UNION ALL
+        SELECT r.leased_at, r.handler_id, r.attempt, CASE r.session_id WHEN 0 THEN format('lease %s, to purge it', r.lease_id)
+                ELSE format('lease %s by %s/%s', r.lease_id, s.host_name, s.pid) END
+            FROM runs r LEFT JOIN host.session s ON s.id = r.session_id WHERE r.lease_id IS NOT NULL
+        UNION ALL
+        SELECT r.ended_at, r.handler_id, r.attempt, CASE r.what WHEN 'removed' THEN 'removed by an operator' ELSE r.what END
+            FROM runs r WHERE r.ended_at IS NOT NULL
+        UNION ALL
+        SELECT DISTINCT (x.entry ->> 'at')::timestamptz, t.handler_id, (x.entry ->> 'attempt')::smallint,
+                format('failed%s%s: %s', ' on ' || (x.entry ->> 'host'), ', version ' || (x.entry ->> 'version'), x.entry ->> 'error')
+            FROM histories t CROSS JOIN LATERAL jsonb_array_elements(t.history) x (entry)
+        UNION ALL
+        SELECT d.died_at, d.handler_id, d.attempt, format('dead letter %s: %s', d.id, d.reason)
+            FROM host.sample__dead_letter d WHERE d.message_id = p_message
+        UNION ALL
+        SELECT c.cancelled_at, c.handler_id, NULL, format('cancelled by %s', c.cancelled_by)
+            FROM host.cancellation c WHERE c.queue_id = 1 AND c.message_id = p_message
+        UNION ALL
+        SELECT s.due, s.handler_id, s.attempt, 'due' FROM host.sample__scheduled(p_message) s
+    ) e
+    LEFT JOIN host.handler h ON h.id = e.handler_id
+    ORDER BY e.at, e.what <> 'enqueued', h.name
+$$;
 
 CREATE FUNCTION host.sample__strays(p_handler integer, p_session integer, p_limit integer) RETURNS SETOF bigint
     LANGUAGE sql STABLE
@@ -1918,20 +2181,20 @@ BEGIN
     RAISE EXCEPTION 'due time % is more than 30 years away', due;
 END $$;
 
-CREATE FUNCTION host.status(p_cap integer DEFAULT 1000000) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[])
+CREATE FUNCTION host.status(p_cap integer DEFAULT 1000000) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[], lag jsonb)
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT s.* FROM host.queue q CROSS JOIN LATERAL host.status_of(q.name, p_cap) s ORDER BY q.name
 $$;
 
-CREATE FUNCTION host.status_of(p_queue text, p_cap integer DEFAULT 1000000) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[])
+CREATE FUNCTION host.status_of(p_queue text, p_cap integer DEFAULT 1000000) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[], lag jsonb)
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT q.name, q.paused, s.waiting, s.in_flight, s.scheduled, s.dead, s.last_minute, s.bytes,
         ARRAY(SELECT format('%s v%s', h.name, h.version) FROM host.handler h WHERE h.queue_id = q.id ORDER BY h.name),
-        ARRAY(SELECT format('leaf %s: %s', l.leaf, l.why) FROM host.queue_holds(q.name) l)
+        ARRAY(SELECT format('leaf %s: %s', l.leaf, l.why) FROM host.queue_holds(q.name) l), s.lag
     FROM host.queue q CROSS JOIN LATERAL host.queue_status(q.name, p_cap) s
     WHERE q.name = p_queue
 $$;
@@ -1975,6 +2238,14 @@ CREATE FUNCTION host.upload(p_sha256 text, p_wasm bytea) RETURNS void
     AS $$
     INSERT INTO host.component (sha256, wasm) VALUES (p_sha256, p_wasm) ON CONFLICT (sha256) DO NOTHING
 $$;
+
+CREATE TABLE host.cancellation (
+    queue_id integer NOT NULL,
+    handler_id integer NOT NULL,
+    message_id bigint NOT NULL,
+    cancelled_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    cancelled_by text DEFAULT SESSION_USER NOT NULL
+);
 
 CREATE TABLE host.catalog (
     version bigint NOT NULL,
@@ -2034,6 +2305,7 @@ CREATE TABLE host.handler (
     name text NOT NULL,
     version integer NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    paused boolean DEFAULT false NOT NULL,
     CONSTRAINT handler_name_is_lower_case_and_short CHECK ((name ~ '^[a-z][a-z0-9_-]{0,39}$'::text))
 );
 
@@ -2794,7 +3066,8 @@ CREATE TABLE host.sample__settlement (
     rest integer NOT NULL,
     settled_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     revoked boolean DEFAULT false NOT NULL,
-    settled int4multirange NOT NULL
+    settled int4multirange NOT NULL,
+    removed int4multirange
 )
 PARTITION BY LIST ((((lease_id / '100000000000'::bigint) % (3)::bigint)));
 
@@ -2804,7 +3077,8 @@ CREATE TABLE host.sample__settlement_0 (
     rest integer NOT NULL,
     settled_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     revoked boolean DEFAULT false NOT NULL,
-    settled int4multirange NOT NULL
+    settled int4multirange NOT NULL,
+    removed int4multirange
 )
 WITH (autovacuum_enabled=off);
 
@@ -2814,7 +3088,8 @@ CREATE TABLE host.sample__settlement_1 (
     rest integer NOT NULL,
     settled_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     revoked boolean DEFAULT false NOT NULL,
-    settled int4multirange NOT NULL
+    settled int4multirange NOT NULL,
+    removed int4multirange
 )
 WITH (autovacuum_enabled=off);
 
@@ -2824,7 +3099,8 @@ CREATE TABLE host.sample__settlement_2 (
     rest integer NOT NULL,
     settled_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     revoked boolean DEFAULT false NOT NULL,
-    settled int4multirange NOT NULL
+    settled int4multirange NOT NULL,
+    removed int4multirange
 )
 WITH (autovacuum_enabled=off);
 
@@ -2943,6 +3219,9 @@ ALTER TABLE ONLY host.sample__settlement ATTACH PARTITION host.sample__settlemen
 ALTER TABLE ONLY host.sample__settlement ATTACH PARTITION host.sample__settlement_1 FOR VALUES IN ('1');
 
 ALTER TABLE ONLY host.sample__settlement ATTACH PARTITION host.sample__settlement_2 FOR VALUES IN ('2');
+
+ALTER TABLE ONLY host.cancellation
+    ADD CONSTRAINT cancellation_pkey PRIMARY KEY (handler_id, message_id);
 
 ALTER TABLE ONLY host.catalog
     ADD CONSTRAINT catalog_pkey PRIMARY KEY (only_row);
@@ -3243,6 +3522,12 @@ CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE OR TRUNCATE ON queue.sample
 
 CREATE TRIGGER wake AFTER INSERT ON queue.sample FOR EACH STATEMENT EXECUTE FUNCTION host.sample__wake();
 
+ALTER TABLE ONLY host.cancellation
+    ADD CONSTRAINT cancellation_handler_id_fkey FOREIGN KEY (handler_id) REFERENCES host.handler(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY host.cancellation
+    ADD CONSTRAINT cancellation_queue_id_fkey FOREIGN KEY (queue_id) REFERENCES host.queue(id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY host.cron
     ADD CONSTRAINT cron_queue_id_fkey FOREIGN KEY (queue_id) REFERENCES host.queue(id);
 
@@ -3268,6 +3553,9 @@ GRANT USAGE ON SCHEMA queue TO host_producer;
 GRANT USAGE ON SCHEMA queue TO host_operator;
 GRANT USAGE ON SCHEMA queue TO host_serve;
 
+REVOKE ALL ON FUNCTION host.begin_from_now(p_handler integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.begin_from_now(p_handler integer) TO host_operator;
+
 REVOKE ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean, p_delays_ms bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean, p_delays_ms bigint[]) TO host_operator;
 
@@ -3280,6 +3568,9 @@ GRANT ALL ON FUNCTION host.drop_queue(p_name text, p_force boolean) TO host_oper
 REVOKE ALL ON FUNCTION host.grant_producer(p_queue text, p_role name) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.grant_producer(p_queue text, p_role name) TO host_operator;
 
+REVOKE ALL ON FUNCTION host.remove_handler(p_handler integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.remove_handler(p_handler integer) TO host_operator;
+
 GRANT SELECT ON TABLE host.queue TO host_operator;
 GRANT SELECT ON TABLE host.queue TO host_serve;
 
@@ -3287,6 +3578,9 @@ GRANT UPDATE(paused) ON TABLE host.queue TO host_operator;
 
 REVOKE ALL ON FUNCTION host.sample__advance() FROM PUBLIC;
 GRANT ALL ON FUNCTION host.sample__advance() TO host_serve;
+
+REVOKE ALL ON FUNCTION host.sample__purge(p_handler integer, p_n integer, OUT removed integer, OUT parked integer, OUT more boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.sample__purge(p_handler integer, p_n integer, OUT removed integer, OUT parked integer, OUT more boolean) TO host_operator;
 
 REVOKE ALL ON FUNCTION host.sample__truncate(p_leaf integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.sample__truncate(p_leaf integer) TO host_serve;
@@ -3298,6 +3592,9 @@ REVOKE ALL ON FUNCTION host.sample__wake() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION host.truncate_heartbeat() FROM PUBLIC;
 GRANT ALL ON FUNCTION host.truncate_heartbeat() TO host_serve;
+
+GRANT SELECT,INSERT,DELETE ON TABLE host.cancellation TO host_operator;
+GRANT SELECT,DELETE ON TABLE host.cancellation TO host_serve;
 
 GRANT SELECT ON TABLE host.catalog TO host_operator;
 GRANT SELECT ON TABLE host.catalog TO host_serve;
@@ -3318,6 +3615,8 @@ GRANT SELECT ON TABLE host.handler TO host_operator;
 GRANT SELECT ON TABLE host.handler TO host_serve;
 
 GRANT UPDATE(version) ON TABLE host.handler TO host_operator;
+
+GRANT UPDATE(paused) ON TABLE host.handler TO host_operator;
 
 GRANT SELECT ON TABLE host.handler_version TO host_operator;
 GRANT SELECT ON TABLE host.handler_version TO host_serve;
@@ -3349,12 +3648,10 @@ GRANT SELECT,INSERT ON TABLE host.sample__lease TO host_serve;
 GRANT SELECT ON SEQUENCE host.sample__lease_id_seq TO host_operator;
 GRANT SELECT ON SEQUENCE host.sample__lease_id_seq TO host_serve;
 
+GRANT SELECT ON TABLE queue.sample TO host_operator;
 GRANT SELECT,INSERT ON TABLE queue.sample TO host_serve;
 
 GRANT SELECT(id) ON TABLE queue.sample TO host_producer;
-GRANT SELECT(id) ON TABLE queue.sample TO host_operator;
-
-GRANT SELECT(txid) ON TABLE queue.sample TO host_operator;
 
 GRANT SELECT(enqueued_at),INSERT(enqueued_at) ON TABLE queue.sample TO host_operator;
 
@@ -3396,13 +3693,8 @@ GRANT SELECT,INSERT ON TABLE host.sample__promotion TO host_serve;
 GRANT SELECT ON SEQUENCE host.sample__promotion_id_seq TO host_operator;
 GRANT SELECT ON SEQUENCE host.sample__promotion_id_seq TO host_serve;
 
+GRANT SELECT ON TABLE host.sample__schedule TO host_operator;
 GRANT SELECT,INSERT ON TABLE host.sample__schedule TO host_serve;
-
-GRANT SELECT(id) ON TABLE host.sample__schedule TO host_operator;
-
-GRANT SELECT(due) ON TABLE host.sample__schedule TO host_operator;
-
-GRANT SELECT(txid) ON TABLE host.sample__schedule TO host_operator;
 
 GRANT SELECT ON TABLE host.sample__settlement TO host_operator;
 GRANT SELECT,INSERT ON TABLE host.sample__settlement TO host_serve;

@@ -102,3 +102,80 @@ async fn nothing_is_purged_by_mistake() {
     let row = client.query_one("SELECT count(*) FROM queue.emails", &[]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), 0);
 }
+
+#[tokio::test]
+async fn a_filter_says_which_are_meant() {
+    let (db, client) = with_dead_letters().await;
+    let meant = async |filter: &str| {
+        let args = ["dead", "retry", "emails", "--where", filter, "--dry-run", "--json"];
+        json_of(&db, &args).await["meant"].clone()
+    };
+    for (filter, ids) in [
+        ("error ~ 'timeout'", json!([2])),
+        ("error !~ 'timeout'", json!([1, 3])),
+        ("error ~ '^line one.line'", json!([])),
+        ("not (reason = 'rejected') and attempt >= 2", json!([2, 3])),
+        ("id = 1 or message = 3", json!([1, 3])),
+        ("handler = 'default' and attempt != 2", json!([])),
+        ("died_at < now-1h", json!([])),
+        (
+            "died_at < '2026-01-02 05:00:00' and enqueued_at > '2026-01-02 03:00:00'",
+            json!([1, 2, 3]),
+        ),
+        ("error = 'it''s'", json!([])),
+    ] {
+        // The dead letters are of January 2026; so that the present does not matter, they died in the future of that.
+        if filter == "died_at < now-1h" {
+            client
+                .batch_execute("UPDATE host.emails__dead_letter SET died_at = now()")
+                .await
+                .unwrap();
+        }
+        assert_eq!(meant(filter).await, ids, "{filter}");
+        let reset = "UPDATE host.emails__dead_letter SET died_at = '2026-01-02 04:00:00+00'";
+        client.batch_execute(reset).await.unwrap();
+    }
+    let text = db.host(&["dead", "list", "emails", "--where", "eror = 'x'"]).await.error(2);
+    assert!(
+        text.contains("column 1 of the filter: \"eror\" is no field: use one of id,"),
+        "{text}"
+    );
+    let text = db.host(&["dead", "list", "emails", "--where", "error ~ '('"]).await.error(1);
+    assert!(text.contains("invalid regular expression"), "{text}");
+    db.host(&["dead", "retry", "emails"]).await.error(2);
+    assert_eq!(dead_ids(&db).await, [3, 2, 1], "all of that was only looked at");
+
+    let args = ["dead", "retry", "emails", "--where", "error ~ 'timeout'", "--reason", "attempts"];
+    assert_eq!(db.host(&args).await.ok(), "1 dead letter retried\n");
+    let args = ["dead", "purge", "emails", "--where", "reason = 'rejected'", "--yes"];
+    assert_eq!(db.host(&args).await.ok(), "1 dead letter purged\n");
+    assert_eq!(dead_ids(&db).await, [3]);
+}
+
+#[tokio::test]
+async fn dead_letters_move_to_another_queue_of_any_type_all_or_none() {
+    let (db, client) = with_dead_letters().await;
+    for (queue, kind) in [("texts", "text"), ("bytes", "bytea"), ("aside", "jsonb")] {
+        db.host(&["queue", "create", queue, "--payload", kind, "--max-bytes", "9B"]).await.ok();
+    }
+    let args = ["dead", "move", "emails", "1", "--to", "aside", "--dry-run"];
+    assert_eq!(db.host(&args).await.ok(), "1 dead letter would be moved to queue aside\n");
+    for (id, queue) in [("1", "texts"), ("2", "bytes")] {
+        db.host(&["dead", "move", "emails", id, "--to", queue]).await.ok();
+    }
+    let sql = "SELECT (SELECT payload FROM queue.texts),
+            (SELECT convert_from(payload, 'UTF8') FROM queue.bytes),
+            (SELECT origin IS NULL AND handler_id IS NULL AND attempt = 1 AND headers ->> 'source' = 'shop'
+                AND jsonb_array_length(history) = 2 FROM queue.texts)";
+    let row = client.query_one(sql, &[]).await.unwrap();
+    assert_eq!((row.get(0), row.get(1), row.get(2)), ("{\"n\": 1}", "{\"n\": 2}", true));
+    // What does not suit stays, all of it.
+    let large = "UPDATE host.emails__dead_letter SET payload = '\"more than nine bytes\"'";
+    client.batch_execute(large).await.unwrap();
+    let text = db.host(&["dead", "move", "emails", "--all", "--to", "aside"]).await.error(1);
+    assert!(text.contains("payload_is_at_most_9_bytes"), "{text}");
+    assert_eq!(dead_ids(&db).await, [3]);
+    let text = db.host(&["dead", "move", "emails", "3", "--to", "asid"]).await.error(2);
+    assert!(text.contains("did you mean \"aside\"?"), "{text}");
+    db.host(&["dead", "move", "emails", "3", "--to", "emails"]).await.error(2);
+}

@@ -4,7 +4,7 @@ use crate::harness::{TestDb, plugin};
 use crate::readme::{steps_of, walk};
 
 async fn works_as_written(file: &str) {
-    for name in ["email", "webhook"] {
+    for name in ["echo", "email", "webhook"] {
         plugin(name);
     }
     let steps = steps_of(&format!("host/docs/{file}"), |text| text);
@@ -21,4 +21,14 @@ async fn cron() {
 #[tokio::test(flavor = "multi_thread")]
 async fn http_and_secrets() {
     works_as_written("http-and-secrets.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages() {
+    works_as_written("messages.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handlers() {
+    works_as_written("handlers.md").await;
 }

@@ -51,22 +51,31 @@ async fn no_argument_of_a_function_becomes_a_statement() {
                 "host.enqueue_follow_ups(ARRAY[{quoted}], ARRAY['1'::bytea], ARRAY[NULL::jsonb], ARRAY[0])"
             ),
             format!("host.upload({quoted}, '')"),
+            format!("host.work__dead_list(10, NULL, {quoted})"),
+            format!("host.work__dead_retry(NULL, {quoted})"),
+            format!("host.work__dead_move(NULL, {quoted}, 'sink')"),
+            format!("host.work__dead_move(NULL, NULL, {quoted})"),
+            format!("host.work__dead_purge(NULL, {quoted})"),
+            format!(
+                "host.cron_add('n', {quoted}, '@daily', 'UTC', 'one', '', '{{}}', now(), false)"
+            ),
+            format!(
+                "host.cron_add({quoted}, 'work', '@daily', 'UTC', 'one', '', '{{}}', now(), false)"
+            ),
         ];
         refused_calls.extend((0..5).map(|n| with(deploy, n, hostile)));
         for call in refused_calls {
             let error = client.batch_execute(&format!("SELECT {call}")).await.expect_err(&call);
             let code = error.code().unwrap_or_else(|| panic!("{call}: {error}")).code().to_owned();
             assert!(
-                ["HQ004", "23514", "23503", "22P02", "42883", "P0002"].contains(&code.as_str()),
+                ["HQ004", "23514", "23503", "22P02", "42601", "42883", "P0002"]
+                    .contains(&code.as_str()),
                 "{call}: {code} {error:?}"
             );
         }
         // Filters that match nothing, and values that are kept as they are.
         for call in [
             format!("host.pause({quoted}, true)"),
-            format!("host.work__dead_list(10, {quoted})"),
-            format!("host.work__dead_retry(NULL, {quoted})"),
-            format!("host.work__dead_purge(NULL, {quoted})"),
             format!("host.queue_holds('work') WHERE why = {quoted}"),
             format!("host.status_of({quoted})"),
             format!("host.begin_session({quoted}, 1, {quoted})"),
@@ -109,6 +118,13 @@ async fn no_argument_of_a_command_becomes_a_statement() {
             &["queue", "create", "new", "--payload", hostile],
             &["dead", "list", "work", "--reason", hostile],
             &["dead", "show", "work", hostile],
+            &["dead", "retry", "work", "--where", hostile],
+            &["dead", "move", "work", "--all", "--to", hostile],
+            &["handlers", "remove", hostile, "--yes"],
+            &["handlers", "pause", &format!("work/{hostile}")],
+            &["peek", hostile],
+            &["cancel", "work", hostile],
+            &["cron", "add", hostile, "@daily", "--queue", "work", "--payload", "1"],
             &["handlers", "--queue", hostile],
         ] {
             let text = scene.db.host(args).await.error(2);

@@ -4,6 +4,7 @@
 mod harness;
 
 mod bench;
+mod cancel;
 mod capabilities;
 mod cli;
 mod contained;
@@ -17,6 +18,7 @@ mod doctor;
 mod embedded;
 mod enqueue;
 mod failover;
+mod fan_out;
 mod faults;
 mod fencing;
 mod injection;

@@ -104,18 +104,28 @@ async fn an_operator_runs_every_command_and_has_no_other_way_to_change_anything(
              FROM generate_series(1, 2) n, host.handler h",
         )
         .await;
-    ok(&["dead", "list", "emails"]).await;
+    ok(&["handlers", "pause", "emails"]).await;
+    ok(&["handlers", "resume", "emails"]).await;
+    ok(&["peek", "emails"]).await;
+    let id = ok(&["enqueue", "emails", "2"]).await;
+    ok(&["message", "emails", id.trim()]).await;
+    ok(&["cancel", "emails", id.trim()]).await;
+    ok(&["queue", "purge", "emails", "--yes"]).await;
+    ok(&["deploy", "--queue", "emails", "--name", "audit", "--from", "now", &echo, "--no-wait"])
+        .await;
+    ok(&["handlers", "remove", "emails/audit", "--yes"]).await;
+    ok(&["queue", "create", "aside"]).await;
+    ok(&["dead", "list", "emails", "--where", "attempt = 1"]).await;
     ok(&["dead", "show", "emails", "1"]).await;
     ok(&["dead", "retry", "emails", "1"]).await;
-    ok(&["dead", "purge", "emails", "2", "--yes"]).await;
+    ok(&["dead", "move", "emails", "2", "--to", "aside"]).await;
+    ok(&["dead", "purge", "emails", "--all", "--yes"]).await;
     ok(&["queue", "drop", "emails", "--force"]).await;
 
     let client = operator.client().await;
     all_denied(
         &client,
         &[
-            "SELECT payload FROM queue.work",
-            "SELECT payload FROM host.work__schedule",
             "SELECT value FROM host.secret",
             "SELECT * FROM host.read_secrets('{key}')",
             "UPDATE host.secret SET name = value",
@@ -274,12 +284,15 @@ async fn few_functions_have_the_owners_rights_and_all_pin_where_names_are_looked
     assert_eq!(
         scene.texts(&format!("SELECT p.proname {owners} ORDER BY 1")).await,
         [
+            "begin_from_now",
             "create_queue",
             "deploy",
             "drop_queue",
             "grant_producer",
+            "remove_handler",
             "truncate_heartbeat",
             "work__advance",
+            "work__purge",
             "work__truncate",
             "work__truncate_schedule",
             "work__wake",

@@ -95,8 +95,9 @@ pub async fn walk(steps: Vec<Step>, database_url: Option<&str>) {
         }
         // What a host does takes a moment; what only this shell does is right at once.
         let mut said = String::new();
-        let again =
-            command.contains("SELECT") || command.contains(" list ") || command.ends_with("status");
+        let again = ["SELECT", " list ", " message ", "host status"]
+            .iter()
+            .any(|word| command.contains(word));
         wait_until(&format!("{command} shows\n{}", shape(&shown)), async || {
             said = finish(shell(&command)).await.ok();
             let seen = shape(&said);

@@ -21,6 +21,7 @@ const VOCABULARY: &[&str] = &[
     "cron",
     "diagnosis",
     "digest",
+    "filter",
     "grant",
     "id",
     "limits",

@@ -10,6 +10,7 @@ pub use self::context::{Context, connect, connect_with, with};
 pub use self::fail::Fail;
 
 mod bench;
+mod cancel;
 mod context;
 mod cron;
 mod dead;
@@ -20,8 +21,11 @@ mod fail;
 mod handlers;
 mod logging;
 mod lookup;
+mod message;
 mod migrate;
+mod peek;
 mod psql;
+mod purge;
 mod queue;
 mod secret;
 mod serve;
@@ -74,6 +78,9 @@ enum Command {
     Handlers(handlers::Handlers),
     Status(status::Status),
     Dead(dead::Dead),
+    Peek(peek::Peek),
+    Message(message::Message),
+    Cancel(cancel::Cancel),
     Cron(cron::Cron),
     Secret(secret::SecretCommand),
     Doctor(doctor::Doctor),
@@ -107,6 +114,9 @@ fn run_async(cli: Cli) -> Result<ExitCode, Fail> {
             Command::Handlers(command) => command.run(&cli.global).await,
             Command::Status(command) => command.run(&cli.global).await,
             Command::Dead(command) => command.run(&cli.global).await,
+            Command::Peek(command) => command.run(&cli.global).await,
+            Command::Message(command) => command.run(&cli.global).await,
+            Command::Cancel(command) => command.run(&cli.global).await,
             Command::Cron(command) => command.run(&cli.global).await,
             Command::Secret(command) => command.run(&cli.global).await,
             Command::Psql(command) => command.run(&cli.global).await,

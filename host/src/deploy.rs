@@ -76,6 +76,7 @@ pub async fn store(
     wasm: &[u8],
     settings: &Settings,
     before: Option<&Deployment>,
+    from_now: bool,
 ) -> Result<InForce, DeployError> {
     let sha256 = crate::digest::Digest::of(wasm);
     if let Some(same) = before.filter(|b| b.sha256 == sha256 && b.settings == *settings) {
@@ -83,7 +84,8 @@ pub async fn store(
         return Ok(InForce { deployed, unchanged: true });
     }
     let mut client = database.get().await?;
-    let deployed = deployments::deploy(&mut client, &queue.name, handler, wasm, settings).await?;
+    let (client, queue) = (&mut client, &queue.name);
+    let deployed = deployments::deploy(client, queue, handler, wasm, settings, from_now).await?;
     Ok(InForce { deployed, unchanged: false })
 }
 

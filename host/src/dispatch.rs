@@ -47,6 +47,7 @@ pub mod loaded;
 mod open;
 mod pace;
 pub mod parts;
+mod removal;
 pub mod slots;
 mod trip;
 mod workers;
@@ -166,6 +167,7 @@ impl Dispatcher {
                     Ok(()) => {
                         self.idle.wake(Instant::now());
                         self.sweep_at = Instant::now();
+                        self.open.remove(&self.control.borrow().removed);
                     }
                     Err(_) => return,
                 },

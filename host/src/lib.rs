@@ -9,6 +9,7 @@ pub mod diagnosis;
 pub mod digest;
 pub mod dispatch;
 pub mod embedded;
+pub mod filter;
 pub mod grant;
 pub mod id;
 pub mod limits;

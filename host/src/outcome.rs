@@ -24,6 +24,8 @@ pub enum Verdict {
     },
     /// The call gave no verdict.
     Failed(Failure),
+    /// There was no call, or it was broken off: an operator has removed the message.
+    Removed,
 }
 
 /// How a call can fail to give a verdict. Each counts as a retry.
@@ -71,6 +73,8 @@ pub enum Outcome {
         /// For the message's history.
         error: String,
     },
+    /// Settled, as an operator's doing.
+    Removed,
 }
 
 /// Why a message is a dead letter.
@@ -126,6 +130,7 @@ pub enum Backoff {
 pub fn outcome(verdict: Verdict, policy: &RetryPolicy, attempt: u32, jitter: f64) -> Outcome {
     let (after, error) = match verdict {
         Verdict::Ack => return Outcome::Ack,
+        Verdict::Removed => return Outcome::Removed,
         Verdict::DeadLetter { reason } => {
             return Outcome::DeadLetter { reason: DeadReason::Rejected, error: clip(reason) };
         }

@@ -106,7 +106,8 @@ pub async fn serve(
             unsaid.extend(say_farewell(&pool, before).await);
         }
         let pulse = Pulse::new(pool.clone(), session, observer.clone());
-        let ended = one_session(&pool, &config, &shutdown, &sandbox, id, pulse, woken).await;
+        let serving = one_session(&pool, &config, &shutdown, &sandbox, id, pulse, woken);
+        let ended = Box::pin(serving).await;
         // Lost or not: nothing of it runs any more, so that its messages are not to blame.
         unsaid.extend(say_farewell(&pool, id).await);
         if ended == Ended::InOrder {

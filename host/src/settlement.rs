@@ -34,6 +34,8 @@ pub struct Settlement {
     pub early: Vec<u32>,
     /// Of these: to the dead letters.
     pub dead: Vec<Dead>,
+    /// Of these: removed by an operator, ascending.
+    pub removed: Vec<u32>,
     /// New messages, each with the position of the message whose handler enqueued it.
     pub follow_ups: Vec<(u32, FollowUp)>,
     /// The memory that these take, by position; free again when this is dropped.
@@ -66,17 +68,13 @@ impl Settlement {
     /// The settled positions as Postgres writes a multirange.
     #[must_use]
     pub fn multirange(&self) -> String {
-        let mut text = String::from("{");
-        let mut rest = self.settled.as_slice();
-        while let Some(&first) = rest.first() {
-            let run = rest.iter().zip(first..).take_while(|(have, want)| *have == want).count();
-            let comma = if text.len() > 1 { "," } else { "" };
-            let end = first as usize + run;
-            write!(text, "{comma}[{first},{end})").expect("writing to a String cannot fail");
-            rest = &rest[run..];
-        }
-        text.push('}');
-        text
+        multirange(&self.settled)
+    }
+
+    /// The same of those that an operator has removed; `None`: there is none.
+    #[must_use]
+    pub fn removed_multirange(&self) -> Option<String> {
+        (!self.removed.is_empty()).then(|| multirange(&self.removed))
     }
 
     /// Takes the part of some messages out, as a settlement of its own with the same number.
@@ -89,6 +87,7 @@ impl Settlement {
             retries: self.retries.extract_if(.., |r| mine(r.position)).collect(),
             early: self.early.extract_if(.., |p| mine(*p)).collect(),
             dead: self.dead.extract_if(.., |d| mine(d.position)).collect(),
+            removed: self.removed.extract_if(.., |p| mine(*p)).collect(),
             follow_ups: self.follow_ups.extract_if(.., |(p, _)| mine(*p)).collect(),
             held: self.held.extract_if(.., |(p, _)| mine(*p)).collect(),
         }
@@ -121,6 +120,21 @@ impl Settlement {
         self.seq += 1;
         Some(part)
     }
+}
+
+/// Ascending positions.
+fn multirange(positions: &[u32]) -> String {
+    let mut text = String::from("{");
+    let mut rest = positions;
+    while let Some(&first) = rest.first() {
+        let run = rest.iter().zip(first..).take_while(|(have, want)| *have == want).count();
+        let comma = if text.len() > 1 { "," } else { "" };
+        let end = first as usize + run;
+        write!(text, "{comma}[{first},{end})").expect("writing to a String cannot fail");
+        rest = &rest[run..];
+    }
+    text.push('}');
+    text
 }
 
 /// The account of an open lease. Everything in it is settled exactly once, in as many settlements as
@@ -158,6 +172,7 @@ impl Ledger {
             retries: Vec::new(),
             early: Vec::new(),
             dead: Vec::new(),
+            removed: Vec::new(),
             follow_ups: Vec::new(),
             held: Vec::new(),
         })
@@ -173,6 +188,12 @@ impl Ledger {
     pub fn early(&mut self, position: u32) {
         self.settle(position);
         self.pending().early.push(position);
+    }
+
+    /// Notes a message that an operator has removed.
+    pub fn removed(&mut self, position: u32) {
+        self.settle(position);
+        self.pending().removed.push(position);
     }
 
     /// Notes a message that is another handler's.
@@ -203,6 +224,7 @@ impl Ledger {
             Outcome::DeadLetter { reason, error } => {
                 pending.dead.push(Dead { position, reason, entry: entry(error) });
             }
+            Outcome::Removed => pending.removed.push(position),
         }
     }
 
@@ -216,6 +238,7 @@ impl Ledger {
     pub fn take(&mut self) -> Option<Settlement> {
         let mut settlement = self.pending.take()?;
         settlement.settled.sort_unstable();
+        settlement.removed.sort_unstable();
         self.pending = settlement.split_off_excess();
         settlement.seq = self.next_seq;
         self.next_seq += 1;

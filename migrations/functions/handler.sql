@@ -1,7 +1,7 @@
 -- Handlers and their deployments. Tables touched: host.handler, host.handler_version, the queue's lease log.
 
 -- Deploys a component that host.component has already as the next version of a handler, which is
--- made if there is none: then its cursor begins with the oldest message that is kept.
+-- made if there is none: then its cursor begins with the oldest message that is kept (see begin_from_now).
 -- Locks: advisory (1752134404, queue), as rotation does, so that nothing is truncated between the
 -- look and the new cursor; the handler's row.
 -- SECURITY DEFINER: a cursor goes into the lease log, where an operator must not write by hand.
@@ -41,6 +41,50 @@ BEGIN
     UPDATE host.handler h SET version = deploy.version WHERE h.id = deploy.handler_id;
 END $$;
 REVOKE EXECUTE ON FUNCTION host.deploy FROM PUBLIC;
+
+-- Has a handler that this transaction has made begin after what is committed by now, not with the oldest message.
+-- SECURITY DEFINER: as deploy, which holds the lock.
+CREATE OR REPLACE FUNCTION host.begin_from_now(p_handler int) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    queue text;
+BEGIN
+    SELECT q.name INTO queue FROM host.handler h JOIN host.queue q ON q.id = h.queue_id
+        WHERE h.id = p_handler AND h.created_at = now();
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'handler % has begun already', p_handler;
+    END IF;
+    EXECUTE format(
+        'INSERT INTO host.%I (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+            row_count, leaves, is_cursor, more, token, hi, txids)
+         VALUES (-$1 - (1::bigint << 32), 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(),
+            txid_current_snapshot(), ''{}'')', queue || '__lease')
+        USING p_handler;
+END $$;
+REVOKE EXECUTE ON FUNCTION host.begin_from_now FROM PUBLIC;
+
+-- Pauses a handler, or lets it go on; the others of its queue are not concerned. False: it was so before.
+CREATE OR REPLACE FUNCTION host.pause_handler(p_handler int, p_paused boolean) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE host.handler SET paused = p_paused WHERE id = p_handler AND paused <> p_paused;
+    RETURN FOUND;
+END $$;
+
+-- Removes a handler with its versions. What it had before it, in flight and on the schedule is dropped for it, and holds up
+-- nothing any more; dead letters stay, to be looked at or moved.
+-- Locks: advisory (1752134404, queue), as rotation and deploy do; the handler's row. At most 10 s for each.
+-- SECURITY DEFINER: an operator must not delete handlers by hand, beside these locks.
+CREATE OR REPLACE FUNCTION host.remove_handler(p_handler int) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s' AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(1752134404, queue_id) FROM host.handler WHERE id = p_handler;
+    DELETE FROM host.handler WHERE id = p_handler;
+END $$;
+REVOKE EXECUTE ON FUNCTION host.remove_handler FROM PUBLIC;
 
 -- What a session has made of a deployment: p_error says why it cannot run it, NULL that it does.
 -- Repeatable. A session, handler or version that is gone by now is nobody's business any more.
@@ -82,7 +126,7 @@ END $$;
 -- they run this version.
 CREATE OR REPLACE FUNCTION host.handlers()
 RETURNS TABLE (
-    queue text, handler text, version int, in_force boolean, sha256 text, size_bytes bigint, isolation text,
+    queue text, handler text, version int, in_force boolean, paused boolean, sha256 text, size_bytes bigint, isolation text,
     concurrency int, http text[], secrets text[], deployed_at timestamptz, deployed_by text, runs_on text[], failed_on text[]
 )
 LANGUAGE sql STABLE
@@ -93,7 +137,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         FROM host.loaded l JOIN host.session s ON s.id = l.session_id AND s.ended_at IS NULL
         ORDER BY l.handler_id, l.session_id, l.error IS NULL, l.loaded_at DESC
     )
-    SELECT q.name, h.name, v.version, v.version = h.version, v.sha256, length(c.wasm), v.isolation,
+    SELECT q.name, h.name, v.version, v.version = h.version, h.paused, v.sha256, length(c.wasm), v.isolation,
         v.concurrency, v.http, v.secrets, v.deployed_at, v.deployed_by,
         ARRAY(SELECT n.host FROM newest n
             WHERE n.handler_id = h.id AND n.version = v.version AND n.error IS NULL ORDER BY n.session_id),

@@ -31,26 +31,30 @@ SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- One queue, in numbers. Waiting and scheduled are counted as far as p_cap. On a queue with several
--- handlers, `waiting` is what the slowest has before it, and the others are sums over the handlers.
+-- handlers, `waiting` is what the slowest has before it, and the others are sums over the handlers; `lag` has each
+-- handler's own numbers.
 CREATE OR REPLACE FUNCTION host.queue_status(
     p_queue text, p_cap int DEFAULT 1000000,
     OUT waiting bigint, OUT in_flight bigint, OUT scheduled bigint, OUT dead bigint, OUT last_minute bigint,
-    OUT bytes bigint
+    OUT bytes bigint, OUT lag jsonb
 )
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    h int;
+    h record;
     b record;
 BEGIN
     EXECUTE format('SELECT unhandled, scheduled, dead, bytes FROM host.%I($1)', p_queue || '__stored')
         INTO waiting, scheduled, dead, bytes USING p_cap;
     in_flight := 0;
     last_minute := 0;
-    FOR h IN SELECT x.id FROM host.handler x JOIN host.queue q ON q.id = x.queue_id
-        WHERE q.name = p_queue ORDER BY x.id
+    lag := '[]';
+    FOR h IN SELECT x.* FROM host.handler x JOIN host.queue q ON q.id = x.queue_id
+        WHERE q.name = p_queue ORDER BY x.name
     LOOP
-        EXECUTE format('SELECT * FROM host.%I($1, $2)', p_queue || '__backlog') INTO b USING h, p_cap;
+        EXECUTE format('SELECT * FROM host.%I($1, $2)', p_queue || '__backlog') INTO b USING h.id, p_cap;
+        lag := lag || jsonb_build_object('handler', h.name, 'version', h.version, 'paused', h.paused,
+            'waiting', b.waiting, 'in_flight', b.in_flight);
         waiting := greatest(waiting, b.waiting);
         in_flight := in_flight + b.in_flight;
         last_minute := last_minute + b.last_minute;
@@ -78,13 +82,13 @@ END $$;
 CREATE OR REPLACE FUNCTION host.status_of(p_queue text, p_cap int DEFAULT 1000000)
 RETURNS TABLE (
     queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint,
-    bytes bigint, handlers text[], held text[]
+    bytes bigint, handlers text[], held text[], lag jsonb
 )
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp AS $$
     SELECT q.name, q.paused, s.waiting, s.in_flight, s.scheduled, s.dead, s.last_minute, s.bytes,
         ARRAY(SELECT format('%s v%s', h.name, h.version) FROM host.handler h WHERE h.queue_id = q.id ORDER BY h.name),
-        ARRAY(SELECT format('leaf %s: %s', l.leaf, l.why) FROM host.queue_holds(q.name) l)
+        ARRAY(SELECT format('leaf %s: %s', l.leaf, l.why) FROM host.queue_holds(q.name) l), s.lag
     FROM host.queue q CROSS JOIN LATERAL host.queue_status(q.name, p_cap) s
     WHERE q.name = p_queue
 $$;
@@ -93,7 +97,7 @@ $$;
 CREATE OR REPLACE FUNCTION host.status(p_cap int DEFAULT 1000000)
 RETURNS TABLE (
     queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint,
-    bytes bigint, handlers text[], held text[]
+    bytes bigint, handlers text[], held text[], lag jsonb
 )
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp AS $$

@@ -88,7 +88,9 @@ CREATE TABLE host.{q}__settlement (
     -- Ended by take_over, not by its own session.
     revoked boolean NOT NULL DEFAULT false,
     -- The positions settled by this.
-    settled int4multirange NOT NULL
+    settled int4multirange NOT NULL,
+    -- Of these: removed by an operator; NULL: none.
+    removed int4multirange
 ) PARTITION BY LIST ((lease_id / 100000000000 % 3));
 
 -- The promotion log: how far the schedule has been promoted into the queue. The newest row counts.

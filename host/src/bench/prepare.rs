@@ -82,7 +82,8 @@ impl Arena<'_> {
         };
         deploy::check(wasm.clone(), &self.settings, &settings).await?;
         let stored =
-            deploy::store(self.database, &self.settings, &name, &wasm, &settings, None).await?;
+            deploy::store(self.database, &self.settings, &name, &wasm, &settings, None, false)
+                .await?;
         Ok(stored.deployed)
     }
 

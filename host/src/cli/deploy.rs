@@ -38,6 +38,10 @@ pub struct Deploy {
     name: HandlerName,
     /// The component, built for wasm32-wasip2
     file: PathBuf,
+    /// Where a handler begins that the queue has not had before: with the oldest message that is kept, or with what
+    /// is committed from now on [default: oldest]
+    #[arg(long, value_name = "WHERE", value_parser = ["oldest", "now"], hide_possible_values = true)]
+    from: Option<String>,
     #[command(flatten)]
     settings: Flags,
     #[command(flatten)]
@@ -185,12 +189,19 @@ impl Deploy {
             let catalog = catalog::load(&client).await?;
             let queue = lookup::queue(&catalog, &self.queue)?;
             let before = catalog.deployment(queue.id, self.name.as_str());
+            if before.is_some() && self.from.is_some() {
+                return Err(Fail::usage(format!(
+                    "handler {}/{} has begun already: --from is for a new one",
+                    queue.name, self.name
+                )));
+            }
+            let from_now = self.from.as_deref() == Some("now");
             let settings = self.settings.over(before.map(|b| &b.settings));
             self.settings.check_secrets(&client).await?;
             let named = |error| fail(error, &self.file);
             deploy::check(wasm.clone(), queue, &settings).await.map_err(named)?;
-            let stored =
-                deploy::store(&context.database, queue, &self.name, &wasm, &settings, before);
+            let (database, name) = (&context.database, &self.name);
+            let stored = deploy::store(database, queue, name, &wasm, &settings, before, from_now);
             let in_force = stored.await.map_err(named)?;
             let label = format!("{}/{} v{}", queue.name, self.name, in_force.deployed.version);
             if !self.waiting.json {

@@ -1,7 +1,7 @@
 //! From what a user wrote to what there is: queues, handlers, versions. Never changes anything.
 
 use super::{Context, Fail};
-use crate::queue::catalog::{Catalog, Queue};
+use crate::queue::catalog::{Catalog, Deployment, Queue};
 use crate::queue::connect::Pooled;
 use crate::queue::inspect::HandlerVersion;
 use crate::queue::migrate::{self, Migrations, SchemaState};
@@ -28,6 +28,28 @@ pub fn secret<'a>(known: &'a [SecretInfo], name: &SecretName) -> Result<&'a Secr
     let names = known.iter().map(|secret| secret.name.as_str());
     let found = known.iter().find(|secret| secret.name == *name);
     found.ok_or_else(|| Fail::unknown("secret", name.as_str(), names))
+}
+
+/// A handler as it is written: `emails/audit`, or `emails` for `emails/default`.
+pub fn handler<'a>(
+    catalog: &'a Catalog,
+    written: &str,
+) -> Result<(&'a Queue, &'a Deployment), Fail> {
+    let (of, name) = written.split_once('/').unwrap_or((written, "default"));
+    let queue = queue(catalog, of)?;
+    Ok((queue, handler_of(catalog, queue, name)?))
+}
+
+/// A queue's handler of that name.
+pub fn handler_of<'a>(
+    catalog: &'a Catalog,
+    queue: &Queue,
+    name: &str,
+) -> Result<&'a Deployment, Fail> {
+    let on_queue = catalog.deployments.iter().filter(|d| d.queue == queue.id);
+    let known = on_queue.map(|d| d.name.as_str());
+    let unknown = || Fail::unknown(&format!("handler on queue {}:", queue.name), name, known);
+    catalog.deployment(queue.id, name).ok_or_else(unknown)
 }
 
 /// The versions of one handler of a queue, newest first.

@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::purge::Purge;
 use super::show::{self, Column};
 use super::{Context, Fail, Global, lookup};
 use crate::message::PayloadType;
@@ -15,7 +16,7 @@ use crate::queue::catalog::{self, Queue};
 use crate::queue::inspect::{self, QueueStatus};
 use crate::queue::queues::{self, DropError, NewQueue};
 
-/// Create, look at, change and drop queues
+/// Create, look at, change, purge and drop queues
 #[derive(Debug, Args)]
 pub struct QueueCommand {
     #[command(subcommand)]
@@ -31,6 +32,7 @@ enum Command {
     Grant(Grant),
     Pause(Pause),
     Resume(Resume),
+    Purge(Purge),
 }
 
 /// Create a queue: the table queue.NAME, for producers to INSERT into
@@ -156,6 +158,7 @@ impl QueueCommand {
             Command::Grant(command) => command.run(context).await,
             Command::Pause(command) => set_paused(context, &command.name, true).await,
             Command::Resume(command) => set_paused(context, &command.name, false).await,
+            Command::Purge(command) => command.run(context).await,
         })
         .await
     }
@@ -299,7 +302,7 @@ fn described(queue: &Queue, status: &QueueStatus) -> String {
     let handlers = if status.handlers.is_empty() {
         format!("none yet: host deploy --queue {} FILE.wasm", queue.name)
     } else {
-        status.handlers.join(", ")
+        super::status::handlers_text(status)
     };
     let wake_up = if queue.wake_up { "by NOTIFY" } else { "by polling only" };
     let held = if status.held.is_empty() { "nothing".to_owned() } else { status.held.join("; ") };

@@ -60,7 +60,7 @@ impl Serve {
         let config = self.resolve()?;
         let shutdown = on_signals()?;
         let context = super::connect_with(global, connections).await?;
-        let result = run(&context, config, shutdown).await;
+        let result = Box::pin(run(&context, config, shutdown)).await;
         let closed = context.close().await;
         result.and(closed)
     }
@@ -104,7 +104,9 @@ async fn run(context: &Context, config: ServeConfig, shutdown: Shutdown) -> Resu
     if !matches!(state, SchemaState::Current { .. }) {
         return Err(Fail::schema(state));
     }
-    serve(&context.database, config, shutdown).await.map_err(|e| anyhow::Error::from(e).into())
+    Box::pin(serve(&context.database, config, shutdown))
+        .await
+        .map_err(|e| anyhow::Error::from(e).into())
 }
 
 /// The first signal drains, the second stops.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::show::{self, Column};
 use super::{Context, Fail, Global, cron as entries, lookup};
 use crate::queue::cron;
-use crate::queue::inspect::{self, COUNT_MAX, QueueStatus, Session};
+use crate::queue::inspect::{self, COUNT_MAX, Lag, QueueStatus, Session};
 
 /// Show queues, handlers, cron entries and hosts, and what holds anything up
 ///
@@ -73,7 +73,31 @@ pub fn queue_json(q: &QueueStatus) -> Value {
         "bytes": q.bytes,
         "handlers": q.handlers,
         "held_up_by": q.held,
+        "lag": q.lag.iter().map(lag_json).collect::<Value>(),
     })
+}
+
+fn lag_json(l: &Lag) -> Value {
+    json!({
+        "handler": l.handler,
+        "version": l.version,
+        "paused": l.paused,
+        "waiting": l.waiting,
+        "in_flight": l.in_flight,
+    })
+}
+
+/// A queue's handlers: of several, how much each has before it.
+pub fn handlers_text(q: &QueueStatus) -> String {
+    let one = |l: &Lag| {
+        let waiting = (q.lag.len() > 1 && l.waiting > 0)
+            .then(|| format!("{} waiting", show::count(l.waiting)));
+        let paused = l.paused.then(|| "paused".to_owned());
+        let notes: Vec<String> = paused.into_iter().chain(waiting).collect();
+        let name = format!("{} v{}", l.handler, l.version);
+        if notes.is_empty() { name } else { format!("{name} ({})", notes.join(", ")) }
+    };
+    q.lag.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn session_json(s: &Session) -> Value {
@@ -103,8 +127,7 @@ fn queues_text(queues: &[QueueStatus]) -> String {
         Column::Left("HANDLERS"),
     ];
     let rows = queues.iter().map(|q| {
-        let handlers =
-            if q.handlers.is_empty() { "none yet".to_owned() } else { q.handlers.join(", ") };
+        let handlers = if q.lag.is_empty() { "none yet".to_owned() } else { handlers_text(q) };
         vec![
             q.name.clone(),
             show::count(q.waiting),
@@ -113,7 +136,7 @@ fn queues_text(queues: &[QueueStatus]) -> String {
             q.dead.to_string(),
             q.last_minute.to_string(),
             show::bytes(q.bytes),
-            if q.paused { format!("{handlers} (paused)") } else { handlers },
+            if q.paused { format!("{handlers} (queue paused)") } else { handlers },
         ]
     });
     let held = queues.iter().flat_map(|queue| {

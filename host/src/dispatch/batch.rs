@@ -1,6 +1,7 @@
 //! The messages of a lease while they run. Any number of workers pull from it, one message at a time,
 //! so a slow message holds up nobody but the worker that has it.
 
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,12 +13,13 @@ use tracing::Instrument as _;
 
 use super::brake::Brake;
 use super::loaded::Loaded;
+use super::removal::Removal;
 use super::slots::Slot;
 use crate::budget::Held;
-use crate::id::LeaseId;
+use crate::id::{LeaseId, MessageId};
 use crate::message::Message;
 use crate::outcome::{Failure, Verdict};
-use crate::sandbox::Run;
+use crate::sandbox::{Run, Runner};
 
 /// A worker gives others a turn after so many messages that did not wait.
 const TURN: usize = 64;
@@ -31,6 +33,7 @@ pub struct Batch {
     next: AtomicUsize,
     left: AtomicUsize,
     done: Mutex<Vec<Finished>>,
+    removal: Removal,
 }
 
 /// A message that has run.
@@ -53,7 +56,14 @@ impl Batch {
     #[must_use]
     pub fn new(lease: LeaseId, messages: Vec<Message>) -> Self {
         let left = AtomicUsize::new(messages.len());
-        Self { lease, messages, next: AtomicUsize::new(0), left, done: Mutex::default() }
+        Self {
+            lease,
+            messages,
+            next: AtomicUsize::new(0),
+            left,
+            done: Mutex::default(),
+            removal: Removal::default(),
+        }
     }
 
     /// Messages that nobody has begun.
@@ -65,6 +75,11 @@ impl Batch {
     /// Sees to it that no further message is begun.
     pub fn abandon(&self) {
         self.next.store(self.messages.len(), Ordering::Relaxed);
+    }
+
+    /// Tells of messages that an operator has removed; they may be of other batches.
+    pub fn remove(&self, removed: &HashSet<MessageId>) {
+        self.removal.tell(removed);
     }
 
     /// The attempt of the message at a position.
@@ -110,12 +125,11 @@ pub async fn work(
             attempt = message.attempt,
             version = handler.version()
         );
-        let run = AssertUnwindSafe(runner.run(message).instrument(span)).catch_unwind().await;
-        let run = run.unwrap_or_else(|_| {
+        let run = AssertUnwindSafe(run(&batch, &mut runner, message).instrument(span));
+        let run = run.catch_unwind().await.unwrap_or_else(|_| {
             runner = handler.take_runner();
             // A message without an outcome would keep its lease open for ever.
-            let verdict = Verdict::Failed(Failure::Trap("the host panicked; see its log".into()));
-            Run { verdict, follow_ups: Vec::new(), elapsed: Duration::ZERO }
+            no_verdict(Verdict::Failed(Failure::Trap("the host panicked; see its log".into())))
         });
         let (position, attempt) = (message.position, message.attempt);
         let version = handler.version();
@@ -131,4 +145,20 @@ pub async fn work(
     }
     handler.give_back(runner);
     drop(slot);
+}
+
+/// Runs a message, unless it is removed before it is done.
+async fn run(batch: &Batch, runner: &mut Runner, message: &Message) -> Run {
+    if batch.removal.has(message.id) {
+        return no_verdict(Verdict::Removed);
+    }
+    tokio::select! {
+        biased;
+        run = runner.run(message) => run,
+        () = batch.removal.of(message.id) => no_verdict(Verdict::Removed),
+    }
+}
+
+const fn no_verdict(verdict: Verdict) -> Run {
+    Run { verdict, follow_ups: Vec::new(), elapsed: Duration::ZERO }
 }

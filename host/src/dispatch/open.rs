@@ -1,6 +1,6 @@
 //! Open leases: what each has still to settle, and in which order. Never does I/O.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::batch::{Batch, Finished};
 use super::pace::Pace;
-use crate::id::LeaseId;
+use crate::id::{LeaseId, MessageId};
 use crate::message::Expired;
 use crate::outcome::{DeadReason, Failure, Outcome, RetryPolicy, Verdict, outcome};
 use crate::queue::error::QueueError;
@@ -126,6 +126,13 @@ impl OpenLeases {
     /// Batches with messages that nobody has begun.
     pub fn waiting_batches(&self) -> impl Iterator<Item = &Arc<Batch>> {
         self.leases.values().map(|open| &open.batch).filter(|batch| batch.waiting() > 0)
+    }
+
+    /// Tells those who run messages of what an operator has removed.
+    pub fn remove(&self, removed: &HashSet<MessageId>) {
+        if !removed.is_empty() {
+            self.leases.values().for_each(|open| open.batch.remove(removed));
+        }
     }
 
     /// Turns what has run of a lease since the last time into outcomes.
@@ -267,7 +274,7 @@ impl Open {
                 Outcome::DeadLetter { reason, error } => {
                     sent.dead.push(Dead { position, reason, entry: entry(error) });
                 }
-                Outcome::Ack => {}
+                Outcome::Ack | Outcome::Removed => {}
             }
             self.waiting.push_front(sent);
         } else {

@@ -1,5 +1,6 @@
 //! What a handler's loop is given: what it shares with others, and what it is told. Only types.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::health::SlowLane;
 use super::loaded::Loaded;
 use crate::budget::Budget;
-use crate::id::{HandlerId, SessionId};
+use crate::id::{HandlerId, MessageId, SessionId};
 use crate::name::{HandlerName, QueueName};
 use crate::outcome::RetryPolicy;
 use crate::queue::connect::Database;
@@ -58,6 +59,8 @@ pub struct Control {
     pub wake_up: bool,
     /// How the queue retries.
     pub policy: RetryPolicy,
+    /// Messages that an operator has removed, and that may be in hand.
+    pub removed: Arc<HashSet<MessageId>>,
     /// Raised when a session may have left leases behind.
     pub sweep: i64,
 }

@@ -20,12 +20,16 @@ impl Dispatcher {
     ) {
         let Lease { id, mut ledger, messages, expired, .. } = lease;
         let context = self.context();
-        expired.into_iter().for_each(|e| context.give_up(&mut ledger, e));
+        for message in expired {
+            context.give_up(&mut ledger, message);
+        }
         let held_kib = messages.iter().map(|m| m.payload.len()).sum::<usize>() / 1024 + 1;
         drop(bytes.split(bytes.num_permits().saturating_sub(held_kib)));
         let count = messages.len();
         let batch = Arc::new(Batch::new(id, messages));
         self.open.add(id, ledger, batch.clone(), bytes);
+        // What it was told of while this lease was on its way.
+        self.open.remove(&self.control.borrow().removed);
         slots.into_iter().take(count).for_each(|slot| self.spawn(&batch, slot));
     }
 

@@ -1,8 +1,9 @@
 //! The catalog: which queues and handlers there are. Hosts read it whenever its version has changed,
 //! and say what they made of it. Never changes a queue or a handler.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
@@ -12,7 +13,7 @@ use tokio_postgres::types::Json;
 use super::error::QueueError;
 use crate::digest::Digest;
 use crate::grant::HttpGrant;
-use crate::id::{HandlerId, QueueId, SessionId};
+use crate::id::{HandlerId, MessageId, QueueId, SessionId};
 use crate::limits::{CONCURRENCY_DEFAULT, Isolation, Limits};
 use crate::message::{PayloadType, QueueShape};
 use crate::name::{HandlerName, QueueName};
@@ -28,6 +29,20 @@ pub struct Catalog {
     pub queues: Vec<Queue>,
     /// The version in force of each handler, in order of the handler's id.
     pub deployments: Vec<Deployment>,
+    /// What an operator has told handlers; of those that are told nothing, nothing.
+    pub told: Vec<Told>,
+}
+
+/// What an operator has told a handler: nothing of it has to do with a version.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "ToldRow")]
+pub struct Told {
+    /// The handler.
+    pub handler: HandlerId,
+    /// Whether it is to lease no messages.
+    pub paused: bool,
+    /// Messages that it is not to run.
+    pub cancelled: Arc<HashSet<MessageId>>,
 }
 
 /// A queue, as its operator made it.
@@ -200,6 +215,23 @@ impl From<QueueRow> for Queue {
             rotate_age: Duration::from_millis(row.rotate_age_ms),
             wake_up: row.wake_up,
             paused: row.paused,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ToldRow {
+    handler: i32,
+    paused: bool,
+    cancelled: Vec<i64>,
+}
+
+impl From<ToldRow> for Told {
+    fn from(row: ToldRow) -> Self {
+        Self {
+            handler: HandlerId::new(row.handler),
+            paused: row.paused,
+            cancelled: Arc::new(row.cancelled.into_iter().map(MessageId::new).collect()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Dead letters: listing, trying again, deleting. Never touches a message that is alive.
+//! Dead letters: listing, trying again, moving, deleting. Never touches a message that is alive.
 
 use std::time::SystemTime;
 
@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio_postgres::{Client, Row};
 
 use super::error::QueueError;
+use crate::filter::Filter;
 use crate::id::MessageId;
 use crate::name::QueueName;
 
@@ -16,8 +17,8 @@ pub struct DeadLetter {
     pub id: i64,
     /// The message's id, over all attempts.
     pub message: MessageId,
-    /// The handler that gave up on it.
-    pub handler: String,
+    /// The handler that gave up on it; `None`: it was removed.
+    pub handler: Option<String>,
     /// The kind of end.
     pub reason: String,
     /// The last attempt's error.
@@ -43,36 +44,42 @@ pub struct Details {
     pub payload: String,
 }
 
-/// Which dead letters are meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// These.
-    Ids(Vec<i64>),
-    /// All, or all of a reason.
-    All {
-        /// The reason's name in SQL.
-        reason: Option<String>,
-    },
+/// Which dead letters are meant: those that are let through by all that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Which {
+    /// By number.
+    pub ids: Option<Vec<i64>>,
+    /// By what is known of them.
+    pub filter: Option<Filter>,
+}
+
+impl Which {
+    fn jsonpath(&self) -> Option<&str> {
+        self.filter.as_ref().map(Filter::jsonpath)
+    }
 }
 
 /// What becomes of dead letters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Back to the queue, with all attempts before them.
+    /// Back to the queue, with all attempts before them. Those of removed handlers stay.
     Retry,
+    /// To another queue, as new messages.
+    Move(QueueName),
     /// Deleted for good.
     Purge,
 }
 
-/// The newest dead letters of a queue, or of a reason.
+/// The newest of those that are meant; without a limit, all.
 pub async fn list(
     client: &Client,
     queue: &QueueName,
-    limit: u32,
-    reason: Option<&str>,
+    which: &Which,
+    limit: Option<u32>,
 ) -> Result<Vec<DeadLetter>, QueueError> {
-    let call = format!("SELECT * FROM host.{queue}__dead_list($1, $2)");
-    let rows = client.query(&call, &[&i64::from(limit), &reason]).await?;
+    let call = format!("SELECT * FROM host.{queue}__dead_list($1, $2, $3::text::jsonpath)");
+    let limit = limit.map(i64::from);
+    let rows = client.query(&call, &[&limit, &which.ids, &which.jsonpath()]).await?;
     rows.iter().map(dead_letter).collect()
 }
 
@@ -96,22 +103,35 @@ pub async fn show(
     }))
 }
 
-/// Retries or purges, in one transaction; says which there were.
+/// The numbers of those that are meant.
+pub async fn ids(
+    client: &Client,
+    queue: &QueueName,
+    which: &Which,
+) -> Result<Vec<i64>, QueueError> {
+    let call = format!("SELECT host.{queue}__dead_ids($1, $2::text::jsonpath) ORDER BY 1");
+    let rows = client.query(&call, &[&which.ids, &which.jsonpath()]).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// Retries, moves or purges, in one transaction; says which there were.
 pub async fn end(
     client: &Client,
     queue: &QueueName,
     which: &Which,
-    fate: Fate,
+    fate: &Fate,
 ) -> Result<Vec<i64>, QueueError> {
-    let (ids, reason) = match which {
-        Which::Ids(ids) => (Some(ids), None),
-        Which::All { reason } => (None, reason.as_deref()),
+    let (ids, jsonpath) = (&which.ids, which.jsonpath());
+    let call = |what: &str, more: &str| {
+        format!("SELECT host.{queue}__dead_{what}($1, $2::text::jsonpath{more})")
     };
-    let call = match fate {
-        Fate::Retry => format!("SELECT host.{queue}__dead_retry($1, $2)"),
-        Fate::Purge => format!("SELECT host.{queue}__dead_purge($1, $2)"),
+    let rows = match fate {
+        Fate::Retry => client.query(&call("retry", ""), &[ids, &jsonpath]).await?,
+        Fate::Purge => client.query(&call("purge", ""), &[ids, &jsonpath]).await?,
+        Fate::Move(to) => {
+            client.query(&call("move", ", $3"), &[ids, &jsonpath, &to.as_str()]).await?
+        }
     };
-    let rows = client.query(&call, &[&ids, &reason]).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
@@ -119,7 +139,7 @@ fn dead_letter(row: &Row) -> Result<DeadLetter, QueueError> {
     Ok(DeadLetter {
         id: row.try_get("id")?,
         message: MessageId::new(row.try_get("message_id")?),
-        handler: row.try_get::<_, Option<String>>("handler")?.unwrap_or_default(),
+        handler: row.try_get("handler")?,
         reason: row.try_get("reason")?,
         error: row.try_get("error")?,
         attempt: row.try_get("attempt")?,

@@ -34,13 +34,15 @@ pub struct SessionReport {
 }
 
 /// Stores a component, unless it is stored already, and puts it in force as the next version of a
-/// handler, which is made if there is none; all in one transaction.
+/// handler, which is made if there is none; all in one transaction. A handler that is made begins with the
+/// oldest message that is kept; with `from_now`, which is for such a one only, after what is committed by now.
 pub async fn deploy(
     client: &mut Client,
     queue: &QueueName,
     handler: &HandlerName,
     wasm: &[u8],
     settings: &Settings,
+    from_now: bool,
 ) -> Result<Deployed, QueueError> {
     let sha256 = Digest::of(wasm);
     let limits = &settings.limits;
@@ -72,17 +74,34 @@ pub async fn deploy(
             ],
         )
         .await?;
+    let handler: i32 = row.try_get("handler_id")?;
+    if from_now {
+        transaction.execute("SELECT host.begin_from_now($1)", &[&handler]).await?;
+    }
     transaction.commit().await?;
-    Ok(Deployed {
-        handler: HandlerId::new(row.try_get("handler_id")?),
-        version: row.try_get("version")?,
-    })
+    Ok(Deployed { handler: HandlerId::new(handler), version: row.try_get("version")? })
 }
 
 /// Puts another version of a handler in force; it keeps its number.
 pub async fn roll_back(client: &Client, to: Deployed) -> Result<(), QueueError> {
     let call = "SELECT host.roll_back($1, $2)";
     client.execute(call, &[&to.handler.get(), &to.version]).await?;
+    Ok(())
+}
+
+/// Keeps hosts from leasing for a handler, or lets them go on. False: it was so before.
+pub async fn set_paused(
+    client: &Client,
+    handler: HandlerId,
+    paused: bool,
+) -> Result<bool, QueueError> {
+    let call = "SELECT host.pause_handler($1, $2)";
+    Ok(client.query_one(call, &[&handler.get(), &paused]).await?.try_get(0)?)
+}
+
+/// Removes a handler with its versions. Its dead letters stay; whatever else it had is dropped for it.
+pub async fn remove(client: &Client, handler: HandlerId) -> Result<(), QueueError> {
+    client.execute("SELECT host.remove_handler($1)", &[&handler.get()]).await?;
     Ok(())
 }
 

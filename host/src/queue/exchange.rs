@@ -133,8 +133,8 @@ pub(super) fn open(
     fetched: Fetched,
     more: bool,
 ) -> Result<Lease, QueueError> {
-    let Fetched { messages, early, expired, not_ours } = fetched;
-    let have = messages.len() + early.len() + expired.len() + not_ours.len();
+    let Fetched { messages, early, expired, removed, not_ours } = fetched;
+    let have = messages.len() + early.len() + expired.len() + removed.len() + not_ours.len();
     if have != count {
         return Err(QueueError::Unexpected(format!(
             "lease {id} is of {count} messages, but {have} are there: was the table changed by hand?"
@@ -143,6 +143,9 @@ pub(super) fn open(
     let mut ledger = Ledger::new(id, token, count);
     for position in early {
         ledger.early(position);
+    }
+    for position in removed {
+        ledger.removed(position);
     }
     for position in not_ours {
         ledger.not_ours(position);

@@ -21,6 +21,8 @@ pub(super) struct Fetched {
     pub(super) early: Vec<u32>,
     /// Messages whose deadline has passed.
     pub(super) expired: Vec<Expired>,
+    /// Positions of messages that an operator has removed.
+    pub(super) removed: Vec<u32>,
     /// Positions of messages that are for another handler only.
     pub(super) not_ours: Vec<u32>,
 }
@@ -33,7 +35,7 @@ pub(super) async fn fetch(
     seq: i64,
     handler: HandlerId,
 ) -> Result<Fetched, QueueError> {
-    let rows = client.query(statement, &[&session.get(), &seq]).await?;
+    let rows = client.query(statement, &[&session.get(), &seq, &handler.get()]).await?;
     let mut fetched = Fetched { messages: Vec::with_capacity(rows.len()), ..Fetched::default() };
     for row in &rows {
         let position = row.try_get::<_, i32>(0)?.cast_unsigned();
@@ -45,6 +47,7 @@ pub(super) async fn fetch(
         match row.try_get::<_, Option<&str>>(4)? {
             None => fetched.messages.push(message(row, position)?),
             Some("early") => fetched.early.push(position),
+            Some("removed") => fetched.removed.push(position),
             Some(_) => fetched.expired.push(Expired { position, attempt: attempt(row)? }),
         }
     }

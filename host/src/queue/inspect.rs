@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde::Deserialize;
+use tokio_postgres::types::Json;
 use tokio_postgres::{Client, Row};
 
 use super::error::QueueError;
@@ -35,6 +37,23 @@ pub struct QueueStatus {
     pub handlers: Vec<String>,
     /// What keeps which leaf from being truncated, in words.
     pub held: Vec<String>,
+    /// Each handler's own numbers.
+    pub lag: Vec<Lag>,
+}
+
+/// How far behind a handler is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Lag {
+    /// Its name.
+    pub handler: String,
+    /// The version in force.
+    pub version: i32,
+    /// Whether no messages are leased for it.
+    pub paused: bool,
+    /// Messages before it; at most [`COUNT_MAX`].
+    pub waiting: u64,
+    /// Messages that are leased and not settled.
+    pub in_flight: u64,
 }
 
 /// A version of a handler.
@@ -48,6 +67,8 @@ pub struct HandlerVersion {
     pub version: i32,
     /// Whether this is the one that hosts are to run.
     pub in_force: bool,
+    /// Whether no messages are leased for the handler.
+    pub paused: bool,
     /// The component.
     pub sha256: Digest,
     /// The component's size.
@@ -130,6 +151,7 @@ fn queue_status(row: &Row) -> Result<QueueStatus, QueueError> {
         bytes: unsigned(row, "bytes")?,
         handlers: row.try_get("handlers")?,
         held: row.try_get("held")?,
+        lag: row.try_get::<_, Json<_>>("lag")?.0,
     })
 }
 
@@ -140,6 +162,7 @@ fn handler_version(row: &Row) -> Result<HandlerVersion, QueueError> {
         handler: row.try_get("handler")?,
         version: row.try_get("version")?,
         in_force: row.try_get("in_force")?,
+        paused: row.try_get("paused")?,
         sha256: sha256.parse().map_err(|e| QueueError::Unexpected(format!("{e}")))?,
         bytes: unsigned(row, "size_bytes")?,
         isolation: row.try_get("isolation")?,

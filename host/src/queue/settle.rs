@@ -64,6 +64,7 @@ pub(super) async fn settle(
                 &payloads,
                 &headers,
                 &delays,
+                &s.removed_multirange(),
             ],
         )
         .await?;

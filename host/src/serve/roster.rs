@@ -23,7 +23,7 @@ use crate::dispatch::parts::{Control, Parts, Shared};
 use crate::dispatch::slots::Slots;
 use crate::id::{HandlerId, QueueId};
 use crate::name::{HandlerName, QueueName};
-use crate::queue::catalog::{self, Catalog, Deployment, Queue};
+use crate::queue::catalog::{self, Catalog, Deployment, Queue, Told};
 use crate::queue::connect::{Database, retry};
 use crate::queue::secrets;
 use crate::queue::statements::Statements;
@@ -46,6 +46,8 @@ pub(super) struct Roster {
     handlers: HashMap<HandlerId, Entry>,
     /// What each handler is to be, loaded or being loaded.
     wanted: HashMap<HandlerId, Wanted>,
+    /// What operators have told handlers.
+    told: HashMap<HandlerId, Told>,
     catalog_version: i64,
     loading: FuturesUnordered<LocalBoxFuture<'static, (Wanted, Result<Handler, String>)>>,
 }
@@ -86,6 +88,7 @@ impl Roster {
             queues: HashMap::new(),
             handlers: HashMap::new(),
             wanted: HashMap::new(),
+            told: HashMap::new(),
             catalog_version: 0,
             loading: FuturesUnordered::new(),
         }
@@ -153,6 +156,7 @@ impl Roster {
         self.targets.store(Arc::new(shapes.collect()));
         self.load_secrets(&catalog).await;
         self.catalog_version = catalog.version;
+        self.told = catalog.told.iter().map(|told| (told.handler, told.clone())).collect();
         self.keep_queues(&catalog);
         self.drop_handlers(&catalog);
         for deployment in &catalog.deployments {
@@ -231,10 +235,13 @@ impl Roster {
     /// Tells a handler what its queue's row says now, and that leases may have been left behind.
     fn tell(&self, queue: &Queue, handler: HandlerId) {
         if let Some(entry) = self.handlers.get(&handler) {
-            let before = entry.control.send_replace(control(queue, self.catalog_version));
-            if before.leasing == queue.paused {
-                let what = if queue.paused { "paused" } else { "resumed" };
-                tracing::info!(queue = %queue.name, handler = %entry.name, "queue {what}");
+            let control = self.control(queue, handler);
+            let leasing = control.leasing;
+            let before = entry.control.send_replace(control);
+            if before.leasing != leasing {
+                let what = if leasing { "resumed" } else { "paused" };
+                let whole = if leasing || queue.paused { "queue" } else { "handler" };
+                tracing::info!(queue = %queue.name, handler = %entry.name, "{whole} {what}");
             }
         }
     }
@@ -285,6 +292,18 @@ impl Roster {
         }
     }
 
+    fn control(&self, queue: &Queue, handler: HandlerId) -> Control {
+        let told = self.told.get(&handler);
+        Control {
+            leasing: !queue.paused && told.is_none_or(|t| !t.paused),
+            draining: false,
+            wake_up: queue.wake_up,
+            policy: queue.policy.clone(),
+            removed: told.map(|t| t.cancelled.clone()).unwrap_or_default(),
+            sweep: self.catalog_version,
+        }
+    }
+
     fn put_in_force(&mut self, queue: &Queue, deployment: &Deployment, handler: Handler) {
         let slots = Slots::new(self.slots.clone(), deployment.settings.concurrency);
         let loaded = Arc::new(Loaded::new(handler, slots, self.warm.clone()));
@@ -298,7 +317,7 @@ impl Roster {
         }
         let Some(upkeep) = self.queues.get(&queue.id) else { return };
         let loaded = Arc::new(ArcSwap::new(loaded));
-        let (control, receiver) = watch::channel(control(queue, self.catalog_version));
+        let (control, receiver) = watch::channel(self.control(queue, deployment.handler));
         let woken = Arc::new(Notify::new());
         let dispatcher = Dispatcher::new(Parts {
             shared: self.shared.clone(),
@@ -360,14 +379,4 @@ async fn load(
     };
     let compiled = tokio::task::spawn_blocking(move || sandbox.load(&wasm, settings)).await;
     compiled.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
-}
-
-fn control(queue: &Queue, catalog_version: i64) -> Control {
-    Control {
-        leasing: !queue.paused,
-        draining: false,
-        wake_up: queue.wake_up,
-        policy: queue.policy.clone(),
-        sweep: catalog_version,
-    }
 }

@@ -1,8 +1,20 @@
--- Template: what an operator does with dead letters. Tables touched: dead_letter, message.
--- Locks: the rows of dead letters that are retried or purged.
+-- Template: what an operator does with dead letters. Tables touched: dead_letter, message, host.cancellation.
+-- Locks: the rows of dead letters that are retried, moved or purged.
 
--- The newest first; only those of p_reason, unless that is NULL.
-CREATE OR REPLACE FUNCTION host.{q}__dead_list(p_limit bigint, p_reason text)
+-- Which dead letters are meant: p_ids, or all if that is NULL; of these, those of which p_where holds. A filter is
+-- a predicate on the fields below, times as seconds since 1970; $now is the present.
+CREATE OR REPLACE FUNCTION host.{q}__dead_ids(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT d.id FROM host.{q}__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
+    WHERE (p_ids IS NULL OR d.id = ANY (p_ids)) AND (p_where IS NULL OR jsonb_path_match(
+        jsonb_build_object('id', d.id, 'message', d.message_id, 'handler', h.name, 'reason', d.reason, 'error', d.error,
+            'attempt', d.attempt, 'died_at', extract(epoch FROM d.died_at), 'enqueued_at', extract(epoch FROM d.enqueued_at)),
+        p_where, jsonb_build_object('now', extract(epoch FROM now()))))
+$$;
+
+-- Those that are meant, the newest first. `handler`: NULL: it was removed.
+CREATE OR REPLACE FUNCTION host.{q}__dead_list(p_limit bigint, p_ids bigint[], p_where jsonpath)
 RETURNS TABLE (
     id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamptz,
     enqueued_at timestamptz
@@ -11,7 +23,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
     SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at
     FROM host.{q}__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
-    WHERE p_reason IS NULL OR d.reason = p_reason
+    WHERE d.id IN (SELECT host.{q}__dead_ids(p_ids, p_where))
     ORDER BY d.id DESC LIMIT p_limit
 $$;
 
@@ -29,29 +41,53 @@ SET search_path = pg_catalog, pg_temp AS $$
     WHERE d.id = p_id
 $$;
 
--- Puts dead letters on the queue again, for the handler that gave up on them and with all its
--- attempts before them; NULL: all of p_reason, and with that NULL too: all. Their id and history stay.
--- One statement: none is lost, and none is there twice. Returns the ids of those there were.
-CREATE OR REPLACE FUNCTION host.{q}__dead_retry(p_ids bigint[], p_reason text) RETURNS SETOF bigint
+-- Puts dead letters on the queue again, for the handler that gave up on them and with all its attempts before
+-- them. Their id and history stay. One statement: none is lost, and none is there twice. Those of a handler
+-- that was removed stay. Returns the ids of those that there were.
+CREATE OR REPLACE FUNCTION host.{q}__dead_retry(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp AS $$
     WITH gone AS (
-        DELETE FROM host.{q}__dead_letter d
-        WHERE (p_ids IS NULL OR d.id = ANY (p_ids)) AND (p_reason IS NULL OR d.reason = p_reason)
+        DELETE FROM host.{q}__dead_letter d USING host.handler h
+        WHERE h.id = d.handler_id AND d.id IN (SELECT host.{q}__dead_ids(p_ids, p_where))
         RETURNING d.*
     ), again AS (
         INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload)
         SELECT g.enqueued_at, g.message_id, g.handler_id, 1, g.headers, g.history, g.payload
         FROM gone g ORDER BY g.id
+    ), forgiven AS (
+        DELETE FROM host.cancellation c USING gone g WHERE c.handler_id = g.handler_id AND c.message_id = g.message_id
     )
     SELECT g.id FROM gone g
 $$;
 
--- Deletes dead letters for good; which, as for retry. Returns the ids of those there were.
-CREATE OR REPLACE FUNCTION host.{q}__dead_purge(p_ids bigint[], p_reason text) RETURNS SETOF bigint
+-- Moves dead letters to another queue, as new messages with their history, for all its handlers; the payload is made
+-- of that queue's type. One statement. Returns the ids of those that there were.
+CREATE OR REPLACE FUNCTION host.{q}__dead_move(p_ids bigint[], p_where jsonpath, p_to text) RETURNS SETOF bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kind text;
+BEGIN
+    SELECT payload_type INTO kind FROM host.queue WHERE name = p_to;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no queue "%"', p_to USING ERRCODE = 'HQ004';
+    END IF;
+    RETURN QUERY EXECUTE format(
+        'WITH gone AS (
+             DELETE FROM host.{q}__dead_letter d WHERE d.id IN (SELECT host.{q}__dead_ids($1, $2)) RETURNING d.*
+         ), again AS (
+             INSERT INTO queue.%I (headers, history, payload) SELECT g.headers, g.history, %s FROM gone g ORDER BY g.id
+         )
+         SELECT g.id FROM gone g',
+        p_to, host.payload_cast(
+            CASE '{payload}' WHEN 'bytea' THEN 'g.payload' ELSE 'convert_to(g.payload::text, ''UTF8'')' END, kind))
+    USING p_ids, p_where;
+END $$;
+
+-- Deletes dead letters for good. Returns the ids of those that there were.
+CREATE OR REPLACE FUNCTION host.{q}__dead_purge(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp AS $$
-    DELETE FROM host.{q}__dead_letter d
-    WHERE (p_ids IS NULL OR d.id = ANY (p_ids)) AND (p_reason IS NULL OR d.reason = p_reason)
-    RETURNING d.id
+    DELETE FROM host.{q}__dead_letter d WHERE d.id IN (SELECT host.{q}__dead_ids(p_ids, p_where)) RETURNING d.id
 $$;

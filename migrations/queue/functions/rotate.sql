@@ -50,7 +50,7 @@ BEGIN
             RETURN format('the cursor of handler "%s" has not been carried forward', h.name);
         END IF;
         IF host.{q}__beyond_cursor(p_leaf, c.hi, c.txids, c.more, c.to_txid, c.to_id) THEN
-            RETURN format('handler "%s" has messages in it to come', h.name);
+            RETURN format('handler "%s"%s has messages in it to come', h.name, CASE WHEN h.paused THEN ', which is paused,' END);
         END IF;
     END LOOP;
     SELECT id INTO p FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
@@ -59,6 +59,8 @@ BEGIN
     END IF;
     SELECT l.id, l.session_id, l.leased_at INTO o FROM host.{q}__lease l
         WHERE l.row_count > 0 AND (l.leaves & (1 << p_leaf) <> 0 OR l.id / 100000000000 % 3 = p_leaf)
+            -- What handlers that were removed had open is nobody's.
+            AND EXISTS (SELECT FROM host.handler x WHERE x.id = l.handler_id)
             AND NOT EXISTS (SELECT FROM host.{q}__settlement s WHERE s.lease_id = l.id AND s.rest = 0)
         LIMIT 1;
     IF FOUND THEN

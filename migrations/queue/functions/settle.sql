@@ -11,16 +11,18 @@
 --   p_park                    of these: not due yet; copied to the schedule as they are
 --   p_dead_*                  of these: copied to the dead letters, with the entry for the history
 --   p_follow_up_*             new messages, in order
+--   p_removed                 of the settled: an operator's doing, none of them was run to its end
 --
 -- Raises HQ002 when the lease is not (or no longer) the session's: then nothing has happened.
--- Locks: none beyond the rows it writes. Tables: lease, message, schedule, dead_letter, settlement.
+-- Locks: none beyond the rows it writes. Tables: lease, message, schedule, dead_letter, settlement, host.cancellation.
 CREATE OR REPLACE FUNCTION host.{q}__settle(
     p_lease bigint, p_session int, p_token uuid, p_seq int, p_settled int4multirange,
     p_retry_pos int[] DEFAULT NULL, p_retry_delay_ms bigint[] DEFAULT NULL, p_retry_entry jsonb[] DEFAULT NULL,
     p_park_pos int[] DEFAULT NULL,
     p_dead_pos int[] DEFAULT NULL, p_dead_reason text[] DEFAULT NULL, p_dead_entry jsonb[] DEFAULT NULL,
     p_follow_up_queue text[] DEFAULT NULL, p_follow_up_payload bytea[] DEFAULT NULL,
-    p_follow_up_headers jsonb[] DEFAULT NULL, p_follow_up_delay_ms bigint[] DEFAULT NULL
+    p_follow_up_headers jsonb[] DEFAULT NULL, p_follow_up_delay_ms bigint[] DEFAULT NULL,
+    p_removed int4multirange DEFAULT NULL
 ) RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' SET plan_cache_mode = force_generic_plan
@@ -54,8 +56,8 @@ BEGIN
         RAISE EXCEPTION 'settlement % of positions % does not follow on what lease % has settled', p_seq, p_settled, p_lease
             USING ERRCODE = 'HQ002';
     END IF;
-    INSERT INTO host.{q}__settlement (lease_id, seq, rest, settled)
-        VALUES (p_lease, p_seq, rest_before - host.positions(p_settled), p_settled);
+    INSERT INTO host.{q}__settlement (lease_id, seq, rest, settled, removed)
+        VALUES (p_lease, p_seq, rest_before - host.positions(p_settled), p_settled, p_removed);
 
     IF p_retry_pos IS NOT NULL OR p_park_pos IS NOT NULL THEN
         INSERT INTO host.{q}__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at)
@@ -83,6 +85,10 @@ BEGIN
             FROM host.{q}__read(l.session_id, l.seq) m
             JOIN unnest(p_dead_pos, p_dead_reason, p_dead_entry) d (pos, reason, entry) ON d.pos = m.pos
             ORDER BY m.pos;
+    END IF;
+    IF p_removed IS NOT NULL THEN
+        DELETE FROM host.cancellation c USING host.{q}__read(l.session_id, l.seq) m
+            WHERE c.handler_id = l.handler_id AND c.message_id = m.id AND p_removed @> m.pos;
     END IF;
     IF p_follow_up_queue IS NOT NULL THEN
         PERFORM host.enqueue_follow_ups(p_follow_up_queue, p_follow_up_payload, p_follow_up_headers, p_follow_up_delay_ms);

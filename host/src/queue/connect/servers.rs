@@ -129,15 +129,10 @@ fn only(all: &Config, i: usize) -> Config {
     if let Some(port) = all.get_ports().get(i).or(all.get_ports().first()) {
         one.port(*port);
     }
-    let texts: [(_, fn(&mut Config, String) -> &mut Config); 4] = [
-        (all.get_user(), |c, v| c.user(v)),
-        (all.get_dbname(), |c, v| c.dbname(v)),
-        (all.get_options(), |c, v| c.options(v)),
-        (all.get_application_name(), |c, v| c.application_name(v)),
-    ];
-    for (value, set) in texts {
-        value.map(|value| set(&mut one, value.to_owned()));
-    }
+    all.get_user().map(|user| one.user(user));
+    all.get_dbname().map(|name| one.dbname(name));
+    all.get_options().map(|options| one.options(options));
+    all.get_application_name().map(|name| one.application_name(name));
     all.get_password().map(|password| one.password(password));
     all.get_connect_timeout().map(|time| one.connect_timeout(*time));
     all.get_tcp_user_timeout().map(|time| one.tcp_user_timeout(*time));

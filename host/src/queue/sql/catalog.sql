@@ -1,7 +1,7 @@
 -- Purpose: all that hosts need to know of queues and handlers, as one JSON document. One statement,
 --   so that it is one moment's picture.
 -- Locks: none that another session waits for. Tables: host.catalog, host.queue, host.handler,
---   host.handler_version.
+--   host.handler_version, host.cancellation.
 SELECT jsonb_build_object(
     'version', (SELECT version FROM host.catalog),
     'queues', coalesce((SELECT jsonb_agg(jsonb_build_object(
@@ -38,5 +38,11 @@ SELECT jsonb_build_object(
             'http_requests', v.http_requests,
             'http_bytes', v.http_bytes
         ) ORDER BY h.id)
-        FROM host.handler h JOIN host.handler_version v ON v.handler_id = h.id AND v.version = h.version), '[]')
+        FROM host.handler h JOIN host.handler_version v ON v.handler_id = h.id AND v.version = h.version), '[]'),
+    'told', coalesce((SELECT jsonb_agg(jsonb_build_object(
+            'handler', h.id,
+            'paused', h.paused,
+            'cancelled', ARRAY(SELECT c.message_id FROM host.cancellation c WHERE c.handler_id = h.id)
+        )) FROM host.handler h
+        WHERE h.paused OR EXISTS (SELECT FROM host.cancellation c WHERE c.handler_id = h.id)), '[]')
 )

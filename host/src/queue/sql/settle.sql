@@ -3,4 +3,5 @@ SELECT host.{q}__settle($1, $2, $3, $4, $5::text::int4multirange,
     $6, $7, $8,
     $9,
     $10, $11, $12,
-    $13, $14, $15, $16)
+    $13, $14, $15, $16,
+    $17::text::int4multirange)
