@@ -173,7 +173,10 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    PERFORM host.cron_enqueue(p_id, p_times);
+    -- An INSERT of nothing would wake hosts as well.
+    IF cardinality(p_times) > 0 THEN
+        PERFORM host.cron_enqueue(p_id, p_times);
+    END IF;
     RETURN true;
 END $$;
 
@@ -288,9 +291,10 @@ BEGIN
     PERFORM pg_advisory_xact_lock(1752134403, number);
     PERFORM pg_advisory_xact_lock(1752134402, id)
         FROM (SELECT id FROM host.handler WHERE queue_id = number ORDER BY id) x;
-    -- Before the table: a firing locks its entry first, too.
-    WITH gone AS (DELETE FROM host.cron WHERE queue_id = number RETURNING name)
-        SELECT string_agg(name, ', ' ORDER BY name) INTO entries FROM gone;
+    -- Before the table: a firing locks its entry first, too. Deleted only after: that locks the catalog as well, for
+    -- which others should not wait while this waits for a producer.
+    SELECT string_agg(name, ', ' ORDER BY name) INTO entries
+        FROM (SELECT name FROM host.cron WHERE queue_id = number FOR UPDATE) c;
     EXECUTE format('LOCK TABLE queue.%I IN ACCESS EXCLUSIVE MODE', p_name);
     IF NOT p_force THEN
         IF entries IS NOT NULL THEN
@@ -305,6 +309,7 @@ BEGIN
                 USING ERRCODE = 'HQ005', HINT = format('to drop them with it: host queue drop %s --force', p_name);
         END IF;
     END IF;
+    DELETE FROM host.cron WHERE queue_id = number;
     DELETE FROM host.queue WHERE id = number;
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
@@ -341,7 +346,8 @@ BEGIN
         EXECUTE format('SELECT setval(%L, greatest(s.last_value, (SELECT max(id) FROM %s))) FROM %s s',
             t.sequence, t.name, t.sequence);
     END LOOP;
-    UPDATE host.cluster SET system_identifier = (SELECT system_identifier FROM pg_control_system());
+    INSERT INTO host.cluster (system_identifier) SELECT system_identifier FROM pg_control_system()
+        ON CONFLICT (only_row) DO UPDATE SET system_identifier = EXCLUDED.system_identifier;
     UPDATE host.catalog SET version = version + 1;
 END $$;
 
@@ -480,7 +486,7 @@ BEGIN
     EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
 END $$;
 
-CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version integer, in_force boolean, sha256 text, size_bytes bigint, isolation text, concurrency integer, http text[], secrets text[], deployed_at timestamp with time zone, deployed_by text, runs_on text[], failed_on text[])
+CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version integer, in_force boolean, paused boolean, sha256 text, size_bytes bigint, isolation text, concurrency integer, http text[], secrets text[], deployed_at timestamp with time zone, deployed_by text, runs_on text[], failed_on text[])
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -490,7 +496,7 @@ CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version 
         FROM host.loaded l JOIN host.session s ON s.id = l.session_id AND s.ended_at IS NULL
         ORDER BY l.handler_id, l.session_id, l.error IS NULL, l.loaded_at DESC
     )
-    SELECT q.name, h.name, v.version, v.version = h.version, v.sha256, length(c.wasm), v.isolation,
+    SELECT q.name, h.name, v.version, v.version = h.version, h.paused, v.sha256, length(c.wasm), v.isolation,
         v.concurrency, v.http, v.secrets, v.deployed_at, v.deployed_by,
         ARRAY(SELECT n.host FROM newest n
             WHERE n.handler_id = h.id AND n.version = v.version AND n.error IS NULL ORDER BY n.session_id),
@@ -580,6 +586,10 @@ BEGIN
     END IF;
     INSERT INTO host.migration_functions (sha256) VALUES (digest)
         ON CONFLICT (only_row) DO UPDATE SET sha256 = EXCLUDED.sha256, applied_at = now();
+    IF to_regclass('host.catalog') IS NOT NULL THEN
+        -- Whatever running hosts have made of a function that was away, they look again.
+        UPDATE host.catalog SET version = version + 1;
+    END IF;
 END;
 $$;
 
@@ -679,8 +689,10 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'FUNCTION', 'host.drop_queue', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),
-        -- Not what is in a message: it may be private. Dead letters can be read.
-        ('host_operator', 'TABLE', 'queue.{q}', 'SELECT', '{id,txid,enqueued_at}'),
+        ('host_operator', 'FUNCTION', 'host.begin_from_now', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.remove_handler', 'EXECUTE', NULL),
+        -- Peeking is an operator's business.
+        ('host_operator', 'TABLE', 'queue.{q}', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.{q}__message_0', 'SELECT', '{id,txid}'),
         ('host_operator', 'TABLE', 'host.{q}__message_1', 'SELECT', '{id,txid}'),
         ('host_operator', 'TABLE', 'host.{q}__message_2', 'SELECT', '{id,txid}'),
@@ -811,6 +823,16 @@ BEGIN
             AND l.granted AND l.pid <> pg_backend_pid()
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
     PERFORM pg_advisory_lock(1752134401, p_session);
+END $$;
+
+CREATE FUNCTION host.remove_handler(p_handler integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '10s'
+    AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(1752134404, queue_id) FROM host.handler WHERE id = p_handler;
+    DELETE FROM host.handler WHERE id = p_handler;
 END $$;
 
 CREATE FUNCTION host.remove_secret(p_name text, p_force boolean DEFAULT false) RETURNS boolean
@@ -1159,6 +1181,15 @@ CREATE FUNCTION host.sample__examine() RETURNS jsonb
     FROM host.queue q
     CROSS JOIN (SELECT (last_value / 100000000000 % 3)::int AS leaf FROM queue.sample_id_seq) p
     WHERE q.id = 1
+$$;
+
+CREATE FUNCTION host.sample__forget_cancelled(p_message bigint) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    DELETE FROM host.cancellation c USING host.sample__whereabouts(p_message) w
+    WHERE c.handler_id = w.handler_id AND c.message_id = p_message
+        AND w.state NOT IN ('in flight', 'waiting', 'scheduled')
 $$;
 
 CREATE FUNCTION host.sample__holds(p_leaf integer) RETURNS text
@@ -1628,9 +1659,10 @@ BEGIN
             OR (age(m.xmin) >= f.index_age AND m.xmin <> (m.txid & 4294967295)::text::xid) AS restored
         FROM queue.sample m JOIN pg_temp.rebase_leaf f ON f.leaf = m.tableoid;
     CREATE TEMP TABLE rebase_cursor AS
-        SELECT l.handler_id, l.hi, l.more, l.txids, l.to_txid, l.to_id
-        FROM unnest(everyone) h CROSS JOIN LATERAL (SELECT * FROM host.sample__lease x
-            WHERE x.handler_id = h AND x.is_cursor ORDER BY x.id DESC LIMIT 1) l;
+        SELECT h AS handler_id, l.hi, l.more, l.txids, l.to_txid, l.to_id
+        -- One whose cursor did not come along has settled nothing, as far as is known.
+        FROM unnest(everyone) h LEFT JOIN LATERAL (SELECT * FROM host.sample__lease x
+            WHERE x.handler_id = h AND x.is_cursor ORDER BY x.id DESC LIMIT 1) l ON true;
     -- What open leases have not settled. Should the rows of one not be as many as it says, its positions
     -- prove nothing, and all of it is in doubt.
     CREATE TEMP TABLE rebase_open AS
@@ -1649,6 +1681,7 @@ BEGIN
         ) r
         WHERE l.row_count > 0 AND (r.row_count <> l.row_count OR rest.positions @> r.pos)
             AND NOT EXISTS (SELECT FROM host.sample__settlement t WHERE t.lease_id = l.id AND t.rest = 0);
+    CREATE INDEX ON pg_temp.rebase_open (handler_id, txid, id);
 
     CREATE TEMP TABLE rebase_message (LIKE queue.sample INCLUDING STORAGE, restored boolean);
     INSERT INTO pg_temp.rebase_message
@@ -1659,7 +1692,7 @@ BEGIN
         CROSS JOIN LATERAL (SELECT ARRAY(
             SELECT k.handler_id FROM pg_temp.rebase_cursor k
             WHERE coalesce(m.handler_id = k.handler_id, true) AND NOT (
-                m.restored AND txid_visible_in_snapshot(m.txid, k.hi)
+                m.restored AND k.hi IS NOT NULL AND txid_visible_in_snapshot(m.txid, k.hi)
                 AND NOT (k.more AND m.txid <@ k.txids AND (m.txid, m.id) > (k.to_txid, k.to_id))
                 AND NOT EXISTS (SELECT FROM pg_temp.rebase_open o
                     WHERE o.handler_id = k.handler_id AND o.txid = m.txid AND o.id = m.id))
@@ -2109,6 +2142,29 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+
+CREATE FUNCTION host.sample__whereabouts(p_message bigint) RETURNS TABLE(handler_id integer, handler text, state text, at timestamp with time zone, whose text, attempt smallint, cancelled boolean)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+    SELECT DISTINCT ON (h.name) h.id, h.name, w.state, w.at, w.whose, w.attempt,
+        EXISTS (SELECT FROM host.cancellation c WHERE c.handler_id = h.id AND c.message_id = p_message)
+    FROM (
+        SELECT CASE WHEN NOT r.passed THEN 2 WHEN r.what = 'open' THEN 1 WHEN r.what = 'removed' THEN 5 ELSE 6 END AS rank,
+            CASE WHEN NOT r.passed THEN 'waiting' WHEN r.what = 'open' THEN 'in flight' WHEN r.what = 'removed' THEN r.what ELSE 'settled' END AS state,
+            r.handler_id, coalesce(r.ended_at, r.leased_at) AS at, format('%s/%s', s.host_name, s.pid) AS whose, r.attempt
+        FROM host.sample__runs(p_message) r LEFT JOIN host.session s ON s.id = r.session_id
+        UNION ALL
+        SELECT 3, 'scheduled', x.id, s.due, NULL, s.attempt FROM host.sample__scheduled(p_message) s
+            JOIN host.handler x ON x.queue_id = 1 AND coalesce(s.handler_id = x.id, true)
+        UNION ALL
+        SELECT 4, 'dead', d.handler_id, d.died_at, d.id::text, d.attempt FROM host.sample__dead_letter d
+            WHERE d.message_id = p_message
+    ) w
+    JOIN host.handler h ON h.id = w.handler_id
+    ORDER BY h.name, w.rank, w.at DESC
+$$;
 
 CREATE FUNCTION host.secrets() RETURNS TABLE(name text, set_at timestamp with time zone, set_by text, granted_to text[])
     LANGUAGE sql STABLE
@@ -3653,7 +3709,7 @@ GRANT SELECT,INSERT ON TABLE queue.sample TO host_serve;
 
 GRANT SELECT(id) ON TABLE queue.sample TO host_producer;
 
-GRANT SELECT(enqueued_at),INSERT(enqueued_at) ON TABLE queue.sample TO host_operator;
+GRANT INSERT(enqueued_at) ON TABLE queue.sample TO host_operator;
 
 GRANT INSERT(run_at) ON TABLE queue.sample TO host_producer;
 GRANT INSERT(run_at) ON TABLE queue.sample TO host_operator;

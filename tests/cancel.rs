@@ -100,11 +100,11 @@ async fn a_message_on_the_schedule_is_removed_when_it_is_due() {
     let scene = scene(Deployment::default()).await;
     let _host = scene.serve("host", &[]);
     scene
-        .run(&format!(
+        .run(
             "INSERT INTO queue.work (payload, run_at) SELECT payload, now() + interval '3 s' FROM (SELECT
                  jsonb_build_object('do', 'enqueue', 'n', 1, 'queue', 'sink', 'text', i::text) AS payload
                  FROM generate_series(1, 2) i) x"
-        ))
+        )
         .await;
     scene.wait_number("SELECT scheduled FROM host.work__stored(10)", 2).await;
     let text = scene.cancel("1").await;

@@ -313,15 +313,16 @@ impl Dispatcher {
         let now = Instant::now();
         let context = self.context();
         self.telling &= !done.told_awake;
-        let mut schedule_changed = false;
-        for (settlement, result) in done.settled {
-            self.health.note("settle", result.as_ref().err(), now);
-            schedule_changed |=
-                result.is_ok() && !(settlement.retries.is_empty() && settlement.early.is_empty());
-            self.open.settled(settlement, result, &context, now);
-        }
-        if schedule_changed {
+        if done.settled.iter().any(|(s, result)| result.is_ok() && s.schedules()) {
             self.schedule_changed.notify_one();
+        }
+        for (settlement, result) in done.settled {
+            // A refused follow-up is its guest's doing: it is split off, and the queue is well.
+            let refused = matches!(result, Err(QueueError::Refused { .. }));
+            if !refused || settlement.follow_ups.is_empty() {
+                self.health.note("settle", result.as_ref().err(), now);
+            }
+            self.open.settled(settlement, result, &context, now);
         }
         if let Some(strays) = done.strays {
             self.sweeping = false;

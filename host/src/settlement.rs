@@ -65,6 +65,12 @@ pub struct Dead {
 }
 
 impl Settlement {
+    /// Whether it puts something on the schedule.
+    #[must_use]
+    pub const fn schedules(&self) -> bool {
+        !(self.retries.is_empty() && self.early.is_empty())
+    }
+
     /// The settled positions as Postgres writes a multirange.
     #[must_use]
     pub fn multirange(&self) -> String {

@@ -29,6 +29,10 @@ impl Trouble {
     /// Notes that it shows, in one of its kinds. Whether to name it: once for each kind, and not before it has
     /// lasted for `patience`.
     pub fn shows(&mut self, kind: &str, patience: Duration, now: Instant) -> bool {
+        if self.since.is_some_and(|(_, last)| now - last >= CALM) {
+            // Nobody said that all was well in between, but it was.
+            *self = Self::default();
+        }
         let (first, last) = self.since.get_or_insert((now, now));
         *last = now;
         self.times += 1;
@@ -56,6 +60,15 @@ impl Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn after_a_long_silence_it_is_new_trouble() {
+        let mut trouble = Trouble::default();
+        let now = Instant::now();
+        assert!(trouble.shows("busy", Duration::ZERO, now));
+        assert!(!trouble.shows("busy", Duration::ZERO, now + CALM / 2));
+        assert!(trouble.shows("busy", Duration::ZERO, now + CALM * 3));
+    }
 
     #[test]
     fn it_is_named_once_for_each_kind_however_often_it_shows() {

@@ -136,7 +136,10 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    PERFORM host.cron_enqueue(p_id, p_times);
+    -- An INSERT of nothing would wake hosts as well.
+    IF cardinality(p_times) > 0 THEN
+        PERFORM host.cron_enqueue(p_id, p_times);
+    END IF;
     RETURN true;
 END $$;
 

@@ -105,9 +105,10 @@ BEGIN
     PERFORM pg_advisory_xact_lock(1752134403, number);
     PERFORM pg_advisory_xact_lock(1752134402, id)
         FROM (SELECT id FROM host.handler WHERE queue_id = number ORDER BY id) x;
-    -- Before the table: a firing locks its entry first, too.
-    WITH gone AS (DELETE FROM host.cron WHERE queue_id = number RETURNING name)
-        SELECT string_agg(name, ', ' ORDER BY name) INTO entries FROM gone;
+    -- Before the table: a firing locks its entry first, too. Deleted only after: that locks the catalog as well, for
+    -- which others should not wait while this waits for a producer.
+    SELECT string_agg(name, ', ' ORDER BY name) INTO entries
+        FROM (SELECT name FROM host.cron WHERE queue_id = number FOR UPDATE) c;
     EXECUTE format('LOCK TABLE queue.%I IN ACCESS EXCLUSIVE MODE', p_name);
     IF NOT p_force THEN
         IF entries IS NOT NULL THEN
@@ -122,6 +123,7 @@ BEGIN
                 USING ERRCODE = 'HQ005', HINT = format('to drop them with it: host queue drop %s --force', p_name);
         END IF;
     END IF;
+    DELETE FROM host.cron WHERE queue_id = number;
     DELETE FROM host.queue WHERE id = number;
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',

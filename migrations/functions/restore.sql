@@ -27,7 +27,8 @@ BEGIN
         EXECUTE format('SELECT setval(%L, greatest(s.last_value, (SELECT max(id) FROM %s))) FROM %s s',
             t.sequence, t.name, t.sequence);
     END LOOP;
-    UPDATE host.cluster SET system_identifier = (SELECT system_identifier FROM pg_control_system());
+    INSERT INTO host.cluster (system_identifier) SELECT system_identifier FROM pg_control_system()
+        ON CONFLICT (only_row) DO UPDATE SET system_identifier = EXCLUDED.system_identifier;
     UPDATE host.catalog SET version = version + 1;
 END $$;
 

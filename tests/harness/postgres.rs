@@ -84,7 +84,7 @@ impl OwnServer {
             "clients look for it where it was"
         );
         quit_with_us(embedded.pid());
-        self.url = embedded.url().to_owned();
+        embedded.url().clone_into(&mut self.url);
         self.pid = embedded.pid();
         self.running = Some(embedded);
     }

@@ -30,7 +30,7 @@ impl Standby {
         let replication = Proxy::to(&primary.socket()).await;
         let dir = scratch_dir();
         let standby = Self { url: String::new(), dir, replication };
-        let standby = standby.start(primary).await;
+        let standby = standby.start(primary);
         let on_primary = connect(primary.url()).await;
         let wait = format!("ALTER SYSTEM SET synchronous_standby_names = '{NAME}'");
         on_primary.batch_execute(&wait).await.expect("have commits wait");
@@ -43,7 +43,7 @@ impl Standby {
         standby
     }
 
-    async fn start(mut self, primary: &OwnServer) -> Self {
+    fn start(mut self, primary: &OwnServer) -> Self {
         let owner = std::fs::metadata(primary.socket()).expect("the socket");
         chown(&self.dir, Some(owner.uid()), Some(owner.gid())).expect("give the folder away");
         let data = self.dir.join("data");

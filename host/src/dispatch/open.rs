@@ -62,9 +62,9 @@ impl Context {
         ledger.record(message.position, outcome, Vec::new(), None, entry);
     }
 
-    /// A line of a message's history: of an attempt that has just ended, by that version and after so long;
-    /// `None`: it was not run.
-    fn entry(&self, attempt: u32, ran: Option<(i32, Duration)>, error: &str) -> Value {
+    /// A line of a message's history, written as soon as an attempt is found to have ended: by which version and,
+    /// if that is known, after how long; `None`: it was not run.
+    fn entry(&self, attempt: u32, ran: Option<(i32, Option<Duration>)>, error: &str) -> Value {
         let at = SystemTime::now();
         let time = |t| humantime::format_rfc3339_millis(t).to_string();
         let mut entry = json!({
@@ -75,7 +75,9 @@ impl Context {
         });
         if let Some((version, elapsed)) = ran {
             entry["version"] = version.into();
-            entry["started"] = time(at - elapsed).into();
+            if let Some(elapsed) = elapsed {
+                entry["started"] = time(at - elapsed).into();
+            }
         }
         entry
     }
@@ -229,7 +231,7 @@ impl Open {
         let Finished { position, attempt, version, run, held } = f;
         self.version = version;
         let outcome = outcome(run.verdict, &context.policy, attempt, fastrand::f64());
-        let ran = Some((version, run.elapsed));
+        let ran = Some((version, Some(run.elapsed)));
         let entry = |error: String| context.entry(attempt, ran, &error);
         self.ledger.record(position, outcome, run.follow_ups, held, entry);
     }
@@ -265,7 +267,7 @@ impl Open {
             sent.held.clear();
             let verdict = Verdict::Failed(Failure::FollowUp(error.to_string()));
             let attempt = self.batch.attempt(position).unwrap_or(1);
-            let ran = Some((self.version, Duration::ZERO));
+            let ran = Some((self.version, None));
             let entry = |error: String| context.entry(attempt, ran, &error);
             match outcome(verdict, &context.policy, attempt, fastrand::f64()) {
                 Outcome::Reschedule { delay, error } => {

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use tokio_postgres::error::ErrorPosition;
-use tokio_postgres::{Client, GenericClient};
+use tokio_postgres::{Client, GenericClient, Transaction};
 
 use super::error::QueueError;
 
@@ -139,6 +139,9 @@ async fn migrate_locked(client: &mut Client, files: &Migrations) -> Result<Repor
     }
     apply(client, &files.bootstrap).await?;
     let mut report = Report { from, to: from, ..Report::default() };
+    // One transaction: between a file that drops a function and the one that makes it anew, running hosts would
+    // take their queues for dropped.
+    let transaction = client.transaction().await?;
     for migration in &files.numbered {
         let version = migration.version;
         if let Some((_, sha256)) = before.iter().find(|(v, _)| *v == version) {
@@ -147,28 +150,32 @@ async fn migrate_locked(client: &mut Client, files: &Migrations) -> Result<Repor
             }
             continue;
         }
-        let transaction = client.transaction().await?;
         apply(&transaction, &migration.file).await?;
         let (name, sha256) = (migration.name(), migration.file.sha256());
         let call = "SELECT host.migration_record($1, $2, $3)";
         transaction.execute(call, &[&version, &name, &sha256]).await?;
-        transaction.commit().await?;
         report.applied.push(migration.file.path.clone());
         report.to = version;
     }
-    if functions_sha256(client).await?.as_deref() != Some(&files.functions_sha256()) {
-        replace_functions(client, files).await?;
+    if functions_sha256(&transaction).await?.as_deref() != Some(&files.functions_sha256()) {
+        replace_functions(&transaction, files).await?;
         report.functions_replaced = true;
     }
+    transaction.commit().await?;
     let row = client.query_one("SELECT * FROM host.migration_grant()", &[]).await?;
     (report.granted, report.missing_roles) = (row.get(0), row.get(1));
     Ok(report)
 }
 
-async fn replace_functions(client: &mut Client, files: &Migrations) -> Result<(), MigrateError> {
-    let transaction = client.transaction().await?;
+async fn replace_functions(
+    transaction: &Transaction<'_>,
+    files: &Migrations,
+) -> Result<(), MigrateError> {
+    // A trigger is made anew on every queue, which an open transaction of a producer holds up; and while it
+    // does, all producers wait.
+    transaction.batch_execute("SET LOCAL lock_timeout = '5s'").await?;
     for file in &files.functions {
-        apply(&transaction, file).await?;
+        apply(transaction, file).await?;
     }
     let names: Vec<&str> = files.templates.iter().map(files::template_name).collect();
     let bodies: Vec<&str> = files.templates.iter().map(|t| t.sql.as_str()).collect();
@@ -178,7 +185,7 @@ async fn replace_functions(client: &mut Client, files: &Migrations) -> Result<()
             &[&names, &bodies, &files.functions_sha256()],
         )
         .await?;
-    Ok(transaction.commit().await?)
+    Ok(())
 }
 
 async fn apply(client: &impl GenericClient, file: &File) -> Result<(), MigrateError> {
@@ -226,7 +233,7 @@ async fn applied(client: &Client) -> Result<Vec<(i32, String)>, QueueError> {
     }
 }
 
-async fn functions_sha256(client: &Client) -> Result<Option<String>, QueueError> {
+async fn functions_sha256(client: &impl GenericClient) -> Result<Option<String>, QueueError> {
     match client.query_one("SELECT host.migration_functions_sha256()", &[]).await {
         Ok(row) => Ok(row.get(0)),
         Err(error) => none_without_schema(error.into(), None),

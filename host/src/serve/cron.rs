@@ -56,7 +56,7 @@ impl CronLoop {
     async fn fire_due(&self) -> Result<Duration, QueueError> {
         loop {
             let client = self.database.get().await?;
-            let mut entries = cron::look(&client, TOGETHER_MAX).await?;
+            let mut entries = client.ask(cron::look(&client, TOGETHER_MAX)).await?;
             let next = entries.iter().find(|e| !e.due_in.is_zero()).map(|e| e.due_in);
             entries.retain(|entry| entry.due_in.is_zero());
             if entries.is_empty() {
@@ -65,8 +65,9 @@ impl CronLoop {
             // In no order of ours, so that hosts which wake together do not all begin with the same.
             fastrand::shuffle(&mut entries);
             // Sent together, each a transaction of its own: one that fails stops no other.
-            let fired = join_all(entries.iter().map(|entry| fire(&client, entry))).await;
-            fired.into_iter().collect::<Result<(), _>>()?;
+            let firing = join_all(entries.iter().map(|entry| fire(&client, entry)));
+            let fired = async { firing.await.into_iter().collect::<Result<(), _>>() };
+            client.ask(fired).await?;
         }
     }
 }

@@ -49,6 +49,8 @@ pub(super) struct Roster {
     /// What operators have told handlers.
     told: HashMap<HandlerId, Told>,
     catalog_version: i64,
+    /// The secrets that are granted could not be read: their handlers wait.
+    secrets_unread: bool,
     loading: FuturesUnordered<LocalBoxFuture<'static, (Wanted, Result<Handler, String>)>>,
 }
 
@@ -90,6 +92,7 @@ impl Roster {
             wanted: HashMap::new(),
             told: HashMap::new(),
             catalog_version: 0,
+            secrets_unread: false,
             loading: FuturesUnordered::new(),
         }
     }
@@ -112,6 +115,9 @@ impl Roster {
                 Some(queue) = woken.recv() => {
                     let of_queue = self.handlers.values().filter(|h| h.queue.as_str() == queue);
                     of_queue.for_each(|h| h.woken.notify_one());
+                }
+                () = tokio::time::sleep(CATALOG_AGAIN), if self.secrets_unread => {
+                    self.reload().await;
                 }
                 else => std::future::pending().await,
             }
@@ -164,25 +170,34 @@ impl Roster {
                 continue;
             };
             self.tell(queue, deployment.handler);
-            self.deploy(queue, deployment);
+            // Without its secrets a guest would take them for not set.
+            if !self.secrets_unread || deployment.settings.secrets.is_empty() {
+                self.deploy(queue, deployment);
+            }
         }
     }
 
     /// Reads the secrets that are granted. One that changes raises the catalog's version.
-    async fn load_secrets(&self, catalog: &Catalog) {
+    async fn load_secrets(&mut self, catalog: &Catalog) {
         let granted = catalog.deployments.iter().flat_map(|d| &d.settings.secrets);
         let names: Vec<&str> = granted.map(SecretName::as_str).collect();
         if names.is_empty() {
+            self.secrets_unread = false;
             return;
         }
         let read = retry("read the secrets", async || {
             let client = self.shared.database.get().await?;
-            secrets::read(&client, &names).await
+            client.ask(secrets::read(&client, &names)).await
         });
         match read.await {
-            Ok(secrets) => self.secrets.store(Arc::new(secrets)),
+            Ok(secrets) => {
+                self.secrets.store(Arc::new(secrets));
+                self.secrets_unread = false;
+            }
             Err(error) => {
-                tracing::error!(%error, "cannot read the secrets that handlers are granted");
+                if !std::mem::replace(&mut self.secrets_unread, true) {
+                    tracing::error!(%error, "cannot read the secrets that handlers are granted; trying again");
+                }
             }
         }
     }
@@ -361,7 +376,7 @@ async fn load(
 ) -> Result<Handler, String> {
     let wasm = retry("read a component", async || {
         let client = database.get().await?;
-        catalog::component(&client, &deployment.sha256).await
+        client.ask(catalog::component(&client, &deployment.sha256)).await
     });
     let wasm = wasm.await.map_err(|e| e.to_string())?;
     let settings = HandlerSettings {

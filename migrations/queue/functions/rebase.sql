@@ -40,9 +40,10 @@ BEGIN
             OR (age(m.xmin) >= f.index_age AND m.xmin <> (m.txid & 4294967295)::text::xid) AS restored
         FROM queue.{q} m JOIN pg_temp.rebase_leaf f ON f.leaf = m.tableoid;
     CREATE TEMP TABLE rebase_cursor AS
-        SELECT l.handler_id, l.hi, l.more, l.txids, l.to_txid, l.to_id
-        FROM unnest(everyone) h CROSS JOIN LATERAL (SELECT * FROM host.{q}__lease x
-            WHERE x.handler_id = h AND x.is_cursor ORDER BY x.id DESC LIMIT 1) l;
+        SELECT h AS handler_id, l.hi, l.more, l.txids, l.to_txid, l.to_id
+        -- One whose cursor did not come along has settled nothing, as far as is known.
+        FROM unnest(everyone) h LEFT JOIN LATERAL (SELECT * FROM host.{q}__lease x
+            WHERE x.handler_id = h AND x.is_cursor ORDER BY x.id DESC LIMIT 1) l ON true;
     -- What open leases have not settled. Should the rows of one not be as many as it says, its positions
     -- prove nothing, and all of it is in doubt.
     CREATE TEMP TABLE rebase_open AS
@@ -61,6 +62,7 @@ BEGIN
         ) r
         WHERE l.row_count > 0 AND (r.row_count <> l.row_count OR rest.positions @> r.pos)
             AND NOT EXISTS (SELECT FROM host.{q}__settlement t WHERE t.lease_id = l.id AND t.rest = 0);
+    CREATE INDEX ON pg_temp.rebase_open (handler_id, txid, id);
 
     CREATE TEMP TABLE rebase_message (LIKE queue.{q} INCLUDING STORAGE, restored boolean);
     INSERT INTO pg_temp.rebase_message
@@ -71,7 +73,7 @@ BEGIN
         CROSS JOIN LATERAL (SELECT ARRAY(
             SELECT k.handler_id FROM pg_temp.rebase_cursor k
             WHERE coalesce(m.handler_id = k.handler_id, true) AND NOT (
-                m.restored AND txid_visible_in_snapshot(m.txid, k.hi)
+                m.restored AND k.hi IS NOT NULL AND txid_visible_in_snapshot(m.txid, k.hi)
                 AND NOT (k.more AND m.txid <@ k.txids AND (m.txid, m.id) > (k.to_txid, k.to_id))
                 AND NOT EXISTS (SELECT FROM pg_temp.rebase_open o
                     WHERE o.handler_id = k.handler_id AND o.txid = m.txid AND o.id = m.id))
