@@ -51,13 +51,17 @@ async fn no_argument_of_a_function_becomes_a_statement() {
                 "host.enqueue_follow_ups(ARRAY[{quoted}], ARRAY['1'::bytea], ARRAY[NULL::jsonb], ARRAY[0])"
             ),
             format!("host.upload({quoted}, '')"),
+            format!("host.cron_add({quoted}, 'work', '', '', 'one', '1', '{{}}', now(), false)"),
+            format!("host.cron_add('new', {quoted}, '', '', 'one', '1', '{{}}', now(), false)"),
+            format!("host.set_secret({quoted}, 'x')"),
         ];
         refused_calls.extend((0..5).map(|n| with(deploy, n, hostile)));
         for call in refused_calls {
             let error = client.batch_execute(&format!("SELECT {call}")).await.expect_err(&call);
             let code = error.code().unwrap_or_else(|| panic!("{call}: {error}")).code().to_owned();
             assert!(
-                ["HQ004", "23514", "23503", "22P02", "42883", "P0002"].contains(&code.as_str()),
+                ["HQ004", "22023", "23514", "23503", "22P02", "42883", "P0002"]
+                    .contains(&code.as_str()),
                 "{call}: {code} {error:?}"
             );
         }
@@ -69,6 +73,12 @@ async fn no_argument_of_a_function_becomes_a_statement() {
             format!("host.work__dead_purge(NULL, {quoted})"),
             format!("host.queue_holds('work') WHERE why = {quoted}"),
             format!("host.status_of({quoted})"),
+            format!("host.set_secret('s', {quoted})"),
+            format!("host.read_secrets(ARRAY[{quoted}])"),
+            format!(
+                "host.cron_add('new', 'work', {quoted}, {quoted}, 'one', convert_to(to_json({quoted}::text)::text, 'UTF8'), jsonb_build_object({quoted}, {quoted}), now(), true)"
+            ),
+            "host.cron_enqueue((SELECT id FROM host.cron), ARRAY[now()])".to_owned(),
             format!("host.begin_session({quoted}, 1, {quoted})"),
             format!(
                 "host.deploy('work', 'default', '{sha256}', jsonb_build_object({quoted}, {quoted}), 'message', 1, 1, 1, 1, 1, 1, 1)"
