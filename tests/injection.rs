@@ -62,13 +62,14 @@ async fn no_argument_of_a_function_becomes_a_statement() {
             format!(
                 "host.cron_add({quoted}, 'work', '@daily', 'UTC', 'one', '', '{{}}', now(), false)"
             ),
+            format!("host.set_secret({quoted}, 'x')"),
         ];
         refused_calls.extend((0..5).map(|n| with(deploy, n, hostile)));
         for call in refused_calls {
             let error = client.batch_execute(&format!("SELECT {call}")).await.expect_err(&call);
             let code = error.code().unwrap_or_else(|| panic!("{call}: {error}")).code().to_owned();
             assert!(
-                ["HQ004", "23514", "23503", "22P02", "42601", "42883", "P0002"]
+                ["HQ004", "22023", "23514", "23503", "22P02", "42601", "42883", "P0002"]
                     .contains(&code.as_str()),
                 "{call}: {code} {error:?}"
             );
@@ -78,6 +79,12 @@ async fn no_argument_of_a_function_becomes_a_statement() {
             format!("host.pause({quoted}, true)"),
             format!("host.queue_holds('work') WHERE why = {quoted}"),
             format!("host.status_of({quoted})"),
+            format!("host.set_secret('s', {quoted})"),
+            format!("host.read_secrets(ARRAY[{quoted}])"),
+            format!(
+                "host.cron_add('new', 'work', {quoted}, {quoted}, 'one', convert_to(to_json({quoted}::text)::text, 'UTF8'), jsonb_build_object({quoted}, {quoted}), now(), true)"
+            ),
+            "host.cron_enqueue((SELECT id FROM host.cron), ARRAY[now()])".to_owned(),
             format!("host.begin_session({quoted}, 1, {quoted})"),
             format!(
                 "host.deploy('work', 'default', '{sha256}', jsonb_build_object({quoted}, {quoted}), 'message', 1, 1, 1, 1, 1, 1, 1)"

@@ -120,6 +120,10 @@ async fn an_operator_runs_every_command_and_has_no_other_way_to_change_anything(
     ok(&["dead", "retry", "emails", "1"]).await;
     ok(&["dead", "move", "emails", "2", "--to", "aside"]).await;
     ok(&["dead", "purge", "emails", "--all", "--yes"]).await;
+    ok(&["cron", "add", "nightly", "@daily", "--queue", "work", "--payload", "{}"]).await;
+    for command in ["list", "pause nightly", "resume nightly", "run nightly", "remove nightly"] {
+        ok(&[&["cron"], &command.split(' ').collect::<Vec<_>>()[..]].concat()).await;
+    }
     ok(&["queue", "drop", "emails", "--force"]).await;
 
     let client = operator.client().await;
@@ -129,6 +133,7 @@ async fn an_operator_runs_every_command_and_has_no_other_way_to_change_anything(
             "SELECT value FROM host.secret",
             "SELECT * FROM host.read_secrets('{key}')",
             "UPDATE host.secret SET name = value",
+            "UPDATE host.secret SET value = 'mine' RETURNING value",
             "INSERT INTO queue.work (payload, txid) VALUES ('1', 1)",
             "INSERT INTO queue.work (id, payload) OVERRIDING SYSTEM VALUE VALUES (9, '1')",
             "TRUNCATE queue.work",

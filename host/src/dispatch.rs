@@ -310,8 +310,7 @@ impl Dispatcher {
 
     /// A round trip is over. Breaks when the queue is gone.
     fn arrived(&mut self, done: Done) -> ControlFlow<()> {
-        let now = Instant::now();
-        let context = self.context();
+        let (now, context) = (Instant::now(), self.context());
         self.telling &= !done.told_awake;
         if done.settled.iter().any(|(s, result)| result.is_ok() && s.schedules()) {
             self.schedule_changed.notify_one();
@@ -319,7 +318,7 @@ impl Dispatcher {
         for (settlement, result) in done.settled {
             // A refused follow-up is its guest's doing: it is split off, and the queue is well.
             let refused = matches!(result, Err(QueueError::Refused { .. }));
-            if !refused || settlement.follow_ups.is_empty() {
+            if settlement.follow_ups.is_empty() || !refused {
                 self.health.note("settle", result.as_ref().err(), now);
             }
             self.open.settled(settlement, result, &context, now);
