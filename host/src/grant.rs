@@ -100,6 +100,12 @@ impl HttpGrant {
             && (self.scheme, self.port) == (target.scheme, target.port)
     }
 
+    /// Whether it covers servers that it does not name, however many.
+    #[must_use]
+    pub const fn is_wildcard(&self) -> bool {
+        matches!(self.host, Host::Any | Host::Below(_))
+    }
+
     /// Whether its requests go over TLS.
     #[must_use]
     pub fn is_https(&self) -> bool {

@@ -38,9 +38,9 @@ use engine::{Image, Workshop};
 pub use runner::{Run, Runner};
 use state::State;
 
-/// A target of the log that writes a line for each of a guest's mistakes, however many a guest makes: to be
-/// left out. What is worth knowing is said as the guest's own, within its limit.
-pub const LOGS_WITHOUT_LIMIT: &str = "wasmtime_wasi_http";
+/// Targets of the log that write a line for each mistake of a guest or of its servers, however many they make:
+/// to be left out. What is worth knowing is said as the guest's own, within its limit.
+pub const LOGS_WITHOUT_LIMIT: [&str; 2] = ["wasmtime_wasi_http", "rustls"];
 
 /// What a host grants to all its guests together.
 #[derive(Clone, Debug)]
@@ -180,7 +180,9 @@ impl Sandbox {
 
     fn http_clients(&self, settings: &HandlerSettings) -> Result<Arc<http::Clients>, SandboxError> {
         let verifies = settings.http.iter().any(HttpGrant::is_https);
-        Ok(Arc::new(http::Clients::new(&self.0.tls.config(verifies)?)))
+        // A guest that chooses its servers could have a connection kept to each of ever more.
+        let keeps = !settings.http.iter().any(HttpGrant::is_wildcard);
+        Ok(Arc::new(http::Clients::new(&self.0.tls.config(verifies)?, keeps)))
     }
 
     fn workshop(&self, image: Image) -> Result<Arc<Workshop>, SandboxError> {

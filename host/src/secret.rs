@@ -1,6 +1,7 @@
 //! Secrets: their names, their values, and how to keep them out of what people read. Never does I/O.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
@@ -108,14 +109,31 @@ impl fmt::Debug for Secret {
 /// The text with `***` for each line of a secret's value.
 #[must_use]
 pub fn hide<'a>(text: &'a str, secrets: &[Secret]) -> Cow<'a, str> {
-    let mut shown = Cow::Borrowed(text);
-    let lines = secrets.iter().flat_map(|secret| secret.reveal().lines());
-    for line in lines.filter(|line| line.len() >= HIDDEN_BYTES_MIN) {
-        if shown.contains(line) {
-            shown = shown.replace(line, "***").into();
-        }
+    let mut found: Vec<_> = hidden_lines(secrets).filter(|line| text.contains(line)).collect();
+    // One may be the beginning of another, whose rest would stay.
+    found.sort_unstable_by_key(|line| Reverse(line.len()));
+    let hide_line = |shown: Cow<'a, str>, line| shown.replace(line, "***").into();
+    found.into_iter().fold(Cow::Borrowed(text), hide_line)
+}
+
+/// Like [`hide`], of a text of which no more than `bytes_max` bytes matter: it costs no more if it is longer.
+#[must_use]
+pub fn hide_in_beginning<'a>(text: &'a str, secrets: &[Secret], bytes_max: usize) -> Cow<'a, str> {
+    let longest = hidden_lines(secrets).map(str::len).max().unwrap_or(0);
+    let end = text.floor_char_boundary(bytes_max.saturating_add(longest));
+    if end == text.len() {
+        return hide(text, secrets);
     }
-    shown
+    let mut shown = hide(&text[..end], secrets).into_owned();
+    // Where a secret was cut, its beginning is not known for one.
+    shown.truncate(shown.floor_char_boundary(shown.len().saturating_sub(longest)));
+    shown.push('…');
+    shown.into()
+}
+
+fn hidden_lines(secrets: &[Secret]) -> impl Iterator<Item = &str> {
+    let lines = secrets.iter().flat_map(|secret| secret.reveal().lines());
+    lines.filter(|line| line.len() >= HIDDEN_BYTES_MIN)
 }
 
 #[cfg(test)]
@@ -145,6 +163,31 @@ mod tests {
         assert_eq!(hide("key=hunter22; hunter22", &secrets), "key=***; ***");
         assert_eq!(hide("line two, short", &secrets), "***, short");
         assert!(matches!(hide("nothing", &secrets), Cow::Borrowed("nothing")));
+    }
+
+    #[test]
+    fn a_secret_within_another_does_not_spare_the_rest() {
+        let secrets = [secret("abcdefgh"), secret("abcdefgh-rest"), secret("12345678\nabcdefgh-")];
+        assert_eq!(hide("abcdefgh-rest abcdefgh-r abcdefgh", &secrets), "*** ***r ***");
+    }
+
+    #[test]
+    fn of_a_long_text_the_beginning_is_shown_without_secrets() {
+        let secrets = [secret("abcdefghij")];
+        let shown = |text: &str| hide_in_beginning(text, &secrets, 12).into_owned();
+        assert_eq!(
+            shown("12 abcdefghij 345678"),
+            "12 abcdefghij 345678".replace("abcdefghij", "***")
+        );
+        // Wherever the cut is, and however much shorter the text became before it.
+        for before in 0..40 {
+            let text = "x".repeat(before) + &"abcdefghij".repeat(4);
+            let shown = shown(&text);
+            assert!(!shown.contains('a'), "{shown}");
+            assert!(shown.len() <= 12 + "…".len(), "{shown}");
+        }
+        let shown = hide_in_beginning(&"é".repeat(20), &[], 5).into_owned();
+        assert_eq!(shown, "éé…");
     }
 
     #[test]

@@ -73,7 +73,7 @@ async fn what_is_not_granted_is_refused_and_named_in_the_log() {
         assert_eq!(said, "HttpRequestDenied", "{grants:?} {method} {url}");
         let said = log.lines().join("\n");
         let wanted = format!(
-            "HTTP request refused: {method} {url} is not granted; deploy with --http '{method} {url}'"
+            "HTTP request refused: {method} {url} is not granted; deploy with --http '{method} {url}' beside those that it has"
         );
         assert!(said.contains(&wanted) && !said.contains("token"), "{said}");
     }
@@ -181,7 +181,7 @@ async fn bytes_are_limited_both_ways() {
     assert!(said.contains("HttpRequestBodySize(Some(10))"), "{said}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_are_limited_in_all_and_at_once() {
     let web = Web::start(|_| ok()).await;
     let mut settings = granted(&[web.url()]);

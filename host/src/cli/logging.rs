@@ -17,11 +17,12 @@ pub enum Format {
 
 /// Starts logging, once per process.
 pub fn start(global: &Global) -> Result<(), Fail> {
-    let filter = EnvFilter::try_new(&global.log_level).map_err(|error| {
+    let mut filter = EnvFilter::try_new(&global.log_level).map_err(|error| {
         Fail::usage(format!("--log-level {:?} is not a level: {error}", global.log_level))
     })?;
-    let quiet = format!("{}=off", crate::sandbox::LOGS_WITHOUT_LIMIT);
-    let filter = filter.add_directive(quiet.parse().expect("a directive"));
+    for target in crate::sandbox::LOGS_WITHOUT_LIMIT {
+        filter = filter.add_directive(format!("{target}=off").parse().expect("a directive"));
+    }
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match global.log {
         Format::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),

@@ -58,8 +58,10 @@ const PRIVATE_V4: &[Net4] = &[
 
 /// Of the addresses that are given out, and of the private ones.
 const NEVER_V6: &[Net6] = &[
-    // Metadata of AWS.
-    v6(0xfd00, 0x0ec2, 0x0254, 128),
+    // Metadata and credentials of AWS, Google Cloud and Oracle Cloud.
+    v6(0xfd00, 0x0ec2, 0, 32),
+    v6(0xfd20, 0x00ce, 0, 32),
+    v6(0xfd00, 0x00c1, 0, 32),
     // The IETF's own, Teredo among them; examples; 6to4, which has IPv4 addresses in it.
     v6(0x2001, 0, 0, 23),
     v6(0x2001, 0x0db8, 0, 32),
@@ -120,7 +122,7 @@ mod tests {
                 None,
                 "0.0.0.0 0.1.2.3 169.254.169.254 100.100.100.200 168.63.129.16 192.0.0.192 192.0.2.1 \
                  224.0.0.1 239.1.1.1 240.0.0.1 255.255.255.255 :: fe80::1 fec0::1 ff02::1 2001:db8::1 \
-                 2001::1 2002:7f00:1::1 fd00:ec2::254 ::127.0.0.1 64:ff9b:1::1 100::1 \
+                 2001::1 2002:7f00:1::1 fd00:ec2::254 fd00:ec2::23 fd20:ce::254 fd00:c1::a9fe:a9fe ::127.0.0.1 64:ff9b:1::1 100::1 \
                  ::ffff:169.254.169.254 64:ff9b::a9fe:a9fe",
             ),
         ] {

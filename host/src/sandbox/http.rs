@@ -9,7 +9,7 @@ use hyper::{Request, Response, Uri};
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpHooks};
 
-use self::body::{Call, Received, Sent};
+use self::body::{Call, Flight, Received, Sent};
 use self::client::Client;
 pub(super) use self::client::{Clients, Tls};
 use super::HandlerSettings;
@@ -21,8 +21,6 @@ mod body;
 mod client;
 mod error;
 
-/// Requests of one sandbox that are on their way at once.
-const IN_FLIGHT_MAX: usize = 16;
 /// What the headers of one request may take in a host's memory, in bytes.
 const FIELDS_BYTES_MAX: usize = 32 << 10;
 /// What a guest may hand over of a body before the network has taken it, in bytes.
@@ -78,7 +76,7 @@ impl Drop for Http {
 
 impl Hooks {
     /// Whether a request may be sent, and by which client.
-    fn admit(&mut self, request: &Request<WasiBody>) -> Result<Client, Error> {
+    fn admit(&mut self, request: &Request<WasiBody>) -> Result<(Client, Arc<Flight>), Error> {
         let reach = self.reach(request)?;
         let limits = &self.settings.limits;
         if self.requests >= limits.http_requests {
@@ -88,13 +86,11 @@ impl Hooks {
             ));
             return Err(Error::HttpRequestDenied);
         }
-        if Arc::strong_count(&self.call) > IN_FLIGHT_MAX {
-            return Err(Error::ConnectionLimitReached);
-        }
+        let flight = self.call.depart().ok_or(Error::ConnectionLimitReached)?;
         self.requests += 1;
         let head = request.uri().to_string().len() as u64 + bytes_of(request.headers());
         self.call.spend(head).map_err(|limit| Error::HttpRequestBodySize(Some(limit)))?;
-        Ok(self.clients.reaching(reach))
+        Ok((self.clients.reaching(reach), flight))
     }
 
     fn reach(&self, request: &Request<WasiBody>) -> Result<Reach, Error> {
@@ -104,7 +100,7 @@ impl Hooks {
         permit(&self.settings.http, method, &target).ok_or_else(|| {
             let server = server(uri);
             self.refused(&format!(
-                "{method} {server} is not granted; deploy with --http '{method} {server}'"
+                "{method} {server} is not granted; deploy with --http '{method} {server}' beside those that it has"
             ));
             Error::HttpRequestDenied
         })
@@ -136,12 +132,11 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _response_processed: SendError,
     ) -> Sending {
-        let client = match self.admit(&request) {
-            Ok(client) => client,
+        let (client, flight) = match self.admit(&request) {
+            Ok(admitted) => admitted,
             Err(error) => return Box::new(async { Err(error) }),
         };
-        let (call, log) = (self.call.clone(), self.log.clone());
-        Box::new(send(client, request, options.unwrap_or_default(), call, log))
+        Box::new(send(client, request, options.unwrap_or_default(), flight, self.log.clone()))
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
@@ -167,11 +162,11 @@ async fn send(
     client: Client,
     request: Request<WasiBody>,
     options: RequestOptions,
-    call: Arc<Call>,
+    flight: Arc<Flight>,
     log: GuestLog,
 ) -> Result<(Response<WasiBody>, SendError), Error> {
     let server = server(request.uri());
-    let request = request.map(|body| Sent::new(body, call.clone()));
+    let request = request.map(|body| Sent::new(body, flight.clone()));
     let response = client.request(request);
     let response = match head_within(&options) {
         Some(time) => {
@@ -181,17 +176,18 @@ async fn send(
         None => response.await,
     };
     let response = response.map_err(|error| {
-        if let Some(limit) = call.exceeded() {
+        if let Some(limit) = flight.exceeded() {
             return Error::HttpRequestBodySize(Some(limit));
         }
         let (named, level) = error::name(&error);
         log.write(level, &format!("HTTP request to {server}: {}", error::in_words(&error)));
         named
     })?;
-    call.spend(bytes_of(response.headers()))
+    flight
+        .spend(bytes_of(response.headers()))
         .map_err(|limit| Error::HttpResponseBodySize(Some(limit)))?;
     let response =
-        response.map(|body| Received::new(body, call, options.between_bytes_timeout).boxed());
+        response.map(|body| Received::new(body, flight, options.between_bytes_timeout).boxed());
     Ok((response, Box::new(async { Ok(()) })))
 }
 

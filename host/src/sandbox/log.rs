@@ -14,7 +14,8 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use super::HandlerSettings;
 use super::bindings::host::jobs::log::Level;
 use crate::id::MessageId;
-use crate::secret::{Secret, hide};
+use crate::limits::ERROR_BYTES_MAX;
+use crate::secret::{Secret, hide, hide_in_beginning};
 
 /// The longest line of stdout or stderr, in bytes; longer ones are split.
 const LINE_BYTES_MAX: usize = 4 << 10;
@@ -101,9 +102,9 @@ impl GuestLog {
         }
     }
 
-    /// A text of the guest's, for others to read.
+    /// A text of the guest's, for others to read: what an error may keep of it.
     pub(super) fn shown(&self, text: String) -> String {
-        match hide(&text, &self.lock().hidden) {
+        match hide_in_beginning(&text, &self.lock().hidden, ERROR_BYTES_MAX) {
             Cow::Owned(shown) => shown,
             Cow::Borrowed(_) => text,
         }
@@ -175,7 +176,9 @@ impl Lines {
     fn note_panic(&mut self, line: &str) {
         if let Some((_, place)) = line.split_once("panicked at ") {
             self.panic = Some(format!("panicked at {place}"));
-        } else if let Some(panic) = self.panic.as_mut().filter(|panic| panic.ends_with(':')) {
+        } else if let Some(panic) =
+            self.panic.as_mut().filter(|panic| panic.ends_with(':') && panic.len() < LINE_BYTES_MAX)
+        {
             panic.push(' ');
             panic.push_str(line);
         }

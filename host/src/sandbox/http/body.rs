@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,8 +14,12 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::error;
 
+/// Requests of one call that are on their way at once.
+const IN_FLIGHT_MAX: usize = 16;
+
 /// What the requests of one call have in common. Held by each of them for as long as it lasts.
 pub(super) struct Call {
+    in_flight: AtomicUsize,
     left_bytes: AtomicU64,
     limit_bytes: u64,
     exceeded: AtomicBool,
@@ -25,7 +29,17 @@ pub(super) struct Call {
 impl Call {
     pub(super) fn new(limit_bytes: u64) -> Arc<Self> {
         let (exceeded, ended) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { left_bytes: AtomicU64::new(limit_bytes), limit_bytes, exceeded, ended })
+        let (in_flight, left_bytes) = (AtomicUsize::new(0), AtomicU64::new(limit_bytes));
+        Arc::new(Self { in_flight, left_bytes, limit_bytes, exceeded, ended })
+    }
+
+    /// Begins a request, unless too many are on their way. Only the guest's own turn begins one.
+    pub(super) fn depart(self: &Arc<Self>) -> Option<Arc<Flight>> {
+        if self.in_flight.load(Relaxed) >= IN_FLIGHT_MAX {
+            return None;
+        }
+        self.in_flight.fetch_add(1, Relaxed);
+        Some(Arc::new(Flight(self.clone())))
     }
 
     /// Takes bytes from what is left, or says the limit that they exceed.
@@ -49,15 +63,32 @@ impl Call {
     }
 }
 
+/// One request on its way. Both bodies share it: it lasts until both are gone.
+pub(super) struct Flight(Arc<Call>);
+
+impl std::ops::Deref for Flight {
+    type Target = Call;
+
+    fn deref(&self) -> &Call {
+        &self.0
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
 /// A request's body, from the guest.
 pub(super) struct Sent {
     inner: WasiBody,
-    call: Arc<Call>,
+    flight: Arc<Flight>,
 }
 
 impl Sent {
-    pub(super) fn new(inner: WasiBody, call: Arc<Call>) -> Self {
-        Self { inner, call }
+    pub(super) fn new(inner: WasiBody, flight: Arc<Flight>) -> Self {
+        Self { inner, flight }
     }
 }
 
@@ -70,10 +101,10 @@ impl Body for Sent {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
-            None if self.call.ended.load(Relaxed) => {
+            None if self.flight.ended.load(Relaxed) => {
                 Poll::Ready(Some(Err(Error::ConnectionTerminated)))
             }
-            Some(Ok(frame)) => Poll::Ready(Some(match self.call.spend(size_of_frame(&frame)) {
+            Some(Ok(frame)) => Poll::Ready(Some(match self.flight.spend(size_of_frame(&frame)) {
                 Ok(()) => Ok(frame),
                 Err(limit) => Err(Error::HttpRequestBodySize(Some(limit))),
             })),
@@ -93,14 +124,14 @@ impl Body for Sent {
 /// A response's body, on its way to the guest.
 pub(super) struct Received {
     inner: Incoming,
-    call: Arc<Call>,
+    flight: Arc<Flight>,
     /// The longest that the guest waits for the next part, and the alarm for it.
     silence: Option<(Duration, Pin<Box<Sleep>>)>,
 }
 
 impl Received {
-    pub(super) fn new(inner: Incoming, call: Arc<Call>, silence_max: Option<Duration>) -> Self {
-        Self { inner, call, silence: silence_max.map(|max| (max, Box::pin(sleep(max)))) }
+    pub(super) fn new(inner: Incoming, flight: Arc<Flight>, silence_max: Option<Duration>) -> Self {
+        Self { inner, flight, silence: silence_max.map(|max| (max, Box::pin(sleep(max)))) }
     }
 
     pub(super) fn boxed(self) -> WasiBody {
@@ -129,7 +160,7 @@ impl Body for Received {
         }
         Poll::Ready(frame.map(|frame| {
             let frame = frame.map_err(|error| error::of_response(&error))?;
-            let spent = self.call.spend(size_of_frame(&frame));
+            let spent = self.flight.spend(size_of_frame(&frame));
             spent.map_err(|limit| Error::HttpResponseBodySize(Some(limit)))?;
             Ok(frame)
         }))

@@ -1,7 +1,8 @@
 //! Connections to servers: names are resolved, every address is looked at, and one that was looked at is
 //! connected to; TLS is verified. Never asks whether a request is granted.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -16,6 +17,7 @@ use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tower_service::Service;
 
 use super::body::Sent;
@@ -27,8 +29,11 @@ use crate::sandbox::SandboxError;
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection that nobody uses is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-/// Connections to one server that are kept.
+/// Connections to one server that are kept, where the grants name all servers.
 const IDLE_MAX: usize = 32;
+/// Names that one version of a handler looks up at once. A look-up holds a thread, which a slow resolver keeps
+/// for longer than any request waits.
+const LOOKUPS_MAX: usize = 16;
 /// The longest head of a response, in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
@@ -42,15 +47,17 @@ pub(in crate::sandbox) struct Clients {
 }
 
 impl Clients {
-    /// Without connections yet.
-    pub(in crate::sandbox) fn new(tls: &Arc<ClientConfig>) -> Self {
+    /// Without connections yet; `keeps` them when they are idle.
+    pub(in crate::sandbox) fn new(tls: &Arc<ClientConfig>, keeps: bool) -> Self {
+        let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
         let client = |reach| {
+            let resolver = Resolver { reach, lookups: lookups.clone() };
             hyper_util::client::legacy::Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(IDLE_TIMEOUT)
-                .pool_max_idle_per_host(IDLE_MAX)
+                .pool_max_idle_per_host(if keeps { IDLE_MAX } else { 0 })
                 .http1_max_buf_size(HEAD_BYTES_MAX)
-                .build(Connector::new(reach, tls.clone()))
+                .build(Connector::new(resolver, tls.clone()))
         };
         Self { public: client(Reach::Public), private: client(Reach::Private) }
     }
@@ -103,7 +110,7 @@ pub(super) enum ConnectError {
     Prohibited { name: String, address: IpAddr, hint: &'static str },
     /// The name leads nowhere.
     #[error("cannot look up {name}: {error}")]
-    Unknown { name: String, error: std::io::Error },
+    Unknown { name: String, error: io::Error },
     #[error("no connection within {}", humantime::format_duration(CONNECT_TIMEOUT))]
     Timeout,
 }
@@ -115,9 +122,9 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(super) struct Connector(HttpsConnector<HttpConnector<Resolver>>);
 
 impl Connector {
-    fn new(reach: Reach, tls: Arc<ClientConfig>) -> Self {
+    fn new(resolver: Resolver, tls: Arc<ClientConfig>) -> Self {
         // An address that is written out is not resolved: only a grant of just that address covers it.
-        let mut tcp = HttpConnector::new_with_resolver(Resolver(reach));
+        let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         Self((tcp, tls).into())
@@ -142,7 +149,10 @@ impl Service<Uri> for Connector {
 /// Resolves names to addresses that may be connected to. One that may not spoils the name: what it leads
 /// to besides is not to be trusted either.
 #[derive(Clone)]
-pub(super) struct Resolver(Reach);
+pub(super) struct Resolver {
+    reach: Reach,
+    lookups: Arc<Semaphore>,
+}
 
 impl Service<Name> for Resolver {
     type Response = std::vec::IntoIter<SocketAddr>;
@@ -154,20 +164,32 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let granted = self.0;
+        let (granted, lookups) = (self.reach, self.lookups.clone());
         Box::pin(async move {
             let name = name.as_str().to_owned();
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            let found: Vec<_> = match found.map(Iterator::collect) {
+            let found = match look_up(name.clone(), lookups).await {
                 Ok(found) => found,
                 Err(error) => return Err(ConnectError::Unknown { name, error }),
             };
-            match found.iter().find_map(|found| prohibition(granted, found.ip())) {
+            match found.as_slice().iter().find_map(|found| prohibition(granted, found.ip())) {
                 Some((address, hint)) => Err(ConnectError::Prohibited { name, address, hint }),
-                None => Ok(found.into_iter()),
+                None => Ok(found),
             }
         })
     }
+}
+
+/// Asks the system's resolver. Who no longer waits leaves the thread at it, and the permit with the thread.
+async fn look_up(
+    name: String,
+    lookups: Arc<Semaphore>,
+) -> io::Result<std::vec::IntoIter<SocketAddr>> {
+    let permit = lookups.acquire_owned().await.map_err(io::Error::other)?;
+    let looking = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        (name.as_str(), 0).to_socket_addrs()
+    });
+    looking.await.map_err(io::Error::other)?
 }
 
 /// Why a name with such a grant may not lead to an address, if it may not.
