@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use host::secret::Secret;
 use sha2::Sha256;
+use tokio::io::AsyncWriteExt as _;
 
 use super::*;
 use crate::harness::web::{Answer, Web, answer};
@@ -147,4 +148,40 @@ async fn a_big_message_arrives_whole() {
     let run = post_message(&web, &[], message(payload.clone())).await;
     assert_eq!(run.verdict, Verdict::Ack);
     assert!(web.received()[0].body == payload);
+}
+
+/// A server that has seen enough of a request does not read the rest, and what it says counts.
+#[tokio::test]
+async fn an_answer_before_the_body_was_read_counts() {
+    for (status, verdict) in [
+        ("204 No Content", Verdict::Ack),
+        ("413 Too Large", Verdict::DeadLetter { reason: "the server answered 413".into() }),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let serving = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.readable().await.unwrap();
+            stream.write_all(&answer(status, "", "")).await.unwrap();
+            stream
+        });
+        let mut settings = with_limits(|l| l.timeout = Duration::from_secs(20));
+        settings.http = vec![format!("POST {url}").parse().unwrap()];
+        settings.config.insert("url".into(), url);
+        let big = message("x".repeat(12 << 20));
+        let run = load("webhook", settings).runner().run(&big).await;
+        assert_eq!(run.verdict, verdict);
+        drop(serving.await);
+    }
+}
+
+/// With a short timeout as well: the post was taken, and is not to be made again.
+#[tokio::test]
+async fn a_body_that_never_ends_leaves_time_for_the_verdict() {
+    let stops = Web::start(|_| b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhal".into()).await;
+    let mut settings = with_limits(|l| l.timeout = Duration::from_secs(1));
+    settings.http = vec![format!("POST {}", stops.url()).parse().unwrap()];
+    settings.config.insert("url".into(), stops.url());
+    let run = load("webhook", settings).runner().run(&message("{}")).await;
+    assert_eq!(run.verdict, Verdict::Ack);
 }

@@ -8,13 +8,11 @@ use wasip2::http::types::{
     ErrorCode, Fields, IncomingResponse, Method, OutgoingBody, OutgoingRequest, RequestOptions,
     Scheme,
 };
-use wasip2::io::streams::StreamError;
+use wasip2::io::poll::{Pollable, poll};
 
-/// What a host takes in one write.
-const WRITE_BYTES_MAX: usize = 4 << 10;
 /// More of an answer is not read, and not for longer: what it says is in its status.
 const BODY_BYTES_MAX: usize = 16 << 10;
-const BODY_WITHIN: Duration = Duration::from_secs(1);
+const BODY_WITHIN_MAX: Duration = Duration::from_secs(1);
 
 /// A URL in the parts that a request wants.
 pub struct Url {
@@ -55,13 +53,15 @@ impl Response {
     }
 }
 
-/// Posts, and waits for the answer, but not for longer than `within`.
+/// Posts, and waits for the answer. Of the time that is `left`, enough stays to say what came of it, which a
+/// call that is cut off cannot: the answer's head may take 85 %, its body twice a twentieth.
 pub fn post(
     url: &Url,
     headers: &[(&str, String)],
     body: &[u8],
-    within: Duration,
+    left: Duration,
 ) -> Result<Response, String> {
+    let body_within = (left / 20).min(BODY_WITHIN_MAX);
     let headers: Vec<_> = headers
         .iter()
         .map(|(key, value)| ((*key).to_owned(), value.clone().into_bytes()))
@@ -71,12 +71,14 @@ pub fn post(
     address(&request, url)
         .map_err(|()| format!("the URL has a part that is none: {}{}", url.authority, url.path))?;
     let outgoing = request.body().map_err(|()| "no body to write to")?;
-    let answer = outgoing_handler::handle(request, Some(options(within))).map_err(named)?;
-    // Should the server hang up on it, the answer says why.
-    let sent = send(outgoing, body);
-    answer.subscribe().block();
+    let answer =
+        outgoing_handler::handle(request, Some(options(left, body_within))).map_err(named)?;
+    let answered = answer.subscribe();
+    // Should the server answer before it has all, the answer counts.
+    let _unsent = send(outgoing, body, &answered)?;
+    answered.block();
     match answer.get() {
-        Some(Ok(Ok(response))) => sent.and_then(|()| read(&response)),
+        Some(Ok(Ok(response))) => read(&response, body_within),
         Some(Ok(Err(error))) => Err(named(error)),
         _ => Err("no answer".into()),
     }
@@ -89,30 +91,47 @@ fn address(request: &OutgoingRequest, url: &Url) -> Result<(), ()> {
     request.set_path_with_query(Some(&url.path))
 }
 
-fn options(within: Duration) -> RequestOptions {
+fn options(left: Duration, body_within: Duration) -> RequestOptions {
     let options = RequestOptions::new();
-    let half = Some((within / 2).as_nanos() as u64);
+    let half = Some((left.mul_f64(0.85) / 2).as_nanos() as u64);
     // Hosts that do not have these options let the call's own timeout decide.
     let _ = options.set_connect_timeout(half);
     let _ = options.set_first_byte_timeout(half);
-    let _ = options.set_between_bytes_timeout(Some(BODY_WITHIN.as_nanos() as u64));
+    let _ = options.set_between_bytes_timeout(Some(body_within.as_nanos() as u64));
     options
 }
 
-fn send(outgoing: OutgoingBody, body: &[u8]) -> Result<(), String> {
+/// Sends the body, for as long as there is no answer. Returns what is not sent whole: to drop it is to hang up.
+fn send(
+    outgoing: OutgoingBody,
+    mut body: &[u8],
+    answered: &Pollable,
+) -> Result<Option<OutgoingBody>, String> {
     let stream = outgoing.write().map_err(|()| "no body to write to")?;
-    for chunk in body.chunks(WRITE_BYTES_MAX) {
-        match stream.blocking_write_and_flush(chunk) {
-            Ok(()) => {}
-            Err(StreamError::Closed) => break,
-            Err(StreamError::LastOperationFailed(error)) => return Err(error.to_debug_string()),
+    let writable = stream.subscribe();
+    while !body.is_empty() {
+        poll(&[&writable, answered]);
+        if answered.ready() {
+            break;
         }
+        // One that is closed has an answer, or a reason why there is none.
+        let Ok(room) = stream.check_write() else { break };
+        let (chunk, rest) = body.split_at(body.len().min(room as usize));
+        if !chunk.is_empty() && stream.write(chunk).is_err() {
+            break;
+        }
+        body = rest;
     }
+    drop(writable);
     drop(stream);
-    OutgoingBody::finish(outgoing, None).map_err(named)
+    if !body.is_empty() {
+        return Ok(Some(outgoing));
+    }
+    OutgoingBody::finish(outgoing, None).map_err(named)?;
+    Ok(None)
 }
 
-fn read(response: &IncomingResponse) -> Result<Response, String> {
+fn read(response: &IncomingResponse, within: Duration) -> Result<Response, String> {
     let (status, headers) = (response.status(), response.headers().entries());
     let incoming = response.consume().map_err(|()| "no body to read from")?;
     let stream = incoming.stream().map_err(|()| "no body to read from")?;
@@ -121,7 +140,7 @@ fn read(response: &IncomingResponse) -> Result<Response, String> {
     // To the end where that is near: then the connection can be used again. The answer counts even if it
     // is cut off, since its status has come.
     while body.len() < BODY_BYTES_MAX
-        && began.elapsed() < BODY_WITHIN
+        && began.elapsed() < within
         && let Ok(more) = stream.blocking_read((BODY_BYTES_MAX - body.len()) as u64)
     {
         body.extend(more);
