@@ -3,9 +3,12 @@
 
 use nix::sys::signal::Signal;
 
+use crate::harness::postgres::OwnServer;
 use crate::harness::process::Serve;
+use crate::harness::server::scratch_dir;
 use crate::harness::{Deployment, Scene, wait_until};
 
+mod network;
 mod postgres;
 
 /// Enough that a host is in the middle of it when the test looks.

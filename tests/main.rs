@@ -23,6 +23,7 @@ mod faults;
 mod fencing;
 mod injection;
 mod migrate;
+mod overload;
 mod partial;
 mod pause;
 mod plans;

@@ -4,8 +4,8 @@ use futures_util::SinkExt as _;
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use crate::harness::TestDb;
 use crate::harness::server::connect;
+use crate::harness::{Deployment, Scene, TestDb};
 
 async fn count(client: &Client, queue: &str) -> i64 {
     let row = client.query_one(&format!("SELECT count(*) FROM queue.{queue}"), &[]).await.unwrap();
@@ -320,4 +320,18 @@ async fn a_database_without_the_schema_is_refused_with_what_to_run() {
     let db = TestDb::empty().await;
     let text = db.host(&["queue", "list"]).await.error(4);
     assert_eq!(text, "this database has no schema yet: run `host migrate`");
+}
+
+#[tokio::test]
+async fn a_queue_that_is_made_again_with_another_type_is_handled_by_hosts_that_knew_the_first() {
+    let scene = Scene::new("").await;
+    let _host = scene.serve("host", &["--connections", "2"]);
+    for (kind, n) in [("jsonb", 1), ("text", 2), ("bytea", 3), ("jsonb", 4)] {
+        scene.queue("again", &format!("p_payload_type => '{kind}'")).await;
+        scene.deploy("again", "misbehave", Deployment::default()).await;
+        let payload = format!(r#"{{"do": "enqueue", "n": 1, "queue": "sink", "text": "{kind}"}}"#);
+        scene.run(&format!("INSERT INTO queue.again (payload) VALUES ('{payload}')")).await;
+        scene.wait_number("SELECT count(*) FROM queue.sink", n).await;
+        scene.run("SELECT host.drop_queue('again', true)").await;
+    }
 }

@@ -49,6 +49,7 @@ mod pace;
 pub mod parts;
 mod removal;
 pub mod slots;
+mod sweep;
 mod trip;
 mod workers;
 
@@ -58,8 +59,6 @@ const TRIPS_MAX: usize = 4;
 const PARTIAL_AFTER: Duration = Duration::from_millis(20);
 /// How long a little room for messages waits for more.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// How often a handler looks for leases that dead hosts, or lost replies, have left.
-const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// How long after a lost reply: longer than `strays` takes for a reply that is only late.
 const LOST_REPLY_AFTER: Duration = Duration::from_secs(4);
 /// Payload that each handler has in reserve, in KiB.
@@ -221,7 +220,8 @@ impl Dispatcher {
         let look =
             if self.waiting_for_slot.is_none() { self.next_lease(control, now) } else { None };
         let sweep = self.may_sweep(control).then_some(self.sweep_at);
-        let all = [self.partial_at, self.open.retry_at(), look, sweep];
+        let retry = if self.may_settle() { self.open.retry_at() } else { None };
+        let all = [self.partial_at, retry, look, sweep];
         let next = all.into_iter().flatten().min();
         next.unwrap_or(now + Duration::from_hours(1)).max(now + Duration::from_millis(1))
     }
@@ -230,7 +230,6 @@ impl Dispatcher {
     /// round trip costs the same for one message as for a thousand.
     fn next_lease(&self, control: &Control, now: Instant) -> Option<Instant> {
         let room = self.room();
-        // One in trouble is not helped by more at once.
         let trips_max = if self.health.is_poor() { 1 } else { TRIPS_MAX };
         if !control.leasing || self.trips.len() >= trips_max || room == 0 || !self.brake.is_off() {
             return None;
@@ -287,9 +286,15 @@ impl Dispatcher {
         self.send(false, Some(wanted), now);
     }
 
+    /// A queue in trouble is not helped by more round trips at once, and each holds what it says in memory.
+    fn may_settle(&self) -> bool {
+        !self.health.is_poor() || self.trips.is_empty()
+    }
+
     /// Makes a round trip, if there is anything to say.
     fn send(&mut self, partial: bool, wanted: Option<Wanted>, now: Instant) {
-        let settlements = self.open.ready(partial, now);
+        let settlements =
+            if self.may_settle() { self.open.ready(partial, now) } else { Vec::new() };
         if settlements.is_empty() && wanted.is_none() {
             return;
         }
@@ -373,21 +378,6 @@ impl Dispatcher {
     fn context(&self) -> Context {
         let policy = self.control.borrow().policy.clone();
         Context { policy, host_name: self.shared.host_name.clone() }
-    }
-
-    const fn may_sweep(&self, control: &Control) -> bool {
-        control.leasing && !self.sweeping
-    }
-
-    /// Looks for leases without a master, now and then and when told to.
-    fn sweep(&mut self, control: &Control, now: Instant) {
-        if !self.may_sweep(control) || self.sweep_at > now {
-            return;
-        }
-        self.sweep_at = now + SWEEP_EVERY;
-        self.sweeping = true;
-        let shared = self.shared.clone();
-        self.trips.push(Box::pin(trip::find_strays(shared, self.statements.clone(), self.handler)));
     }
 }
 

@@ -75,7 +75,8 @@ pub struct Shutdown {
     pub stop: CancellationToken,
 }
 
-/// Serves until told to stop. A session that is lost is followed by another.
+/// Serves until told to stop. A session that is lost is followed by another. `database` is set up for
+/// [serving](Database::serving).
 ///
 /// # Errors
 /// Only what no waiting mends; a server that cannot be reached is waited for.
@@ -88,7 +89,6 @@ pub async fn serve(
         instances_max: config.concurrency + SPARE_SANDBOXES,
         cache_dir: config.cache_dir.clone(),
     })?;
-    let database = &database.serving(config.connections)?;
     let observer = Arc::new(Mutex::new(Observer::default()));
     // Sessions that ended without a word to the database.
     let mut unsaid = Vec::new();

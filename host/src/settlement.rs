@@ -13,9 +13,9 @@ use crate::id::LeaseId;
 use crate::message::FollowUp;
 use crate::outcome::{DeadReason, Outcome};
 
-/// Follow-ups of one settlement, in bytes: more would be more than Postgres takes in one message of its
-/// protocol, or than it can handle with ease. One message's are never split.
-const FOLLOW_UP_BYTES_MAX: usize = 32 << 20;
+/// Follow-ups of one settlement, in bytes. Each is in memory several times while it is sent, at both ends. One
+/// message's are never split.
+pub const FOLLOW_UP_BYTES_MAX: usize = 8 << 20;
 
 /// What one settlement says, all of it in one transaction.
 #[derive(Debug)]
@@ -81,6 +81,12 @@ impl Settlement {
     #[must_use]
     pub fn removed_multirange(&self) -> Option<String> {
         (!self.removed.is_empty()).then(|| multirange(&self.removed))
+    }
+
+    /// The bytes of its follow-ups, without their headers.
+    #[must_use]
+    pub fn follow_up_bytes(&self) -> usize {
+        self.follow_ups.iter().map(|(_, follow_up)| follow_up.payload.len()).sum()
     }
 
     /// Takes the part of some messages out, as a settlement of its own with the same number.
@@ -333,7 +339,7 @@ mod tests {
         let sizes: Vec<_> = std::iter::from_fn(|| ledger.take())
             .map(|s| (s.seq, s.settled.len(), s.follow_ups.len()))
             .collect();
-        assert_eq!(sizes, [(0, 8, 8), (1, 8, 8), (2, 4, 4)]);
+        assert_eq!(sizes, (0..10).map(|seq| (seq, 2, 2)).collect::<Vec<_>>());
     }
 
     proptest! {

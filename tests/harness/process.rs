@@ -109,10 +109,7 @@ impl Serve {
 
     /// Waits until it has logged a text.
     pub async fn wait_for_log(&self, text: &str) {
-        wait_until(&format!("the host logs {text:?}; log:\n{}", self.log()), async || {
-            self.log().contains(text)
-        })
-        .await;
+        wait_until(&format!("the host logs {text:?}"), async || self.log().contains(text)).await;
     }
 
     /// Its process number.

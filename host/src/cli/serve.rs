@@ -92,9 +92,10 @@ impl Serve {
 
 async fn run(context: &Context, config: ServeConfig, shutdown: Shutdown) -> Result<(), Fail> {
     let migrations = Migrations::embedded()?;
+    let database = context.database.serving(config.connections)?;
     let check = retry("check the schema", async || {
         // Not of the pool: it is not needed again.
-        let alone = context.database.connect_alone().await?;
+        let alone = database.connect_alone().await?;
         migrate::check(&alone.client, &migrations).await
     });
     let state = tokio::select! {
@@ -104,7 +105,7 @@ async fn run(context: &Context, config: ServeConfig, shutdown: Shutdown) -> Resu
     if !matches!(state, SchemaState::Current { .. }) {
         return Err(Fail::schema(state));
     }
-    Box::pin(serve(&context.database, config, shutdown))
+    Box::pin(serve(&database, config, shutdown))
         .await
         .map_err(|e| anyhow::Error::from(e).into())
 }

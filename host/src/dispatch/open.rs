@@ -13,7 +13,7 @@ use crate::id::{LeaseId, MessageId};
 use crate::message::Expired;
 use crate::outcome::{DeadReason, Failure, Outcome, RetryPolicy, Verdict, outcome};
 use crate::queue::error::QueueError;
-use crate::settlement::{Dead, Ledger, Retry, Settlement};
+use crate::settlement::{Dead, FOLLOW_UP_BYTES_MAX, Ledger, Retry, Settlement};
 
 /// How long a settlement that Postgres refuses, and that has nothing more to leave out, waits before
 /// it is tried again.
@@ -158,16 +158,18 @@ impl OpenLeases {
     }
 
     /// The settlements that can be sent now: of leases whose messages are all done, or, with
-    /// `partial`, of all that have something to say.
+    /// `partial`, of all that have something to say. No more at once than one should be.
     pub fn ready(&mut self, partial: bool, now: Instant) -> Vec<Settlement> {
         let changed = std::mem::take(&mut self.changed);
         let mut ready = Vec::new();
+        let mut bytes = 0;
         for id in changed {
             let Some(open) = self.leases.get_mut(&id) else { continue };
-            if open.again_at.is_some_and(|at| now < at) {
+            if bytes >= FOLLOW_UP_BYTES_MAX || open.again_at.is_some_and(|at| now < at) {
                 self.changed.push(id);
-            } else {
-                ready.extend(open.ready(partial));
+            } else if let Some(settlement) = open.ready(partial) {
+                bytes += settlement.follow_up_bytes();
+                ready.push(settlement);
             }
         }
         ready
