@@ -159,11 +159,10 @@ impl FromStr for HttpGrant {
 
 fn parse(text: &str) -> Result<HttpGrant, String> {
     let mut words = text.split_whitespace().peekable();
-    let methods = match words.next_if(|word| !word.contains("://")) {
-        Some(methods) => methods.split(',').map(parse_method).collect::<Result<_, _>>()?,
-        None => Vec::new(),
-    };
+    let methods = words.next_if(|word| !word.contains("://"));
     let url = words.next().ok_or("it names no server")?;
+    let methods = methods.into_iter().flat_map(|all| all.split(',')).map(parse_method);
+    let methods = methods.collect::<Result<_, _>>()?;
     let (scheme, server) = url.split_once("://").ok_or_else(|| format!("{url:?} is no URL"))?;
     let scheme =
         Scheme::from_name(scheme).ok_or_else(|| format!("{scheme:?} is not http or https"))?;

@@ -105,9 +105,7 @@ async fn run(context: &Context, config: ServeConfig, shutdown: Shutdown) -> Resu
     if !matches!(state, SchemaState::Current { .. }) {
         return Err(Fail::schema(state));
     }
-    Box::pin(serve(&database, config, shutdown))
-        .await
-        .map_err(|e| anyhow::Error::from(e).into())
+    Box::pin(serve(&database, config, shutdown)).await.map_err(|e| anyhow::Error::from(e).into())
 }
 
 /// The first signal drains, the second stops.
