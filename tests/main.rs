@@ -21,6 +21,7 @@ mod promotion;
 mod queues;
 mod random;
 mod readme;
+mod replay;
 mod rotation;
 mod sandbox;
 mod schema;
