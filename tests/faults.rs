@@ -18,7 +18,7 @@ use self::producers::Producers;
 use self::world::{HOSTS, World};
 use crate::harness::plugin;
 use crate::harness::proxy::Proxy;
-use crate::random::seed;
+use crate::harness::seed;
 
 mod account;
 mod deck;

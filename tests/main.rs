@@ -33,6 +33,7 @@ mod promotion;
 mod queues;
 mod random;
 mod readme;
+mod replay;
 mod restore;
 mod retries;
 mod rotation;

@@ -8,7 +8,7 @@ use futures_util::future::{join, join_all};
 use tokio_postgres::Client;
 
 use crate::harness::hand::{assert_only_inserted, create_queue, deploy, value};
-use crate::harness::{Hand, TestDb};
+use crate::harness::{Hand, TestDb, seed};
 
 async fn scene() -> (TestDb, Client, Hand) {
     let db = TestDb::new().await;
@@ -155,9 +155,7 @@ async fn insert(client: Client, number: i64, mut rng: Rng) -> Vec<i64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_inserters_do_each_committed_message_is_promoted_once() {
-    let seed = std::env::var("SEED").map_or_else(|_| fastrand::u64(..), |s| s.parse().unwrap());
-    eprintln!("SEED={seed}");
-    let mut rng = Rng::with_seed(seed);
+    let mut rng = Rng::with_seed(seed());
     let (db, client, hand) = scene().await;
     let done = AtomicBool::new(false);
     let mut inserters = Vec::new();

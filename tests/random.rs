@@ -11,17 +11,10 @@ use futures_util::future::join_all;
 use tokio_postgres::Client;
 
 use crate::harness::hand::{ROTATES_ALWAYS, assert_only_inserted, create_queue, deploy, value};
-use crate::harness::{Hand, TestDb, plugin, wait_until};
+use crate::harness::{Hand, TestDb, plugin, seed, wait_until};
 
 const MESSAGES: i64 = 100_000;
 const PRODUCERS: i64 = 6;
-
-/// From the environment, to run a schedule again; it depends on the machine as well, so only nearly.
-pub fn seed() -> u64 {
-    let seed = std::env::var("SEED").map_or_else(|_| fastrand::u64(..), |s| s.parse().unwrap());
-    eprintln!("SEED={seed}");
-    seed
-}
 
 /// Holds a transaction open for a random time, mostly a short one.
 async fn linger(rng: &mut Rng) {

@@ -53,6 +53,14 @@ pub async fn wait_for<T: PartialEq + Debug>(
     }
 }
 
+/// The seed of a random test: from the environment, to run it again, else a new one. It is printed.
+pub fn seed() -> u64 {
+    let given = std::env::var("SEED").ok();
+    let seed = given.map_or_else(|| fastrand::u64(..), |s| s.parse().expect("SEED is a number"));
+    eprintln!("SEED={seed}");
+    seed
+}
+
 /// The folder that everything of the project is in.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")

@@ -81,13 +81,18 @@ impl World {
             panic!("{who} does not settle")
         };
         let request = request.clone();
+        let retries = request.done.iter().any(|done| matches!(done.outcome, Outcome::Retry(_)));
+        if retries && self.open[&who].tx.is_none() {
+            // Before it waits.
+            let tx = self.begin_tx();
+            self.open.get_mut(&who).expect("it is open").tx = Some(tx);
+        }
         self.take_number(who, request.lease, request.seq)?;
         let lease = self.lease_row(request.lease).expect("nothing truncates what is read").clone();
         let messages: Vec<_> = self.read(&lease).into_iter().cloned().collect();
         let (lease_id, seq, settled) = (lease.id, request.seq, request.settled());
         let mut rows = Rows::default();
         rows.settlements.push(Settlement { lease: lease_id, seq, settled, revoked: false });
-        let mut tx = None;
         let mut unseen = lease.handler != request.handler;
         for done in &request.done {
             let Some(message) = messages.get(usize::from(done.position)) else {
@@ -103,15 +108,14 @@ impl World {
             if let Outcome::Retry(delay) = done.outcome {
                 let due = (self.open[&who].began + delay, self.db.next_scheduled);
                 self.db.next_scheduled += 1;
-                let tx = *tx.get_or_insert_with(|| self.begin_tx());
+                let tx = self.open[&who].tx.expect("it has one");
                 let (origin, attempt) = (message.origin, attempt + 1);
                 rows.scheduled.push(Scheduled { due, tx, payload, origin, handler, attempt });
             }
             rows.effects.push(Effect { payload, handler, attempt, outcome: done.outcome });
         }
         self.db.settled_unseen |= unseen;
-        let transaction = self.open.get_mut(&who).expect("it is open");
-        (transaction.tx, transaction.rows) = (tx, rows);
+        self.open.get_mut(&who).expect("it is open").rows = rows;
         Ok(())
     }
 
