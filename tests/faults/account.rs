@@ -174,23 +174,17 @@ async fn unexplained(world: &World) -> Vec<String> {
         .map(|r| (r.get(0), Ended { host: r.get(1), at: r.get(2), lost: r.get(3) }))
         .collect();
     let journal = world.journal.lock().expect("the journal").clone();
-    let those_that = |host: &str, from: SystemTime, to: SystemTime, may: fn(Kind) -> bool| {
-        let befell = |hit: &&Hit| {
+    let befell = |host: &str, from: SystemTime, to: SystemTime, may: fn(Kind) -> bool| {
+        journal.iter().any(|hit: &Hit| {
             may(hit.kind)
                 && hit.host.as_deref().is_none_or(|whom| whom == host)
                 && hit.begun <= to
                 && hit.over.is_none_or(|over| over >= from)
-        };
-        journal.iter().filter(befell).map(|hit| hit.begun).collect::<Vec<_>>()
+        })
     };
-    let befell = |host: &str, from, to, may| !those_that(host, from, to, may).is_empty();
     let ever = SystemTime::UNIX_EPOCH;
-    // Two faults together may do what neither does alone.
-    let silenced = |e: &Ended| {
-        let takers = those_that(&e.host, e.at - SILENCE_MAX, e.at, Kind::takes_the_lock);
-        let silencers = those_that(&e.host, e.at - SILENCE_MAX, e.at, Kind::silences);
-        takers.iter().any(|taker| silencers.iter().any(|silencer| silencer != taker))
-    };
+    // What silences a host without a lock for two seconds may be another fault, or a busy machine.
+    let silenced = |e: &Ended| befell(&e.host, e.at - SILENCE_MAX, e.at, Kind::takes_the_lock);
     let reason_to_end = |e: &Ended, leased_at: SystemTime| {
         if e.lost {
             befell(&e.host, ever, e.at, Kind::may_lose_a_session) || silenced(e)

@@ -117,11 +117,6 @@ impl Kind {
         matches!(self, Kill | Freeze | Silence | CutOnlyServer)
     }
 
-    /// Whether it silences a host for a while, in which another fault may take its lock.
-    pub fn silences(self) -> bool {
-        matches!(self, Nap | Stall | StallAndCut | CutBoth)
-    }
-
     /// Whether it takes a host's lock.
     pub fn takes_the_lock(self) -> bool {
         matches!(self, BackendsTerminated | CutBoth | CutOnlyClient | StallAndCut)
@@ -205,7 +200,7 @@ impl Card {
             _ => {
                 if self.kind == TerminateTwice {
                     slot.host().signal(Signal::SIGTERM);
-                    slot.host().wait_for_log("draining").await;
+                    slot.host().wait_draining().await;
                 }
                 assert!(slot.take().terminate().await.success(), "{name} did not end in order");
             }

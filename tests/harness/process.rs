@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -82,6 +83,8 @@ impl TestDb {
 pub struct Serve {
     child: Child,
     log: Arc<Mutex<String>>,
+    /// Ends when the host does.
+    reader: JoinHandle<()>,
 }
 
 impl Serve {
@@ -92,14 +95,14 @@ impl Serve {
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().expect("its stderr")).lines();
         let collected = Arc::clone(&log);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let mut log = collected.lock().expect("the log");
                 log.push_str(&line);
                 log.push('\n');
             }
         });
-        Self { child, log }
+        Self { child, log, reader }
     }
 
     /// What it has logged so far.
@@ -110,6 +113,13 @@ impl Serve {
     /// Waits until it has logged a text.
     pub async fn wait_for_log(&self, text: &str) {
         wait_until(&format!("the host logs {text:?}"), async || self.log().contains(text)).await;
+    }
+
+    /// Waits until it has heeded a signal to end: it says that it drains, or it is gone, which one that serves
+    /// nothing is without a word.
+    pub async fn wait_draining(&self) {
+        let heeded = async || self.log().contains("draining") || self.reader.is_finished();
+        wait_until("the host drains", heeded).await;
     }
 
     /// Its process number.
