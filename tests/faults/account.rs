@@ -131,7 +131,9 @@ impl Totals {
             AND EXISTS (SELECT FROM public.settled s WHERE s.revoked AND s.txid = l.txid)")
             .await;
         self.sessions_lost = n("SELECT count(*) FROM host.session WHERE lost").await;
-        for hit in world.journal.lock().expect("the journal").drain(..) {
+        // All of it: sessions that ended in an earlier deck have to be explained by it again.
+        self.faults.clear();
+        for hit in world.journal.lock().expect("the journal").iter() {
             *self.faults.entry(hit.kind).or_default() += 1;
         }
     }

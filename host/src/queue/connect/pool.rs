@@ -98,7 +98,7 @@ impl Pooled {
         let done = tokio::select! {
             done = work => done,
             () = tokio::time::sleep(ANSWER_WITHIN) => no_answer("no answer within 30s"),
-            _ = given_up.changed() => no_answer("no answer on another connection either"),
+            Ok(()) = given_up.changed() => no_answer("no answer on another connection either"),
         };
         self.fit.store(true, Ordering::Relaxed);
         done.inspect_err(|error| self.note(error))
