@@ -17,10 +17,6 @@ fn refused_with(wasm: &[u8], settings: HandlerSettings) -> Refusal {
     }
 }
 
-fn wat(text: &str) -> Vec<u8> {
-    wat::parse_str(text).expect("valid text format")
-}
-
 #[test]
 fn what_is_not_webassembly() {
     for (bytes, what) in [
@@ -145,40 +141,6 @@ fn a_component_that_needs_more_memory_than_it_gets() {
     assert_eq!(limit_bytes, 1 << 20);
 }
 
-/// A component of the world `handler` that acks, made of this core module's memory and more.
-fn handler_of(core: &str) -> Vec<u8> {
-    wat(&format!(
-        r#"(component
-        (import "host:jobs/types@1.0.0" (instance $types
-            (type $trace' (record (field "traceparent" string) (field "tracestate" string)))
-            (export "trace-context" (type $trace (eq $trace')))
-            (type $message' (record
-                (field "id" string) (field "queue" string) (field "payload" (list u8))
-                (field "content-type" string) (field "headers" (list (tuple string string)))
-                (field "attempt" u32) (field "max-attempts" u32) (field "enqueued-at-ms" u64)
-                (field "deadline-ms" u64) (field "trace" (option $trace))))
-            (export "message" (type (eq $message')))
-            (type $retry' (record (field "after-ms" (option u64)) (field "reason" string)))
-            (export "retry-options" (type $retry (eq $retry')))
-            (type $failure' (record (field "reason" string)))
-            (export "failure" (type $failure (eq $failure')))
-            (type $verdict' (variant (case "ack") (case "retry" $retry)
-                (case "dead-letter" $failure)))
-            (export "verdict" (type (eq $verdict')))))
-        (alias export $types "message" (type $message))
-        (alias export $types "verdict" (type $verdict))
-        (core module $m
-            {core}
-            ;; Everything it is given goes to one place; the verdict at 0 stays zero, which is ack.
-            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-            (func (export "handle") (param i32) (result i32) (i32.const 0)))
-        (core instance $i (instantiate $m))
-        (func (export "handle") (param "message" $message) (result $verdict)
-            (canon lift (core func $i "handle") (memory (core memory $i "memory"))
-                (realloc (core func $i "realloc")))))"#
-    ))
-}
-
 async fn verdict_of(wasm: &[u8]) -> Verdict {
     SANDBOX.load(wasm, settings()).expect("a handler").runner().run(&message("")).await.verdict
 }
@@ -188,7 +150,7 @@ async fn verdict_of(wasm: &[u8]) -> Verdict {
 async fn a_component_that_cannot_start() {
     let traps = r#"(memory (export "memory") 1) (func $start unreachable) (start $start)"#;
     assert_eq!(
-        verdict_of(&handler_of(traps)).await,
+        verdict_of(&handler_of(traps, ACKS)).await,
         Verdict::Failed(Failure::Start("wasm `unreachable` instruction executed".into()))
     );
 }
@@ -198,7 +160,7 @@ async fn a_component_that_cannot_start() {
 async fn a_component_with_megabytes_of_data() {
     let data = "x".repeat(2 << 20);
     let big = format!(r#"(memory (export "memory") 64) (data (i32.const 65536) "{data}")"#);
-    assert_eq!(verdict_of(&handler_of(&big)).await, Verdict::Ack);
+    assert_eq!(verdict_of(&handler_of(&big, ACKS)).await, Verdict::Ack);
 }
 
 fn cached(dir: &Path) -> Result<Sandbox, SandboxError> {
