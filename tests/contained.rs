@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Deployment, Scene, wait_until};
+use crate::harness::{Deployment, Scene};
 
 /// Beside each misbehaviour.
 const GOOD: i64 = 200;
@@ -167,104 +167,4 @@ async fn a_follow_up_that_postgres_refuses_is_the_fault_of_its_message_alone() {
         "SELECT count(*) FROM (SELECT FROM queue.sink GROUP BY payload HAVING count(*) = 1) x";
     assert_eq!(scene.number(once).await, 200);
     assert_eq!(scene.number("SELECT count(*) FROM queue.strict").await, 0);
-}
-
-/// So many sandboxes that do nothing but harm.
-const BAD: i64 = 1_000;
-/// Of these, so many keep their memory for as long as the test takes.
-const HOARDERS: i64 = 600;
-
-/// A queue whose handler may have a thousand sandboxes, small ones, and one whose handler is good.
-async fn beside_bad_guests() -> Scene {
-    let scene = Scene::new("p_max_attempts => 1").await;
-    scene.queue("good", "").await;
-    let how = Deployment {
-        concurrency: BAD as i32,
-        memory_bytes: 2 << 20,
-        cpu_ms: 20,
-        log_bytes: 1_000,
-        ..Deployment::default()
-    };
-    scene.deploy("work", "misbehave", how).await;
-    scene.deploy("good", "misbehave", Deployment::default()).await;
-    scene
-}
-
-async fn enqueue_many(scene: &Scene, command: &Value, n: i64) {
-    let insert = "INSERT INTO queue.work (payload) SELECT $1 FROM generate_series(1, $2::bigint)";
-    scene.client.execute(insert, &[command, &n]).await.expect("enqueue");
-}
-
-/// The most memory that a process has had, in bytes.
-fn memory_peak(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
-}
-
-#[tokio::test]
-async fn a_thousand_bad_guests_at_once_neither_stop_a_good_queue_nor_fill_the_memory() {
-    let scene = beside_bad_guests().await;
-    let host = scene.serve("host", &["--concurrency", "1100"]);
-    let session = scene.session("host").await;
-    let hoard = json!({"do": "hoard", "n": 500_000, "ms": 3_600_000});
-    enqueue_many(&scene, &hoard, HOARDERS).await;
-    let in_flight = |n: i64| {
-        let scene = &scene;
-        wait_until("so many are in flight", async move || scene.in_flight("work").await >= n)
-    };
-    in_flight(HOARDERS).await;
-    let attacks = [
-        json!({"do": "loop"}),
-        json!({"do": "allocate"}),
-        json!({"do": "stack"}),
-        json!({"do": "trap"}),
-        json!({"do": "leak", "n": 1_000_000}),
-        json!({"do": "alias", "n": 50_000}),
-        json!({"do": "random", "n": 1_000_000}),
-        json!({"do": "log"}),
-    ];
-    for attack in &attacks {
-        enqueue_many(&scene, attack, 50).await;
-    }
-    scene.run(&format!("INSERT INTO queue.good (payload) {NUMBERS}(1, 2000) i")).await;
-    scene.wait_done("good").await;
-    let dead = "SELECT count(*) FROM host.work__dead_letter";
-    scene.wait_number(dead, 50 * attacks.len() as i64).await;
-
-    let once =
-        "SELECT count(*) FROM (SELECT FROM queue.sink GROUP BY payload HAVING count(*) = 1) x";
-    assert_eq!(scene.number(once).await, 2_000);
-    assert_eq!(scene.in_flight("work").await, HOARDERS, "the hoarders are where they were");
-    assert_eq!(scene.session("host").await, session);
-    let bound = (BAD as u64 * (2 << 20)) + (512 << 20);
-    assert!(memory_peak(host.pid()) < bound, "{} of {bound}", memory_peak(host.pid()));
-}
-
-/// How much slower a good queue is beside bad guests. Prints it; to be run by hand on a machine that does
-/// nothing else: `cargo test --release -- --ignored rate_beside_bad_guests --nocapture`.
-#[tokio::test]
-#[ignore = "measures, and asserts nothing"]
-async fn rate_beside_bad_guests() {
-    const MESSAGES: i64 = 20_000;
-    let scene = beside_bad_guests().await;
-    let _host = scene.serve("host", &["--concurrency", "1100"]);
-    let rate = async || {
-        let insert =
-            "INSERT INTO queue.good (payload) SELECT '\"ack\"' FROM generate_series(1, $1::bigint)";
-        scene.client.execute(insert, &[&MESSAGES]).await.unwrap();
-        let started = std::time::Instant::now();
-        scene.wait_done("good").await;
-        MESSAGES as f64 / started.elapsed().as_secs_f64()
-    };
-    rate().await;
-    println!("alone: {:.0} messages a second", rate().await);
-    let hoard = json!({"do": "hoard", "n": 500_000, "ms": 3_600_000});
-    enqueue_many(&scene, &hoard, BAD - 16).await;
-    wait_until("they are in flight", async || scene.in_flight("work").await >= BAD - 16).await;
-    println!("beside {} that wait with memory: {:.0}", BAD - 16, rate().await);
-    for burst in [json!({"do": "trap"}), json!({"do": "loop"})] {
-        enqueue_many(&scene, &burst, 20_000).await;
-        println!("beside these and 16 at a time that {}: {:.0}", burst["do"], rate().await);
-    }
 }

@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod bad_guests;
 mod bench;
 mod cancel;
 mod capabilities;

@@ -27,6 +27,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use self::brake::Brake;
 use self::health::Health;
 use self::idle::Idle;
+use self::lanes::Lane;
 use self::loaded::Loaded;
 use self::open::{Context, OpenLeases};
 use self::pace::{LEASE_MAX, Pace};
@@ -43,6 +44,7 @@ pub mod batch;
 pub mod brake;
 pub mod health;
 mod idle;
+pub mod lanes;
 pub mod loaded;
 mod open;
 mod pace;
@@ -84,6 +86,7 @@ pub struct Dispatcher {
     reserve_kib: Arc<Semaphore>,
     open: OpenLeases,
     pace: Pace,
+    lane: Lane,
     idle: Idle,
     trips: FuturesUnordered<BoxFuture<'static, Done>>,
     /// How many of them lease.
@@ -108,6 +111,7 @@ impl Dispatcher {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let Parts { shared, queue, name, handler, statements, loaded, .. } = parts;
+        let lane = Lane::new(&shared.lanes);
         Self {
             health: Health::of(queue.as_str(), name.as_str(), &shared.slow_lane),
             idle: Idle::new(shared.poll_max, Instant::now()),
@@ -124,6 +128,7 @@ impl Dispatcher {
             reserve_kib: Arc::new(Semaphore::new(RESERVE_KIB)),
             open: OpenLeases::default(),
             pace: Pace::default(),
+            lane,
             trips: FuturesUnordered::new(),
             leasing: 0,
             waiting_for_slot: None,
@@ -150,10 +155,7 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = self.shared.stop_now.cancelled() => return,
-                Some(lease) = self.complete.1.recv() => {
-                    let context = self.context();
-                    self.open.collect(lease, &context, &mut self.pace);
-                }
+                Some(lease) = self.complete.1.recv() => self.collect(Some(lease)),
                 Some(done) = self.trips.next() => {
                     if self.arrived(done).is_break() {
                         return;
@@ -179,8 +181,7 @@ impl Dispatcher {
     fn settle_and_lease(&mut self, control: &Control, now: Instant) {
         if self.partial_at.is_some_and(|at| at <= now) {
             self.partial_at = None;
-            let context = self.context();
-            self.open.collect_all(&context, &mut self.pace);
+            self.collect(None);
             self.add_workers();
             self.send(true, None, now);
         }

@@ -37,6 +37,7 @@ mod state;
 pub use check::Refusal;
 use compiler::Compiler;
 use engine::{Image, Workshop};
+pub use meter::Busy;
 pub use runner::{Run, Runner};
 use state::State;
 

@@ -15,6 +15,7 @@ use self::pulse::{News, Pulse};
 use self::roster::Roster;
 use crate::budget::Budget;
 use crate::dispatch::health::SlowLane;
+use crate::dispatch::lanes::Lanes;
 use crate::dispatch::parts::Shared;
 use crate::id::SessionId;
 use crate::liveness::Observer;
@@ -61,6 +62,9 @@ pub enum ServeError {
     /// There is no sandbox to be had.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// No threads for calls that compute for long.
+    #[error("cannot start threads for long calls: {0}; raise the limit of processes")]
+    Threads(#[from] std::io::Error),
     /// Postgres says no, and would say so again.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -89,6 +93,8 @@ pub async fn serve(
         instances_max: config.concurrency + SPARE_SANDBOXES,
         cache_dir: config.cache_dir.clone(),
     })?;
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    let lanes = Lanes::new(cores)?;
     let observer = Arc::new(Mutex::new(Observer::default()));
     // Sessions that ended without a word to the database.
     let mut unsaid = Vec::new();
@@ -113,7 +119,7 @@ pub async fn serve(
             unsaid.extend(say_farewell(&pool, before).await);
         }
         let pulse = Pulse::new(pool.clone(), session, observer.clone());
-        let serving = one_session(&pool, &config, &shutdown, &sandbox, id, pulse, woken);
+        let serving = one_session(&pool, &config, &shutdown, (&sandbox, &lanes), id, pulse, woken);
         let ended = Box::pin(serving).await;
         // Lost or not: nothing of it runs any more, so that its messages are not to blame.
         unsaid.extend(say_farewell(&pool, id).await);
@@ -135,7 +141,7 @@ async fn one_session(
     database: &Database,
     config: &ServeConfig,
     shutdown: &Shutdown,
-    sandbox: &Sandbox,
+    (sandbox, lanes): (&Sandbox, &Lanes),
     id: SessionId,
     pulse: Pulse,
     woken: mpsc::Receiver<String>,
@@ -153,7 +159,8 @@ async fn one_session(
         slow_lane: SlowLane::new(config.connections),
         host_name: config.host_name.as_str().into(),
         poll_max: config.poll_max,
-        cores: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+        cores: lanes.cores(),
+        lanes: lanes.clone(),
         tasks: tasks.clone(),
         stop_now: stop_now.clone(),
     };

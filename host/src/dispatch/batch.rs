@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
 use super::brake::Brake;
+use super::lanes::Watch;
 use super::loaded::Loaded;
 use super::removal::Removal;
 use super::slots::Slot;
@@ -111,6 +112,7 @@ pub async fn work(
     handler: Arc<Loaded>,
     slot: Slot,
     brake: Brake,
+    watch: Watch,
     complete: mpsc::UnboundedSender<LeaseId>,
 ) {
     let mut runner = handler.take_runner();
@@ -125,7 +127,8 @@ pub async fn work(
             attempt = message.attempt,
             version = handler.version()
         );
-        let run = AssertUnwindSafe(run(&batch, &mut runner, message).instrument(span));
+        let run = watch.call(runner.busy(), run(&batch, &mut runner, message));
+        let run = AssertUnwindSafe(run.instrument(span));
         let run = run.catch_unwind().await.unwrap_or_else(|_| {
             runner = handler.take_runner();
             // A message without an outcome would keep its lease open for ever.
@@ -160,5 +163,5 @@ async fn run(batch: &Batch, runner: &mut Runner, message: &Message) -> Run {
 }
 
 const fn no_verdict(verdict: Verdict) -> Run {
-    Run { verdict, follow_ups: Vec::new(), elapsed: Duration::ZERO }
+    Run { verdict, follow_ups: Vec::new(), elapsed: Duration::ZERO, cpu: Duration::ZERO }
 }

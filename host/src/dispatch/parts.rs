@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::health::SlowLane;
+use super::lanes::Lanes;
 use super::loaded::Loaded;
 use crate::budget::Budget;
 use crate::id::{HandlerId, MessageId, SessionId};
@@ -36,6 +37,8 @@ pub struct Shared {
     pub follow_up_bytes_max: u64,
     /// For queues that are in trouble.
     pub slow_lane: SlowLane,
+    /// For calls that compute for long.
+    pub lanes: Lanes,
     /// For the history.
     pub host_name: Arc<str>,
     /// The longest that a sleeping handler goes without a look.

@@ -1,5 +1,5 @@
-//! Workers: who runs the messages of a lease. As many as there are slots, and more when messages wait
-//! behind slow ones.
+//! Workers: who runs the messages of a lease, and what is learnt from how they went. As many as there are slots,
+//! and more when messages wait behind slow ones.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Dispatcher;
 use super::batch::{self, Batch};
 use super::slots::Slot;
+use crate::id::LeaseId;
 use crate::queue::exchange::Lease;
 
 impl Dispatcher {
@@ -46,10 +47,24 @@ impl Dispatcher {
         }
     }
 
+    /// Turns what has run into outcomes, of one lease or of all, and learns from it.
+    pub(super) fn collect(&mut self, lease: Option<LeaseId>) {
+        let context = self.context();
+        let any = match lease {
+            Some(lease) => self.open.collect(lease, &context, &mut self.pace),
+            None => self.open.collect_all(&context, &mut self.pace),
+        };
+        if any {
+            self.lane.set_heavy(self.pace.is_heavy());
+        }
+    }
+
     fn spawn(&self, batch: &Arc<Batch>, slot: Slot) {
-        let (handler, brake) = (self.loaded.load_full(), self.brake.clone());
-        let work = batch::work(batch.clone(), handler, slot, brake, self.complete.0.clone());
-        let stop_now = self.shared.stop_now.clone();
-        self.shared.tasks.spawn(async move { stop_now.run_until_cancelled(work).await });
+        let (batch, handler, brake) = (batch.clone(), self.loaded.load_full(), self.brake.clone());
+        let (complete, stop_now) = (self.complete.0.clone(), self.shared.stop_now.clone());
+        self.shared.tasks.spawn(self.lane.clone().carry(|watch| async move {
+            let work = batch::work(batch, handler, slot, brake, watch, complete);
+            stop_now.run_until_cancelled(work).await;
+        }));
     }
 }

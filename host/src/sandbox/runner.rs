@@ -12,7 +12,7 @@ use super::Loaded;
 use super::bindings;
 use super::bindings::host::jobs::types;
 use super::failure::{Exceeded, failure};
-use super::meter::{Meter, Metered};
+use super::meter::{Busy, Meter, Metered};
 use super::state::State;
 use crate::limits::Isolation;
 use crate::message::{FollowUp, Message};
@@ -52,6 +52,8 @@ pub struct Run {
     pub follow_ups: Vec<FollowUp>,
     /// From the call to its verdict, the making of a sandbox included.
     pub elapsed: Duration,
+    /// Of that, on a processor.
+    pub cpu: Duration,
 }
 
 /// A sandbox in which a guest is ready to be called.
@@ -89,7 +91,13 @@ impl Runner {
             Ok(Err(failure)) => (Verdict::Failed(failure), Vec::new()),
             Err(_elapsed) => (Verdict::Failed(Failure::Timeout(timeout)), Vec::new()),
         };
-        Run { verdict, follow_ups, elapsed: started.elapsed() }
+        Run { verdict, follow_ups, elapsed: started.elapsed(), cpu: self.meter.total(started) }
+    }
+
+    /// How busy its call is, to be asked while that runs.
+    #[must_use]
+    pub fn busy(&self) -> Busy {
+        Busy::of(self.meter.clone())
     }
 
     async fn call(
