@@ -18,6 +18,7 @@ mod attacks;
 mod contained;
 mod http;
 mod logged;
+mod mutated;
 mod plugins;
 mod refused;
 mod secrets;
@@ -97,14 +98,14 @@ fn wat(text: &str) -> Vec<u8> {
 }
 
 /// The body of a function `handle` that acks: the verdict at 0 is zero.
-const ACKS: &str = "(i32.const 0)";
+pub const ACKS: &str = "(i32.const 0)";
 
 /// A component of the world `handler`, made of this core module's memory and more, and the body of its `handle`.
-fn handler_of(core: &str, handle: &str) -> Vec<u8> {
+pub fn handler_of(core: &str, handle: &str) -> Vec<u8> {
     wat(&handler_text(core, handle))
 }
 
-fn handler_text(core: &str, handle: &str) -> String {
+pub fn handler_text(core: &str, handle: &str) -> String {
     format!(
         r#"(component
         (import "host:jobs/types@1.0.0" (instance $types

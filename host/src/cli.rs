@@ -31,6 +31,7 @@ mod secret;
 mod serve;
 mod show;
 mod status;
+mod try_component;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -86,6 +87,8 @@ enum Command {
     Doctor(doctor::Doctor),
     Psql(psql::Psql),
     Bench(Box<bench::Bench>),
+    #[command(hide = true)]
+    TryComponent(try_component::TryComponent),
 }
 
 /// Reads the command line, does what it says, and says how that went.
@@ -121,6 +124,7 @@ fn run_async(cli: Cli) -> Result<ExitCode, Fail> {
             Command::Secret(command) => command.run(&cli.global).await,
             Command::Psql(command) => command.run(&cli.global).await,
             Command::Bench(command) => command.run(&cli.global).await,
+            Command::TryComponent(command) => command.run(),
             Command::Doctor(command) => return command.run(&cli.global).await,
         }
         .map(|()| ExitCode::SUCCESS)

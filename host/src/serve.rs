@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::cron::CronLoop;
+use self::load::Loader;
 use self::pulse::{News, Pulse};
 use self::roster::Roster;
 use crate::budget::Budget;
@@ -22,9 +23,11 @@ use crate::liveness::Observer;
 use crate::queue::connect::{Database, retry};
 use crate::queue::error::QueueError;
 use crate::queue::session::{self, Session};
-use crate::sandbox::{Sandbox, SandboxConfig, SandboxError};
+use crate::sandbox::{FollowUpTargets, Sandbox, SandboxConfig, SandboxError, Trial};
+use crate::secret::Secrets;
 
 mod cron;
+mod load;
 mod maintenance;
 mod pulse;
 mod roster;
@@ -93,6 +96,13 @@ pub async fn serve(
         instances_max: config.concurrency + SPARE_SANDBOXES,
         cache_dir: config.cache_dir.clone(),
     })?;
+    let loader = Loader {
+        sandbox,
+        trial: Trial::by_this_program()?,
+        cache_dir: config.cache_dir.clone(),
+        targets: FollowUpTargets::default(),
+        secrets: Secrets::default(),
+    };
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     let lanes = Lanes::new(cores)?;
     let observer = Arc::new(Mutex::new(Observer::default()));
@@ -119,7 +129,7 @@ pub async fn serve(
             unsaid.extend(say_farewell(&pool, before).await);
         }
         let pulse = Pulse::new(pool.clone(), session, observer.clone());
-        let serving = one_session(&pool, &config, &shutdown, (&sandbox, &lanes), id, pulse, woken);
+        let serving = one_session(&pool, &config, &shutdown, (&loader, &lanes), id, pulse, woken);
         let ended = Box::pin(serving).await;
         // Lost or not: nothing of it runs any more, so that its messages are not to blame.
         unsaid.extend(say_farewell(&pool, id).await);
@@ -141,7 +151,7 @@ async fn one_session(
     database: &Database,
     config: &ServeConfig,
     shutdown: &Shutdown,
-    (sandbox, lanes): (&Sandbox, &Lanes),
+    (loader, lanes): (&Loader, &Lanes),
     id: SessionId,
     pulse: Pulse,
     woken: mpsc::Receiver<String>,
@@ -168,7 +178,7 @@ async fn one_session(
     let mut pulse = tokio::spawn(pulse.run(catalog_version));
     let slots = Arc::new(Semaphore::new(config.concurrency as usize));
     let cron = CronLoop::new(shared.database.clone(), catalog_changed.clone());
-    let mut roster = Roster::new(shared, sandbox.clone(), slots);
+    let mut roster = Roster::new(shared, loader.clone(), slots);
 
     let lost = tokio::select! {
         _ = &mut pulse => true,

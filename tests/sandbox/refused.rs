@@ -207,17 +207,47 @@ async fn compiled_code_is_reused_and_a_damaged_file_is_not() {
     }
 }
 
+/// Compiled code runs as the host's own: whoever could have put it there, or the folder in its place, is named.
 #[test]
 fn a_cache_that_others_may_write_to_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let Err(error) = cached(dir.path()) else { panic!("not refused") };
-    assert_eq!(
-        error.to_string(),
-        format!(
-            "cannot keep compiled code in {}: others may write to it (mode 777); run `chmod go-w` \
+    let above = tempfile::tempdir().unwrap();
+    let above = above.path().canonicalize().unwrap();
+    let dir = above.join("compiled");
+    cached(&dir).unwrap().load(&plugin("echo"), settings()).unwrap();
+    let entry = entries(&dir).remove(0);
+    let allow = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let said = || cached(&dir).err().map(|error| error.to_string());
+    let writable = |path: &Path, mode: u32| {
+        Some(format!(
+            "cannot keep compiled code in {}: others may write to {} (mode {mode:o}); run `chmod go-w` \
              on it; choose another directory",
-            dir.path().canonicalize().unwrap().display()
-        )
-    );
+            dir.display(),
+            path.display()
+        ))
+    };
+    allow(&dir, 0o777);
+    assert_eq!(said(), writable(&dir, 0o777));
+    allow(&dir, 0o755);
+    assert_eq!(said(), None);
+    allow(&entry, 0o664);
+    assert_eq!(said(), writable(&entry, 0o664));
+    // Where nobody else can enter, no mode below matters.
+    allow(&dir, 0o700);
+    assert_eq!(said(), None);
+    allow(&above, 0o777);
+    assert_eq!(said(), writable(&above, 0o777));
+    allow(&above, 0o1777);
+    assert_eq!(said(), None);
+
+    std::os::unix::fs::symlink("/etc/passwd", dir.join("link")).unwrap();
+    let text = said().expect("it is refused");
+    assert!(text.contains("link is a link, which is not followed; remove it"), "{text}");
+    fs::remove_file(dir.join("link")).unwrap();
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(&entry, Some(65_534), None).unwrap();
+        let text = said().expect("it is refused");
+        assert!(text.contains(&format!("{} belongs to user 65534", entry.display())), "{text}");
+    }
 }

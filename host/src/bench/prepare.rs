@@ -86,7 +86,7 @@ impl Arena<'_> {
             concurrency: if stuck { 1 } else { self.options.concurrency },
             ..Settings::default()
         };
-        deploy::check(wasm.clone(), &self.settings, &settings).await?;
+        deploy::check(&wasm, &settings).await?;
         let stored =
             deploy::store(self.database, &self.settings, &name, &wasm, &settings, None, false)
                 .await?;

@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
 
 use super::{Context, Fail, Global, key_value, lookup, show};
 use crate::deploy::{self, DeployError, InForce, Progress};
@@ -16,7 +17,7 @@ use crate::grant::HttpGrant;
 use crate::id::HandlerId;
 use crate::limits::{COMPONENT_BYTES_MAX, Isolation};
 use crate::name::HandlerName;
-use crate::queue::catalog::{self, Catalog, Queue, Settings};
+use crate::queue::catalog::{self, Catalog, Deployment, Queue, Settings};
 use crate::queue::connect::Pooled;
 use crate::queue::deployments::{self, Deployed};
 use crate::queue::{inspect, secrets};
@@ -138,8 +139,13 @@ pub struct Rollback {
 }
 
 impl Flags {
-    fn over(&self, before: Option<&Settings>) -> Settings {
-        let mut settings = before.filter(|_| !self.reset).cloned().unwrap_or_default();
+    fn over(&self, before: Option<&Deployment>) -> Result<Settings, Fail> {
+        let mut settings = match before.filter(|_| !self.reset) {
+            Some(before) => before.settings.clone().map_err(|error| {
+                Fail::failed(format!("version {} of {}: {error}", before.version, before.name))
+            })?,
+            None => Settings::default(),
+        };
         let limits = &mut settings.limits;
         set(&mut limits.timeout, self.timeout.map(Duration::from));
         set(&mut limits.cpu, self.cpu.map(Duration::from));
@@ -156,7 +162,7 @@ impl Flags {
         set(&mut settings.http, (!self.http.is_empty()).then(|| self.http.clone()));
         let secrets = || self.secret.iter().cloned().collect();
         set(&mut settings.secrets, (!self.secret.is_empty()).then(secrets));
-        settings
+        Ok(settings)
     }
 }
 
@@ -196,10 +202,10 @@ impl Deploy {
                 )));
             }
             let from_now = self.from.as_deref() == Some("now");
-            let settings = self.settings.over(before.map(|b| &b.settings));
+            let settings = self.settings.over(before)?;
             self.settings.check_secrets(&client).await?;
             let named = |error| fail(error, &self.file);
-            deploy::check(wasm.clone(), queue, &settings).await.map_err(named)?;
+            deploy::check(&wasm, &settings).await.map_err(named)?;
             let (database, name) = (&context.database, &self.name);
             let stored = deploy::store(database, queue, name, &wasm, &settings, before, from_now);
             let in_force = stored.await.map_err(named)?;
@@ -229,25 +235,34 @@ fn what_happened(label: &str, in_force: InForce, wasm: &[u8]) -> String {
     format!("Deployed {label} ({}, sha256 {})", show::bytes(wasm.len() as u64), digest.short())
 }
 
+/// Reads a file; of one that is too large, nothing.
 async fn read(file: &Path) -> Result<Vec<u8>, Fail> {
     let named = |error| Fail::usage(format!("cannot read {}: {error}", file.display()));
-    let bytes = tokio::fs::metadata(file).await.map_err(named)?.len();
-    if bytes > COMPONENT_BYTES_MAX {
-        return Err(Fail::failed(format!(
-            "{} has {} and at most {} are accepted",
-            file.display(),
-            show::bytes(bytes),
-            show::bytes(COMPONENT_BYTES_MAX)
-        )));
+    let opened = tokio::fs::File::open(file).await.map_err(named)?;
+    let bytes = opened.metadata().await.map_err(named)?.len();
+    let mut wasm = Vec::new();
+    if bytes <= COMPONENT_BYTES_MAX {
+        // Of a pipe or a device nobody knows the size before.
+        let mut some = opened.take(COMPONENT_BYTES_MAX + 1);
+        some.read_to_end(&mut wasm).await.map_err(named)?;
     }
-    tokio::fs::read(file).await.map_err(named)
+    let bytes = bytes.max(wasm.len() as u64);
+    if bytes <= COMPONENT_BYTES_MAX {
+        return Ok(wasm);
+    }
+    Err(Fail::failed(format!(
+        "{} has {} or more and at most {} are accepted; strip debug information, optimize for size, or \
+         take embedded data out",
+        file.display(),
+        show::bytes(bytes),
+        show::bytes(COMPONENT_BYTES_MAX)
+    )))
 }
 
 fn fail(error: DeployError, file: &Path) -> Fail {
     match error {
         DeployError::OutOfRange(error) => Fail::usage(error.to_string()),
         DeployError::Refused(error) => Fail::failed(format!("{}: {error}", file.display())),
-        DeployError::Crashed(text) => Fail::failed(format!("{}: {text}", file.display())),
         DeployError::Queue(error) => error.into(),
     }
 }

@@ -1,0 +1,132 @@
+//! What people and attackers upload instead of handlers: each file is refused with what is wrong and what to do, or
+//! it is a handler; and no compiler is waited for without end.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use host::sandbox::{Bounds, Terms, Trial};
+
+use crate::harness::{TestDb, plugin};
+use crate::sandbox::{ACKS, handler_of, handler_text};
+use crate::tampered::compiled;
+
+fn trial(bounds: Bounds) -> Trial {
+    Trial::new(PathBuf::from(env!("CARGO_BIN_EXE_host")), bounds)
+}
+
+async fn tried(wasm: &[u8], bounds: Bounds) -> Result<(), String> {
+    let terms = Terms { memory_bytes: 64 << 20, http: vec![], cache_dir: None };
+    trial(bounds).run(wasm, &terms).await.map_err(|refusal| refusal.to_string())
+}
+
+/// Through the command, from the file: nothing of one that is too large is read.
+#[tokio::test]
+async fn files_that_are_no_handlers_are_refused_by_name() {
+    let db = TestDb::new().await;
+    db.host(&["queue", "create", "emails"]).await.ok();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let write = |name: &str, bytes: &[u8]| std::fs::write(file(name), bytes).unwrap();
+    write("empty", b"");
+    write("echo.cwasm", &compiled(&std::fs::read(plugin("echo")).unwrap()));
+    // A few bytes that would be gigabytes, for one who unpacks them.
+    write("bomb.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\x03");
+    write("bomb.zst", b"\x28\xb5\x2f\xfd\xa4");
+    write("bomb.zip", b"PK\x03\x04");
+    // No byte of it is on disk.
+    File::create(file("sparse")).unwrap().set_len(200 << 20).unwrap();
+    File::create(file("largest")).unwrap().set_len(64 << 20).unwrap();
+    let not = "this is not a WebAssembly component but";
+    for (path, said) in [
+        (file("empty"), format!("{not} an empty file")),
+        (file("echo.cwasm"), format!("{not} code that was compiled already (.cwasm)")),
+        (file("bomb.gz"), format!("{not} a gzip archive")),
+        (file("bomb.zst"), format!("{not} a zstd archive")),
+        (file("bomb.zip"), format!("{not} a zip archive")),
+        (file("sparse"), "has 200.0 MiB or more and at most 64.0 MiB are accepted".into()),
+        (file("largest"), format!("{not} text")),
+        (Path::new("/dev/zero").into(), "has 64.0 MiB or more and at most".into()),
+    ] {
+        let path = path.display().to_string();
+        let error = db.host(&["deploy", "--queue", "emails", &path]).await.error(1);
+        assert!(error.starts_with(&path) && error.contains(&said), "{error}");
+    }
+    let path = folder.path().display().to_string();
+    let error = db.host(&["deploy", "--queue", "emails", &path]).await.error(2);
+    assert!(error.starts_with(&format!("cannot read {path}: ")), "{error}");
+}
+
+/// Each is more of something than any honest toolchain makes. Whatever comes of it, it is said.
+#[tokio::test]
+async fn components_of_monstrous_shapes_are_refused_or_handlers() {
+    let memory = r#"(memory (export "memory") 1)"#;
+    let nested = |open: &str, close: &str, n: usize| open.repeat(n) + &close.repeat(n);
+    let before = |more: &str| {
+        handler_text(memory, ACKS).replacen("(component", &format!("(component {more}"), 1)
+    };
+    let shapes = [
+        ("components in components", before(&nested("(component", ")", 500))),
+        (
+            "types of types",
+            before(&format!("(type {} u8 {})", "(list ".repeat(500), ")".repeat(500))),
+        ),
+        ("many types", before(&"(type (list u8))".repeat(100_000))),
+        ("many modules", before(&"(core module)".repeat(2_000))),
+        ("a table without end", before("(core module (table 4000000000 funcref))")),
+        ("a memory without end", before("(core module (memory 65536))")),
+    ];
+    for (shape, text) in shapes {
+        // What the text format itself does not take is not ours to judge.
+        let Ok(wasm) = wat::parse_str(&text) else { continue };
+        answered(shape, tried(&wasm, Bounds::default()).await);
+    }
+    let blocks = nested("(block ", ")", 20_000);
+    let cases = format!("(block (br_table {} 0 (i32.const 0)))", "0 ".repeat(100_000));
+    for (shape, core, handle) in [
+        ("many functions", format!("{memory} {}", "(func)".repeat(50_000)), ACKS.to_owned()),
+        (
+            "much data",
+            format!(r#"(memory (export "memory") 400) {}"#, data(20 << 20)),
+            ACKS.to_owned(),
+        ),
+        (
+            "many pieces of data",
+            format!("{memory} {}", r#"(data (i32.const 0) "x")"#.repeat(90_000)),
+            ACKS.to_owned(),
+        ),
+        ("blocks in blocks", memory.to_owned(), format!("{blocks} {ACKS}")),
+        ("many branches", memory.to_owned(), format!("{cases} {ACKS}")),
+        ("many locals", memory.to_owned(), format!("(local {}) {ACKS}", "i64 ".repeat(49_000))),
+    ] {
+        answered(shape, tried(&handler_of(&core, &handle), Bounds::default()).await);
+    }
+}
+
+fn data(bytes: usize) -> String {
+    format!(r#"(data (i32.const 65536) "{}")"#, "x".repeat(bytes))
+}
+
+/// A refusal says what is wrong, not that something has crashed.
+fn answered(shape: &str, answer: Result<(), String>) {
+    println!("{shape}: {answer:?}");
+    if let Err(text) = answer {
+        assert!(text.len() > 20 && text.len() < 2_000, "{shape}: {text}");
+        assert!(!text.contains("crashed") && !text.contains("panic"), "{shape}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_compiler_that_takes_too_long_or_too_much_memory_is_given_up_on() {
+    let wasm = std::fs::read(plugin("thumbnail")).unwrap();
+    assert_eq!(tried(&wasm, Bounds::default()).await, Ok(()));
+    let no_time = Bounds { time: Duration::from_millis(1), ..Bounds::default() };
+    assert_eq!(
+        tried(&wasm, no_time).await.unwrap_err(),
+        "the component was given up on: compiling it takes more than 1ms; make it smaller, or split its \
+         largest functions"
+    );
+    let no_memory = Bounds { memory_bytes: 24 << 20, ..Bounds::default() };
+    let error = tried(&wasm, no_memory).await.unwrap_err();
+    assert!(error.contains("compiling it takes more than 24.0 MiB of memory"), "{error}");
+}
