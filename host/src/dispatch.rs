@@ -263,14 +263,17 @@ impl Dispatcher {
             let kib = from.available_permits().clamp(1, LEASE_KIB_MAX);
             from.clone().try_acquire_many_owned(kib as u32)
         };
-        // However much the others hold, it moves on with what is its own (I5).
-        let bytes = some_of(&self.shared.payload_kib).or_else(|_| some_of(&self.reserve_kib));
+        // However much the others hold, it moves on with what is its own (I5). One in trouble holds no more than
+        // that while it waits for its turn among those.
+        let poor = self.health.is_poor();
+        let bytes = if poor { None } else { some_of(&self.shared.payload_kib).ok() };
+        let bytes = bytes.map_or_else(|| some_of(&self.reserve_kib), Ok);
         let Ok(bytes) = bytes else { return self.idle.wait(now, Duration::from_millis(5)) };
         let loaded = self.loaded.load_full();
         let wanted = self.room().clamp(1, LEASE_MAX);
         self.leased_at = now;
         let mut slots = vec![slot];
-        while (slots.len() as u32) < self.pace.sandboxes(wanted) {
+        while !poor && (slots.len() as u32) < self.pace.sandboxes(wanted) {
             match loaded.slots().try_acquire() {
                 Some(slot) => slots.push(slot),
                 None => break,
