@@ -38,6 +38,10 @@ fn sections(wasm: &[u8]) -> Vec<(usize, usize)> {
     found
 }
 
+fn one_of(random: &mut fastrand::Rng, sections: &[(usize, usize)]) -> (usize, usize) {
+    random.choice(sections).copied().unwrap_or((8, 8))
+}
+
 fn mutate(random: &mut fastrand::Rng, corpus: &[Vec<u8>]) -> Vec<u8> {
     let mut wasm = random.choice(corpus).expect("a component").clone();
     for _ in 0..random.usize(1..4) {
@@ -47,10 +51,9 @@ fn mutate(random: &mut fastrand::Rng, corpus: &[Vec<u8>]) -> Vec<u8> {
         let at = random.usize(0..wasm.len());
         let end = at + random.usize(0..(wasm.len() - at).min(64));
         let parts = sections(&wasm);
-        let mut part = |of: &[(usize, usize)]| random.choice(of).copied().unwrap_or((8, 8));
-        let (from, to) = part(&parts);
-        let other = &corpus[at % corpus.len()];
-        let (first, last) = part(&sections(other));
+        let (from, to) = one_of(random, &parts);
+        let other = random.choice(corpus).expect("a component");
+        let (first, last) = one_of(random, &sections(other));
         match random.u8(0..9) {
             0 => wasm[at] ^= 1 << random.u8(0..8),
             1 => wasm.truncate(at),
@@ -64,14 +67,14 @@ fn mutate(random: &mut fastrand::Rng, corpus: &[Vec<u8>]) -> Vec<u8> {
             // A section twice, elsewhere, or not at all; or one of another component.
             5 => {
                 let section = wasm[from..to].to_vec();
-                let place = part(&parts).0;
+                let place = one_of(random, &parts).0;
                 wasm.splice(place..place, section);
             }
             6 => drop(wasm.drain(from..to)),
             7 => {
                 let section = wasm[from..to].to_vec();
                 wasm.drain(from..to);
-                let place = part(&sections(&wasm)).0.min(wasm.len());
+                let place = one_of(random, &sections(&wasm)).0.min(wasm.len());
                 wasm.splice(place..place, section);
             }
             _ => drop(wasm.splice(from..from, other[first..last].to_vec())),
