@@ -134,7 +134,8 @@ fn judge(status: ExitStatus, said: &str, bounds: &Bounds) -> Result<(), Refusal>
         let most = ByteSize(bounds.memory_bytes);
         return Err(Refusal::GivenUp(format!("compiling it takes more than {most} of memory")));
     }
-    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let says = |line: &&str| !line.trim().is_empty() && !line.starts_with("note: ");
+    let last = said.lines().rev().find(says).unwrap_or_default();
     Err(Refusal::GivenUp(format!("the compiler crashed on it ({status}; {last})")))
 }
 
