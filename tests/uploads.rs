@@ -150,7 +150,7 @@ async fn a_compiler_that_takes_too_long_or_too_much_memory_is_given_up_on() {
     // The compiler copies its data.
     let memory = r#"(memory (export "memory") 800)"#;
     let large = handler_of(&format!("{memory} {}", data(40 << 20)), ACKS);
-    let no_memory = Bounds { memory_bytes: 48 << 20, ..Bounds::default() };
+    let no_memory = Bounds { memory_bytes: 96 << 20, ..Bounds::default() };
     let error = tried(&large, no_memory).await.unwrap_err();
-    assert!(error.contains("compiling it takes more than 48.0 MiB of memory"), "{error}");
+    assert!(error.contains("compiling it takes more than 96.0 MiB of memory"), "{error}");
 }

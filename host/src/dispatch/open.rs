@@ -156,7 +156,11 @@ impl OpenLeases {
     /// The same for all leases.
     pub fn collect_all(&mut self, context: &Context, pace: &mut Pace) -> bool {
         let ids: Vec<LeaseId> = self.leases.keys().copied().collect();
-        ids.into_iter().fold(false, |any, id| self.collect(id, context, pace) || any)
+        let mut any = false;
+        for id in ids {
+            any |= self.collect(id, context, pace);
+        }
+        any
     }
 
     /// The settlements that can be sent now: of leases whose messages are all done, or, with
