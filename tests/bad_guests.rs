@@ -66,7 +66,8 @@ fn long_calls(pid: u32) -> Vec<(i64, i64)> {
 
 #[tokio::test]
 async fn a_thousand_bad_guests_at_once_neither_stop_a_good_queue_nor_fill_the_memory() {
-    let scene = scene(20).await;
+    // More than the first look at a call's time can be wrong by, when the machine is busy with others.
+    let scene = scene(50).await;
     let host = scene.serve("host", &["--concurrency", "1100"]);
     let session = scene.session("host").await;
     enqueue(&scene, &hoard(), HOARDERS).await;
