@@ -56,6 +56,7 @@ fn settings() -> HandlerSettings {
         payload_type: PayloadType::Text,
         max_attempts: 5,
         limits: Limits::default(),
+        batch_size: 100,
         isolation: Isolation::Message,
         config: BTreeMap::new(),
         http: vec![],

@@ -59,6 +59,10 @@ pub const HTTP_REQUESTS: RangeInclusive<u32> = 0..=10_000;
 pub const HTTP_BYTES: RangeInclusive<u64> = 0..=1 << 30;
 /// The fewest and the most sandboxes at once, on one host, that a deployment may ask for.
 pub const CONCURRENCY: RangeInclusive<u32> = 1..=10_000;
+/// The fewest and the most messages of a call that the deployment of a batch handler may ask for.
+pub const BATCH_SIZE: RangeInclusive<u32> = 1..=1_000;
+/// Messages of a call of a batch handler whose deployment does not say.
+pub const BATCH_SIZE_DEFAULT: u32 = 100;
 /// Sandboxes at once, on one host, of a deployment that does not say.
 pub const CONCURRENCY_DEFAULT: u32 = 64;
 /// The least and the most that a queue's largest payload may be, in bytes.

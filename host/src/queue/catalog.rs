@@ -92,6 +92,8 @@ pub struct Deployment {
 pub struct Settings {
     /// What one call may use.
     pub limits: Limits,
+    /// Messages of a call, at most; `None`: the component takes one message a call.
+    pub batch_size: Option<u32>,
     /// When a sandbox is thrown away.
     pub isolation: Isolation,
     /// Sandboxes at once, on one host.
@@ -108,6 +110,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
+            batch_size: None,
             isolation: Isolation::default(),
             concurrency: CONCURRENCY_DEFAULT,
             config: BTreeMap::new(),
@@ -253,6 +256,7 @@ struct DeploymentRow {
 #[derive(Deserialize)]
 pub(super) struct SettingsRow {
     config: BTreeMap<String, String>,
+    batch_size: Option<u32>,
     #[serde(deserialize_with = "isolation")]
     isolation: Isolation,
     concurrency: u32,
@@ -296,6 +300,7 @@ impl From<SettingsRow> for Settings {
                 http_requests: row.http_requests,
                 http_bytes: row.http_bytes,
             },
+            batch_size: row.batch_size,
             isolation: row.isolation,
             concurrency: row.concurrency,
             config: row.config,

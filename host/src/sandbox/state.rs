@@ -11,11 +11,11 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::bindings::host::jobs::{config, log, queue, secrets, types};
 use super::http::{Clients, Http};
-use super::log::GuestLog;
+use super::log::{GuestLog, Subject};
 use super::meter::Meter;
 use super::{HandlerSettings, Loaded};
 use crate::limits::Limits;
-use crate::message::{FollowUp, Message};
+use crate::message::FollowUp;
 
 /// Streams, timers and the like that a guest may have open at once.
 const RESOURCES_MAX: usize = 256;
@@ -44,10 +44,10 @@ pub(super) struct State {
 }
 
 impl State {
-    /// The state of a new sandbox, whose first call is with this message.
+    /// The state of a new sandbox, whose first call is of these messages.
     pub(super) fn new(
         loaded: &Loaded,
-        message: &Message,
+        subject: Subject,
         meter: Arc<Meter>,
         started: Instant,
     ) -> Self {
@@ -55,7 +55,7 @@ impl State {
         resources.set_max_capacity(RESOURCES_MAX);
         let settings = loaded.settings.clone();
         Self {
-            log: GuestLog::new(settings.clone(), message.id, message.attempt),
+            log: GuestLog::new(settings.clone(), subject),
             usage: Usage::new(&settings.limits),
             settings,
             http_clients: loaded.http.clone(),
@@ -70,10 +70,10 @@ impl State {
     }
 
     /// Begins a further call: what the one before has used up is forgotten.
-    pub(super) fn begin(&mut self, message: &Message, started: Instant) {
+    pub(super) fn begin(&mut self, subject: Subject, started: Instant) {
         self.started = started;
         self.usage.memory_refused = false;
-        self.log.begin(message.id, message.attempt);
+        self.log.begin(subject);
         if let Some(http) = &mut self.http {
             http.begin();
         }

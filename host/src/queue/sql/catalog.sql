@@ -36,7 +36,8 @@ SELECT jsonb_build_object(
             'http', v.http,
             'secrets', v.secrets,
             'http_requests', v.http_requests,
-            'http_bytes', v.http_bytes
+            'http_bytes', v.http_bytes,
+            'batch_size', v.batch_size
         ) ORDER BY h.id)
         FROM host.handler h JOIN host.handler_version v ON v.handler_id = h.id AND v.version = h.version), '[]'),
     'told', coalesce((SELECT jsonb_agg(jsonb_build_object(
