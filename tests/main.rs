@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod batches;
 mod bench;
 mod cancel;
 mod capabilities;

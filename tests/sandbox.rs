@@ -14,6 +14,7 @@ use host::outcome::{Failure, Verdict};
 use host::sandbox::{Handler, HandlerSettings, Refusal, Run, Sandbox, SandboxConfig, SandboxError};
 use host::secret::Secrets;
 
+mod batches;
 mod contained;
 mod http;
 mod logged;
