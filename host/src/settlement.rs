@@ -18,7 +18,7 @@ mod ledger;
 pub use ledger::Ledger;
 
 /// Follow-ups of one settlement, in bytes. Each is in memory several times while it is sent, at both ends. One
-/// message's are never split.
+/// call's are never split.
 pub const FOLLOW_UP_BYTES_MAX: usize = 8 << 20;
 
 /// What one settlement says, all of it in one transaction.

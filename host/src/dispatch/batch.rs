@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ pub struct Batch {
     /// Of a batch handler: those whose call together has failed, to be called each alone.
     alone: Mutex<Vec<usize>>,
     left: AtomicUsize,
+    abandoned: AtomicBool,
     done: Mutex<Vec<Finished>>,
     removal: Removal,
 }
@@ -56,6 +57,7 @@ impl Batch {
             messages,
             next: AtomicUsize::new(0),
             alone: Mutex::default(),
+            abandoned: AtomicBool::new(false),
             left,
             done: Mutex::default(),
             removal: Removal::default(),
@@ -85,6 +87,7 @@ impl Batch {
     /// Sees to it that no further message is begun.
     pub fn abandon(&self) {
         self.next.store(self.messages.len(), Ordering::Relaxed);
+        self.abandoned.store(true, Ordering::Release);
         self.alone().clear();
     }
 
@@ -138,8 +141,11 @@ impl Batch {
 
     /// Has the messages of a call that has failed called each alone.
     pub(super) fn call_alone(&self, which: Range<usize>) {
-        // Taken from the end: the first come first.
-        self.alone().extend(which.rev());
+        let mut alone = self.alone();
+        if !self.abandoned.load(Ordering::Acquire) {
+            // Taken from the end: the first come first.
+            alone.extend(which.rev());
+        }
     }
 
     /// Notes what has run: the messages of one call at once, so that they are settled at once. Returns whether
@@ -196,8 +202,9 @@ mod tests {
         assert_eq!((batch.waiting(), batch.calls_waiting(3)), (6, 4));
         let calls: Vec<_> = std::iter::from_fn(|| batch.begin_some(3, 10)).collect();
         assert_eq!(calls, [0..1, 1..2, 2..3, 3..6]);
-        batch.call_alone(3..6);
+        batch.call_alone(0..3);
         batch.abandon();
+        batch.call_alone(3..6);
         assert_eq!(batch.begin_some(3, 10), None);
     }
 }
