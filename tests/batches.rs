@@ -124,6 +124,24 @@ async fn acks_stand_and_fall_with_their_calls_follow_ups() {
     host.kill();
 }
 
+/// What has expired is no message of any call.
+#[tokio::test]
+async fn an_expired_message_is_left_out_of_its_neighbours_call() {
+    let scene = Scene::new("").await;
+    deploy(&scene, &[]).await;
+    enqueue(&scene, numbers(0..3)).await;
+    scene
+        .run("INSERT INTO queue.work (payload, expires_at) VALUES ('{\"n\": 3, \"do\": \"trap\"}', now())")
+        .await;
+    enqueue(&scene, numbers(4..6)).await;
+    let host = scene.serve("a", &[]);
+    scene.wait_done("work").await;
+    assert_eq!(assert_each_once(&scene, [0, 1, 2, 4, 5]).await, [5]);
+    let dead = "SELECT payload ->> 'n' || ' ' || reason FROM host.work__dead_letter";
+    assert_eq!(scene.texts(dead).await, ["3 expired"]);
+    host.kill();
+}
+
 /// Hosts are killed in the middle of their calls.
 #[tokio::test]
 async fn the_reports_of_killed_hosts_are_there_once() {

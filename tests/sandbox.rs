@@ -57,7 +57,7 @@ fn settings() -> HandlerSettings {
         payload_type: PayloadType::Text,
         max_attempts: 5,
         limits: Limits::default(),
-        batch_size: 100,
+        batch_size: None,
         isolation: Isolation::Message,
         config: BTreeMap::new(),
         http: vec![],

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{BATCH_SIZE, BATCH_SIZE_DEFAULT, CONCURRENCY, OutOfRange, count_within};
+use crate::limits::{BATCH_SIZE, CONCURRENCY, OutOfRange, count_within};
 use crate::name::HandlerName;
 use crate::queue::catalog::{Deployment, Queue, Settings};
 use crate::queue::connect::{Database, Pooled};
@@ -68,7 +68,7 @@ pub async fn check(
         payload_type: queue.payload_type,
         max_attempts: queue.policy.max_attempts,
         limits: settings.limits.clone(),
-        batch_size: settings.batch_size.unwrap_or(BATCH_SIZE_DEFAULT),
+        batch_size: settings.batch_size,
         isolation: settings.isolation,
         config: settings.config.clone(),
         http: settings.http.clone(),

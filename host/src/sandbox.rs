@@ -19,7 +19,7 @@ use wasmtime::Cache;
 use wasmtime::component::Component;
 
 use crate::grant::HttpGrant;
-use crate::limits::{Isolation, Limits};
+use crate::limits::{BATCH_SIZE_DEFAULT, Isolation, Limits};
 use crate::message::{PayloadType, QueueShape};
 use crate::secret::{SecretName, Secrets};
 
@@ -115,8 +115,8 @@ pub struct HandlerSettings {
     pub max_attempts: u32,
     /// What one call may use.
     pub limits: Limits,
-    /// Messages of a call, at most; for a component that takes many.
-    pub batch_size: u32,
+    /// Messages of a call, at most, for a component that takes many; `None`: the default.
+    pub batch_size: Option<u32>,
     /// When a sandbox is thrown away.
     pub isolation: Isolation,
     /// What `host deploy --config` gave.
@@ -225,7 +225,7 @@ impl Handler {
     pub fn batch_size(&self) -> Option<u32> {
         match self.0.pre {
             Pre::One(_) => None,
-            Pre::Many(_) => Some(self.0.settings.batch_size),
+            Pre::Many(_) => Some(self.0.settings.batch_size.unwrap_or(BATCH_SIZE_DEFAULT)),
         }
     }
 

@@ -22,7 +22,6 @@ use crate::dispatch::loaded::Loaded;
 use crate::dispatch::parts::{Control, Parts, Shared};
 use crate::dispatch::slots::Slots;
 use crate::id::{HandlerId, QueueId};
-use crate::limits::BATCH_SIZE_DEFAULT;
 use crate::name::{HandlerName, QueueName};
 use crate::queue::catalog::{self, Catalog, Deployment, Queue, Told};
 use crate::queue::connect::{Database, retry};
@@ -386,7 +385,7 @@ async fn load(
         payload_type: queue.payload_type,
         max_attempts: queue.policy.max_attempts,
         limits: deployment.settings.limits,
-        batch_size: deployment.settings.batch_size.unwrap_or(BATCH_SIZE_DEFAULT),
+        batch_size: deployment.settings.batch_size,
         isolation: deployment.settings.isolation,
         config: deployment.settings.config,
         http: deployment.settings.http,
