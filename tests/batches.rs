@@ -111,16 +111,19 @@ async fn acks_stand_and_fall_with_their_calls_follow_ups() {
         .run("ALTER TABLE queue.sink ADD CONSTRAINT no_13 CHECK (payload !~ '(^|,)13(,|$)') NOT VALID")
         .await;
     deploy(&scene, &["--batch-size", "10"]).await;
-    enqueue(&scene, numbers(0..40)).await;
+    enqueue(&scene, (0..40).map(|n| json!({"n": n, "result": "done"}))).await;
     let host = scene.serve("a", &[]);
     let refused = "SELECT count(*) FROM host.work__schedule
         WHERE history @@ '$[*].error starts with \"follow-up refused\"'";
     wait_until("the call with 13 is tried again", async || scene.number(refused).await > 1).await;
     let (times, _) = reported(&scene).await;
     assert!(!times.contains_key(&13) && times.values().all(|n| *n == 1), "{times:?}");
+    let results = "SELECT coalesce(sum(cardinality(results)), 0) FROM host.work__settlement";
+    assert_eq!(scene.number(results).await, times.len() as i64, "results of what was not acked");
     scene.run("ALTER TABLE queue.sink DROP CONSTRAINT no_13").await;
     scene.wait_done("work").await;
     assert_each_once(&scene, 0..40).await;
+    assert_eq!(scene.number(results).await, 40);
     host.kill();
 }
 

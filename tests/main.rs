@@ -22,6 +22,7 @@ mod failover;
 mod fan_out;
 mod faults;
 mod fencing;
+mod history;
 mod injection;
 mod migrate;
 mod overload;

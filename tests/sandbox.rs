@@ -20,6 +20,7 @@ mod http;
 mod logged;
 mod plugins;
 mod refused;
+mod results;
 mod secrets;
 mod webhook;
 

@@ -17,9 +17,9 @@ mod ledger;
 
 pub use ledger::Ledger;
 
-/// Follow-ups of one settlement, in bytes. Each is in memory several times while it is sent, at both ends. One
-/// call's are never split.
-pub const FOLLOW_UP_BYTES_MAX: usize = 8 << 20;
+/// Follow-ups and results of one settlement, in bytes. Each is in memory several times while it is sent, at both ends.
+/// What one call's follow-ups are acked with is never split.
+pub const EFFECT_BYTES_MAX: usize = 8 << 20;
 
 /// What one settlement says, all of it in one transaction.
 #[derive(Debug)]
@@ -45,8 +45,21 @@ pub struct Settlement {
     pub follow_ups: Vec<(u32, FollowUp)>,
     /// Of a call with many messages and with follow-ups: from the others that were acked to the first.
     pub tied: HashMap<u32, u32>,
-    /// The memory that these take, by position; free again when this is dropped.
+    /// Results, each with the position of the message that was acked with it.
+    pub results: Vec<(u32, Vec<u8>)>,
+    /// The memory that follow-ups and results take, by position; free again when this is dropped.
     pub held: Vec<(u32, Held)>,
+}
+
+/// What happens together with an ack, and without one not at all.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// New messages.
+    pub follow_ups: Vec<FollowUp>,
+    /// What the handler has left as the result.
+    pub result: Option<Vec<u8>>,
+    /// The memory that these take.
+    pub held: Option<Held>,
 }
 
 /// A message that is to be tried again.
@@ -90,10 +103,16 @@ impl Settlement {
         (!self.removed.is_empty()).then(|| multirange(&self.removed))
     }
 
-    /// The bytes of its follow-ups, without their headers.
+    /// The bytes of its follow-ups, without their headers, and of its results.
     #[must_use]
-    pub fn follow_up_bytes(&self) -> usize {
-        self.follow_ups.iter().map(|(_, follow_up)| follow_up.payload.len()).sum()
+    pub fn effect_bytes(&self) -> usize {
+        self.effect_sizes().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Each with the position of the message that it goes with.
+    fn effect_sizes(&self) -> impl Iterator<Item = (u32, usize)> {
+        let follow_ups = self.follow_ups.iter().map(|(p, follow_up)| (*p, follow_up.payload.len()));
+        follow_ups.chain(self.results.iter().map(move |(p, result)| (self.keeper(*p), result.len())))
     }
 
     /// The message whose follow-ups are this one's as well, or itself.
@@ -122,6 +141,7 @@ impl Settlement {
             dead: self.dead.extract_if(.., |d| mine(d.position)).collect(),
             removed: self.removed.extract_if(.., |p| mine(*p)).collect(),
             follow_ups: self.follow_ups.extract_if(.., |(p, _)| mine(*p)).collect(),
+            results: self.results.extract_if(.., |(p, _)| mine(*p)).collect(),
             held: self.held.extract_if(.., |(p, _)| mine(*p)).collect(),
             tied: self.tied.extract_if(|p, _| mine(*p)).collect(),
         }
@@ -129,16 +149,15 @@ impl Settlement {
 
     /// Takes out what is more than one transaction should hold.
     fn split_off_excess(&mut self) -> Option<Self> {
-        let first = self.follow_ups.first()?.0;
+        let first = self.effect_sizes().next()?.0;
         let mut bytes = 0;
         let excess: HashSet<u32> = self
-            .follow_ups
-            .iter()
-            .filter(|(position, follow_up)| {
-                bytes += follow_up.payload.len();
-                bytes > FOLLOW_UP_BYTES_MAX && *position != first
+            .effect_sizes()
+            .filter(|(position, size)| {
+                bytes += size;
+                bytes > EFFECT_BYTES_MAX && *position != first
             })
-            .map(|(position, _)| *position)
+            .map(|(position, _)| position)
             .collect();
         (!excess.is_empty()).then(|| self.split_off(|p| excess.contains(&p)))
     }
@@ -185,7 +204,7 @@ mod tests {
     #[test]
     fn settlements_follow_one_another_and_say_everything_once() {
         let mut ledger = ledger(4);
-        ledger.record(2, Outcome::Ack, Vec::new(), None, |_| unreachable!());
+        ledger.record(2, Outcome::Ack, Effects::default(), |_| unreachable!());
         ledger.early(0);
         let first = ledger.take().unwrap();
         assert_eq!(
@@ -196,8 +215,7 @@ mod tests {
         ledger.record(
             1,
             Outcome::Reschedule { delay: Duration::ZERO, error: "x".into() },
-            Vec::new(),
-            None,
+            Effects::default(),
             Value::from,
         );
         ledger.not_ours(3);
@@ -208,27 +226,36 @@ mod tests {
         assert!(ledger.take().is_none());
     }
 
+    /// A follow-up of so many bytes.
+    fn enqueues(bytes: usize) -> Effects {
+        let (queue, payload) = ("q".into(), vec![0; bytes]);
+        let follow_up = FollowUp { queue, payload, headers: vec![], delay: Duration::ZERO };
+        Effects { follow_ups: vec![follow_up], ..Effects::default() }
+    }
+
+    fn leaves(bytes: usize) -> Effects {
+        Effects { result: Some(vec![0; bytes]), ..Effects::default() }
+    }
+
     #[test]
-    fn follow_ups_of_what_is_not_acked_are_dropped() {
+    fn what_goes_with_an_ack_is_dropped_without_one() {
         let mut ledger = ledger(1);
-        let follow_up =
-            FollowUp { queue: "q".into(), payload: vec![], headers: vec![], delay: Duration::ZERO };
         let outcome = Outcome::DeadLetter { reason: DeadReason::Rejected, error: String::new() };
-        ledger.record(0, outcome, vec![follow_up], None, Value::from);
-        assert!(ledger.take().unwrap().follow_ups.is_empty());
+        ledger.record(0, outcome, Effects { result: Some(vec![1]), ..enqueues(1) }, Value::from);
+        let settlement = ledger.take().unwrap();
+        assert!(settlement.follow_ups.is_empty() && settlement.results.is_empty());
     }
 
     #[test]
     fn a_message_with_follow_ups_can_be_settled_alone() {
         let mut ledger = ledger(3);
-        let follow_up =
-            FollowUp { queue: "q".into(), payload: vec![], headers: vec![], delay: Duration::ZERO };
-        ledger.record(0, Outcome::Ack, Vec::new(), None, Value::from);
-        ledger.record(1, Outcome::Ack, vec![follow_up], None, Value::from);
-        ledger.record(2, Outcome::Ack, Vec::new(), None, Value::from);
+        ledger.record(0, Outcome::Ack, leaves(1), Value::from);
+        ledger.record(1, Outcome::Ack, enqueues(0), Value::from);
+        ledger.record(2, Outcome::Ack, Effects::default(), Value::from);
         let mut whole = ledger.take().unwrap();
         let part = whole.split_off_follow_ups().unwrap();
         assert_eq!((part.seq, part.settled.as_slice(), part.follow_ups.len()), (0, &[1][..], 1));
+        assert_eq!((part.results.len(), whole.results.len()), (0, 1));
         assert_eq!(
             (whole.seq, whole.settled.as_slice(), whole.follow_ups.len()),
             (1, &[0, 2][..], 0)
@@ -240,31 +267,25 @@ mod tests {
     fn a_settlement_is_not_larger_than_one_transaction_should_be() {
         let mut ledger = ledger(20);
         for position in 0..20 {
-            let payload = vec![0; 4 << 20];
-            let follow_up =
-                FollowUp { queue: "q".into(), payload, headers: vec![], delay: Duration::ZERO };
-            ledger.record(position, Outcome::Ack, vec![follow_up], None, Value::from);
+            let effects = if position % 2 == 0 { enqueues(4 << 20) } else { leaves(4 << 20) };
+            ledger.record(position, Outcome::Ack, effects, Value::from);
         }
         let sizes: Vec<_> = std::iter::from_fn(|| ledger.take())
-            .map(|s| (s.seq, s.settled.len(), s.follow_ups.len()))
+            .map(|s| (s.seq, s.settled.len(), s.effect_bytes() >> 20))
             .collect();
-        assert_eq!(sizes, (0..10).map(|seq| (seq, 2, 2)).collect::<Vec<_>>());
+        assert_eq!(sizes, (0..10).map(|seq| (seq, 2, 8)).collect::<Vec<_>>());
     }
 
     #[test]
     fn the_acks_of_a_call_stay_with_its_follow_ups() {
         let mut ledger = ledger(20);
         for position in 0..20 {
-            let keeps = position % 5 == 0;
-            let payload = vec![0; 20 << 20];
-            let follow_up =
-                FollowUp { queue: "q".into(), payload, headers: vec![], delay: Duration::ZERO };
-            let follow_ups = if keeps { vec![follow_up] } else { vec![] };
-            ledger.record(position, Outcome::Ack, follow_ups, None, Value::from);
+            let effects = if position % 5 == 0 { enqueues(20 << 20) } else { leaves(3 << 20) };
+            ledger.record(position, Outcome::Ack, effects, Value::from);
             ledger.tie(position, position / 5 * 5);
         }
         let mut first = ledger.take().unwrap();
-        assert_eq!(first.settled, [0, 1, 2, 3, 4]);
+        assert_eq!((first.settled.as_slice(), first.results.len()), (&[0, 1, 2, 3, 4][..], 4));
         assert!(first.split_off_follow_ups().is_none(), "it is one call");
         assert_eq!(first.call_of(0), [0, 1, 2, 3, 4]);
         let mut second = ledger.take().unwrap();

@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use self::set::Set;
 use super::purge::Purge;
 use super::show::{self, Column};
 use super::{Context, Fail, Global, lookup};
@@ -15,6 +16,8 @@ use crate::outcome::{Backoff, RetryPolicy};
 use crate::queue::catalog::{self, Queue};
 use crate::queue::inspect::{self, QueueStatus};
 use crate::queue::queues::{self, DropError, NewQueue};
+
+mod set;
 
 /// Create, look at, change, purge and drop queues
 #[derive(Debug, Args)]
@@ -32,6 +35,7 @@ enum Command {
     Create(Create),
     List(List),
     Show(Show),
+    Set(Set),
     Drop(Drop),
     Grant(Grant),
     Pause(Pause),
@@ -73,6 +77,9 @@ struct Create {
     /// … but no sooner than this
     #[arg(long, value_name = "TIME", default_value = "1m")]
     rotate_age: humantime::Duration,
+    /// Keep settled messages readable for so long: 1m to 3650days [default: until they are rotated away]
+    #[arg(long, value_name = "TIME")]
+    keep: Option<humantime::Duration>,
     /// Never NOTIFY on INSERT: hosts poll. For producers that use PREPARE TRANSACTION
     #[arg(long)]
     no_wake_up: bool,
@@ -158,6 +165,7 @@ impl QueueCommand {
             Command::Create(command) => command.run(context).await,
             Command::List(command) => command.run(context).await,
             Command::Show(command) => command.run(context).await,
+            Command::Set(command) => command.run(context).await,
             Command::Drop(command) => command.run(context).await,
             Command::Grant(command) => command.run(context).await,
             Command::Pause(command) => set_paused(context, &command.name, true).await,
@@ -186,6 +194,7 @@ impl Create {
             rotate_bytes: self.rotate_size.as_u64(),
             rotate_age: self.rotate_age.into(),
             wake_up: !self.no_wake_up,
+            keep: self.keep.map(Into::into),
         };
         queue.check().map_err(|error| Fail::usage(error.to_string()))?;
         Ok(queue)
@@ -272,6 +281,7 @@ fn settings_json(q: &Queue) -> Value {
         "delays_ms": delays,
         "rotate_bytes": q.rotate_bytes,
         "rotate_age_ms": millis(q.rotate_age),
+        "keep_ms": q.keep.map(millis),
         "wake_up": q.wake_up,
         "paused": q.paused,
     })
@@ -336,6 +346,7 @@ fn described(queue: &Queue, status: &QueueStatus) -> String {
         ("Messages", messages),
         ("On disk", show::bytes(status.bytes)),
         ("Rotates at", rotation),
+        ("Keeps", format!("settled messages {}", set::kept(queue.keep))),
         ("Held up by", held),
         ("Wakes hosts", wake_up.to_owned()),
     ]

@@ -39,7 +39,7 @@ pub struct Finished {
     pub version: i32,
     /// What came of it.
     pub run: Run,
-    /// The memory that its follow-ups take.
+    /// The memory that its follow-ups and its result take.
     pub held: Option<Held>,
     /// Its share of the time of the sandbox that ran it.
     pub busy: Duration,

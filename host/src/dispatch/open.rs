@@ -13,7 +13,7 @@ use crate::id::{LeaseId, MessageId};
 use crate::message::Expired;
 use crate::outcome::{DeadReason, Failure, Outcome, RetryPolicy, Verdict, outcome};
 use crate::queue::error::QueueError;
-use crate::settlement::{Dead, FOLLOW_UP_BYTES_MAX, Ledger, Retry, Settlement};
+use crate::settlement::{Dead, EFFECT_BYTES_MAX, Effects, Ledger, Retry, Settlement};
 
 /// How long a settlement that Postgres refuses, and that has nothing more to leave out, waits before
 /// it is tried again.
@@ -59,7 +59,7 @@ impl Context {
         let error = "its deadline passed before it could run".to_owned();
         let outcome = Outcome::DeadLetter { reason: DeadReason::Expired, error };
         let entry = |error: String| self.entry(message.attempt, None, &error);
-        ledger.record(message.position, outcome, Vec::new(), None, entry);
+        ledger.record(message.position, outcome, Effects::default(), entry);
     }
 
     /// A line of a message's history, written as soon as an attempt is found to have ended: by which version and,
@@ -165,10 +165,10 @@ impl OpenLeases {
         let mut bytes = 0;
         for id in changed {
             let Some(open) = self.leases.get_mut(&id) else { continue };
-            if bytes >= FOLLOW_UP_BYTES_MAX || open.again_at.is_some_and(|at| now < at) {
+            if bytes >= EFFECT_BYTES_MAX || open.again_at.is_some_and(|at| now < at) {
                 self.changed.push(id);
             } else if let Some(settlement) = open.ready(partial) {
-                bytes += settlement.follow_up_bytes();
+                bytes += settlement.effect_bytes();
                 ready.push(settlement);
             }
         }
@@ -235,7 +235,8 @@ impl Open {
         let outcome = outcome(run.verdict, &context.policy, attempt, fastrand::f64());
         let ran = Some((version, Some(run.elapsed)));
         let entry = |error: String| context.entry(attempt, ran, &error);
-        self.ledger.record(position, outcome, run.follow_ups, held, entry);
+        let effects = Effects { follow_ups: run.follow_ups, result: run.result, held };
+        self.ledger.record(position, outcome, effects, entry);
         if let Some(keeper) = tied_to {
             self.ledger.tie(position, keeper);
         }
@@ -269,6 +270,7 @@ impl Open {
             self.waiting.push_front(part);
         } else if let Some(&(position, _)) = sent.follow_ups.first() {
             sent.follow_ups.clear();
+            sent.results.clear();
             sent.held.clear();
             for position in sent.call_of(position) {
                 self.follow_up_refused(&mut sent, position, error, context);

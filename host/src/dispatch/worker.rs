@@ -2,6 +2,7 @@
 //! handler gets many a call; should such a call fail, each of its messages is called again alone, by whoever
 //! is free. Never decides what becomes of a message.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::slice;
@@ -16,8 +17,7 @@ use super::batch::{Batch, Finished};
 use super::brake::Brake;
 use super::loaded::Loaded;
 use super::slots::Slot;
-use crate::budget::Held;
-use crate::id::LeaseId;
+use crate::id::{LeaseId, MessageId};
 use crate::message::{FollowUp, Message};
 use crate::outcome::{Failure, Verdict};
 use crate::sandbox::{BatchRun, Run, Runner};
@@ -93,8 +93,8 @@ impl<'a> Worker<'a> {
                 no_verdict(Verdict::Failed(Failure::Trap(why)))
             }
         };
-        let (held, busy) = (self.brake.hold(&run.follow_ups), run.elapsed);
-        self.finish([self.finished(message, run, held, busy, None)]);
+        let busy = run.elapsed;
+        self.finish([self.finished(message, run, busy, None)]);
     }
 
     async fn call_many(&mut self, which: Range<usize>, messages: &'a [Message]) {
@@ -107,8 +107,9 @@ impl<'a> Worker<'a> {
         );
         let run = run_many(self.batch, &mut self.runner, messages).instrument(span);
         let why = match AssertUnwindSafe(run).catch_unwind().await {
-            Ok(Some(BatchRun { verdicts: Ok(verdicts), follow_ups, elapsed })) => {
-                return self.finish(self.together(messages, verdicts, follow_ups, elapsed));
+            Ok(Some(BatchRun { verdicts: Ok(verdicts), follow_ups, results, elapsed })) => {
+                let together = self.together(messages, verdicts, follow_ups, results, elapsed);
+                return self.finish(together);
             }
             Ok(Some(BatchRun { verdicts: Err(failure), .. })) => failure.to_string(),
             Ok(None) => "one of them was removed".to_owned(),
@@ -129,10 +130,10 @@ impl<'a> Worker<'a> {
         messages: &[Message],
         verdicts: Vec<Verdict>,
         follow_ups: Vec<FollowUp>,
+        mut results: HashMap<MessageId, Vec<u8>>,
         elapsed: Duration,
     ) -> Vec<Finished> {
         let busy = elapsed / messages.len() as u32;
-        let mut held = self.brake.hold(&follow_ups);
         let first_acked = verdicts.iter().position(|verdict| *verdict == Verdict::Ack);
         let keeper = first_acked.filter(|_| !follow_ups.is_empty()).map(|at| messages[at].position);
         let mut follow_ups = Some(follow_ups);
@@ -140,8 +141,9 @@ impl<'a> Worker<'a> {
             let keeps = keeper == Some(message.position);
             let tied_to = keeper.filter(|_| verdict == Verdict::Ack);
             let follow_ups = follow_ups.take_if(|_| keeps).unwrap_or_default();
-            let run = Run { verdict, follow_ups, elapsed };
-            self.finished(message, run, held.take_if(|_| keeps), busy, tied_to)
+            let result = results.remove(&message.id).filter(|_| verdict == Verdict::Ack);
+            let run = Run { verdict, follow_ups, result, elapsed };
+            self.finished(message, run, busy, tied_to)
         };
         messages.iter().zip(verdicts).map(finished).collect()
     }
@@ -150,11 +152,11 @@ impl<'a> Worker<'a> {
         &self,
         message: &Message,
         run: Run,
-        held: Option<Held>,
         busy: Duration,
         tied_to: Option<u32>,
     ) -> Finished {
         let (position, attempt) = (message.position, message.attempt);
+        let held = self.brake.hold(run.bytes());
         Finished { position, attempt, version: self.handler.version(), run, held, busy, tied_to }
     }
 
@@ -193,5 +195,5 @@ async fn run_many(batch: &Batch, runner: &mut Runner, messages: &[Message]) -> O
 }
 
 const fn no_verdict(verdict: Verdict) -> Run {
-    Run { verdict, follow_ups: Vec::new(), elapsed: Duration::ZERO }
+    Run { verdict, follow_ups: Vec::new(), result: None, elapsed: Duration::ZERO }
 }

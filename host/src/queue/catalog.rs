@@ -63,6 +63,8 @@ pub struct Queue {
     pub rotate_bytes: u64,
     /// … and this age.
     pub rotate_age: Duration,
+    /// How long settled messages stay readable, at least; `None`: until their generation is truncated.
+    pub keep: Option<Duration>,
     /// Whether an INSERT may wake a sleeping host.
     pub wake_up: bool,
     /// Whether no messages are leased from it.
@@ -191,6 +193,7 @@ struct QueueRow {
     delays_ms: Option<Vec<u64>>,
     rotate_bytes: u64,
     rotate_age_ms: u64,
+    keep_ms: Option<u64>,
     wake_up: bool,
     paused: bool,
 }
@@ -216,6 +219,7 @@ impl From<QueueRow> for Queue {
             },
             rotate_bytes: row.rotate_bytes,
             rotate_age: Duration::from_millis(row.rotate_age_ms),
+            keep: row.keep_ms.map(Duration::from_millis),
             wake_up: row.wake_up,
             paused: row.paused,
         }

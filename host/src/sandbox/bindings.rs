@@ -23,6 +23,7 @@ pub mod batch {
             "host:jobs/types@1.0.0": super::host::jobs::types,
             "host:jobs/log@1.0.0": super::host::jobs::log,
             "host:jobs/queue@1.0.0": super::host::jobs::queue,
+            "host:jobs/results@1.0.0": super::host::jobs::results,
             "host:jobs/config@1.0.0": super::host::jobs::config,
             "host:jobs/secrets@1.0.0": super::host::jobs::secrets,
         },

@@ -13,7 +13,7 @@ const BATCH_EXPORT: &str = "handle-batch";
 
 /// The interfaces that a guest may import, by package and the part of the version that must agree.
 const OFFERED: &[(&str, &str, &[&str])] = &[
-    ("host:jobs", "1", &["types", "log", "queue", "config", "secrets"]),
+    ("host:jobs", "1", &["types", "log", "queue", "results", "config", "secrets"]),
     ("wasi:io", "0.2", &["error", "poll", "streams"]),
     ("wasi:clocks", "0.2", &["wall-clock", "monotonic-clock"]),
     ("wasi:random", "0.2", &["random", "insecure", "insecure-seed"]),

@@ -10,9 +10,9 @@ use super::bindings::host::jobs::types;
 use super::failure::{Exceeded, failure};
 use super::log::Subject;
 use super::meter::Meter;
-use super::state::State;
+use super::state::{Left, State};
 use super::{HandlerSettings, Loaded, Pre, bindings};
-use crate::message::{FollowUp, Message};
+use crate::message::Message;
 use crate::outcome::{Failure, Verdict};
 
 /// Under `Isolation::Batch` a sandbox is replaced after so many messages: what a guest leaks is
@@ -92,11 +92,11 @@ impl Live {
         settings: &HandlerSettings,
         id: &str,
         message: &Message,
-    ) -> Result<(Verdict, Vec<FollowUp>), Failure> {
+    ) -> Result<(Verdict, Left), Failure> {
         let Guest::One(guest) = &self.guest else {
-            let (mut verdicts, follow_ups) =
+            let (mut verdicts, left) =
                 self.handle_batch(settings, std::slice::from_ref(message)).await?;
-            return Ok((verdicts.remove(0), follow_ups));
+            return Ok((verdicts.remove(0), left));
         };
         self.served += 1;
         let headers = headers(message);
@@ -105,8 +105,8 @@ impl Live {
             Ok(verdict) => {
                 let state = self.store.data_mut();
                 let verdict = in_words(verdict, |reason| state.shown(reason));
-                let follow_ups = state.end(verdict == Verdict::Ack);
-                Ok((verdict, follow_ups))
+                let left = state.end(verdict == Verdict::Ack);
+                Ok((verdict, left))
             }
             Err(error) => Err(failure(&error, self.store.data_mut(), false)),
         }
@@ -117,9 +117,10 @@ impl Live {
         &mut self,
         settings: &HandlerSettings,
         messages: &[Message],
-    ) -> Result<(Vec<Verdict>, Vec<FollowUp>), Failure> {
+    ) -> Result<(Vec<Verdict>, Left), Failure> {
         let Guest::Many(guest) = &self.guest else { panic!("it takes one message a call") };
         self.served += messages.len();
+        self.store.data_mut().with_others(messages[1..].iter().map(|message| message.id));
         let ids: Vec<String> = messages.iter().map(|message| message.id.to_string()).collect();
         let all_headers: Vec<_> = messages.iter().map(headers).collect();
         let deadline_ms = deadline_ms(settings);
@@ -138,8 +139,8 @@ impl Live {
                 let verdicts = verdicts.into_iter();
                 let verdicts: Vec<_> =
                     verdicts.map(|v| in_words(v, |reason| state.shown(reason))).collect();
-                let follow_ups = state.end(verdicts.contains(&Verdict::Ack));
-                Ok((verdicts, follow_ups))
+                let left = state.end(verdicts.contains(&Verdict::Ack));
+                Ok((verdicts, left))
             }
             Err(error) => Err(failure(&error, self.store.data_mut(), false)),
         }

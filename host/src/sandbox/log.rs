@@ -48,6 +48,11 @@ impl Subject {
     pub(super) const fn of_batch(first: &Message, more: usize) -> Self {
         Self { id: first.id, attempt: first.attempt, more }
     }
+
+    /// The first of them.
+    pub(super) const fn first(self) -> MessageId {
+        self.id
+    }
 }
 
 impl std::fmt::Display for Subject {

@@ -1,6 +1,7 @@
 //! Runs messages: calls the guest, bounds the call, keeps the sandbox for the next one if it may. Knows
 //! nothing of leases; messages go in, verdicts come out.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use super::Loaded;
 use super::live::Live;
 use super::log::Subject;
 use super::meter::{Meter, Metered};
+use super::state::Left;
+use crate::id::MessageId;
 use crate::limits::Isolation;
 use crate::message::{FollowUp, Message};
 use crate::outcome::{Failure, Verdict};
@@ -35,6 +38,8 @@ pub struct Run {
     pub verdict: Verdict,
     /// What the handler enqueued; empty unless the verdict is [`Verdict::Ack`].
     pub follow_ups: Vec<FollowUp>,
+    /// What the handler left as the result; `None` unless the verdict is [`Verdict::Ack`].
+    pub result: Option<Vec<u8>>,
     /// From the call to its verdict, the making of a sandbox included.
     pub elapsed: Duration,
 }
@@ -46,8 +51,19 @@ pub struct BatchRun {
     pub verdicts: Result<Vec<Verdict>, Failure>,
     /// What the handler enqueued; empty unless one of the verdicts is [`Verdict::Ack`].
     pub follow_ups: Vec<FollowUp>,
+    /// What the handler left as results, acked or not.
+    pub results: HashMap<MessageId, Vec<u8>>,
     /// From the call to its verdicts, the making of a sandbox included.
     pub elapsed: Duration,
+}
+
+impl Run {
+    /// What its follow-ups and its result take of a host's memory, in bytes, nearly.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let follow_ups: u64 = self.follow_ups.iter().map(FollowUp::bytes).sum();
+        follow_ups + self.result.as_ref().map_or(0, Vec::len) as u64
+    }
 }
 
 impl Runner {
@@ -75,17 +91,19 @@ impl Runner {
         let call = async {
             let subject = Subject::of(message);
             let mut live = Live::ready(ready, loaded, subject, meter, started).await?;
-            let (verdict, follow_ups) = live.handle(&loaded.settings, id, message).await?;
-            Ok((live, verdict, follow_ups))
+            let (verdict, left) = live.handle(&loaded.settings, id, message).await?;
+            Ok((live, verdict, left))
         };
-        let (verdict, follow_ups) = match bounded(loaded, meter, started, call).await {
-            Ok((live, verdict, follow_ups)) => {
+        let (verdict, left) = match bounded(loaded, meter, started, call).await {
+            Ok((live, verdict, left)) => {
                 self.keep(live);
-                (verdict, follow_ups)
+                (verdict, left)
             }
-            Err(failure) => (Verdict::Failed(failure), Vec::new()),
+            Err(failure) => (Verdict::Failed(failure), Left::default()),
         };
-        Run { verdict, follow_ups, elapsed: started.elapsed() }
+        let Left { follow_ups, mut results } = left;
+        let result = results.remove(&message.id);
+        Run { verdict, follow_ups, result, elapsed: started.elapsed() }
     }
 
     /// Calls a handler that takes batches with some messages, at least one. As with [`run`](Self::run), dropping
@@ -100,17 +118,18 @@ impl Runner {
         let call = async {
             let subject = Subject::of_batch(&messages[0], messages.len() - 1);
             let mut live = Live::ready(ready, loaded, subject, meter, started).await?;
-            let (verdicts, follow_ups) = live.handle_batch(&loaded.settings, messages).await?;
-            Ok((live, verdicts, follow_ups))
+            let (verdicts, left) = live.handle_batch(&loaded.settings, messages).await?;
+            Ok((live, verdicts, left))
         };
-        let (verdicts, follow_ups) = match bounded(loaded, meter, started, call).await {
-            Ok((live, verdicts, follow_ups)) => {
+        let (verdicts, left) = match bounded(loaded, meter, started, call).await {
+            Ok((live, verdicts, left)) => {
                 self.keep(live);
-                (Ok(verdicts), follow_ups)
+                (Ok(verdicts), left)
             }
-            Err(failure) => (Err(failure), Vec::new()),
+            Err(failure) => (Err(failure), Left::default()),
         };
-        BatchRun { verdicts, follow_ups, elapsed: started.elapsed() }
+        let Left { follow_ups, results } = left;
+        BatchRun { verdicts, follow_ups, results, elapsed: started.elapsed() }
     }
 
     /// Taken, not borrowed: a call that fails, or is dropped in the middle, takes its sandbox along, for

@@ -10,7 +10,7 @@ use crate::dispatch::health::{Health, SlowLane};
 use crate::name::QueueName;
 use crate::queue::connect::Database;
 use crate::queue::error::QueueError;
-use crate::queue::rotate::{advance, rotation, truncate, truncate_schedule};
+use crate::queue::rotate::{advance, rotation, truncate, truncate_history, truncate_schedule};
 use crate::queue::schedule::promote;
 use crate::queue::statements::Statements;
 
@@ -24,8 +24,8 @@ const IN_THE_WAY_MAX: Duration = Duration::from_secs(30);
 const NAME_AFTER: Duration = Duration::from_mins(1);
 /// Between two tries of what has failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// How often the schedule's leaves are looked through.
-const SCHEDULE_EVERY: Duration = Duration::from_secs(20);
+/// How often the leaves of the schedule and of the history are looked through.
+const OTHERS_EVERY: Duration = Duration::from_secs(20);
 
 /// One queue's maintenance.
 pub(super) struct Maintenance {
@@ -74,12 +74,12 @@ impl Maintenance {
 
     async fn rotate(&self) {
         let mut held: [Held; 3] = Default::default();
-        let mut schedule_at = Instant::now();
+        let mut others_at = Instant::now();
         let mut health = Health::of(self.queue.as_str(), "rotation", &self.slow_lane);
         loop {
             tokio::time::sleep(ROTATE_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
             let place = health.lane().await;
-            let rotated = self.rotate_once(&mut held, &mut schedule_at).await;
+            let rotated = self.rotate_once(&mut held, &mut others_at).await;
             drop(place);
             health.note("rotate", rotated.as_ref().err(), Instant::now());
             if rotated.is_err() {
@@ -91,7 +91,7 @@ impl Maintenance {
     async fn rotate_once(
         &self,
         held: &mut [Held; 3],
-        schedule_at: &mut Instant,
+        others_at: &mut Instant,
     ) -> Result<(), QueueError> {
         let found = rotation(&self.database, &self.statements).await?;
         for leaf in found.used {
@@ -115,9 +115,10 @@ impl Maintenance {
                 }
             }
         }
-        if *schedule_at <= Instant::now() {
-            *schedule_at = Instant::now() + SCHEDULE_EVERY;
+        if *others_at <= Instant::now() {
+            *others_at = Instant::now() + OTHERS_EVERY;
             truncate_schedule(&self.database, &self.statements).await?;
+            truncate_history(&self.database, &self.statements).await?;
         }
         Ok(())
     }

@@ -5,10 +5,8 @@ use std::collections::HashMap;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Dead, Retry, Settlement};
-use crate::budget::Held;
+use super::{Dead, Effects, Retry, Settlement};
 use crate::id::LeaseId;
-use crate::message::FollowUp;
 use crate::outcome::Outcome;
 
 /// The account of an open lease. Everything in it is settled exactly once, in as many settlements as
@@ -48,6 +46,7 @@ impl Ledger {
             dead: Vec::new(),
             removed: Vec::new(),
             follow_ups: Vec::new(),
+            results: Vec::new(),
             held: Vec::new(),
             tied: HashMap::new(),
         })
@@ -76,21 +75,22 @@ impl Ledger {
         self.settle(position);
     }
 
-    /// Notes what became of a message. `held` is what its follow-ups take; `entry` makes its history's
-    /// line from the error.
+    /// Notes what became of a message. `effects` are those of an ack; `entry` makes its history's line from
+    /// the error.
     pub fn record(
         &mut self,
         position: u32,
         outcome: Outcome,
-        follow_ups: Vec<FollowUp>,
-        held: Option<Held>,
+        effects: Effects,
         entry: impl FnOnce(String) -> Value,
     ) {
         self.settle(position);
         let pending = self.pending();
         match outcome {
             Outcome::Ack => {
+                let Effects { follow_ups, result, held } = effects;
                 pending.follow_ups.extend(follow_ups.into_iter().map(|f| (position, f)));
+                pending.results.extend(result.map(|result| (position, result)));
                 pending.held.extend(held.map(|held| (position, held)));
             }
             Outcome::Reschedule { delay, error } => {

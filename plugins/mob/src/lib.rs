@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::host::jobs::types::{Failure, RetryOptions};
-use crate::host::jobs::{config, log, queue};
+use crate::host::jobs::{config, log, queue, results};
 
 wit_bindgen::generate!({ path: "../../wit", world: "batch-handler" });
 
@@ -25,6 +25,8 @@ struct Command {
     /// For `sleep` and `retry`: how long, in milliseconds.
     #[serde(default)]
     ms: u64,
+    /// The result to leave, whatever becomes of the message.
+    result: Option<String>,
 }
 
 /// Calls that this instance has seen.
@@ -40,6 +42,11 @@ impl Guest for Mob {
             .iter()
             .map(|m| serde_json::from_slice(&m.payload).expect("a command"))
             .collect();
+        for (command, message) in commands.iter().zip(&messages) {
+            if let Some(result) = &command.result {
+                results::set(&message.id, result.as_bytes()).expect("a result is welcome");
+            }
+        }
         let mut verdicts: Vec<Verdict> = commands.iter().map(obey).collect();
         let acked = commands.iter().zip(&verdicts).filter(|(_, v)| matches!(v, Verdict::Ack));
         let acked: Vec<String> = acked.map(|(command, _)| command.n.to_string()).collect();
