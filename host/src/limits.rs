@@ -85,7 +85,8 @@ pub const ROTATE_BYTES: RangeInclusive<u64> = 8 << 10..=1 << 40;
 pub const ROTATE_AGE: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_hours(24);
 /// The shortest and the longest time for which a queue may keep settled messages.
-pub const KEEP: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(3_650 * 24);
+pub const KEEP: RangeInclusive<Duration> =
+    Duration::from_mins(1)..=Duration::from_hours(3_650 * 24);
 /// The largest component that is accepted, in bytes.
 pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 /// The largest result of a message, in bytes.

@@ -112,7 +112,8 @@ impl Settlement {
     /// Each with the position of the message that it goes with.
     fn effect_sizes(&self) -> impl Iterator<Item = (u32, usize)> {
         let follow_ups = self.follow_ups.iter().map(|(p, follow_up)| (*p, follow_up.payload.len()));
-        follow_ups.chain(self.results.iter().map(move |(p, result)| (self.keeper(*p), result.len())))
+        follow_ups
+            .chain(self.results.iter().map(move |(p, result)| (self.keeper(*p), result.len())))
     }
 
     /// The message whose follow-ups are this one's as well, or itself.

@@ -7,8 +7,9 @@ use tokio_postgres::Client;
 
 use super::error::QueueError;
 use crate::limits::{
-    ATTEMPTS, BACKOFF, BACKOFF_CAP_DEFAULT, BACKOFF_CAP_MAX, BACKOFF_DEFAULT, DELAYS, KEEP, OutOfRange,
-    PAYLOAD_BYTES, ROTATE_AGE, ROTATE_BYTES, bytes_within, count_within, duration_within,
+    ATTEMPTS, BACKOFF, BACKOFF_CAP_DEFAULT, BACKOFF_CAP_MAX, BACKOFF_DEFAULT, DELAYS, KEEP,
+    OutOfRange, PAYLOAD_BYTES, ROTATE_AGE, ROTATE_BYTES, bytes_within, count_within,
+    duration_within,
 };
 use crate::message::PayloadType;
 use crate::name::QueueName;
