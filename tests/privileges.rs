@@ -303,10 +303,12 @@ async fn few_functions_have_the_owners_rights_and_all_pin_where_names_are_looked
             "drop_queue",
             "grant_producer",
             "remove_handler",
+            "set_keep",
             "truncate_heartbeat",
             "work__advance",
             "work__purge",
             "work__truncate",
+            "work__truncate_history",
             "work__truncate_schedule",
             "work__wake",
         ]

@@ -11,7 +11,7 @@ use crate::queue::message::{self, Settled, Waiting};
 /// Characters of a payload that a table shows.
 const PAYLOAD_CHARS: usize = 50;
 /// Characters of a result, and of the payload beside it.
-const RESULT_CHARS: usize = 25;
+const RESULT_CHARS: usize = 20;
 
 /// Look at the next messages of a queue, without taking them
 #[derive(Debug, Args)]

@@ -124,8 +124,8 @@ mod tests {
         // One that takes a millisecond: what a host can do in a moment, but a call's worth at least.
         let fast = pace(Duration::from_micros(10));
         assert_eq!(fast.in_hand(shape(1_000, 100), 2), 4_000);
-        let fast = pace(Duration::from_micros(25));
-        assert_eq!(fast.in_hand(shape(64, 1_000), 1), 1_200);
+        let fast = pace(Duration::from_nanos(24_900));
+        assert_eq!(fast.in_hand(shape(64, 1_000), 1), 1_204);
     }
 
     #[test]
