@@ -517,10 +517,7 @@ $$;
 
 CREATE FUNCTION host.history_slot(at timestamp with time zone, keep_ms bigint) RETURNS smallint
     LANGUAGE sql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    SELECT (extract(epoch FROM at)::bigint / greatest(1, keep_ms / 6000) % 12)::smallint
-$$;
+    RETURN ((((EXTRACT(epoch FROM at))::bigint / GREATEST((1)::bigint, (keep_ms / 6000))) % (12)::bigint))::smallint;
 
 CREATE FUNCTION host.leaf_locks(p_queue text) RETURNS TABLE(pid integer, prepared text, application text, role text, query text, age_ms bigint)
     LANGUAGE sql STABLE
