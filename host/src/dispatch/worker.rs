@@ -84,14 +84,13 @@ impl<'a> Worker<'a> {
             version = self.handler.version()
         );
         let run = run(self.batch, &mut self.runner, message).instrument(span);
-        let run = match AssertUnwindSafe(run).catch_unwind().await {
-            Ok(run) => run.unwrap_or_else(|| no_verdict(Verdict::Removed)),
-            Err(_) => {
-                self.runner = self.handler.take_runner();
-                // A message without an outcome would keep its lease open for ever.
-                let why = "the host panicked; see its log".to_owned();
-                no_verdict(Verdict::Failed(Failure::Trap(why)))
-            }
+        let run = if let Ok(run) = AssertUnwindSafe(run).catch_unwind().await {
+            run.unwrap_or_else(|| no_verdict(Verdict::Removed))
+        } else {
+            self.runner = self.handler.take_runner();
+            // A message without an outcome would keep its lease open for ever.
+            let why = "the host panicked; see its log".to_owned();
+            no_verdict(Verdict::Failed(Failure::Trap(why)))
         };
         let busy = run.elapsed;
         self.finish([self.finished(message, run, busy, None)]);
