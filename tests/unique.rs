@@ -299,7 +299,7 @@ async fn the_commands_say_what_became_of_a_message() {
     assert_eq!(ok(&enqueue).await, "1\n");
     assert_eq!(ok(&enqueue).await, "Dropped: a duplicate of message 1\n");
     let with_json = [&enqueue[..], &["--json"]].concat();
-    assert_eq!(ok(&with_json).await, "{\"id\":null,\"duplicate_of\":\"1\"}\n");
+    assert_eq!(ok(&with_json).await, "{\"duplicate_of\":\"1\",\"id\":null}\n");
     let said = ok(&["queue", "set", "q", "--on-duplicate", "refuse"]).await;
     let how = "taken for 1h 30m and until the message is settled, duplicates are refused";
     assert_eq!(said, format!("Unique keys of queue q: {how}\n"));
