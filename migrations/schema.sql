@@ -513,12 +513,13 @@ CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version 
 $$;
 
 CREATE FUNCTION host.is_settled(p_queue integer, p_taken_at timestamp with time zone, p_settled_by integer[]) RETURNS boolean
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    SELECT p_settled_by <> '{}' AND NOT EXISTS (SELECT FROM host.handler h
-        WHERE h.queue_id = p_queue AND h.created_at <= p_taken_at AND h.id <> ALL (p_settled_by))
-$$;
+BEGIN
+    RETURN p_settled_by <> '{}' AND NOT EXISTS (SELECT FROM host.handler h
+        WHERE h.queue_id = p_queue AND h.created_at <= p_taken_at AND h.id <> ALL (p_settled_by));
+END $$;
 
 CREATE FUNCTION host.leaf_locks(p_queue text) RETURNS TABLE(pid integer, prepared text, application text, role text, query text, age_ms bigint)
     LANGUAGE sql STABLE
