@@ -64,6 +64,8 @@ BEGIN
          VALUES (-$1 - (1::bigint << 32), 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(),
             txid_current_snapshot(), ''{}'')', queue || '__lease')
         USING p_handler;
+    -- What it passes by, it will not settle.
+    PERFORM host.release_all_keys(queue, p_handler);
 END $_$;
 
 CREATE FUNCTION host.begin_session(p_host_name text, p_pid integer, p_host_version text) RETURNS integer
@@ -311,9 +313,9 @@ BEGIN
     END IF;
     DELETE FROM host.cron WHERE queue_id = number;
     DELETE FROM host.queue WHERE id = number;
-    EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
+    EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
-        p_name || '__schedule', p_name || '__dead_letter');
+        p_name || '__schedule', p_name || '__dead_letter', p_name || '__unique');
     EXECUTE format('DROP SEQUENCE host.%I', p_name || '__asleep');
     FOR f IN SELECT p.oid FROM pg_proc p
         WHERE p.pronamespace = 'host'::regnamespace AND starts_with(p.proname, p_name || '__')
@@ -483,7 +485,7 @@ BEGIN
         RAISE EXCEPTION 'no role "%"', p_role USING ERRCODE = 'HQ004';
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA queue TO %I', p_role);
-    EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
+    EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at, unique_key), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
 END $$;
 
 CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version integer, in_force boolean, paused boolean, sha256 text, size_bytes bigint, isolation text, concurrency integer, http text[], secrets text[], deployed_at timestamp with time zone, deployed_by text, runs_on text[], failed_on text[])
@@ -509,6 +511,15 @@ CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version 
     JOIN host.component c ON c.sha256 = v.sha256
     ORDER BY q.name, h.name, v.version DESC
 $$;
+
+CREATE FUNCTION host.is_settled(p_queue integer, p_taken_at timestamp with time zone, p_settled_by integer[]) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    RETURN p_settled_by <> '{}' AND NOT EXISTS (SELECT FROM host.handler h
+        WHERE h.queue_id = p_queue AND h.created_at <= p_taken_at AND h.id <> ALL (p_settled_by));
+END $$;
 
 CREATE FUNCTION host.leaf_locks(p_queue text) RETURNS TABLE(pid integer, prepared text, application text, role text, query text, age_ms bigint)
     LANGUAGE sql STABLE
@@ -658,7 +669,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
     SELECT p.role, p.kind, replace(p.object, '{q}', coalesce(q.name, '')), privilege, p.columns::text[]
     FROM (VALUES
         ('host_producer', 'SCHEMA', 'queue', 'USAGE', NULL),
-        ('host_producer', 'TABLE', 'queue.{q}', 'INSERT', '{payload,headers,run_at,expires_at}'),
+        ('host_producer', 'TABLE', 'queue.{q}', 'INSERT', '{payload,headers,run_at,expires_at,unique_key}'),
         ('host_producer', 'TABLE', 'queue.{q}', 'SELECT', '{id}'),
 
         ('host_operator', 'SCHEMA', 'queue', 'USAGE', NULL),
@@ -685,6 +696,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'TABLE', 'host.secret', 'UPDATE', '{value,set_at,set_by}'),
         ('host_operator', 'TABLE', 'host.secret', 'DELETE', NULL),
         ('host_operator', 'FUNCTION', 'host.create_queue', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.set_unique', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.drop_queue', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),
@@ -697,9 +709,10 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'TABLE', 'host.{q}__message_2', 'SELECT', '{id,txid}'),
         -- What retrying a dead letter inserts.
         ('host_operator', 'TABLE', 'queue.{q}', 'INSERT',
-            '{payload,headers,run_at,expires_at,enqueued_at,origin,handler_id,attempt,history}'),
+            '{payload,headers,run_at,expires_at,unique_key,enqueued_at,origin,handler_id,attempt,history}'),
         ('host_operator', 'TABLE', 'host.{q}__dead_letter', 'SELECT DELETE', NULL),
         ('host_operator', 'TABLE', 'host.{q}__schedule', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__unique', 'SELECT', NULL),
         ('host_operator', 'FUNCTION', 'host.{q}__purge', 'EXECUTE', NULL),
         ('host_operator', 'TABLE', 'host.{q}__lease', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.{q}__settlement', 'SELECT', NULL),
@@ -735,6 +748,8 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_serve', 'TABLE', 'host.{q}__promotion', 'SELECT INSERT', NULL),
         ('host_serve', 'TABLE', 'host.{q}__schedule', 'SELECT INSERT', NULL),
         ('host_serve', 'TABLE', 'host.{q}__dead_letter', 'INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__unique', 'SELECT DELETE', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__unique', 'UPDATE', '{settled_by}'),
         ('host_serve', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__lease_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__promotion_id_seq', 'SELECT', NULL),
@@ -824,6 +839,15 @@ BEGIN
     PERFORM pg_advisory_lock(1752134401, p_session);
 END $$;
 
+CREATE FUNCTION host.release_all_keys(p_queue text, p_handler integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+BEGIN
+    EXECUTE format('SELECT host.%I($1, ARRAY(SELECT message_id FROM host.%I))', p_queue || '__release_keys', p_queue || '__unique')
+        USING p_handler;
+END $_$;
+
 CREATE FUNCTION host.remove_handler(p_handler integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -831,6 +855,8 @@ CREATE FUNCTION host.remove_handler(p_handler integer) RETURNS void
     AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(1752134404, queue_id) FROM host.handler WHERE id = p_handler;
+    PERFORM host.release_all_keys(q.name, h.id)
+        FROM host.handler h JOIN host.queue q ON q.id = h.queue_id WHERE h.id = p_handler;
     DELETE FROM host.handler WHERE id = p_handler;
 END $$;
 
@@ -863,23 +889,28 @@ CREATE TABLE host.queue (
     paused boolean DEFAULT false NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     delays_ms bigint[],
+    unique_ms bigint,
+    on_duplicate text DEFAULT 'drop'::text NOT NULL,
     CONSTRAINT delays_are_one_to_a_hundred CHECK ((((cardinality(delays_ms) >= 1) AND (cardinality(delays_ms) <= 100)) AND (array_position(delays_ms, NULL::bigint) IS NULL))),
     CONSTRAINT queue_backoff_base_ms_check CHECK (((backoff_base_ms >= 1) AND (backoff_base_ms <= 86400000))),
     CONSTRAINT queue_check CHECK (((backoff_cap_ms >= backoff_base_ms) AND (backoff_cap_ms <= '31536000000'::bigint))),
     CONSTRAINT queue_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 1000))),
     CONSTRAINT queue_name_is_lower_case_and_short CHECK (((name ~ '^[a-z][a-z0-9_]{0,39}$'::text) AND (name !~ '__'::text) AND (name !~ '_$'::text))),
+    CONSTRAINT queue_on_duplicate_check CHECK ((on_duplicate = ANY (ARRAY['drop'::text, 'refuse'::text]))),
     CONSTRAINT queue_payload_bytes_max_check CHECK (((payload_bytes_max >= 1) AND (payload_bytes_max <= (64 << 20)))),
     CONSTRAINT queue_payload_type_check CHECK ((payload_type = ANY (ARRAY['jsonb'::text, 'json'::text, 'text'::text, 'bytea'::text]))),
     CONSTRAINT queue_rotate_age_ms_check CHECK ((rotate_age_ms >= 10)),
-    CONSTRAINT queue_rotate_bytes_check CHECK ((rotate_bytes >= 8192))
+    CONSTRAINT queue_rotate_bytes_check CHECK ((rotate_bytes >= 8192)),
+    CONSTRAINT queue_unique_ms_check CHECK (((unique_ms >= 0) AND (unique_ms <= '31536000000'::bigint)))
 );
 
 CREATE FUNCTION host.render(template text, q host.queue) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    SELECT replace(replace(replace(replace(replace(t.body,
+    SELECT replace(replace(replace(replace(replace(replace(t.body,
         '{q}', q.name),
+        '{unique}', (q.unique_ms IS NOT NULL)::text),
         '{queue_id}', q.id::text),
         '{payload_bytes_max}', q.payload_bytes_max::text),
         '{payload_check}', CASE
@@ -1197,6 +1228,26 @@ CREATE FUNCTION host.sample__forget_cancelled(p_message bigint) RETURNS void
     WHERE c.handler_id = w.handler_id AND c.message_id = p_message
         AND w.state NOT IN ('in flight', 'waiting', 'scheduled')
 $$;
+
+CREATE FUNCTION host.sample__forget_keys(p_n integer) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    n int;
+BEGIN
+    WITH old AS MATERIALIZED (
+        SELECT u.key, u.taken_at, u.settled_by FROM host.sample__unique u
+        WHERE u.settled_by <> '{}' AND u.taken_at <= clock_timestamp()
+            - (SELECT q.unique_ms FROM host.queue q WHERE q.id = 1) * interval '1 ms'
+        ORDER BY u.taken_at LIMIT p_n FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM host.sample__unique u USING old
+        WHERE u.key = old.key AND host.is_settled(1, old.taken_at, old.settled_by);
+    GET DIAGNOSTICS n = ROW_COUNT;
+    RETURN n;
+END $$;
 
 CREATE FUNCTION host.sample__holds(p_leaf integer) RETURNS text
     LANGUAGE plpgsql STABLE
@@ -1732,7 +1783,8 @@ BEGIN
         UNION ALL SELECT max(id) FROM host.sample__lease
         UNION ALL SELECT max(id) FROM host.sample__promotion
         UNION ALL SELECT max(origin) FROM host.sample__schedule
-        UNION ALL SELECT max(message_id) FROM host.sample__dead_letter) ids;
+        UNION ALL SELECT max(message_id) FROM host.sample__dead_letter
+        UNION ALL SELECT max(message_id) FROM host.sample__unique) ids;
     TRUNCATE host.sample__message_0, host.sample__message_1, host.sample__message_2, host.sample__lease, host.sample__settlement,
         host.sample__promotion, host.sample__schedule;
     PERFORM setval('queue.sample_id_seq', g * 100000000000 + 1, false),
@@ -1750,9 +1802,29 @@ BEGIN
     INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
             row_count, leaves, is_cursor, more, token, hi, txids)
         SELECT -h, 0, 0, 0, 0, h, 0, 0, 0, true, false, gen_random_uuid(), '1:1:', '{}' FROM unnest(everyone) h;
+    -- The key of a message that is not kept is free, whatever its register has missed.
+    UPDATE host.sample__unique u SET settled_by = everyone
+        WHERE NOT host.is_settled(1, u.taken_at, u.settled_by) AND u.message_id NOT IN (
+            SELECT origin FROM pg_temp.rebase_message UNION ALL SELECT origin FROM pg_temp.rebase_schedule);
     DROP VIEW pg_temp.rebase_row;
     DROP TABLE pg_temp.rebase_leaf, pg_temp.rebase_cursor, pg_temp.rebase_open, pg_temp.rebase_message,
         pg_temp.rebase_schedule;
+END $$;
+
+CREATE FUNCTION host.sample__release_keys(p_handler integer, p_messages bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    AS $$
+BEGIN
+    WITH mine AS MATERIALIZED (
+        SELECT u.key FROM host.sample__unique u
+        WHERE u.message_id = ANY (p_messages) AND p_handler <> ALL (u.settled_by)
+            AND (u.settled_by = '{}' OR NOT host.is_settled(1, u.taken_at, u.settled_by))
+        ORDER BY u.message_id FOR UPDATE
+    )
+    UPDATE host.sample__unique u SET settled_by = u.settled_by || p_handler FROM mine WHERE u.key = mine.key;
 END $$;
 
 CREATE FUNCTION host.sample__rotation(OUT used integer[], OUT full_one boolean) RETURNS record
@@ -1896,6 +1968,12 @@ BEGIN
     IF p_follow_up_queue IS NOT NULL THEN
         PERFORM host.enqueue_follow_ups(p_follow_up_queue, p_follow_up_payload, p_follow_up_headers, p_follow_up_delay_ms);
     END IF;
+    IF false THEN
+        -- What comes again is not done with, and another handler's retry is not ours.
+        PERFORM host.sample__release_keys(l.handler_id, ARRAY(SELECT m.id FROM host.sample__read(l.session_id, l.seq) m
+            WHERE p_settled - coalesce((SELECT range_agg(int4range(a, a + 1)) FROM unnest(p_retry_pos || p_park_pos) a), '{}') @> m.pos
+                AND coalesce(m.handler_id, l.handler_id) = l.handler_id));
+    END IF;
     RETURN true;
 END $$;
 
@@ -1982,6 +2060,45 @@ CREATE FUNCTION host.sample__strays(p_handler integer, p_session integer, p_limi
     ORDER BY s.id = p_session, l.id LIMIT p_limit
 $$;
 
+CREATE FUNCTION host.sample__take_key() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    taken record;
+    q record;
+    free_at timestamptz;
+BEGIN
+    IF octet_length(NEW.unique_key) NOT BETWEEN 1 AND 512 THEN
+        RAISE EXCEPTION 'unique_key has % bytes: use 1 to 512', octet_length(NEW.unique_key)
+            USING ERRCODE = 'check_violation', SCHEMA = 'queue', TABLE = 'sample', COLUMN = 'unique_key';
+    END IF;
+    LOOP
+        INSERT INTO host.sample__unique (key, message_id) VALUES (NEW.unique_key, NEW.id) ON CONFLICT (key) DO NOTHING;
+        EXIT WHEN FOUND;
+        SELECT * INTO taken FROM host.sample__unique u WHERE u.key = NEW.unique_key;
+        -- Forgotten in between.
+        CONTINUE WHEN NOT FOUND;
+        SELECT x.unique_ms, x.on_duplicate INTO STRICT q FROM host.queue x WHERE x.id = 1;
+        free_at := taken.taken_at + q.unique_ms * interval '1 ms';
+        IF free_at > clock_timestamp() OR NOT host.is_settled(1, taken.taken_at, taken.settled_by) THEN
+            IF q.on_duplicate = 'drop' THEN
+                RETURN NULL;
+            END IF;
+            RAISE EXCEPTION 'unique_key "%" is taken by message % of queue "sample"', NEW.unique_key, taken.message_id
+                USING ERRCODE = 'unique_violation', SCHEMA = 'queue', TABLE = 'sample', COLUMN = 'unique_key',
+                    CONSTRAINT = 'unique_key', DETAIL = format('It was taken at %s, for %s at least, and until the message is settled.',
+                        date_trunc('second', taken.taken_at), q.unique_ms * interval '1 ms'),
+                    HINT = 'use another key, or have duplicates dropped: host queue set sample --on-duplicate drop';
+        END IF;
+        UPDATE host.sample__unique u SET message_id = NEW.id, taken_at = clock_timestamp(), settled_by = '{}'
+            WHERE u.key = NEW.unique_key AND u.message_id = taken.message_id;
+        EXIT WHEN FOUND;
+    END LOOP;
+    NEW.unique_key := NULL;
+    RETURN NEW;
+END $$;
+
 CREATE FUNCTION host.sample__take_over(p_lease bigint, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_deaths_max integer, OUT lease_id bigint, OUT row_count integer) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2026,6 +2143,10 @@ BEGIN
             FROM host.sample__read(l.session_id, l.seq) m
             -- Another handler's retry only lay beside them.
             WHERE rest @> m.pos AND coalesce(m.handler_id, l.handler_id) = l.handler_id;
+        IF false THEN
+            PERFORM host.sample__release_keys(l.handler_id, ARRAY(SELECT m.id FROM host.sample__read(l.session_id, l.seq) m
+                WHERE rest @> m.pos AND coalesce(m.handler_id, l.handler_id) = l.handler_id));
+        END IF;
         RETURN;
     END IF;
     SELECT range_agg(int4range(x.pos, x.pos + 1)), count(*)::int INTO mine, row_count
@@ -2231,6 +2352,30 @@ BEGIN
         ON CONFLICT (name) DO UPDATE SET value = p_value, set_at = now(), set_by = current_user;
     RETURN NOT was_there;
 END $_$;
+
+CREATE FUNCTION host.set_unique(p_queue text, p_unique_ms bigint, p_on_duplicate text DEFAULT 'drop'::text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '1s'
+    AS $$
+DECLARE
+    before bigint;
+    turned boolean;
+BEGIN
+    SELECT unique_ms INTO before FROM host.queue WHERE name = p_queue FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
+    END IF;
+    turned := (before IS NULL) <> (p_unique_ms IS NULL);
+    IF turned THEN
+        EXECUTE format('LOCK TABLE queue.%I IN ACCESS EXCLUSIVE MODE', p_queue);
+    END IF;
+    UPDATE host.queue SET unique_ms = p_unique_ms, on_duplicate = p_on_duplicate WHERE name = p_queue;
+    IF turned THEN
+        PERFORM host.apply_queue_functions(p_queue);
+        EXECUTE format('TRUNCATE host.%I', p_queue || '__unique');
+    END IF;
+END $$;
 
 CREATE FUNCTION host.slot(due timestamp with time zone, at timestamp with time zone) RETURNS smallint
     LANGUAGE plpgsql IMMUTABLE
@@ -2617,12 +2762,14 @@ CREATE TABLE queue.sample (
     history jsonb,
     payload jsonb NOT NULL,
     expires_at timestamp with time zone,
+    unique_key text,
     CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
     CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
-    CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval)))
+    CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval))),
+    CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK ((unique_key IS NULL))
 )
 PARTITION BY LIST ((((id / '100000000000'::bigint) % (3)::bigint)));
 ALTER TABLE ONLY queue.sample ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -2639,12 +2786,14 @@ CREATE TABLE host.sample__message_0 (
     history jsonb,
     payload jsonb NOT NULL,
     expires_at timestamp with time zone,
+    unique_key text,
     CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
     CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
-    CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval)))
+    CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval))),
+    CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK ((unique_key IS NULL))
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__message_0 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -2661,12 +2810,14 @@ CREATE TABLE host.sample__message_1 (
     history jsonb,
     payload jsonb NOT NULL,
     expires_at timestamp with time zone,
+    unique_key text,
     CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
     CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
-    CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval)))
+    CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval))),
+    CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK ((unique_key IS NULL))
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__message_1 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -2683,12 +2834,14 @@ CREATE TABLE host.sample__message_2 (
     history jsonb,
     payload jsonb NOT NULL,
     expires_at timestamp with time zone,
+    unique_key text,
     CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
     CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
-    CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval)))
+    CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval))),
+    CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK ((unique_key IS NULL))
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__message_2 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3173,6 +3326,13 @@ CREATE TABLE host.sample__settlement_2 (
 )
 WITH (autovacuum_enabled=off);
 
+CREATE TABLE host.sample__unique (
+    key text NOT NULL,
+    message_id bigint NOT NULL,
+    taken_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    settled_by integer[] DEFAULT '{}'::integer[] NOT NULL
+);
+
 CREATE TABLE host.secret (
     name text NOT NULL,
     value text NOT NULL,
@@ -3334,6 +3494,9 @@ ALTER TABLE ONLY host.queue
 ALTER TABLE ONLY host.sample__dead_letter
     ADD CONSTRAINT sample__dead_letter_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY host.sample__unique
+    ADD CONSTRAINT sample__unique_pkey PRIMARY KEY (key);
+
 ALTER TABLE ONLY host.secret
     ADD CONSTRAINT secret_pkey PRIMARY KEY (name);
 
@@ -3478,6 +3641,10 @@ CREATE UNIQUE INDEX sample__settlement_0_lease_id_seq_idx ON host.sample__settle
 CREATE UNIQUE INDEX sample__settlement_1_lease_id_seq_idx ON host.sample__settlement_1 USING btree (lease_id, seq);
 
 CREATE UNIQUE INDEX sample__settlement_2_lease_id_seq_idx ON host.sample__settlement_2 USING btree (lease_id, seq);
+
+CREATE INDEX sample__unique_message_id_idx ON host.sample__unique USING btree (message_id);
+
+CREATE INDEX sample__unique_taken_at_idx ON host.sample__unique USING btree (taken_at) WHERE (settled_by <> '{}'::integer[]);
 
 CREATE INDEX session_live ON host.session USING btree (id) WHERE (ended_at IS NULL);
 
@@ -3651,6 +3818,8 @@ GRANT ALL ON FUNCTION host.sample__advance() TO host_serve;
 REVOKE ALL ON FUNCTION host.sample__purge(p_handler integer, p_n integer, OUT removed integer, OUT parked integer, OUT more boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.sample__purge(p_handler integer, p_n integer, OUT removed integer, OUT parked integer, OUT more boolean) TO host_operator;
 
+REVOKE ALL ON FUNCTION host.sample__take_key() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION host.sample__truncate(p_leaf integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.sample__truncate(p_leaf integer) TO host_serve;
 
@@ -3658,6 +3827,9 @@ REVOKE ALL ON FUNCTION host.sample__truncate_schedule() FROM PUBLIC;
 GRANT ALL ON FUNCTION host.sample__truncate_schedule() TO host_serve;
 
 REVOKE ALL ON FUNCTION host.sample__wake() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION host.set_unique(p_queue text, p_unique_ms bigint, p_on_duplicate text) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.set_unique(p_queue text, p_unique_ms bigint, p_on_duplicate text) TO host_operator;
 
 REVOKE ALL ON FUNCTION host.truncate_heartbeat() FROM PUBLIC;
 GRANT ALL ON FUNCTION host.truncate_heartbeat() TO host_serve;
@@ -3744,6 +3916,9 @@ GRANT INSERT(payload) ON TABLE queue.sample TO host_operator;
 GRANT INSERT(expires_at) ON TABLE queue.sample TO host_producer;
 GRANT INSERT(expires_at) ON TABLE queue.sample TO host_operator;
 
+GRANT INSERT(unique_key) ON TABLE queue.sample TO host_producer;
+GRANT INSERT(unique_key) ON TABLE queue.sample TO host_operator;
+
 GRANT SELECT(id) ON TABLE host.sample__message_0 TO host_operator;
 
 GRANT SELECT(txid) ON TABLE host.sample__message_0 TO host_operator;
@@ -3767,6 +3942,11 @@ GRANT SELECT,INSERT ON TABLE host.sample__schedule TO host_serve;
 
 GRANT SELECT ON TABLE host.sample__settlement TO host_operator;
 GRANT SELECT,INSERT ON TABLE host.sample__settlement TO host_serve;
+
+GRANT SELECT ON TABLE host.sample__unique TO host_operator;
+GRANT SELECT,DELETE ON TABLE host.sample__unique TO host_serve;
+
+GRANT UPDATE(settled_by) ON TABLE host.sample__unique TO host_serve;
 
 GRANT DELETE ON TABLE host.secret TO host_operator;
 

@@ -135,5 +135,6 @@ pub fn new_queue(name: &QueueName, wake_up: bool) -> NewQueue {
         rotate_bytes: 64 << 20,
         rotate_age: Duration::from_mins(1),
         wake_up,
+        unique: None,
     }
 }

@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use self::set::{Set, UniqueArgs};
 use super::purge::Purge;
 use super::show::{self, Column};
 use super::{Context, Fail, Global, lookup};
@@ -15,6 +16,8 @@ use crate::outcome::{Backoff, RetryPolicy};
 use crate::queue::catalog::{self, Queue};
 use crate::queue::inspect::{self, QueueStatus};
 use crate::queue::queues::{self, DropError, NewQueue};
+
+mod set;
 
 /// Create, look at, change, purge and drop queues
 #[derive(Debug, Args)]
@@ -32,6 +35,7 @@ enum Command {
     Create(Create),
     List(List),
     Show(Show),
+    Set(Set),
     Drop(Drop),
     Grant(Grant),
     Pause(Pause),
@@ -76,6 +80,8 @@ struct Create {
     /// Never NOTIFY on INSERT: hosts poll. For producers that use PREPARE TRANSACTION
     #[arg(long)]
     no_wake_up: bool,
+    #[command(flatten)]
+    unique: UniqueArgs,
 }
 
 /// List the queues
@@ -158,6 +164,7 @@ impl QueueCommand {
             Command::Create(command) => command.run(context).await,
             Command::List(command) => command.run(context).await,
             Command::Show(command) => command.run(context).await,
+            Command::Set(command) => command.run(context).await,
             Command::Drop(command) => command.run(context).await,
             Command::Grant(command) => command.run(context).await,
             Command::Pause(command) => set_paused(context, &command.name, true).await,
@@ -186,6 +193,7 @@ impl Create {
             rotate_bytes: self.rotate_size.as_u64(),
             rotate_age: self.rotate_age.into(),
             wake_up: !self.no_wake_up,
+            unique: self.unique.resolve(None)?,
         };
         queue.check().map_err(|error| Fail::usage(error.to_string()))?;
         Ok(queue)
@@ -193,8 +201,8 @@ impl Create {
 
     async fn run(self, context: &Context) -> Result<(), Fail> {
         let queue = self.resolve()?;
-        let client = lookup::client(context).await?;
-        if !queues::create(&client, &queue).await? {
+        let mut client = lookup::client(context).await?;
+        if !queues::create(&mut client, &queue).await? {
             return Err(Fail::failed(format!(
                 "queue \"{0}\" exists already; see `host queue show {0}`",
                 queue.name
@@ -274,6 +282,8 @@ fn settings_json(q: &Queue) -> Value {
         "rotate_age_ms": millis(q.rotate_age),
         "wake_up": q.wake_up,
         "paused": q.paused,
+        "unique_ms": q.unique.map(|u| millis(u.window)),
+        "on_duplicate": q.unique.map(|u| u.on_duplicate.name()),
     })
 }
 
@@ -332,6 +342,7 @@ fn described(queue: &Queue, status: &QueueStatus) -> String {
             "Attempts",
             format!("{}, {} apart", queue.policy.max_attempts, backoff(&queue.policy.backoff)),
         ),
+        ("Unique keys", set::described(queue.unique)),
         ("Handlers", handlers),
         ("Messages", messages),
         ("On disk", show::bytes(status.bytes)),

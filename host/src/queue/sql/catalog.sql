@@ -16,7 +16,9 @@ SELECT jsonb_build_object(
             'rotate_bytes', q.rotate_bytes,
             'rotate_age_ms', q.rotate_age_ms,
             'wake_up', q.wake_up,
-            'paused', q.paused
+            'paused', q.paused,
+            'unique_ms', q.unique_ms,
+            'on_duplicate', q.on_duplicate
         ) ORDER BY q.name) FROM host.queue q), '[]'),
     'deployments', coalesce((SELECT jsonb_agg(jsonb_build_object(
             'handler', h.id,
