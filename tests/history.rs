@@ -218,7 +218,7 @@ async fn how_long_a_queue_keeps_is_a_setting() {
     assert_eq!(list[0]["keep_ms"], 604_800_000);
     assert_eq!(host("peek q --settled").await.ok(), "No message is kept\n");
     assert_eq!(
-        host("queue set q --keep none").await.ok(),
+        host("queue set q --keep off").await.ok(),
         "Queue q keeps settled messages until they are rotated away\n"
     );
     let error = host("peek q --settled").await.error(2);

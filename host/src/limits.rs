@@ -87,6 +87,8 @@ pub const ROTATE_AGE: RangeInclusive<Duration> =
 /// The shortest and the longest time for which a queue may keep settled messages.
 pub const KEEP: RangeInclusive<Duration> =
     Duration::from_mins(1)..=Duration::from_hours(3_650 * 24);
+/// The shortest and the longest time for which a queue takes a unique key at least.
+pub const UNIQUE_WINDOW: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(365 * 24);
 /// The largest component that is accepted, in bytes.
 pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 /// The largest result of a message, in bytes.

@@ -5,8 +5,9 @@
 CREATE OR REPLACE FUNCTION host.render(template text, q host.queue) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
-    SELECT replace(replace(replace(replace(replace(t.body,
+    SELECT replace(replace(replace(replace(replace(replace(t.body,
         '{q}', q.name),
+        '{unique}', (q.unique_ms IS NOT NULL)::text),
         '{queue_id}', q.id::text),
         '{payload_bytes_max}', q.payload_bytes_max::text),
         '{payload_check}', CASE
@@ -129,9 +130,9 @@ BEGIN
     END IF;
     DELETE FROM host.cron WHERE queue_id = number;
     DELETE FROM host.queue WHERE id = number;
-    EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
+    EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
-        p_name || '__schedule', p_name || '__dead_letter');
+        p_name || '__schedule', p_name || '__dead_letter', p_name || '__unique');
     EXECUTE format('DROP TABLE IF EXISTS host.%I', p_name || '__history');
     EXECUTE format('DROP SEQUENCE host.%I', p_name || '__asleep');
     FOR f IN SELECT p.oid FROM pg_proc p
@@ -156,7 +157,7 @@ BEGIN
         RAISE EXCEPTION 'no role "%"', p_role USING ERRCODE = 'HQ004';
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA queue TO %I', p_role);
-    EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
+    EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at, unique_key), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
 END $$;
 REVOKE EXECUTE ON FUNCTION host.grant_producer FROM PUBLIC;
 

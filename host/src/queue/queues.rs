@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::error::QueueError;
+use super::unique;
 use crate::limits::{
     ATTEMPTS, BACKOFF, BACKOFF_CAP_DEFAULT, BACKOFF_CAP_MAX, BACKOFF_DEFAULT, DELAYS, KEEP,
     OutOfRange, PAYLOAD_BYTES, ROTATE_AGE, ROTATE_BYTES, bytes_within, count_within,
@@ -14,6 +15,7 @@ use crate::limits::{
 use crate::message::PayloadType;
 use crate::name::QueueName;
 use crate::outcome::{Backoff, RetryPolicy};
+use crate::unique::Unique;
 
 /// Raised when a queue that is to be dropped has messages left.
 const SQLSTATE_MESSAGES_LEFT: &str = "HQ005";
@@ -37,6 +39,8 @@ pub struct NewQueue {
     pub wake_up: bool,
     /// How long settled messages stay readable, at least; `None`: until their generation is truncated.
     pub keep: Option<Duration>,
+    /// How it takes unique keys, if it does.
+    pub unique: Option<Unique>,
 }
 
 impl NewQueue {
@@ -58,6 +62,7 @@ impl NewQueue {
         }
         bytes_within("rotate-size", self.rotate_bytes, &ROTATE_BYTES)?;
         duration_within("rotate-age", self.rotate_age, &ROTATE_AGE)?;
+        self.unique.as_ref().map_or(Ok(()), Unique::check)?;
         self.keep.map_or(Ok(()), check_keep)
     }
 }
@@ -92,7 +97,7 @@ fn millis(duration: Duration) -> i64 {
 }
 
 /// Creates a queue. False: there is one of that name, which was left alone.
-pub async fn create(client: &Client, queue: &NewQueue) -> Result<bool, QueueError> {
+pub async fn create(client: &mut Client, queue: &NewQueue) -> Result<bool, QueueError> {
     let (base, cap, delays) = match &queue.policy.backoff {
         Backoff::Exponential { base, cap } => (*base, *cap, None),
         Backoff::Delays(delays) => {
@@ -100,7 +105,8 @@ pub async fn create(client: &Client, queue: &NewQueue) -> Result<bool, QueueErro
             (BACKOFF_DEFAULT, BACKOFF_CAP_DEFAULT, Some(delays))
         }
     };
-    let created = client
+    let transaction = client.transaction().await?;
+    let created = transaction
         .execute(
             "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             &[
@@ -119,10 +125,15 @@ pub async fn create(client: &Client, queue: &NewQueue) -> Result<bool, QueueErro
         )
         .await;
     match created.map_err(QueueError::from) {
-        Ok(_) => Ok(true),
-        Err(error) if error.is_refused_with("23505") => Ok(false),
-        Err(error) => Err(error),
+        Ok(_) => {}
+        Err(error) if error.is_refused_with("23505") => return Ok(false),
+        Err(error) => return Err(error),
     }
+    if queue.unique.is_some() {
+        unique::set(transaction.client(), &queue.name, queue.unique).await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
 }
 
 /// Drops a queue with its handlers and everything in it; with messages left, only if `force`.

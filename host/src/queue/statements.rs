@@ -17,6 +17,7 @@ pub struct Statements {
     pub(super) advance: String,
     pub(super) truncate_schedule: String,
     pub(super) truncate_history: String,
+    pub(super) forget_keys: String,
 }
 
 impl Statements {
@@ -41,6 +42,7 @@ impl Statements {
             advance: call("SELECT host.{q}__advance()"),
             truncate_schedule: call("SELECT host.{q}__truncate_schedule()"),
             truncate_history: call("SELECT host.{q}__truncate_history()"),
+            forget_keys: call("SELECT host.{q}__forget_keys($1)"),
         }
     }
 }

@@ -1,57 +1,121 @@
-//! `host queue set`.
+//! `host queue set`, and the settings that `host queue create` has in common with it.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::super::{Context, Fail, lookup, show};
-use crate::queue::{catalog, queues};
+use crate::cli::{Context, Fail, lookup, show};
+use crate::queue::{catalog, queues, unique};
+use crate::unique::{OnDuplicate, Unique};
 
 /// Change a queue's settings
+///
+/// Hosts and producers go on meanwhile. Whether a queue takes unique keys changes between two of its producers'
+/// transactions: should one stay open, say so a second later again.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
+    .args(["unique", "on_duplicate", "keep"]))]
 #[command(after_help = "\
 Examples:
-  host queue set emails --keep 7d
-  host queue set emails --keep none")]
+  host queue set emails --unique 1h --on-duplicate refuse
+  host queue set emails --unique off
+  host queue set emails --keep 7d")]
 pub struct Set {
     /// The queue
     name: String,
-    /// Keep what is settled from now on readable for so long: 1m to 3650days; none forgets it all
-    #[arg(long, value_name = "TIME")]
-    keep: Keep,
+    #[command(flatten)]
+    unique: UniqueArgs,
+    /// Keep what is settled from now on readable for this long: 1m to 3650days. Or off, which forgets it all
+    #[arg(long, value_name = "TIME", value_parser = window)]
+    keep: Option<Window>,
 }
 
-/// How long a queue is to keep what is settled.
+/// Unique keys, as the command line has them.
+#[derive(Debug, Args)]
+pub struct UniqueArgs {
+    /// Take a unique_key: it is taken for this long, and until its message is settled. Or off
+    #[arg(long, value_name = "TIME", value_parser = window)]
+    unique: Option<Window>,
+    /// What becomes of a message whose key is taken: drop it, or refuse its INSERT
+    #[arg(long, value_name = "WHAT", value_parser = on_duplicate())]
+    on_duplicate: Option<String>,
+}
+
+/// `None`: off.
 #[derive(Clone, Copy, Debug)]
-struct Keep(Option<Duration>);
+struct Window(Option<Duration>);
 
-impl FromStr for Keep {
-    type Err = humantime::DurationError;
+fn window(text: &str) -> Result<Window, humantime::DurationError> {
+    if text == "off" {
+        return Ok(Window(None));
+    }
+    Ok(Window(Some(humantime::parse_duration(text)?)))
+}
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "none" {
-            return Ok(Self(None));
+fn on_duplicate() -> clap::builder::PossibleValuesParser {
+    OnDuplicate::ALL.map(OnDuplicate::name).into()
+}
+
+impl UniqueArgs {
+    const fn is_given(&self) -> bool {
+        self.unique.is_some() || self.on_duplicate.is_some()
+    }
+
+    /// What was `before`, changed as the flags say.
+    pub fn resolve(&self, before: Option<Unique>) -> Result<Option<Unique>, Fail> {
+        let window = self.unique.map_or(before.map(|u| u.window), |window| window.0);
+        let given = self.on_duplicate.as_deref().and_then(OnDuplicate::from_name);
+        let on_duplicate = given.or(before.map(|u| u.on_duplicate)).unwrap_or_default();
+        if window.is_none() && given.is_some() {
+            return Err(Fail::usage(
+                "--on-duplicate is for a queue with unique keys: add --unique TIME",
+            ));
         }
-        humantime::parse_duration(text).map(|keep| Self(Some(keep)))
+        let unique = window.map(|window| Unique { window, on_duplicate });
+        unique
+            .as_ref()
+            .map_or(Ok(()), Unique::check)
+            .map_err(|error| Fail::usage(error.to_string()))?;
+        Ok(unique)
     }
 }
 
 impl Set {
-    /// Does it.
-    pub async fn run(self, context: &Context) -> Result<(), Fail> {
-        let Keep(keep) = self.keep;
-        keep.map_or(Ok(()), queues::check_keep).map_err(|error| Fail::usage(error.to_string()))?;
+    pub(super) async fn run(self, context: &Context) -> Result<(), Fail> {
         let client = lookup::client(context).await?;
         let catalog = catalog::load(&client).await?;
-        let queue = &lookup::queue(&catalog, &self.name)?.name;
-        queues::set_keep(&client, queue, keep).await?;
-        println!("Queue {queue} keeps settled messages {}", kept(keep));
+        let queue = lookup::queue(&catalog, &self.name)?;
+        let unique = self.unique.resolve(queue.unique)?;
+        let keep = self.keep.map(|keep| keep.0);
+        let checked = keep.flatten().map_or(Ok(()), queues::check_keep);
+        checked.map_err(|error| Fail::usage(error.to_string()))?;
+        if self.unique.is_given() {
+            unique::set(&client, &queue.name, unique).await?;
+            println!("Unique keys of queue {}: {}", queue.name, described(unique));
+        }
+        if let Some(keep) = keep {
+            queues::set_keep(&client, &queue.name, keep).await?;
+            println!("Queue {} keeps settled messages {}", queue.name, kept(keep));
+        }
         Ok(())
     }
 }
 
-/// For how long, in words.
+/// How a queue takes unique keys, in words.
+pub fn described(unique: Option<Unique>) -> String {
+    let Some(Unique { window, on_duplicate }) = unique else { return "none".to_owned() };
+    let least = match window {
+        Duration::ZERO => String::new(),
+        window => format!("for {} and ", show::duration(window)),
+    };
+    let what = match on_duplicate {
+        OnDuplicate::Drop => "dropped",
+        OnDuplicate::Refuse => "refused",
+    };
+    format!("taken {least}until the message is settled, duplicates are {what}")
+}
+
+/// How long a queue keeps what is settled, in words.
 pub fn kept(keep: Option<Duration>) -> String {
     match keep {
         Some(keep) => format!("for {}", show::duration(keep)),

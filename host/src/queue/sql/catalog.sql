@@ -17,7 +17,9 @@ SELECT jsonb_build_object(
             'rotate_age_ms', q.rotate_age_ms,
             'wake_up', q.wake_up,
             'keep_ms', q.keep_ms,
-            'paused', q.paused
+            'paused', q.paused,
+            'unique_ms', q.unique_ms,
+            'on_duplicate', q.on_duplicate
         ) ORDER BY q.name) FROM host.queue q), '[]'),
     'deployments', coalesce((SELECT jsonb_agg(jsonb_build_object(
             'handler', h.id,
