@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Dispatcher;
-use super::batch::{self, Batch};
+use super::batch::Batch;
 use super::slots::Slot;
+use super::worker::work;
 use crate::queue::exchange::Lease;
 
 impl Dispatcher {
@@ -39,7 +40,8 @@ impl Dispatcher {
             return;
         }
         for batch in self.open.waiting_batches() {
-            for _ in 0..self.pace.sandboxes(batch.waiting() as u32) {
+            let calls = batch.calls_waiting(self.loaded.load().shape().per_call as usize);
+            for _ in 0..self.pace.sandboxes(batch.waiting() as u32).min(calls as u32) {
                 let Some(slot) = self.loaded.load().slots().try_acquire() else { return };
                 self.spawn(batch, slot);
             }
@@ -48,7 +50,7 @@ impl Dispatcher {
 
     fn spawn(&self, batch: &Arc<Batch>, slot: Slot) {
         let (handler, brake) = (self.loaded.load_full(), self.brake.clone());
-        let work = batch::work(batch.clone(), handler, slot, brake, self.complete.0.clone());
+        let work = work(batch.clone(), handler, slot, brake, self.complete.0.clone());
         let stop_now = self.shared.stop_now.clone();
         self.shared.tasks.spawn(async move { stop_now.run_until_cancelled(work).await });
     }
