@@ -4,6 +4,7 @@
 mod harness;
 
 mod bad_guests;
+mod batches;
 mod bench;
 mod cancel;
 mod capabilities;
@@ -22,6 +23,7 @@ mod failover;
 mod fan_out;
 mod faults;
 mod fencing;
+mod history;
 mod injection;
 mod migrate;
 mod overload;
@@ -46,6 +48,7 @@ mod take_over;
 mod tampered;
 mod tidy;
 mod tls;
+mod unique;
 mod uploads;
 mod wake;
 mod windows;

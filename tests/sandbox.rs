@@ -15,12 +15,14 @@ use host::sandbox::{Handler, HandlerSettings, Refusal, Run, Sandbox, SandboxConf
 use host::secret::Secrets;
 
 mod attacks;
+mod batches;
 mod contained;
 mod http;
 mod logged;
 mod mutated;
 mod plugins;
 mod refused;
+mod results;
 mod secrets;
 mod webhook;
 
@@ -58,6 +60,7 @@ fn settings() -> HandlerSettings {
         payload_type: PayloadType::Text,
         max_attempts: 5,
         limits: Limits::default(),
+        batch_size: None,
         isolation: Isolation::Message,
         config: BTreeMap::new(),
         http: vec![],

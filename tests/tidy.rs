@@ -32,6 +32,7 @@ const VOCABULARY: &[&str] = &[
     "secret",
     "settlement",
     "trouble",
+    "unique",
 ];
 
 /// Crates that only one module may name.

@@ -3,14 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{CONCURRENCY, OutOfRange, count_within};
+use crate::limits::{BATCH_SIZE, CONCURRENCY, OutOfRange, count_within};
 use crate::name::HandlerName;
 use crate::queue::catalog::{Deployment, Queue, Settings};
 use crate::queue::connect::{Database, Pooled};
 use crate::queue::deployments::{self, Deployed, SessionReport};
 use crate::queue::error::QueueError;
 use crate::queue::inspect::HandlerVersion;
-use crate::sandbox::{Refusal, Terms, Trial};
+use crate::sandbox::{Checked, Refusal, Terms, Trial};
 
 /// Between two looks at what hosts have reported. They hear of a deployment with their next heartbeat,
 /// a quarter of a second at most.
@@ -40,9 +40,12 @@ pub struct InForce {
 }
 
 /// Checks a component as a host would when it loads it.
-pub async fn check(wasm: &[u8], settings: &Settings) -> Result<(), DeployError> {
+pub async fn check(wasm: &[u8], settings: &Settings) -> Result<Checked, DeployError> {
     settings.limits.check()?;
     count_within("concurrency", settings.concurrency, &CONCURRENCY)?;
+    if let Some(messages) = settings.batch_size {
+        count_within("batch-size", messages, &BATCH_SIZE)?;
+    }
     let terms = Terms {
         memory_bytes: settings.limits.memory_bytes,
         http: settings.http.clone(),

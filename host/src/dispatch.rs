@@ -27,12 +27,12 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use self::brake::Brake;
 use self::health::Health;
 use self::idle::Idle;
-use self::lanes::Lane;
 use self::loaded::Loaded;
+use self::long_calls::Track;
 use self::open::{Context, OpenLeases};
 use self::pace::{LEASE_MAX, Pace};
 use self::parts::{Control, Parts, Shared};
-use self::slots::Slot;
+use self::slots::{Slot, wait_for};
 use self::trip::{Done, Trip, Wanted};
 use crate::id::{HandlerId, LeaseId};
 use crate::name::{HandlerName, QueueName};
@@ -44,8 +44,8 @@ pub mod batch;
 pub mod brake;
 pub mod health;
 mod idle;
-pub mod lanes;
 pub mod loaded;
+pub mod long_calls;
 mod open;
 mod pace;
 pub mod parts;
@@ -53,6 +53,7 @@ mod removal;
 pub mod slots;
 mod sweep;
 mod trip;
+mod worker;
 mod workers;
 
 /// Exchanges of one handler that are on their way at once.
@@ -86,7 +87,7 @@ pub struct Dispatcher {
     reserve_kib: Arc<Semaphore>,
     open: OpenLeases,
     pace: Pace,
-    lane: Lane,
+    track: Track,
     idle: Idle,
     trips: FuturesUnordered<BoxFuture<'static, Done>>,
     /// How many of them lease.
@@ -111,7 +112,7 @@ impl Dispatcher {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let Parts { shared, queue, name, handler, statements, loaded, .. } = parts;
-        let lane = Lane::new(&shared.lanes);
+        let track = Track::new(&shared.long_calls);
         Self {
             health: Health::of(queue.as_str(), name.as_str(), &shared.slow_lane),
             idle: Idle::new(shared.poll_max, Instant::now()),
@@ -128,7 +129,7 @@ impl Dispatcher {
             reserve_kib: Arc::new(Semaphore::new(RESERVE_KIB)),
             open: OpenLeases::default(),
             pace: Pace::default(),
-            lane,
+            track,
             trips: FuturesUnordered::new(),
             leasing: 0,
             waiting_for_slot: None,
@@ -239,15 +240,14 @@ impl Dispatcher {
             return (self.leasing == 0).then_some(now);
         }
         let look = self.idle.next_look(self.leasing)?;
-        let concurrency = self.loaded.load().slots().concurrency();
-        let worth_it = room >= self.pace.worth_a_trip(concurrency, self.shared.cores);
+        let shape = self.loaded.load().shape();
+        let worth_it = room >= self.pace.worth_a_trip(shape, self.shared.cores);
         Some(if worth_it { look } else { look.max(self.leased_at + PATIENCE) })
     }
 
     /// How many more messages to have in hand.
     fn room(&self) -> u32 {
-        let concurrency = self.loaded.load().slots().concurrency();
-        let in_hand = self.pace.in_hand(concurrency, self.shared.cores);
+        let in_hand = self.pace.in_hand(self.loaded.load().shape(), self.shared.cores);
         in_hand.saturating_sub(self.open.in_hand() as u32)
     }
 
@@ -273,13 +273,15 @@ impl Dispatcher {
         let wanted = self.room().clamp(1, LEASE_MAX);
         self.leased_at = now;
         let mut slots = vec![slot];
-        while !poor && (slots.len() as u32) < self.pace.sandboxes(wanted) {
+        let per_call = loaded.shape().per_call;
+        let sandboxes = self.pace.sandboxes(wanted).min(wanted.div_ceil(per_call));
+        while !poor && (slots.len() as u32) < sandboxes {
             match loaded.slots().try_acquire() {
                 Some(slot) => slots.push(slot),
                 None => break,
             }
         }
-        let messages_max = wanted.min(self.pace.messages(slots.len() as u32)).max(1);
+        let messages_max = wanted.min(self.pace.messages(slots.len() as u32, per_call)).max(1);
         let seq = self.shared.next_seq.fetch_add(1, Ordering::Relaxed);
         let open = &self.open;
         let strays = std::iter::from_fn(|| self.strays.pop_front());
@@ -382,13 +384,5 @@ impl Dispatcher {
     fn context(&self) -> Context {
         let policy = self.control.borrow().policy.clone();
         Context { policy, host_name: self.shared.host_name.clone() }
-    }
-}
-
-/// Waits for what is being waited for; if nothing is, for ever.
-async fn wait_for<T>(waiting: &mut Option<BoxFuture<'static, T>>) -> T {
-    match waiting {
-        Some(future) => future.await,
-        None => std::future::pending().await,
     }
 }

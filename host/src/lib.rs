@@ -23,3 +23,4 @@ pub mod secret;
 pub mod serve;
 pub mod settlement;
 pub mod trouble;
+pub mod unique;

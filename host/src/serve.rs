@@ -16,7 +16,7 @@ use self::pulse::{News, Pulse};
 use self::roster::Roster;
 use crate::budget::Budget;
 use crate::dispatch::health::SlowLane;
-use crate::dispatch::lanes::Lanes;
+use crate::dispatch::long_calls::LongCalls;
 use crate::dispatch::parts::Shared;
 use crate::id::SessionId;
 use crate::liveness::Observer;
@@ -104,7 +104,7 @@ pub async fn serve(
         secrets: Secrets::default(),
     };
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-    let lanes = Lanes::new(cores)?;
+    let long_calls = LongCalls::new(cores)?;
     let observer = Arc::new(Mutex::new(Observer::default()));
     // Sessions that ended without a word to the database.
     let mut unsaid = Vec::new();
@@ -129,7 +129,8 @@ pub async fn serve(
             unsaid.extend(say_farewell(&pool, before).await);
         }
         let pulse = Pulse::new(pool.clone(), session, observer.clone());
-        let serving = one_session(&pool, &config, &shutdown, (&loader, &lanes), id, pulse, woken);
+        let serving =
+            one_session(&pool, &config, &shutdown, (&loader, &long_calls), id, pulse, woken);
         let ended = Box::pin(serving).await;
         // Lost or not: nothing of it runs any more, so that its messages are not to blame.
         unsaid.extend(say_farewell(&pool, id).await);
@@ -151,7 +152,7 @@ async fn one_session(
     database: &Database,
     config: &ServeConfig,
     shutdown: &Shutdown,
-    (loader, lanes): (&Loader, &Lanes),
+    (loader, long_calls): (&Loader, &LongCalls),
     id: SessionId,
     pulse: Pulse,
     woken: mpsc::Receiver<String>,
@@ -169,8 +170,8 @@ async fn one_session(
         slow_lane: SlowLane::new(config.connections),
         host_name: config.host_name.as_str().into(),
         poll_max: config.poll_max,
-        cores: lanes.cores(),
-        lanes: lanes.clone(),
+        cores: long_calls.cores(),
+        long_calls: long_calls.clone(),
         tasks: tasks.clone(),
         stop_now: stop_now.clone(),
     };

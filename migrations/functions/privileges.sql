@@ -15,7 +15,7 @@ SET search_path = pg_catalog, pg_temp AS $$
     SELECT p.role, p.kind, replace(p.object, '{q}', coalesce(q.name, '')), privilege, p.columns::text[]
     FROM (VALUES
         ('host_producer', 'SCHEMA', 'queue', 'USAGE', NULL),
-        ('host_producer', 'TABLE', 'queue.{q}', 'INSERT', '{payload,headers,run_at,expires_at}'),
+        ('host_producer', 'TABLE', 'queue.{q}', 'INSERT', '{payload,headers,run_at,expires_at,unique_key}'),
         ('host_producer', 'TABLE', 'queue.{q}', 'SELECT', '{id}'),
 
         ('host_operator', 'SCHEMA', 'queue', 'USAGE', NULL),
@@ -42,7 +42,9 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_operator', 'TABLE', 'host.secret', 'UPDATE', '{value,set_at,set_by}'),
         ('host_operator', 'TABLE', 'host.secret', 'DELETE', NULL),
         ('host_operator', 'FUNCTION', 'host.create_queue', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.set_unique', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.drop_queue', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.set_keep', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.begin_from_now', 'EXECUTE', NULL),
@@ -54,13 +56,15 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_operator', 'TABLE', 'host.{q}__message_2', 'SELECT', '{id,txid}'),
         -- What retrying a dead letter inserts.
         ('host_operator', 'TABLE', 'queue.{q}', 'INSERT',
-            '{payload,headers,run_at,expires_at,enqueued_at,origin,handler_id,attempt,history}'),
+            '{payload,headers,run_at,expires_at,unique_key,enqueued_at,origin,handler_id,attempt,history}'),
         ('host_operator', 'TABLE', 'host.{q}__dead_letter', 'SELECT DELETE', NULL),
         ('host_operator', 'TABLE', 'host.{q}__schedule', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__unique', 'SELECT', NULL),
         ('host_operator', 'FUNCTION', 'host.{q}__purge', 'EXECUTE', NULL),
         ('host_operator', 'TABLE', 'host.{q}__lease', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.{q}__settlement', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.{q}__promotion', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__history', 'SELECT', NULL),
         ('host_operator', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
         ('host_operator', 'SEQUENCE', 'host.{q}__lease_id_seq', 'SELECT', NULL),
         ('host_operator', 'SEQUENCE', 'host.{q}__promotion_id_seq', 'SELECT', NULL),
@@ -92,13 +96,17 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_serve', 'TABLE', 'host.{q}__promotion', 'SELECT INSERT', NULL),
         ('host_serve', 'TABLE', 'host.{q}__schedule', 'SELECT INSERT', NULL),
         ('host_serve', 'TABLE', 'host.{q}__dead_letter', 'INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__history', 'INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__unique', 'SELECT DELETE', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__unique', 'UPDATE', '{settled_by}'),
         ('host_serve', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__lease_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__promotion_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__asleep', 'UPDATE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__truncate', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__advance', 'EXECUTE', NULL),
-        ('host_serve', 'FUNCTION', 'host.{q}__truncate_schedule', 'EXECUTE', NULL)
+        ('host_serve', 'FUNCTION', 'host.{q}__truncate_schedule', 'EXECUTE', NULL),
+        ('host_serve', 'FUNCTION', 'host.{q}__truncate_history', 'EXECUTE', NULL)
     ) p (role, kind, object, privileges, columns)
     CROSS JOIN string_to_table(p.privileges, ' ') privilege
     LEFT JOIN host.queue q ON strpos(p.object, '{q}') > 0
@@ -106,6 +114,8 @@ SET search_path = pg_catalog, pg_temp AS $$
         WHEN p_queue IS NOT NULL THEN q.name = p_queue
         ELSE q.name IS NOT NULL OR strpos(p.object, '{q}') = 0
     END
+        -- Only queues that keep what is settled have one.
+        AND (p.object <> 'host.{q}__history' OR to_regclass('host.' || q.name || '__history') IS NOT NULL)
 $$;
 
 -- What of the list is not granted, as the statements that would grant it.

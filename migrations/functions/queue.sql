@@ -5,8 +5,9 @@
 CREATE OR REPLACE FUNCTION host.render(template text, q host.queue) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
-    SELECT replace(replace(replace(replace(replace(t.body,
+    SELECT replace(replace(replace(replace(replace(replace(t.body,
         '{q}', q.name),
+        '{unique}', (q.unique_ms IS NOT NULL)::text),
         '{queue_id}', q.id::text),
         '{payload_bytes_max}', q.payload_bytes_max::text),
         '{payload_check}', CASE
@@ -63,7 +64,8 @@ CREATE OR REPLACE FUNCTION host.create_queue(
     p_rotate_bytes bigint DEFAULT 64 << 20,
     p_rotate_age_ms bigint DEFAULT 60000,
     p_wake_up boolean DEFAULT true,
-    p_delays_ms bigint[] DEFAULT NULL
+    p_delays_ms bigint[] DEFAULT NULL,
+    p_keep_ms bigint DEFAULT NULL
 ) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -71,11 +73,14 @@ DECLARE
     q host.queue;
 BEGIN
     INSERT INTO host.queue (name, payload_type, payload_bytes_max, max_attempts, backoff_base_ms,
-            backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up, delays_ms)
+            backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up, delays_ms, keep_ms)
         VALUES (p_name, p_payload_type, p_payload_bytes_max, p_max_attempts, p_backoff_base_ms,
-            p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up, p_delays_ms)
+            p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up, p_delays_ms, p_keep_ms)
         RETURNING * INTO q;
     EXECUTE host.render('tables.sql', q);
+    IF q.keep_ms IS NOT NULL THEN
+        EXECUTE host.render('history.sql', q);
+    END IF;
     PERFORM host.apply_queue_functions(p_name);
     PERFORM host.grant_privileges(p_name);
     RETURN q.id;
@@ -125,9 +130,10 @@ BEGIN
     END IF;
     DELETE FROM host.cron WHERE queue_id = number;
     DELETE FROM host.queue WHERE id = number;
-    EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
+    EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
-        p_name || '__schedule', p_name || '__dead_letter');
+        p_name || '__schedule', p_name || '__dead_letter', p_name || '__unique');
+    EXECUTE format('DROP TABLE IF EXISTS host.%I', p_name || '__history');
     EXECUTE format('DROP SEQUENCE host.%I', p_name || '__asleep');
     FOR f IN SELECT p.oid FROM pg_proc p
         WHERE p.pronamespace = 'host'::regnamespace AND starts_with(p.proname, p_name || '__')
@@ -151,7 +157,7 @@ BEGIN
         RAISE EXCEPTION 'no role "%"', p_role USING ERRCODE = 'HQ004';
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA queue TO %I', p_role);
-    EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
+    EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at, unique_key), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
 END $$;
 REVOKE EXECUTE ON FUNCTION host.grant_producer FROM PUBLIC;
 

@@ -7,7 +7,7 @@
 -- identity does all the routing. A generation's messages, leases, settlements and promotions
 -- are truncated together. Autovacuum is off: nothing is ever updated or deleted here (I3).
 
--- Messages. Producers INSERT payload, headers, run_at and expires_at; the rest is the system's.
+-- Messages. Producers INSERT payload, headers, run_at, expires_at and unique_key; the rest is the system's.
 CREATE TABLE queue.{q} (
     id bigint GENERATED ALWAYS AS IDENTITY,
     -- The transaction that inserted the row: what the windows of a lease are cut by.
@@ -32,7 +32,10 @@ CREATE TABLE queue.{q} (
         CONSTRAINT payload_is_at_most_{payload_bytes_max}_bytes CHECK ({payload_check}),
     -- From then on a dead letter, not run. NULL: never.
     expires_at timestamptz
-        CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at))
+        CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
+    -- Only for producers to give: where it is taken, a trigger puts it in the register and leaves NULL here.
+    unique_key text
+        CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK (unique_key IS NULL)
 ) PARTITION BY LIST ((id / 100000000000 % 3));
 
 -- Uncompressed, so that its size in the table is its size in a host's memory. (What comes compressed from
@@ -90,7 +93,10 @@ CREATE TABLE host.{q}__settlement (
     -- The positions settled by this.
     settled int4multirange NOT NULL,
     -- Of these: removed by an operator; NULL: none.
-    removed int4multirange
+    removed int4multirange,
+    -- Of these: acked with a result, and the results in the same order; NULL: none.
+    result_pos int[],
+    results bytea[]
 ) PARTITION BY LIST ((lease_id / 100000000000 % 3));
 
 -- The promotion log: how far the schedule has been promoted into the queue. The newest row counts.
@@ -114,7 +120,8 @@ BEGIN
         EXECUTE format('CREATE UNIQUE INDEX ON host.{q}__lease_%s (id)', leaf);
         EXECUTE format('CREATE UNIQUE INDEX ON host.{q}__lease_%s (session_id, seq)', leaf);
         EXECUTE format('CREATE INDEX ON host.{q}__lease_%s (handler_id, id) WHERE is_cursor', leaf);
-        EXECUTE format('CREATE TABLE host.{q}__settlement_%1$s PARTITION OF host.{q}__settlement FOR VALUES IN (%1$s) WITH (autovacuum_enabled = off)', leaf);
+        EXECUTE format('CREATE TABLE host.{q}__settlement_%1$s PARTITION OF host.{q}__settlement FOR VALUES IN (%1$s)'
+            ' WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off)', leaf);
         EXECUTE format('CREATE UNIQUE INDEX ON host.{q}__settlement_%s (lease_id, seq)', leaf);
         EXECUTE format('CREATE TABLE host.{q}__promotion_%1$s PARTITION OF host.{q}__promotion FOR VALUES IN (%1$s) WITH (autovacuum_enabled = off)', leaf);
         EXECUTE format('CREATE UNIQUE INDEX ON host.{q}__promotion_%s (id)', leaf);
@@ -167,6 +174,17 @@ CREATE TABLE host.{q}__dead_letter (
     payload {payload} NOT NULL
 );
 CREATE INDEX ON host.{q}__dead_letter (message_id);
+
+-- The register of unique keys that are taken, by which message. An ordinary table; empty unless the queue takes keys.
+CREATE TABLE host.{q}__unique (
+    key text PRIMARY KEY,
+    message_id bigint NOT NULL,
+    taken_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- The handlers that are done with the message.
+    settled_by int[] NOT NULL DEFAULT '{}'
+);
+CREATE INDEX ON host.{q}__unique (message_id);
+CREATE INDEX ON host.{q}__unique (taken_at) WHERE settled_by <> '{}';
 
 -- 1 while a host sleeps and wants a NOTIFY. A sequence: seen at once by everybody, and no dead rows.
 CREATE SEQUENCE host.{q}__asleep MINVALUE 0 MAXVALUE 1 START 0;

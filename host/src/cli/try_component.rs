@@ -36,7 +36,9 @@ impl TryComponent {
         let read = std::io::stdin().take(COMPONENT_BYTES_MAX + 1).read_to_end(&mut wasm);
         read.map_err(anyhow::Error::from)?;
         let terms = Terms { memory_bytes: self.memory, http: self.http, cache_dir: self.cache };
-        try_here(&wasm, terms, self.compiler_memory)
-            .map_err(|refusal| Fail::failed(refusal.to_string()))
+        let checked = try_here(&wasm, terms, self.compiler_memory)
+            .map_err(|refusal| Fail::failed(refusal.to_string()))?;
+        println!("{}", checked.as_str());
+        Ok(())
     }
 }

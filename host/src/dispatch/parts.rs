@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::health::SlowLane;
-use super::lanes::Lanes;
 use super::loaded::Loaded;
+use super::long_calls::LongCalls;
 use crate::budget::Budget;
 use crate::id::{HandlerId, MessageId, SessionId};
 use crate::name::{HandlerName, QueueName};
@@ -38,7 +38,7 @@ pub struct Shared {
     /// For queues that are in trouble.
     pub slow_lane: SlowLane,
     /// For calls that compute for long.
-    pub lanes: Lanes,
+    pub long_calls: LongCalls,
     /// For the history.
     pub host_name: Arc<str>,
     /// The longest that a sleeping handler goes without a look.

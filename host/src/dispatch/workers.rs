@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Dispatcher;
-use super::batch::{self, Batch};
+use super::batch::Batch;
 use super::slots::Slot;
+use super::worker::work;
 use crate::id::LeaseId;
 use crate::queue::exchange::Lease;
 
@@ -40,7 +41,8 @@ impl Dispatcher {
             return;
         }
         for batch in self.open.waiting_batches() {
-            for _ in 0..self.pace.sandboxes(batch.waiting() as u32) {
+            let calls = batch.calls_waiting(self.loaded.load().shape().per_call as usize);
+            for _ in 0..self.pace.sandboxes(batch.waiting() as u32).min(calls as u32) {
                 let Some(slot) = self.loaded.load().slots().try_acquire() else { return };
                 self.spawn(batch, slot);
             }
@@ -55,15 +57,15 @@ impl Dispatcher {
             None => self.open.collect_all(&context, &mut self.pace),
         };
         if any {
-            self.lane.set_heavy(self.pace.is_heavy());
+            self.track.set_heavy(self.pace.is_heavy());
         }
     }
 
     fn spawn(&self, batch: &Arc<Batch>, slot: Slot) {
         let (batch, handler, brake) = (batch.clone(), self.loaded.load_full(), self.brake.clone());
         let (complete, stop_now) = (self.complete.0.clone(), self.shared.stop_now.clone());
-        self.shared.tasks.spawn(self.lane.clone().carry(|watch| async move {
-            let work = batch::work(batch, handler, slot, brake, watch, complete);
+        self.shared.tasks.spawn(self.track.clone().carry(|watch| async move {
+            let work = work(batch, handler, slot, brake, watch, complete);
             stop_now.run_until_cancelled(work).await;
         }));
     }

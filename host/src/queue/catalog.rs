@@ -19,6 +19,7 @@ use crate::message::{PayloadType, QueueShape};
 use crate::name::{HandlerName, QueueName};
 use crate::outcome::{Backoff, RetryPolicy};
 use crate::secret::SecretName;
+use crate::unique::{OnDuplicate, Unique};
 
 /// All queues and all deployments, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -63,10 +64,14 @@ pub struct Queue {
     pub rotate_bytes: u64,
     /// … and this age.
     pub rotate_age: Duration,
+    /// How long settled messages stay readable, at least; `None`: until their generation is truncated.
+    pub keep: Option<Duration>,
     /// Whether an INSERT may wake a sleeping host.
     pub wake_up: bool,
     /// Whether no messages are leased from it.
     pub paused: bool,
+    /// How it takes unique keys, if it does.
+    pub unique: Option<Unique>,
 }
 
 /// A version of a handler that is in force.
@@ -99,6 +104,8 @@ pub struct Unreadable(String);
 pub struct Settings {
     /// What one call may use.
     pub limits: Limits,
+    /// Messages of a call, at most; `None`: the component takes one message a call.
+    pub batch_size: Option<u32>,
     /// When a sandbox is thrown away.
     pub isolation: Isolation,
     /// Sandboxes at once, on one host.
@@ -115,6 +122,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
+            batch_size: None,
             isolation: Isolation::default(),
             concurrency: CONCURRENCY_DEFAULT,
             config: BTreeMap::new(),
@@ -204,8 +212,12 @@ struct QueueRow {
     delays_ms: Option<Vec<u64>>,
     rotate_bytes: u64,
     rotate_age_ms: u64,
+    keep_ms: Option<u64>,
     wake_up: bool,
     paused: bool,
+    unique_ms: Option<u64>,
+    #[serde(deserialize_with = "on_duplicate")]
+    on_duplicate: OnDuplicate,
 }
 
 impl From<QueueRow> for Queue {
@@ -229,8 +241,13 @@ impl From<QueueRow> for Queue {
             },
             rotate_bytes: row.rotate_bytes,
             rotate_age: Duration::from_millis(row.rotate_age_ms),
+            keep: row.keep_ms.map(Duration::from_millis),
             wake_up: row.wake_up,
             paused: row.paused,
+            unique: row.unique_ms.map(|ms| Unique {
+                window: Duration::from_millis(ms),
+                on_duplicate: row.on_duplicate,
+            }),
         }
     }
 }
@@ -269,6 +286,7 @@ struct DeploymentRow {
 #[derive(Deserialize)]
 struct SettingsRow {
     config: BTreeMap<String, String>,
+    batch_size: Option<u32>,
     #[serde(deserialize_with = "isolation")]
     isolation: Isolation,
     concurrency: u32,
@@ -313,6 +331,7 @@ impl From<SettingsRow> for Settings {
                 http_requests: row.http_requests,
                 http_bytes: row.http_bytes,
             },
+            batch_size: row.batch_size,
             isolation: row.isolation,
             concurrency: row.concurrency,
             config: row.config,
@@ -346,6 +365,12 @@ fn payload_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PayloadTyp
     let name = String::deserialize(deserializer)?;
     PayloadType::from_sql_name(&name)
         .ok_or_else(|| serde::de::Error::custom(format!("no payload type {name:?}")))
+}
+
+fn on_duplicate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OnDuplicate, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    OnDuplicate::from_name(&name)
+        .ok_or_else(|| serde::de::Error::custom(format!("no way with duplicates {name:?}")))
 }
 
 fn isolation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Isolation, D::Error> {

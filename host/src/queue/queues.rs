@@ -6,13 +6,16 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::error::QueueError;
+use super::unique;
 use crate::limits::{
-    ATTEMPTS, BACKOFF, BACKOFF_CAP_DEFAULT, BACKOFF_CAP_MAX, BACKOFF_DEFAULT, DELAYS, OutOfRange,
-    PAYLOAD_BYTES, ROTATE_AGE, ROTATE_BYTES, bytes_within, count_within, duration_within,
+    ATTEMPTS, BACKOFF, BACKOFF_CAP_DEFAULT, BACKOFF_CAP_MAX, BACKOFF_DEFAULT, DELAYS, KEEP,
+    OutOfRange, PAYLOAD_BYTES, ROTATE_AGE, ROTATE_BYTES, bytes_within, count_within,
+    duration_within,
 };
 use crate::message::PayloadType;
 use crate::name::QueueName;
 use crate::outcome::{Backoff, RetryPolicy};
+use crate::unique::Unique;
 
 /// Raised when a queue that is to be dropped has messages left.
 const SQLSTATE_MESSAGES_LEFT: &str = "HQ005";
@@ -34,6 +37,10 @@ pub struct NewQueue {
     pub rotate_age: Duration,
     /// Whether an INSERT may wake a sleeping host.
     pub wake_up: bool,
+    /// How long settled messages stay readable, at least; `None`: until their generation is truncated.
+    pub keep: Option<Duration>,
+    /// How it takes unique keys, if it does.
+    pub unique: Option<Unique>,
 }
 
 impl NewQueue {
@@ -54,8 +61,15 @@ impl NewQueue {
             }
         }
         bytes_within("rotate-size", self.rotate_bytes, &ROTATE_BYTES)?;
-        duration_within("rotate-age", self.rotate_age, &ROTATE_AGE)
+        duration_within("rotate-age", self.rotate_age, &ROTATE_AGE)?;
+        self.unique.as_ref().map_or(Ok(()), Unique::check)?;
+        self.keep.map_or(Ok(()), check_keep)
     }
+}
+
+/// Refuses a time for which no queue can keep what is settled.
+pub fn check_keep(keep: Duration) -> Result<(), OutOfRange> {
+    duration_within("keep", keep, &KEEP)
 }
 
 /// Why a queue was not dropped.
@@ -83,7 +97,7 @@ fn millis(duration: Duration) -> i64 {
 }
 
 /// Creates a queue. False: there is one of that name, which was left alone.
-pub async fn create(client: &Client, queue: &NewQueue) -> Result<bool, QueueError> {
+pub async fn create(client: &mut Client, queue: &NewQueue) -> Result<bool, QueueError> {
     let (base, cap, delays) = match &queue.policy.backoff {
         Backoff::Exponential { base, cap } => (*base, *cap, None),
         Backoff::Delays(delays) => {
@@ -91,9 +105,10 @@ pub async fn create(client: &Client, queue: &NewQueue) -> Result<bool, QueueErro
             (BACKOFF_DEFAULT, BACKOFF_CAP_DEFAULT, Some(delays))
         }
     };
-    let created = client
+    let transaction = client.transaction().await?;
+    let created = transaction
         .execute(
-            "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             &[
                 &queue.name.as_str(),
                 &queue.payload_type.sql_name(),
@@ -105,14 +120,20 @@ pub async fn create(client: &Client, queue: &NewQueue) -> Result<bool, QueueErro
                 &millis(queue.rotate_age),
                 &queue.wake_up,
                 &delays,
+                &queue.keep.map(millis),
             ],
         )
         .await;
     match created.map_err(QueueError::from) {
-        Ok(_) => Ok(true),
-        Err(error) if error.is_refused_with("23505") => Ok(false),
-        Err(error) => Err(error),
+        Ok(_) => {}
+        Err(error) if error.is_refused_with("23505") => return Ok(false),
+        Err(error) => return Err(error),
     }
+    if queue.unique.is_some() {
+        unique::set(transaction.client(), &queue.name, queue.unique).await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
 }
 
 /// Drops a queue with its handlers and everything in it; with messages left, only if `force`.
@@ -129,6 +150,17 @@ pub async fn set_paused(
 ) -> Result<bool, QueueError> {
     let row = client.query_one("SELECT host.pause($1, $2)", &[&queue.as_str(), &paused]).await?;
     Ok(row.try_get(0)?)
+}
+
+/// Has a queue keep what is settled from now on for so long; `None`: it forgets all that it has kept.
+pub async fn set_keep(
+    client: &Client,
+    queue: &QueueName,
+    keep: Option<Duration>,
+) -> Result<(), QueueError> {
+    let call = "SELECT host.set_keep($1, $2)";
+    client.execute(call, &[&queue.as_str(), &keep.map(millis)]).await?;
+    Ok(())
 }
 
 /// Lets a role enqueue, and nothing else.

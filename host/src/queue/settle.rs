@@ -43,6 +43,10 @@ pub(super) async fn settle(
     let headers: Option<Vec<_>> = follow_ups.map(|f| f.iter().map(|(_, f)| headers(f)).collect());
     let delays: Option<Vec<i64>> =
         follow_ups.map(|f| f.iter().map(|(_, f)| millis(f.delay)).collect());
+    let results = (!s.results.is_empty()).then_some(&s.results);
+    let result_pos: Option<Vec<i32>> =
+        results.map(|r| r.iter().map(|(p, _)| position(*p)).collect());
+    let results: Option<Vec<&[u8]>> = results.map(|r| r.iter().map(|(_, r)| &**r).collect());
 
     client
         .execute(
@@ -65,6 +69,8 @@ pub(super) async fn settle(
                 &headers,
                 &delays,
                 &s.removed_multirange(),
+                &result_pos,
+                &results,
             ],
         )
         .await?;

@@ -53,6 +53,28 @@ pub struct Terms {
     pub cache_dir: Option<PathBuf>,
 }
 
+/// What a trial has found out about a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Whether it takes many messages a call.
+    pub takes_batches: bool,
+}
+
+impl Checked {
+    /// How the other process says it, in a line of its own.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        if self.takes_batches { "batch-handler" } else { "handler" }
+    }
+
+    fn from_line(line: &str) -> Option<Self> {
+        [false, true]
+            .map(|takes_batches| Self { takes_batches })
+            .into_iter()
+            .find(|checked| checked.as_str() == line)
+    }
+}
+
 /// Tries components. Cheap to clone; the clones wait for each other.
 #[derive(Clone, Debug)]
 pub struct Trial {
@@ -87,7 +109,7 @@ impl Trial {
     ///
     /// # Errors
     /// Why it cannot be loaded.
-    pub async fn run(&self, wasm: &[u8], terms: &Terms) -> Result<(), Refusal> {
+    pub async fn run(&self, wasm: &[u8], terms: &Terms) -> Result<Checked, Refusal> {
         let _turn = self.turns.acquire().await;
         let mut trial = self.command(terms).spawn().map_err(SandboxError::Process)?;
         let input = trial.stdin.take();
@@ -103,7 +125,9 @@ impl Trial {
             return Err(Refusal::GivenUp(format!("compiling it takes more than {time}")));
         };
         let ended = ended.map_err(SandboxError::Process)?;
-        judge(ended.status, &String::from_utf8_lossy(&ended.stderr), &self.bounds)
+        let [found, said] =
+            [&ended.stdout, &ended.stderr].map(|text| String::from_utf8_lossy(text));
+        judge(ended.status, found.trim_end(), &said, &self.bounds)
     }
 
     fn command(&self, terms: &Terms) -> Command {
@@ -115,16 +139,16 @@ impl Trial {
         if let Some(dir) = &terms.cache_dir {
             command.arg("--cache").arg(dir);
         }
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);
         command
     }
 }
 
-/// What became of the other process.
-fn judge(status: ExitStatus, said: &str, bounds: &Bounds) -> Result<(), Refusal> {
-    if status.success() {
-        return Ok(());
+/// What became of the other process: what it has `found`, and what it `said` besides.
+fn judge(status: ExitStatus, found: &str, said: &str, bounds: &Bounds) -> Result<Checked, Refusal> {
+    if let Some(checked) = Checked::from_line(found).filter(|_| status.success()) {
+        return Ok(checked);
     }
     if let Some(refusal) = said.lines().rev().find_map(|line| line.strip_prefix(ERROR)) {
         return Err(Refusal::Found(refusal.to_owned()));
@@ -143,7 +167,7 @@ fn judge(status: ExitStatus, said: &str, bounds: &Bounds) -> Result<(), Refusal>
 ///
 /// # Errors
 /// Why it cannot be loaded.
-pub fn try_here(wasm: &[u8], terms: Terms, memory_bytes: u64) -> Result<(), Refusal> {
+pub fn try_here(wasm: &[u8], terms: Terms, memory_bytes: u64) -> Result<Checked, Refusal> {
     let bound = |what, most| {
         let bounded = setrlimit(what, most, most);
         bounded.map_err(|error| SandboxError::Process(error.into()))
@@ -161,13 +185,16 @@ pub fn try_here(wasm: &[u8], terms: Terms, memory_bytes: u64) -> Result<(), Refu
         version: 0,
         payload_type: PayloadType::Jsonb,
         max_attempts: 1,
+        batch_size: None,
         isolation: Isolation::Message,
         config: BTreeMap::new(),
         secret_names: BTreeSet::new(),
         secrets: Secrets::default(),
         targets: FollowUpTargets::default(),
     };
-    Sandbox::new(&SandboxConfig { instances_max: 1, cache_dir })?.load(wasm, settings).map(drop)
+    let sandbox = Sandbox::new(&SandboxConfig { instances_max: 1, cache_dir })?;
+    let handler = sandbox.load(wasm, settings)?;
+    Ok(Checked { takes_batches: handler.batch_size().is_some() })
 }
 
 #[cfg(test)]
@@ -178,11 +205,15 @@ mod tests {
 
     #[test]
     fn how_a_trial_ended_is_said_in_words() {
-        let said = |raw: i32, text: &str| {
-            let bounds = Bounds::default();
-            judge(ExitStatus::from_raw(raw), text, &bounds).map_err(|refusal| refusal.to_string())
+        let judged = |raw: i32, found: &str, text: &str| {
+            let judged = judge(ExitStatus::from_raw(raw), found, text, &Bounds::default());
+            judged.map_err(|refusal| refusal.to_string())
         };
-        assert_eq!(said(0, ""), Ok(()));
+        for checked in [false, true].map(|takes_batches| Checked { takes_batches }) {
+            assert_eq!(judged(0, checked.as_str(), ""), Ok(checked));
+        }
+        let said = |raw: i32, text: &str| judged(raw, "", text);
+        assert!(said(0, "").is_err(), "it has not said what it is");
         assert_eq!(said(1 << 8, "WARN slow\nerror: no\n").unwrap_err(), "no");
         let text = said(6, "memory allocation of 5 bytes failed\n").unwrap_err();
         assert!(text.contains("compiling it takes more than 4.0 GiB of memory"), "{text}");

@@ -57,6 +57,7 @@ impl Loader {
             payload_type: queue.payload_type,
             max_attempts: queue.policy.max_attempts,
             limits: settings.limits,
+            batch_size: settings.batch_size,
             isolation: settings.isolation,
             config: settings.config,
             http: settings.http,

@@ -16,7 +16,10 @@ SELECT jsonb_build_object(
             'rotate_bytes', q.rotate_bytes,
             'rotate_age_ms', q.rotate_age_ms,
             'wake_up', q.wake_up,
-            'paused', q.paused
+            'keep_ms', q.keep_ms,
+            'paused', q.paused,
+            'unique_ms', q.unique_ms,
+            'on_duplicate', q.on_duplicate
         ) ORDER BY q.name) FROM host.queue q), '[]'),
     'deployments', coalesce((SELECT jsonb_agg(jsonb_build_object(
             'handler', h.id,
@@ -36,7 +39,8 @@ SELECT jsonb_build_object(
             'http', v.http,
             'secrets', v.secrets,
             'http_requests', v.http_requests,
-            'http_bytes', v.http_bytes
+            'http_bytes', v.http_bytes,
+            'batch_size', v.batch_size
         ) ORDER BY h.id)
         FROM host.handler h JOIN host.handler_version v ON v.handler_id = h.id AND v.version = h.version), '[]'),
     'told', coalesce((SELECT jsonb_agg(jsonb_build_object(

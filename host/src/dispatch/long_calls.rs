@@ -1,6 +1,6 @@
-//! Lanes: which threads a worker runs on. Short calls run where the host does everything else. A call that has
+//! Long calls: which threads a worker runs on. Short calls run where the host does everything else. A call that has
 //! computed for long, and each call of a handler that is used to that, goes on on threads of lower priority, where
-//! every handler has as many turns as there are processors. So guests that burn what they are given, however many
+//! every handler has as many places as there are processors. So guests that burn what they are given, however many
 //! they are, get what the others leave, and a tenth of a processor that is never enough. Decides nothing about
 //! messages.
 
@@ -22,7 +22,7 @@ const NICENESS: i32 = 10;
 
 /// The threads for long calls, of all handlers of a host. Cheap to clone; they end with the last clone.
 #[derive(Clone, Debug)]
-pub struct Lanes {
+pub struct LongCalls {
     threads: Arc<Threads>,
     cores: u32,
 }
@@ -39,7 +39,7 @@ impl Drop for Threads {
     }
 }
 
-impl Lanes {
+impl LongCalls {
     /// Starts a thread for each of `cores` processors.
     ///
     /// # Errors
@@ -48,7 +48,8 @@ impl Lanes {
         let runtime = Builder::new_multi_thread()
             .worker_threads(cores as usize)
             .thread_name("long-calls")
-            .on_thread_start(lower_priority)
+            // On Linux a thread's own; where it is refused, long calls compete with short ones as equals.
+            .on_thread_start(|| _ = rustix::process::nice(NICENESS))
             .enable_all()
             .build()?;
         Ok(Self { threads: Arc::new(Threads(Some(runtime))), cores })
@@ -65,32 +66,22 @@ impl Lanes {
     }
 }
 
-/// Of the calling thread, for good: raising it again is not for everybody.
-fn lower_priority() {
-    // On Linux it is a thread that has a niceness, elsewhere the whole process.
-    #[cfg(target_os = "linux")]
-    // SAFETY: it takes numbers, and touches no memory. If it fails, long calls compete with short ones as equals.
-    unsafe {
-        nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, NICENESS);
-    }
-}
-
-/// One handler's way into the lanes. Cheap to clone.
+/// Which threads one handler's workers run on. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Lane {
-    lanes: Lanes,
+pub struct Track {
+    long_calls: LongCalls,
     /// The handler's calls that may compute at once on the threads for long calls.
-    turns: Arc<Semaphore>,
+    places: Arc<Semaphore>,
     /// Whether its calls are long from the first.
     heavy: Arc<AtomicBool>,
 }
 
-impl Lane {
+impl Track {
     /// For one handler.
     #[must_use]
-    pub fn new(lanes: &Lanes) -> Self {
-        let turns = Arc::new(Semaphore::new(lanes.cores as usize));
-        Self { lanes: lanes.clone(), turns, heavy: Arc::default() }
+    pub fn new(long_calls: &LongCalls) -> Self {
+        let places = Arc::new(Semaphore::new(long_calls.cores as usize));
+        Self { long_calls: long_calls.clone(), places, heavy: Arc::default() }
     }
 
     /// Says whether the handler's calls are long from the first.
@@ -108,11 +99,11 @@ impl Lane {
         let mut worker: BoxFuture<'static, ()> = Box::pin(worker(watch));
         loop {
             let here = is_long.load(Relaxed);
-            let turn = here.then(|| PollSemaphore::new(self.turns.clone()));
-            let stay = Stay { worker: Some(worker), is_long: is_long.clone(), turn };
+            let place = here.then(|| PollSemaphore::new(self.places.clone()));
+            let stay = Stay { worker: Some(worker), is_long: is_long.clone(), place };
             let left = if here {
                 // One that panicked is over.
-                self.lanes.handle().spawn(stay).await.unwrap_or(None)
+                self.long_calls.handle().spawn(stay).await.unwrap_or(None)
             } else {
                 stay.await
             };
@@ -132,13 +123,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Runs a call, and notes when it has become a long one.
-    pub async fn call<T>(&self, busy: Busy, call: impl Future<Output = T>) -> T {
+    /// Runs a call with so many `messages`, and notes when it has become a long one for them.
+    pub async fn call<T>(&self, busy: Busy, messages: u32, call: impl Future<Output = T>) -> T {
         let mut call = std::pin::pin!(call);
         self.is_long.store(self.heavy.load(Relaxed), Relaxed);
         std::future::poll_fn(|cx| {
             let poll = call.as_mut().poll(cx);
-            if poll.is_pending() && !self.is_long.load(Relaxed) && busy.time() >= LONG {
+            if poll.is_pending() && !self.is_long.load(Relaxed) && busy.time() >= LONG * messages {
                 self.is_long.store(true, Relaxed);
                 // Those beside it are likely to be the same, until they are known to be better.
                 self.heavy.store(true, Relaxed);
@@ -149,28 +140,28 @@ impl Watch {
     }
 }
 
-/// A worker, until it is over (`None`) or belongs in the other lane.
+/// A worker, until it is over (`None`) or belongs on the other threads.
 struct Stay {
     worker: Option<BoxFuture<'static, ()>>,
     is_long: Arc<AtomicBool>,
-    /// Among the long calls of its handler; short ones take no turns.
-    turn: Option<PollSemaphore>,
+    /// Among the long calls of its handler; short ones take no place.
+    place: Option<PollSemaphore>,
 }
 
 impl Future for Stay {
     type Output = Option<BoxFuture<'static, ()>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { worker, is_long, turn } = &mut *self;
+        let Self { worker, is_long, place } = &mut *self;
         let Some(running) = worker else { return Poll::Ready(None) };
         // Held for this poll: until its next look at its limits, or until it waits.
-        let _turn = match turn {
-            Some(turn) => ready!(turn.poll_acquire(cx)),
+        let _place = match place {
+            Some(place) => ready!(place.poll_acquire(cx)),
             None => None,
         };
         match running.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending if is_long.load(Relaxed) == turn.is_some() => Poll::Pending,
+            Poll::Pending if is_long.load(Relaxed) == place.is_some() => Poll::Pending,
             Poll::Pending => Poll::Ready(worker.take()),
         }
     }
@@ -190,16 +181,16 @@ mod tests {
         watch.is_long.store(true, Relaxed);
         tokio::task::yield_now().await;
         said.send(thread()).unwrap();
-        watch.call(Busy::default(), tokio::task::yield_now()).await;
+        watch.call(Busy::default(), 1, tokio::task::yield_now()).await;
         said.send(thread()).unwrap();
     }
 
     #[tokio::test]
     async fn a_worker_goes_over_to_long_calls_and_comes_back() {
-        let lane = Lane::new(&Lanes::new(1).unwrap());
+        let track = Track::new(&LongCalls::new(1).unwrap());
         let here = thread();
         let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
-        lane.clone().carry(|watch| worker(watch, said)).await;
+        track.clone().carry(|watch| worker(watch, said)).await;
         let mut all = Vec::new();
         while let Some(thread) = heard.recv().await {
             all.push(thread);
@@ -207,26 +198,26 @@ mod tests {
         assert_eq!(all, [&*here, "long-calls", &*here]);
 
         // Of a heavy handler no call begins among the short ones.
-        lane.set_heavy(true);
+        track.set_heavy(true);
         let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
-        lane.carry(|watch| worker(watch, said)).await;
+        track.carry(|watch| worker(watch, said)).await;
         while let Some(thread) = heard.recv().await {
             assert_eq!(thread, "long-calls");
         }
     }
 
     #[tokio::test]
-    async fn a_handler_has_as_many_turns_as_there_are_processors() {
-        let lane = Lane::new(&Lanes::new(1).unwrap());
-        lane.set_heavy(true);
-        let turn = lane.turns.clone().acquire_owned().await.unwrap();
-        let mut waits = Box::pin(lane.clone().carry(|_| async {}));
+    async fn a_handler_has_as_many_places_as_there_are_processors() {
+        let track = Track::new(&LongCalls::new(1).unwrap());
+        track.set_heavy(true);
+        let place = track.places.clone().acquire_owned().await.unwrap();
+        let mut waits = Box::pin(track.clone().carry(|_| async {}));
         assert!(futures_util::poll!(&mut waits).is_pending());
-        // Another handler's turns are its own.
-        let other = Lane { turns: Arc::new(Semaphore::new(1)), ..lane };
+        // Another handler's places are its own.
+        let other = Track { places: Arc::new(Semaphore::new(1)), ..track };
         other.carry(|_| async {}).await;
         assert!(futures_util::poll!(&mut waits).is_pending());
-        drop(turn);
+        drop(place);
         waits.await;
     }
 }
