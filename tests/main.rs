@@ -28,6 +28,7 @@ mod partial;
 mod pause;
 mod plans;
 mod plugins;
+mod priorities;
 mod privileges;
 mod promotion;
 mod queues;

@@ -34,6 +34,7 @@ use self::parts::{Control, Parts, Shared};
 use self::slots::Slot;
 use self::trip::{Done, Trip, Wanted};
 use crate::id::{HandlerId, LeaseId};
+use crate::lane::Turns;
 use crate::name::{HandlerName, QueueName};
 use crate::queue::error::QueueError;
 use crate::queue::statements::Statements;
@@ -85,6 +86,7 @@ pub struct Dispatcher {
     open: OpenLeases,
     pace: Pace,
     idle: Idle,
+    turns: Turns,
     trips: FuturesUnordered<BoxFuture<'static, Done>>,
     /// How many of them lease.
     leasing: usize,
@@ -124,6 +126,7 @@ impl Dispatcher {
             reserve_kib: Arc::new(Semaphore::new(RESERVE_KIB)),
             open: OpenLeases::default(),
             pace: Pace::default(),
+            turns: Turns::of(parts.lanes),
             trips: FuturesUnordered::new(),
             leasing: 0,
             waiting_for_slot: None,
@@ -282,7 +285,8 @@ impl Dispatcher {
         let stray = { strays }.find(|s| !open.contains(s.lease));
         let may_announce = stray.is_none() && !self.telling;
         let announce = if may_announce { self.idle.announce(control.wake_up) } else { None };
-        let wanted = Wanted { seq, messages_max, slots, bytes, stray, announce };
+        let lanes = if stray.is_none() { self.turns.next() } else { &[] };
+        let wanted = Wanted { seq, messages_max, slots, bytes, lanes, stray, announce };
         self.send(false, Some(wanted), now);
     }
 

@@ -1,11 +1,26 @@
 -- Creating, changing and dropping queues. Tables touched: host.queue, host.template, host.catalog,
 -- and the queue's own. Locks: what CREATE and DROP TABLE take.
 
--- The text of a template for one queue.
+-- How many lanes a queue has: strands with cursors of their own, numbered from 0.
+CREATE OR REPLACE FUNCTION host.lanes(q host.queue) RETURNS int
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN q.priorities THEN 3 ELSE 1 END
+$$;
+
+-- What the session 0, nobody's, calls the cursor of a handler and lane in the lease log: once in a generation.
+CREATE OR REPLACE FUNCTION host.cursor_seq(p_handler int, p_lane int) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT -p_handler - p_lane * (1::bigint << 33)
+$$;
+
+-- The text of a template for one queue. What stands in {lanes?…} is only for a queue that has several, what stands
+-- in {plain?…} only for one that does not: it shall pay nothing for them.
 CREATE OR REPLACE FUNCTION host.render(template text, q host.queue) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
-    SELECT replace(replace(replace(replace(replace(t.body,
+    SELECT regexp_replace(regexp_replace(replace(replace(replace(replace(replace(replace(t.body,
         '{q}', q.name),
         '{queue_id}', q.id::text),
         '{payload_bytes_max}', q.payload_bytes_max::text),
@@ -15,7 +30,10 @@ SET search_path = pg_catalog, pg_temp AS $$
             -- As text, which is how it travels: 1e100000 is small in a jsonb, and compressed data anywhere.
             ELSE format('octet_length(payload::text) <= %s', q.payload_bytes_max)
         END),
-        '{payload}', q.payload_type)
+        '{payload}', q.payload_type),
+        '{lanes}', host.lanes(q)::text),
+        '\{lanes\?([^{}]*)\}', CASE WHEN host.lanes(q) > 1 THEN '\1' ELSE '' END, 'g'),
+        '\{plain\?([^{}]*)\}', CASE WHEN host.lanes(q) > 1 THEN '' ELSE '\1' END, 'g')
     FROM host.template t WHERE t.name = template
 $$;
 
@@ -28,7 +46,9 @@ DECLARE
     t text;
 BEGIN
     SELECT * INTO STRICT q FROM host.queue WHERE name = p_name;
-    FOR t IN SELECT name FROM host.template WHERE name LIKE 'functions/%' ORDER BY name LOOP
+    FOR t IN SELECT name FROM host.template
+        WHERE name LIKE 'functions/%' OR (name LIKE 'lanes/%' AND host.lanes(q) > 1) ORDER BY name
+    LOOP
         EXECUTE host.render(t, q);
     END LOOP;
 END $$;
@@ -63,7 +83,8 @@ CREATE OR REPLACE FUNCTION host.create_queue(
     p_rotate_bytes bigint DEFAULT 64 << 20,
     p_rotate_age_ms bigint DEFAULT 60000,
     p_wake_up boolean DEFAULT true,
-    p_delays_ms bigint[] DEFAULT NULL
+    p_delays_ms bigint[] DEFAULT NULL,
+    p_priorities boolean DEFAULT false
 ) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -71,9 +92,9 @@ DECLARE
     q host.queue;
 BEGIN
     INSERT INTO host.queue (name, payload_type, payload_bytes_max, max_attempts, backoff_base_ms,
-            backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up, delays_ms)
+            backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up, delays_ms, priorities)
         VALUES (p_name, p_payload_type, p_payload_bytes_max, p_max_attempts, p_backoff_base_ms,
-            p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up, p_delays_ms)
+            p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up, p_delays_ms, p_priorities)
         RETURNING * INTO q;
     EXECUTE host.render('tables.sql', q);
     PERFORM host.apply_queue_functions(p_name);
@@ -151,7 +172,7 @@ BEGIN
         RAISE EXCEPTION 'no role "%"', p_role USING ERRCODE = 'HQ004';
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA queue TO %I', p_role);
-    EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
+    EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at, priority), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
 END $$;
 REVOKE EXECUTE ON FUNCTION host.grant_producer FROM PUBLIC;
 

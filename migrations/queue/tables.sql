@@ -1,5 +1,6 @@
 -- Template: the tables of one queue. {q} is its name, {payload} the type of its payload,
--- {payload_bytes_max} the limit. Run once, by host.create_queue.
+-- {payload_bytes_max} the limit; {lanes?…} is only for a queue with lanes, {plain?…} only for one without (see
+-- host.render). Run once, by host.create_queue.
 --
 -- A generation is a turn of the rotation. Every id here carries its generation,
 --     id = generation * 10^11 + n,
@@ -7,7 +8,7 @@
 -- identity does all the routing. A generation's messages, leases, settlements and promotions
 -- are truncated together. Autovacuum is off: nothing is ever updated or deleted here (I3).
 
--- Messages. Producers INSERT payload, headers, run_at and expires_at; the rest is the system's.
+-- Messages. Producers INSERT payload, headers, run_at, expires_at and priority; the rest is the system's.
 CREATE TABLE queue.{q} (
     id bigint GENERATED ALWAYS AS IDENTITY,
     -- The transaction that inserted the row: what the windows of a lease are cut by.
@@ -32,7 +33,12 @@ CREATE TABLE queue.{q} (
         CONSTRAINT payload_is_at_most_{payload_bytes_max}_bytes CHECK ({payload_check}),
     -- From then on a dead letter, not run. NULL: never.
     expires_at timestamptz
-        CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at))
+        CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
+    -- 1 is high, 3 is low; NULL: normal, which is 2.
+    priority smallint
+        {plain?CONSTRAINT queue_has_no_priorities CHECK (priority IS NULL)}{lanes?CONSTRAINT priority_is_1_to_3 CHECK (priority BETWEEN 1 AND 3),
+    -- The strand of the queue that it belongs to: each has a cursor of its own.
+    lane smallint GENERATED ALWAYS AS (coalesce(priority, 2) - 1) STORED}
 ) PARTITION BY LIST ((id / 100000000000 % 3));
 
 -- Uncompressed, so that its size in the table is its size in a host's memory. (What comes compressed from
@@ -42,9 +48,9 @@ ALTER TABLE queue.{q} ALTER COLUMN payload SET STORAGE EXTERNAL;
 CREATE TABLE host.{q}__message_0 PARTITION OF queue.{q} FOR VALUES IN (0) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
 CREATE TABLE host.{q}__message_1 PARTITION OF queue.{q} FOR VALUES IN (1) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
 CREATE TABLE host.{q}__message_2 PARTITION OF queue.{q} FOR VALUES IN (2) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
-CREATE INDEX {q}__message_window ON queue.{q} (txid, id);
+CREATE INDEX {q}__message_window ON queue.{q} ({lanes?lane, }txid, id);
 
--- The lease log. The newest row of a handler that has `is_cursor` is its cursor: everything up to
+-- The lease log. The newest row of a handler and lane that has `is_cursor` is its cursor: everything up to
 -- (to_txid, to_id) of the window `txids` has been leased, and `more` says whether the window has
 -- rows beyond. A row with row_count 0 is a cursor only.
 CREATE TABLE host.{q}__lease (
@@ -74,7 +80,9 @@ CREATE TABLE host.{q}__lease (
     -- The transactions of the window: committed in hi, not in the hi before.
     txids int8multirange NOT NULL,
     -- The positions that are still to do, of a lease that was taken over; NULL: all.
-    positions int4multirange
+    positions int4multirange,
+    -- Whose messages they are; a queue without lanes has the one, 0.
+    lane smallint NOT NULL DEFAULT 0
 ) PARTITION BY LIST ((id / 100000000000 % 3));
 
 -- The settlement log. A lease is open until it has a row with rest 0. (lease_id, seq) is unique:
@@ -113,7 +121,7 @@ BEGIN
         EXECUTE format('CREATE TABLE host.{q}__lease_%1$s PARTITION OF host.{q}__lease FOR VALUES IN (%1$s) WITH (autovacuum_enabled = off)', leaf);
         EXECUTE format('CREATE UNIQUE INDEX ON host.{q}__lease_%s (id)', leaf);
         EXECUTE format('CREATE UNIQUE INDEX ON host.{q}__lease_%s (session_id, seq)', leaf);
-        EXECUTE format('CREATE INDEX ON host.{q}__lease_%s (handler_id, id) WHERE is_cursor', leaf);
+        EXECUTE format('CREATE INDEX ON host.{q}__lease_%s (handler_id, {lanes?lane, }id) WHERE is_cursor', leaf);
         EXECUTE format('CREATE TABLE host.{q}__settlement_%1$s PARTITION OF host.{q}__settlement FOR VALUES IN (%1$s) WITH (autovacuum_enabled = off)', leaf);
         EXECUTE format('CREATE UNIQUE INDEX ON host.{q}__settlement_%s (lease_id, seq)', leaf);
         EXECUTE format('CREATE TABLE host.{q}__promotion_%1$s PARTITION OF host.{q}__promotion FOR VALUES IN (%1$s) WITH (autovacuum_enabled = off)', leaf);
@@ -139,7 +147,8 @@ CREATE TABLE host.{q}__schedule (
     headers jsonb,
     history jsonb,
     payload {payload} NOT NULL,
-    expires_at timestamptz
+    expires_at timestamptz,
+    priority smallint
 ) PARTITION BY LIST (slot);
 ALTER TABLE host.{q}__schedule ALTER COLUMN payload SET STORAGE EXTERNAL;
 DO $$
@@ -164,7 +173,8 @@ CREATE TABLE host.{q}__dead_letter (
     error text NOT NULL,
     headers jsonb,
     history jsonb,
-    payload {payload} NOT NULL
+    payload {payload} NOT NULL,
+    priority smallint
 );
 CREATE INDEX ON host.{q}__dead_letter (message_id);
 

@@ -12,6 +12,7 @@ use super::guest::Guest;
 use super::hosts::Mark;
 use super::{BenchError, Disturbance};
 use crate::deploy;
+use crate::lane::Lanes;
 use crate::limits::{BACKOFF_CAP_DEFAULT, BACKOFF_DEFAULT, Isolation, Limits, TIMEOUT};
 use crate::message::PayloadType;
 use crate::name::{HandlerName, QueueName};
@@ -129,5 +130,6 @@ pub fn new_queue(name: &QueueName, wake_up: bool) -> NewQueue {
         rotate_bytes: 64 << 20,
         rotate_age: Duration::from_mins(1),
         wake_up,
+        lanes: Lanes::One,
     }
 }

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use super::{Context, Fail, Global, key_value, lookup, show};
+use crate::lane::{Lanes, Priority};
 use crate::message::PayloadType;
 use crate::queue::catalog::{self, Queue};
 use crate::queue::connect::Pooled;
@@ -49,6 +51,9 @@ pub struct Enqueue {
     /// Make a dead letter of it, unless it has begun to run after this long
     #[arg(long, value_name = "TIME")]
     expires_in: Option<humantime::Duration>,
+    /// Take it before or after others; only on a queue that has priorities
+    #[arg(long, value_name = "PRIORITY", value_parser = priority())]
+    priority: Option<Priority>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -67,6 +72,7 @@ impl Enqueue {
             let mut client = lookup::client(context).await?;
             let catalog = catalog::load(&client).await?;
             let queue = lookup::queue(&catalog, &self.queue)?;
+            self.check_priority(queue)?;
             if let Some(payload) = self.whole(queue.payload_type).await? {
                 return self.enqueue_one(&mut client, queue, &payload).await;
             }
@@ -94,6 +100,17 @@ impl Enqueue {
         }
     }
 
+    /// Says what is wrong before Postgres does, which would not say what to do.
+    fn check_priority(&self, queue: &Queue) -> Result<(), Fail> {
+        if self.priority.is_none() || queue.lanes == Lanes::Priorities {
+            return Ok(());
+        }
+        Err(Fail::usage(format!(
+            "queue {} has no priorities: a queue has them from `host queue create --priorities` on",
+            queue.name
+        )))
+    }
+
     fn envelope(&self) -> Envelope {
         let when = match (self.delay, self.run_at) {
             (Some(delay), _) => When::After(Duration::from(delay)),
@@ -101,7 +118,8 @@ impl Enqueue {
             (None, None) => When::Now,
         };
         let expires = self.expires_in.map(|time| When::After(time.into()));
-        Envelope { headers: self.header.iter().cloned().collect(), when, expires }
+        let headers = self.header.iter().cloned().collect();
+        Envelope { headers, when, expires, priority: self.priority }
     }
 
     async fn enqueue_one(
@@ -170,6 +188,11 @@ impl Enqueue {
         let noun = if *messages == 1 { "message" } else { "messages" };
         println!("Enqueued {} {noun} on queue {}{skipped}", HumanCount(*messages), queue.name);
     }
+}
+
+fn priority() -> impl TypedValueParser<Value = Priority> {
+    PossibleValuesParser::new(Priority::ALL.map(Priority::name))
+        .try_map(|name| Priority::from_name(&name).ok_or("no such priority"))
 }
 
 /// Says what is wrong before Postgres does, which would not say where.

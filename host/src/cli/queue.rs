@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::purge::Purge;
 use super::show::{self, Column};
 use super::{Context, Fail, Global, lookup};
+use crate::lane::Lanes;
 use crate::message::PayloadType;
 use crate::name::QueueName;
 use crate::outcome::{Backoff, RetryPolicy};
@@ -72,6 +73,9 @@ struct Create {
     /// Never NOTIFY on INSERT: hosts poll. For producers that use PREPARE TRANSACTION
     #[arg(long)]
     no_wake_up: bool,
+    /// Take messages by their priority column: high, which is 1, first; see host/docs/priorities.md
+    #[arg(long)]
+    priorities: bool,
 }
 
 /// List the queues
@@ -182,6 +186,7 @@ impl Create {
             rotate_bytes: self.rotate_size.as_u64(),
             rotate_age: self.rotate_age.into(),
             wake_up: !self.no_wake_up,
+            lanes: if self.priorities { Lanes::Priorities } else { Lanes::One },
         };
         queue.check().map_err(|error| Fail::usage(error.to_string()))?;
         Ok(queue)
@@ -247,6 +252,13 @@ fn backoff(backoff: &Backoff) -> String {
     }
 }
 
+const fn order(lanes: Lanes) -> &'static str {
+    match lanes {
+        Lanes::One => "roughly that of commit",
+        Lanes::Priorities => "by priority, then roughly that of commit",
+    }
+}
+
 const fn state(paused: bool) -> &'static str {
     if paused { "paused" } else { "active" }
 }
@@ -269,6 +281,7 @@ fn settings_json(q: &Queue) -> Value {
         "rotate_bytes": q.rotate_bytes,
         "rotate_age_ms": millis(q.rotate_age),
         "wake_up": q.wake_up,
+        "priorities": q.lanes == Lanes::Priorities,
         "paused": q.paused,
     })
 }
@@ -328,6 +341,7 @@ fn described(queue: &Queue, status: &QueueStatus) -> String {
             "Attempts",
             format!("{}, {} apart", queue.policy.max_attempts, backoff(&queue.policy.backoff)),
         ),
+        ("Order", order(queue.lanes).to_owned()),
         ("Handlers", handlers),
         ("Messages", messages),
         ("On disk", show::bytes(status.bytes)),

@@ -30,6 +30,8 @@ pub(super) struct Wanted {
     pub(super) slots: Vec<Slot>,
     /// The right to hold so much payload, in KiB.
     pub(super) bytes: OwnedSemaphorePermit,
+    /// Whose turn it is.
+    pub(super) lanes: &'static [i16],
     /// Not from the queue, but what another host has left.
     pub(super) stray: Option<Stray>,
     /// To be told to producers before.
@@ -62,12 +64,12 @@ impl Trip {
             let (settled, _) = unfold(settlements, exchanged);
             return Done { settled, leased: None, strays: None, told_awake: false };
         };
-        let Wanted { seq, messages_max, slots, bytes, stray, announce } = wanted;
+        let Wanted { seq, messages_max, slots, bytes, lanes, stray, announce } = wanted;
         if let Some(asleep) = announce {
             tell(&shared, &statements, asleep).await;
         }
         let bytes_max = (bytes.num_permits() as u64) << 10;
-        let request = LeaseRequest { handler, seq, messages_max, bytes_max };
+        let request = LeaseRequest { handler, seq, messages_max, bytes_max, lanes };
         let (database, session) = (&shared.database, shared.session);
         let was_stray = stray.is_some();
         let (settled, result) = if let Some(stray) = stray {

@@ -14,6 +14,7 @@ use super::error::QueueError;
 use crate::digest::Digest;
 use crate::grant::HttpGrant;
 use crate::id::{HandlerId, MessageId, QueueId, SessionId};
+use crate::lane::Lanes;
 use crate::limits::{CONCURRENCY_DEFAULT, Isolation, Limits};
 use crate::message::{PayloadType, QueueShape};
 use crate::name::{HandlerName, QueueName};
@@ -65,6 +66,8 @@ pub struct Queue {
     pub rotate_age: Duration,
     /// Whether an INSERT may wake a sleeping host.
     pub wake_up: bool,
+    /// Its strands; never change.
+    pub lanes: Lanes,
     /// Whether no messages are leased from it.
     pub paused: bool,
 }
@@ -189,6 +192,7 @@ struct QueueRow {
     rotate_bytes: u64,
     rotate_age_ms: u64,
     wake_up: bool,
+    priorities: bool,
     paused: bool,
 }
 
@@ -214,6 +218,7 @@ impl From<QueueRow> for Queue {
             rotate_bytes: row.rotate_bytes,
             rotate_age: Duration::from_millis(row.rotate_age_ms),
             wake_up: row.wake_up,
+            lanes: if row.priorities { Lanes::Priorities } else { Lanes::One },
             paused: row.paused,
         }
     }

@@ -27,6 +27,8 @@ pub struct LeaseRequest {
     pub messages_max: u32,
     /// At most so many bytes of payload, as they are stored; but one message always.
     pub bytes_max: u64,
+    /// From the first of these lanes that has messages; empty: the queue has only one.
+    pub lanes: &'static [i16],
 }
 
 /// The right to process a batch of messages. Whatever happens to it, its ledger has to be settled, or
@@ -82,8 +84,8 @@ async fn exchange_on(
 ) -> Result<Exchanged, QueueError> {
     let settle_statement = client.prepare_cached(&statements.settle).await?;
     let lease_statements = match request {
-        Some(_) => Some((
-            client.prepare_cached(&statements.lease).await?,
+        Some(r) => Some((
+            client.prepare_cached(statements.lease_for(r.lanes)).await?,
             client.prepare_cached(&statements.fetch).await?,
         )),
         None => None,
@@ -100,9 +102,12 @@ async fn exchange_on(
         let token = Uuid::new_v4();
         let messages_max = r.messages_max.cast_signed();
         let bytes_max = r.bytes_max.cast_signed();
-        let handler = r.handler.get();
-        let lease_params: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
-            [&handler, &session.get(), &r.seq, &token, &messages_max, &bytes_max];
+        let (handler, number) = (r.handler.get(), session.get());
+        let mut lease_params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
+            vec![&handler, &number, &r.seq, &token, &messages_max, &bytes_max];
+        if !r.lanes.is_empty() {
+            lease_params.push(&r.lanes);
+        }
         // The fetch is sent before the lease has answered: it goes by numbers that are ours.
         let (row, fetched) = join(
             client.query_one(lease_statement, &lease_params),

@@ -12,6 +12,7 @@ use tokio_postgres::{Client, Transaction};
 
 use super::error::QueueError;
 use crate::id::MessageId;
+use crate::lane::Priority;
 use crate::message::PayloadType;
 use crate::name::QueueName;
 
@@ -24,6 +25,8 @@ pub struct Envelope {
     pub when: When,
     /// From when on not to deliver them any more.
     pub expires: Option<When>,
+    /// The `priority` column.
+    pub priority: Option<Priority>,
 }
 
 /// A time, as its user gave it.
@@ -45,6 +48,7 @@ pub struct Batch<'a> {
     headers: Option<Json<BTreeMap<String, String>>>,
     run_at: Option<SystemTime>,
     expires_at: Option<SystemTime>,
+    priority: Option<i16>,
 }
 
 /// Enqueues one message.
@@ -56,10 +60,11 @@ pub async fn enqueue(
 ) -> Result<MessageId, QueueError> {
     let transaction = client.transaction().await?;
     let (run_at, expires_at) = times(&transaction, &envelope).await?;
+    let priority = envelope.priority.map(Priority::number);
     let headers = headers(envelope.headers);
     let insert = include_str!("sql/enqueue.sql").replace("{q}", queue.as_str());
     let row = transaction
-        .query_one(&insert, &[&Payload(payload), &headers, &run_at, &expires_at])
+        .query_one(&insert, &[&Payload(payload), &headers, &run_at, &expires_at, &priority])
         .await?;
     transaction.commit().await?;
     Ok(MessageId::new(row.try_get(0)?))
@@ -77,15 +82,18 @@ impl<'a> Batch<'a> {
         let (run_at, expires_at) = times(&transaction, &envelope).await?;
         let copy = include_str!("sql/copy.sql").replace("{q}", queue.as_str());
         let sink = transaction.copy_in(&copy).await?;
-        let types = [sql_type(payload_type), Type::JSONB, Type::TIMESTAMPTZ, Type::TIMESTAMPTZ];
+        let (payload, time) = (sql_type(payload_type), Type::TIMESTAMPTZ);
+        let types = [payload, Type::JSONB, time.clone(), time, Type::INT2];
         let writer = Box::pin(BinaryCopyInWriter::new(sink, &types));
-        Ok(Self { transaction, writer, headers: headers(envelope.headers), run_at, expires_at })
+        let priority = envelope.priority.map(Priority::number);
+        let headers = headers(envelope.headers);
+        Ok(Self { transaction, writer, headers, run_at, expires_at, priority })
     }
 
     /// Adds one message.
     pub async fn add(&mut self, payload: &[u8]) -> Result<(), QueueError> {
-        let row: [&(dyn ToSql + Sync); 4] =
-            [&Payload(payload), &self.headers, &self.run_at, &self.expires_at];
+        let row: [&(dyn ToSql + Sync); 5] =
+            [&Payload(payload), &self.headers, &self.run_at, &self.expires_at, &self.priority];
         self.writer.as_mut().write(&row).await.map_err(located)
     }
 

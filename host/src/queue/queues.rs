@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::error::QueueError;
+use crate::lane::Lanes;
 use crate::limits::{
     ATTEMPTS, BACKOFF, BACKOFF_CAP_DEFAULT, BACKOFF_CAP_MAX, BACKOFF_DEFAULT, DELAYS, OutOfRange,
     PAYLOAD_BYTES, ROTATE_AGE, ROTATE_BYTES, bytes_within, count_within, duration_within,
@@ -34,6 +35,8 @@ pub struct NewQueue {
     pub rotate_age: Duration,
     /// Whether an INSERT may wake a sleeping host.
     pub wake_up: bool,
+    /// Its strands.
+    pub lanes: Lanes,
 }
 
 impl NewQueue {
@@ -93,7 +96,7 @@ pub async fn create(client: &Client, queue: &NewQueue) -> Result<bool, QueueErro
     };
     let created = client
         .execute(
-            "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             &[
                 &queue.name.as_str(),
                 &queue.payload_type.sql_name(),
@@ -105,6 +108,7 @@ pub async fn create(client: &Client, queue: &NewQueue) -> Result<bool, QueueErro
                 &millis(queue.rotate_age),
                 &queue.wake_up,
                 &delays,
+                &(queue.lanes == Lanes::Priorities),
             ],
         )
         .await;

@@ -6,6 +6,7 @@ use crate::name::QueueName;
 #[derive(Debug)]
 pub struct Statements {
     pub(super) lease: String,
+    pub(super) lease_of: String,
     pub(super) fetch: String,
     pub(super) settle: String,
     pub(super) take_over: String,
@@ -27,6 +28,9 @@ impl Statements {
             lease: call(
                 "SELECT lease_id, row_count, more FROM host.{q}__lease($1, $2, $3, $4, $5, $6)",
             ),
+            lease_of: call(
+                "SELECT lease_id, row_count, more FROM host.{q}__lease_of($7, $1, $2, $3, $4, $5, $6)",
+            ),
             fetch: call(include_str!("sql/fetch.sql")),
             settle: call(include_str!("sql/settle.sql")),
             take_over: call(
@@ -40,5 +44,10 @@ impl Statements {
             advance: call("SELECT host.{q}__advance()"),
             truncate_schedule: call("SELECT host.{q}__truncate_schedule()"),
         }
+    }
+
+    /// The lease from the first of some lanes, or from the only one.
+    pub(super) fn lease_for(&self, lanes: &[i16]) -> &str {
+        if lanes.is_empty() { &self.lease } else { &self.lease_of }
     }
 }

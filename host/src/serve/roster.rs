@@ -339,6 +339,7 @@ impl Roster {
             queue: queue.name.clone(),
             name: deployment.name.clone(),
             handler: deployment.handler,
+            lanes: queue.lanes,
             statements: upkeep.statements.clone(),
             loaded: loaded.clone(),
             control: receiver,

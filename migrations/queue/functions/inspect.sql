@@ -6,23 +6,14 @@ CREATE OR REPLACE FUNCTION host.{q}__backlog(p_handler int, p_cap int, OUT waiti
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
 DECLARE
-    c record;
     part record;
     n bigint;
 BEGIN
-    SELECT * INTO c FROM host.{q}__lease l WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
     waiting := 0;
-    IF c.more THEN
-        FOR part IN SELECT * FROM host.parts_after(c.txids, c.to_txid, c.to_id) LOOP
-            SELECT count(*) INTO n FROM (SELECT FROM queue.{q} m
-                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
-                LIMIT p_cap - waiting) m;
-            waiting := waiting + n;
-        END LOOP;
-    END IF;
-    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(host.txid_window(c.hi, txid_current_snapshot())) r LOOP
+    FOR part IN SELECT * FROM host.{q}__ahead(p_handler) LOOP
         SELECT count(*) INTO n FROM (SELECT FROM queue.{q} m
-            WHERE m.txid >= part.a AND m.txid < part.b LIMIT p_cap - waiting) m;
+            WHERE {lanes?m.lane = part.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+            LIMIT p_cap - waiting) m;
         waiting := waiting + n;
     END LOOP;
     SELECT coalesce(sum(coalesce(
@@ -62,25 +53,21 @@ CREATE OR REPLACE FUNCTION host.{q}__lag(p_handler int, p_cap int, OUT waiting b
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
 DECLARE
-    c record;
     part record;
+    lane_done smallint := -1;
+    first_at timestamptz;
 BEGIN
     SELECT b.waiting INTO waiting FROM host.{q}__backlog(p_handler, p_cap) b;
-    SELECT * INTO c FROM host.{q}__lease l WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
-    IF c.more THEN
-        FOR part IN SELECT * FROM host.parts_after(c.txids, c.to_txid, c.to_id) LOOP
-            SELECT m.enqueued_at INTO oldest FROM queue.{q} m
-                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b ORDER BY m.txid, m.id LIMIT 1;
-            EXIT WHEN FOUND;
-        END LOOP;
-    END IF;
-    IF oldest IS NULL THEN
-        FOR part IN SELECT * FROM host.parts_after(host.txid_window(c.hi, txid_current_snapshot()), 0, 0) LOOP
-            SELECT m.enqueued_at INTO oldest FROM queue.{q} m
-                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b ORDER BY m.txid, m.id LIMIT 1;
-            EXIT WHEN FOUND;
-        END LOOP;
-    END IF;
+    FOR part IN SELECT * FROM host.{q}__ahead(p_handler) LOOP
+        CONTINUE WHEN part.lane = lane_done;
+        SELECT m.enqueued_at INTO first_at FROM queue.{q} m
+            WHERE {lanes?m.lane = part.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+            ORDER BY m.txid, m.id LIMIT 1;
+        IF FOUND THEN
+            oldest := least(oldest, first_at);
+            lane_done := part.lane;
+        END IF;
+    END LOOP;
 END $$;
 
 -- The queue, its handlers, and the oldest open lease that keeps a leaf from being truncated.

@@ -13,7 +13,7 @@ RETURNS TABLE (
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     WITH mine AS MATERIALIZED (
-        SELECT m.txid, m.id, m.attempt, m.history, m.handler_id FROM queue.{q} m WHERE m.id = p_message OR m.origin = p_message
+        SELECT m.txid, m.id, m.attempt, m.history, m.handler_id{lanes?, m.lane} FROM queue.{q} m WHERE m.id = p_message OR m.origin = p_message
     )
     SELECT h.id, m.attempt, m.history,
         txid_visible_in_snapshot(m.txid, c.hi)
@@ -21,8 +21,7 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
         r.id, r.session_id, r.leased_at, r.settled_at, r.what
     FROM mine m
     JOIN host.handler h ON h.queue_id = {queue_id} AND coalesce(m.handler_id = h.id, true)
-    CROSS JOIN LATERAL (SELECT l.hi, l.more, l.txids, l.to_txid, l.to_id FROM host.{q}__lease l
-        WHERE l.handler_id = h.id AND l.is_cursor ORDER BY l.id DESC LIMIT 1) c
+    JOIN LATERAL host.{q}__cursors(h.id) c ON {lanes?c.lane = m.lane}{plain?true}
     LEFT JOIN LATERAL (
         SELECT l.id, l.session_id, l.leased_at, t.settled_at, CASE
                 WHEN t.lease_id IS NULL THEN 'open'
@@ -32,14 +31,14 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
             END AS what
         FROM host.{q}__lease l
         CROSS JOIN LATERAL (
-            SELECT count(*)::int AS pos FROM queue.{q} x WHERE x.txid <@ l.txids
+            SELECT count(*)::int AS pos FROM queue.{q} x WHERE {lanes?x.lane = m.lane AND }x.txid <@ l.txids
                 AND (x.txid, x.id) > (l.from_txid, l.from_id) AND (x.txid, x.id) < (m.txid, m.id)
         ) p
         LEFT JOIN LATERAL (
             SELECT s.* FROM host.{q}__settlement s
             WHERE s.lease_id = l.id AND (s.settled @> p.pos OR s.revoked) ORDER BY s.seq LIMIT 1
         ) t ON true
-        WHERE l.handler_id = h.id AND l.row_count > 0 AND m.txid <@ l.txids
+        WHERE l.handler_id = h.id {lanes?AND l.lane = m.lane }AND l.row_count > 0 AND m.txid <@ l.txids
             AND (m.txid, m.id) > (l.from_txid, l.from_id) AND (m.txid, m.id) <= (l.to_txid, l.to_id)
             AND coalesce(l.positions @> p.pos, true)
     ) r ON true
@@ -142,21 +141,15 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    c record;
     part record;
     found_rows bigint := 0;
     n bigint;
 BEGIN
-    SELECT * INTO c FROM host.{q}__lease l WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
-    FOR part IN
-        SELECT * FROM host.parts_after(CASE WHEN c.more THEN c.txids ELSE '{}' END, c.to_txid, c.to_id)
-        UNION ALL
-        SELECT * FROM host.parts_after(host.txid_window(coalesce(c.hi, '1:1:'), txid_current_snapshot()), 0, 0)
-    LOOP
+    FOR part IN SELECT * FROM host.{q}__ahead(p_handler) LOOP
         RETURN QUERY
             SELECT coalesce(m.origin, m.id), m.enqueued_at, m.run_at, m.attempt, m.headers, m.payload::text
             FROM queue.{q} m
-            WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+            WHERE {lanes?m.lane = part.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                 AND coalesce(m.handler_id = p_handler, true)
             ORDER BY m.txid, m.id LIMIT p_n - found_rows;
         GET DIAGNOSTICS n = ROW_COUNT;
@@ -197,12 +190,12 @@ SET search_path = pg_catalog, pg_temp AS $$
         AND w.state NOT IN ('in flight', 'waiting', 'scheduled')
 $$;
 
--- Removes up to p_n messages that wait for a handler: leases them and settles them without running any, in one
+-- Removes up to p_n messages that wait for a handler in a lane: leases them and settles them without running any, in one
 -- transaction, so that whoever calls this can be killed at any instant. Those that are not due yet go to the schedule.
 -- It keeps the handler's cursor locked while its commit reaches the disk, which a host would not.
 -- `more`: call again. Alone in its transaction, as lease. SECURITY DEFINER: an operator must not write into the logs
 -- by hand. Locks: as lease. Tables: lease, settlement, schedule.
-CREATE OR REPLACE FUNCTION host.{q}__purge(p_handler int, p_n int, OUT removed int, OUT parked int, OUT more boolean)
+CREATE OR REPLACE FUNCTION host.{q}__purge(p_handler int, p_lane int, p_n int, OUT removed int, OUT parked int, OUT more boolean)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -213,7 +206,7 @@ DECLARE
     early int[];
 BEGIN
     -- Session 0 is nobody's.
-    SELECT * INTO l FROM host.{q}__lease(p_handler, 0, seq, token, p_n, 1::bigint << 60);
+    SELECT * INTO l FROM host.{q}__lease(p_handler, 0, seq, token, p_n, 1::bigint << 60, p_lane);
     removed := 0;
     parked := 0;
     more := coalesce(l.more, false);

@@ -60,11 +60,11 @@ BEGIN
         VALUES (p_lease, p_seq, rest_before - host.positions(p_settled), p_settled, p_removed);
 
     IF p_retry_pos IS NOT NULL OR p_park_pos IS NOT NULL THEN
-        INSERT INTO host.{q}__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at)
+        INSERT INTO host.{q}__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at, priority)
             SELECT again.due, host.slot(again.due, now()), m.id, m.enqueued_at, l.handler_id,
                 m.attempt + again.attempts, m.headers,
                 CASE WHEN again.entry IS NULL THEN m.history ELSE coalesce(m.history, '[]') || again.entry END,
-                m.payload, m.expires_at
+                m.payload, m.expires_at, m.priority
             FROM host.{q}__read(l.session_id, l.seq) m
             JOIN (
                 SELECT r.pos, now() + r.delay_ms * interval '1 ms' AS due, 1 AS attempts, r.entry
@@ -79,9 +79,9 @@ BEGIN
             ORDER BY m.pos;
     END IF;
     IF p_dead_pos IS NOT NULL THEN
-        INSERT INTO host.{q}__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload)
+        INSERT INTO host.{q}__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload, priority)
             SELECT m.id, m.enqueued_at, l.handler_id, m.attempt, d.reason, d.entry ->> 'error', m.headers,
-                coalesce(m.history, '[]') || d.entry, m.payload
+                coalesce(m.history, '[]') || d.entry, m.payload, m.priority
             FROM host.{q}__read(l.session_id, l.seq) m
             JOIN unnest(p_dead_pos, p_dead_reason, p_dead_entry) d (pos, reason, entry) ON d.pos = m.pos
             ORDER BY m.pos;
@@ -136,12 +136,12 @@ BEGIN
     deaths := l.deaths + CASE WHEN ended.lost AND NOT (l.seq < 0) THEN 1 ELSE 0 END;
 
     IF deaths >= p_deaths_max THEN
-        INSERT INTO host.{q}__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload)
+        INSERT INTO host.{q}__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload, priority)
             SELECT m.id, m.enqueued_at, l.handler_id, m.attempt, 'poison',
                 format('%s hosts died with it in flight', deaths), m.headers,
                 coalesce(m.history, '[]') || jsonb_build_object('attempt', m.attempt, 'at', clock_timestamp(),
                     'error', format('%s hosts died with it in flight', deaths)),
-                m.payload
+                m.payload, m.priority
             FROM host.{q}__read(l.session_id, l.seq) m
             -- Another handler's retry only lay beside them.
             WHERE rest @> m.pos AND coalesce(m.handler_id, l.handler_id) = l.handler_id;
@@ -151,16 +151,16 @@ BEGIN
         FROM (SELECT pos FROM unnest(rest) r, generate_series(lower(r), upper(r) - 1) pos
             ORDER BY pos LIMIT CASE WHEN deaths >= 2 THEN 1 ELSE p_n END) x;
     INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-            row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions)
+            row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions, lane)
         VALUES (p_seq, l.from_txid, l.from_id, l.to_txid, l.to_id, l.handler_id, p_session,
-            l.row_count, l.leaves, deaths, false, false, p_token, l.hi, l.txids, mine)
+            l.row_count, l.leaves, deaths, false, false, p_token, l.hi, l.txids, mine, l.lane)
         RETURNING id INTO lease_id;
     IF rest <> mine THEN
         -- Negative: chosen by the server, and its death is counted already.
         INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions)
+                row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions, lane)
             VALUES (-p_lease, l.from_txid, l.from_id, l.to_txid, l.to_id, l.handler_id, l.session_id,
-                l.row_count, l.leaves, deaths, false, false, gen_random_uuid(), l.hi, l.txids, rest - mine);
+                l.row_count, l.leaves, deaths, false, false, gen_random_uuid(), l.hi, l.txids, rest - mine, l.lane);
     END IF;
 END $$;
 

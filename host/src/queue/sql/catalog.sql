@@ -16,6 +16,7 @@ SELECT jsonb_build_object(
             'rotate_bytes', q.rotate_bytes,
             'rotate_age_ms', q.rotate_age_ms,
             'wake_up', q.wake_up,
+            'priorities', q.priorities,
             'paused', q.paused
         ) ORDER BY q.name) FROM host.queue q), '[]'),
     'deployments', coalesce((SELECT jsonb_agg(jsonb_build_object(
