@@ -47,7 +47,7 @@ DECLARE
 BEGIN
     SELECT * INTO STRICT q FROM host.queue WHERE name = p_name;
     FOR t IN SELECT name FROM host.template
-        WHERE name LIKE 'functions/%' OR (name LIKE 'lanes/%' AND host.lanes(q) > 1) ORDER BY name
+        WHERE name LIKE 'functions/%' OR (name LIKE 'priorities/%' AND q.priorities) ORDER BY name
     LOOP
         EXECUTE host.render(t, q);
     END LOOP;

@@ -1,4 +1,4 @@
--- Template, only for queues with lanes: the lease that knows which lane's turn it is.
+-- Template, only for queues with priorities: the lease that knows which lane's turn it is.
 
 -- Leases from the first of these lanes that has messages, as lease does from one. `more`: or one of those after it may
 -- have some. An empty poll looks at each lane's cursor, and writes as little as a lease does: a lane whose cursor
