@@ -12,16 +12,21 @@ BEGIN
     waiting := 0;
     FOR part IN SELECT * FROM host.{q}__ahead(p_handler) LOOP
         SELECT count(*) INTO n FROM (SELECT FROM queue.{q} m
-            WHERE {lanes?m.lane = part.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+            WHERE {lanes?m.lane = part.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b{ordered? AND m.id > part.after_id}
             LIMIT p_cap - waiting) m;
         waiting := waiting + n;
     END LOOP;
-    SELECT coalesce(sum(coalesce(
-            (SELECT s.rest FROM host.{q}__settlement s WHERE s.lease_id = l.id ORDER BY s.seq DESC LIMIT 1),
-            host.positions(l.positions), l.row_count)), 0)
-        INTO in_flight FROM host.{q}__lease l
-        WHERE l.handler_id = p_handler AND l.row_count > 0
-            AND NOT EXISTS (SELECT FROM host.{q}__settlement s WHERE s.lease_id = l.id AND s.rest = 0);
+    -- What session 0 has is nobody's: it waits for a retry before it.
+    SELECT waiting + coalesce(sum(o.rest) FILTER (WHERE o.session_id = 0), 0),
+            coalesce(sum(o.rest) FILTER (WHERE o.session_id <> 0), 0) INTO waiting, in_flight
+        FROM (
+            SELECT l.session_id, coalesce(
+                (SELECT s.rest FROM host.{q}__settlement s WHERE s.lease_id = l.id ORDER BY s.seq DESC LIMIT 1),
+                host.positions(l.positions), l.row_count) AS rest
+            FROM host.{q}__lease l
+            WHERE l.handler_id = p_handler AND l.row_count > 0
+                AND NOT EXISTS (SELECT FROM host.{q}__settlement s WHERE s.lease_id = l.id AND s.rest = 0)
+        ) o;
     SELECT coalesce(sum(host.positions(s.settled)), 0) INTO last_minute
         FROM host.{q}__lease l JOIN host.{q}__settlement s ON s.lease_id = l.id
         WHERE l.handler_id = p_handler AND s.settled_at > clock_timestamp() - interval '1 minute';
@@ -61,7 +66,7 @@ BEGIN
     FOR part IN SELECT * FROM host.{q}__ahead(p_handler) LOOP
         CONTINUE WHEN part.lane = lane_done;
         SELECT m.enqueued_at INTO first_at FROM queue.{q} m
-            WHERE {lanes?m.lane = part.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+            WHERE {lanes?m.lane = part.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b{ordered? AND m.id > part.after_id}
             ORDER BY m.txid, m.id LIMIT 1;
         IF FOUND THEN
             oldest := least(oldest, first_at);

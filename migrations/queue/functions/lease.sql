@@ -129,7 +129,7 @@ END $$;
 CREATE OR REPLACE FUNCTION host.{q}__read(p_session int, p_seq bigint)
 RETURNS TABLE (
     pos int, id bigint, enqueued_at timestamptz, run_at timestamptz, handler_id int,
-    attempt smallint, headers jsonb, history jsonb, payload {payload}, expires_at timestamptz, priority smallint
+    attempt smallint, headers jsonb, history jsonb, payload {payload}, expires_at timestamptz, priority smallint, key text
 )
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
@@ -150,7 +150,7 @@ BEGIN
         IF l.positions IS NULL THEN
             RETURN QUERY
                 SELECT done - 1 + (row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING))::int, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
-                    m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at, m.priority
+                    m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at, m.priority, m.key
                 FROM queue.{q} m
                 WHERE {lanes?m.lane = l.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                 ORDER BY m.txid, m.id LIMIT l.row_count - done;
@@ -160,7 +160,7 @@ BEGIN
             RETURN QUERY
                 SELECT m.* FROM (
                     SELECT done - 1 + (row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING))::int AS pos, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
-                        m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at, m.priority
+                        m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at, m.priority, m.key
                     FROM queue.{q} m
                     WHERE {lanes?m.lane = l.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                     ORDER BY m.txid, m.id LIMIT l.row_count - done) m

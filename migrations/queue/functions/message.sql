@@ -8,7 +8,7 @@
 CREATE OR REPLACE FUNCTION host.{q}__runs(p_message bigint)
 RETURNS TABLE (
     handler_id int, attempt smallint, history jsonb, passed boolean, lease_id bigint, session_id int,
-    leased_at timestamptz, ended_at timestamptz, what text
+    leased_at timestamptz, ended_at timestamptz, what text, due timestamptz
 )
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
@@ -17,13 +17,13 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     )
     SELECT h.id, m.attempt, m.history,
         txid_visible_in_snapshot(m.txid, c.hi)
-            AND NOT (c.more AND m.txid <@ c.txids AND (m.txid, m.id) > (c.to_txid, c.to_id)),
-        r.id, r.session_id, r.leased_at, r.settled_at, r.what
+            AND NOT (c.more AND m.txid <@ c.txids AND {ordered?m.id > c.to_id}{unordered?(m.txid, m.id) > (c.to_txid, c.to_id)}),
+        r.id, r.session_id, r.leased_at, r.settled_at, r.what, r.due
     FROM mine m
     JOIN host.handler h ON h.queue_id = {queue_id} AND coalesce(m.handler_id = h.id, true)
     JOIN LATERAL host.{q}__cursors(h.id) c ON {lanes?c.lane = m.lane}{plain?true}
     LEFT JOIN LATERAL (
-        SELECT l.id, l.session_id, l.leased_at, t.settled_at, CASE
+        SELECT l.id, l.session_id, l.leased_at, l.due, t.settled_at, CASE
                 WHEN t.lease_id IS NULL THEN 'open'
                 WHEN NOT t.settled @> p.pos THEN 'taken over'
                 WHEN t.removed @> p.pos THEN 'removed'
@@ -32,14 +32,14 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
         FROM host.{q}__lease l
         CROSS JOIN LATERAL (
             SELECT count(*)::int AS pos FROM queue.{q} x WHERE {lanes?x.lane = m.lane AND }x.txid <@ l.txids
-                AND (x.txid, x.id) > (l.from_txid, l.from_id) AND (x.txid, x.id) < (m.txid, m.id)
+                AND {ordered?x.id > l.from_id AND x.id < m.id}{unordered?(x.txid, x.id) > (l.from_txid, l.from_id) AND (x.txid, x.id) < (m.txid, m.id)}
         ) p
         LEFT JOIN LATERAL (
             SELECT s.* FROM host.{q}__settlement s
             WHERE s.lease_id = l.id AND (s.settled @> p.pos OR s.revoked) ORDER BY s.seq LIMIT 1
         ) t ON true
         WHERE l.handler_id = h.id {lanes?AND l.lane = m.lane }AND l.row_count > 0 AND m.txid <@ l.txids
-            AND (m.txid, m.id) > (l.from_txid, l.from_id) AND (m.txid, m.id) <= (l.to_txid, l.to_id)
+            AND {ordered?m.id > l.from_id AND m.id <= l.to_id}{unordered?(m.txid, m.id) > (l.from_txid, l.from_id) AND (m.txid, m.id) <= (l.to_txid, l.to_id)}
             AND coalesce(l.positions @> p.pos, true)
     ) r ON true
 $$;
@@ -80,7 +80,7 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
         EXISTS (SELECT FROM host.cancellation c WHERE c.handler_id = h.id AND c.message_id = p_message)
     FROM (
         SELECT CASE WHEN NOT r.passed THEN 2 WHEN r.what = 'open' THEN 1 WHEN r.what = 'removed' THEN 5 ELSE 6 END AS rank,
-            CASE WHEN NOT r.passed THEN 'waiting' WHEN r.what = 'open' THEN 'in flight' WHEN r.what = 'removed' THEN r.what ELSE 'settled' END AS state,
+            CASE WHEN NOT r.passed OR r.what = 'open' AND r.session_id = 0 THEN 'waiting' WHEN r.what = 'open' THEN 'in flight' WHEN r.what = 'removed' THEN r.what ELSE 'settled' END AS state,
             r.handler_id, coalesce(r.ended_at, r.leased_at) AS at, format('%s/%s', s.host_name, s.pid) AS whose, r.attempt
         FROM host.{q}__runs(p_message) r LEFT JOIN host.session s ON s.id = r.session_id
         UNION ALL
@@ -110,7 +110,8 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
         SELECT m.enqueued_at AS at, NULL::int AS handler_id, NULL::smallint AS attempt, 'enqueued' AS what
             FROM host.{q}__message(p_message) m
         UNION ALL
-        SELECT r.leased_at, r.handler_id, r.attempt, CASE r.session_id WHEN 0 THEN format('lease %s, to purge it', r.lease_id)
+        SELECT r.leased_at, r.handler_id, r.attempt, CASE WHEN r.due IS NOT NULL THEN format('lease %s by nobody, due %s', r.lease_id, r.due)
+                WHEN r.session_id = 0 THEN format('lease %s, to purge it', r.lease_id)
                 ELSE format('lease %s by %s/%s', r.lease_id, s.host_name, s.pid) END
             FROM runs r LEFT JOIN host.session s ON s.id = r.session_id WHERE r.lease_id IS NOT NULL
         UNION ALL
@@ -149,7 +150,7 @@ BEGIN
         RETURN QUERY
             SELECT coalesce(m.origin, m.id), m.enqueued_at, m.run_at, m.attempt, m.headers, m.payload::text
             FROM queue.{q} m
-            WHERE {lanes?m.lane = part.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+            WHERE {lanes?m.lane = part.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b{ordered? AND m.id > part.after_id}
                 AND coalesce(m.handler_id = p_handler, true)
             ORDER BY m.txid, m.id LIMIT p_n - found_rows;
         GET DIAGNOSTICS n = ROW_COUNT;

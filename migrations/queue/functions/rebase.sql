@@ -55,9 +55,9 @@ BEGIN
             FROM host.{q}__settlement t WHERE t.lease_id = l.id
         ) rest
         CROSS JOIN LATERAL (
-            SELECT m.txid, m.id, row_number() OVER (ORDER BY m.txid, m.id)::int - 1 AS pos, count(*) OVER () AS row_count
+            SELECT m.txid, m.id, row_number() OVER (ORDER BY {unordered?m.txid, }m.id)::int - 1 AS pos, count(*) OVER () AS row_count
             FROM pg_temp.rebase_row m
-            WHERE m.restored {lanes?AND m.lane = l.lane }AND (m.txid, m.id) > (l.from_txid, l.from_id) AND (m.txid, m.id) <= (l.to_txid, l.to_id)
+            WHERE m.restored {lanes?AND m.lane = l.lane }AND {ordered?m.id > l.from_id AND m.id <= l.to_id}{unordered?(m.txid, m.id) > (l.from_txid, l.from_id) AND (m.txid, m.id) <= (l.to_txid, l.to_id)}
                 AND m.txid <@ l.txids
         ) r
         WHERE l.row_count > 0 AND (r.row_count <> l.row_count OR rest.positions @> r.pos)
@@ -67,15 +67,15 @@ BEGIN
     CREATE TEMP TABLE rebase_message (LIKE queue.{q} INCLUDING STORAGE, restored boolean);
     INSERT INTO pg_temp.rebase_message
             (id, txid, enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority,
-            restored)
+            key, restored)
         SELECT m.id, m.txid, m.enqueued_at, m.run_at, coalesce(m.origin, m.id), copy.handler_id, m.attempt, m.headers,
-            m.history, m.payload, m.expires_at, m.priority, m.restored
+            m.history, m.payload, m.expires_at, m.priority, m.key, m.restored
         FROM pg_temp.rebase_row m
         CROSS JOIN LATERAL (SELECT ARRAY(
             SELECT k.handler_id FROM pg_temp.rebase_cursor k
             WHERE coalesce(m.handler_id = k.handler_id, true) {lanes?AND k.lane = m.lane }AND NOT (
                 m.restored AND k.hi IS NOT NULL AND txid_visible_in_snapshot(m.txid, k.hi)
-                AND NOT (k.more AND m.txid <@ k.txids AND (m.txid, m.id) > (k.to_txid, k.to_id))
+                AND NOT (k.more AND m.txid <@ k.txids AND {ordered?m.id > k.to_id}{unordered?(m.txid, m.id) > (k.to_txid, k.to_id)})
                 AND NOT EXISTS (SELECT FROM pg_temp.rebase_open o
                     WHERE o.handler_id = k.handler_id AND o.txid = m.txid AND o.id = m.id))
             ORDER BY k.handler_id
@@ -112,13 +112,14 @@ BEGIN
         setval('host.{q}__lease_id_seq', g * 100000000000 + 1, false),
         setval('host.{q}__promotion_id_seq', g * 100000000000 + 1, false);
 
-    INSERT INTO queue.{q} (enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority)
-        SELECT enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority
-        FROM pg_temp.rebase_message ORDER BY restored DESC, txid, id;
+    INSERT INTO queue.{q} (enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority,
+            key)
+        SELECT enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key
+        FROM pg_temp.rebase_message ORDER BY restored DESC, {unordered?txid, }id;
     INSERT INTO host.{q}__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at,
-            priority)
+            priority, key)
         SELECT due, host.slot(due, now()), origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at,
-            priority
+            priority, key
         FROM pg_temp.rebase_schedule ORDER BY due, id;
     INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
         VALUES ('-infinity', 0, '1:1:', '{}', 0, 0);

@@ -16,9 +16,11 @@ BEGIN
                 WHERE {lanes?m.lane = c.lane AND }m.txid >= txid_snapshot_xmax(c.hi))
             OR EXISTS (SELECT FROM host.{q}__message_%1$s m
                 WHERE {lanes?m.lane = c.lane AND }m.txid = ANY (ARRAY(SELECT txid_snapshot_xip(c.hi))))
-            OR c.more AND EXISTS (SELECT FROM host.parts_after(c.txids, c.to_txid, c.to_id) p
+            OR c.more AND EXISTS ({ordered?SELECT FROM host.{q}__message_%1$s m
+                WHERE m.lane = c.lane AND m.id > c.to_id AND m.id <= c.last_id AND m.txid <@ c.txids
+            }{unordered?SELECT FROM host.parts_after(c.txids, c.to_txid, c.to_id) p
                 CROSS JOIN LATERAL (SELECT FROM host.{q}__message_%1$s m
-                    WHERE {lanes?m.lane = c.lane AND }(m.txid, m.id) > (p.a_txid, p.a_id) AND m.txid < p.b LIMIT 1) x))',
+                    WHERE {lanes?m.lane = c.lane AND }(m.txid, m.id) > (p.a_txid, p.a_id) AND m.txid < p.b LIMIT 1) x}))',
         p_leaf) INTO found_one USING p_handler;
     RETURN found_one;
 END $$;
@@ -47,13 +49,16 @@ BEGIN
     IF p / 100000000000 % 3 = p_leaf THEN
         RETURN 'the cursor of the schedule has not been carried forward';
     END IF;
-    SELECT l.id, l.session_id, l.leased_at INTO o FROM host.{q}__lease l
+    SELECT l.id, l.session_id, l.leased_at, l.lane, l.due INTO o FROM host.{q}__lease l
         WHERE l.row_count > 0 AND (l.leaves & (1 << p_leaf) <> 0 OR l.id / 100000000000 % 3 = p_leaf)
             -- What handlers that were removed had open is nobody's.
             AND EXISTS (SELECT FROM host.handler x WHERE x.id = l.handler_id)
             AND NOT EXISTS (SELECT FROM host.{q}__settlement s WHERE s.lease_id = l.id AND s.rest = 0)
         LIMIT 1;
     IF FOUND THEN
+        IF o.session_id = 0 THEN
+            RETURN format('a retry holds lane %s until %s', o.lane, date_trunc('second', o.due));
+        END IF;
         RETURN format('lease %s of session %s has been open since %s', o.id, o.session_id, date_trunc('second', o.leased_at));
     END IF;
     RETURN NULL;
@@ -199,9 +204,9 @@ BEGIN
         SELECT due, schedule_id, hi, late_txids, late_txid, late_id FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
     FOR h IN SELECT id FROM host.handler WHERE queue_id = {queue_id} ORDER BY id LOOP
         INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                row_count, leaves, is_cursor, more, token, hi, txids, lane)
+                row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id)
             SELECT host.cursor_seq(h.id, c.lane), c.from_txid, c.from_id, c.to_txid, c.to_id, h.id, 0, 0, 0, true, c.more,
-                gen_random_uuid(), c.hi, c.txids, c.lane
+                gen_random_uuid(), c.hi, c.txids, c.lane, c.last_id
             FROM host.{q}__cursors(h.id) c;
     END LOOP;
     RETURN NULL;
