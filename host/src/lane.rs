@@ -1,5 +1,8 @@
 //! Lanes: the strands of a queue, each with a cursor of its own, and whose turn it is. Pure.
 
+use std::fmt;
+use std::str::FromStr;
+
 /// Which lanes a queue has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lanes {
@@ -8,6 +11,8 @@ pub enum Lanes {
     One,
     /// One for each [`Priority`], numbered from 0.
     Priorities,
+    /// So many, by hash of the key. In each the messages run one at a time and in order.
+    Ordered(u16),
 }
 
 impl Lanes {
@@ -17,7 +22,36 @@ impl Lanes {
         match self {
             Self::One => 1,
             Self::Priorities => Priority::ALL.len() as u16,
+            Self::Ordered(lanes) => lanes,
         }
+    }
+
+    /// Whether the messages of a lane keep their order.
+    #[must_use]
+    pub const fn in_order(self) -> bool {
+        matches!(self, Self::Ordered(_))
+    }
+}
+
+/// The order of its messages, in words.
+impl fmt::Display for Lanes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One => f.write_str("roughly that of commit"),
+            Self::Priorities => f.write_str("by priority, then roughly that of commit"),
+            Self::Ordered(lanes) => write!(f, "that of commit for each key, in {lanes} lanes"),
+        }
+    }
+}
+
+/// Those of a queue that keeps an order, from their number.
+impl FromStr for Lanes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let lanes = text.parse().ok().filter(|n: &u16| n.is_power_of_two());
+        let lanes = lanes.filter(|n| (2..=1024).contains(n));
+        lanes.map(Self::Ordered).ok_or_else(|| "use a power of two from 2 to 1024".to_owned())
     }
 }
 
@@ -63,6 +97,17 @@ impl Priority {
     }
 }
 
+/// Where the next lease looks for messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// In the queue's only lane.
+    Only,
+    /// In these lanes, one after the other, until one has some.
+    First(&'static [i16]),
+    /// In all lanes that are free, from this one on and round: a lease for each that has some.
+    Free(u16),
+}
+
 /// Whose turn it is among the priorities, lease by lease. A lease takes from the first lane that has messages: of ten
 /// in a row seven begin with high, two with normal and one with low. So high is first, and the others always have
 /// their share.
@@ -72,6 +117,9 @@ const TURNS: [&[i16]; 10] = {
     const LOW: &[i16] = &[2, 0, 1];
     [HIGH, HIGH, NORMAL, HIGH, HIGH, LOW, HIGH, NORMAL, HIGH, HIGH]
 };
+
+/// From one lease to the next, among the lanes of a queue that keeps an order.
+const STEP: usize = 97;
 
 /// The turns of one handler's leases.
 #[derive(Debug)]
@@ -87,15 +135,21 @@ impl Turns {
         Self { lanes, taken: 0 }
     }
 
-    /// The lanes that the next lease looks at, in this order; empty where there is only one.
-    pub const fn next(&mut self) -> &'static [i16] {
+    /// Whether the messages of a lane keep their order.
+    #[must_use]
+    pub const fn in_order(&self) -> bool {
+        self.lanes.in_order()
+    }
+
+    /// Where the next lease looks.
+    pub const fn next(&mut self) -> Turn {
+        let taken = self.taken;
+        self.taken = taken.wrapping_add(1);
         match self.lanes {
-            Lanes::One => &[],
-            Lanes::Priorities => {
-                let lanes = TURNS[self.taken % TURNS.len()];
-                self.taken += 1;
-                lanes
-            }
+            Lanes::One => Turn::Only,
+            Lanes::Priorities => Turn::First(TURNS[taken % TURNS.len()]),
+            // Each begins elsewhere; a step that is odd comes by all of a power of two.
+            Lanes::Ordered(lanes) => Turn::Free((taken.wrapping_mul(STEP) % lanes as usize) as u16),
         }
     }
 }
@@ -107,7 +161,11 @@ mod tests {
     #[test]
     fn every_lane_has_its_share_of_any_ten_leases_in_a_row() {
         let mut turns = Turns::of(Lanes::Priorities);
-        let first: Vec<i16> = std::iter::repeat_with(|| turns.next()[0]).take(100).collect();
+        let next = || match turns.next() {
+            Turn::First(lanes) => lanes[0],
+            other => panic!("{other:?}"),
+        };
+        let first: Vec<i16> = std::iter::repeat_with(next).take(100).collect();
         for ten in first.windows(10) {
             let share = |lane| ten.iter().filter(|first| **first == lane).count();
             assert_eq!([share(0), share(1), share(2)], [7, 2, 1]);
@@ -120,7 +178,10 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_without_priorities_names_no_lane() {
-        assert!(Turns::of(Lanes::One).next().is_empty());
+    fn every_lane_is_the_first_now_and_then() {
+        let mut turns = Turns::of(Lanes::Ordered(256));
+        let first = std::iter::repeat_with(|| turns.next()).take(256);
+        let lanes: std::collections::HashSet<_> = first.map(|turn| format!("{turn:?}")).collect();
+        assert_eq!(lanes.len(), 256);
     }
 }

@@ -40,6 +40,17 @@ pub struct Settlement {
     pub follow_ups: Vec<(u32, FollowUp)>,
     /// The memory that these take, by position; free again when this is dropped.
     pub held: Vec<(u32, Held)>,
+    /// What becomes of the rest of the lease, if this is its last although there is a rest.
+    pub hand_on: Option<HandOn>,
+}
+
+/// How a lease whose messages keep their order ends before its last message: the lane is held for the rest.
+#[derive(Clone, Debug)]
+pub enum HandOn {
+    /// Its first is to be tried again.
+    Retry(Retry),
+    /// It was not given to this host, and is anybody's at once.
+    Untried,
 }
 
 /// A message that is to be tried again.
@@ -65,6 +76,15 @@ pub struct Dead {
 }
 
 impl Settlement {
+    /// How long it has its lane wait.
+    #[must_use]
+    pub fn lane_waits(&self) -> Option<Duration> {
+        self.hand_on.as_ref().map(|how| match how {
+            HandOn::Retry(retry) => retry.delay,
+            HandOn::Untried => Duration::ZERO,
+        })
+    }
+
     /// Whether it puts something on the schedule.
     #[must_use]
     pub const fn schedules(&self) -> bool {
@@ -102,6 +122,7 @@ impl Settlement {
             removed: self.removed.extract_if(.., |p| mine(*p)).collect(),
             follow_ups: self.follow_ups.extract_if(.., |(p, _)| mine(*p)).collect(),
             held: self.held.extract_if(.., |(p, _)| mine(*p)).collect(),
+            hand_on: None,
         }
     }
 
@@ -159,13 +180,36 @@ pub struct Ledger {
     /// Positions without an outcome.
     rest: usize,
     pending: Option<Settlement>,
+    /// What comes after one that is tried again must wait for it.
+    in_order: bool,
+    /// The lease has more than was given out.
+    left_behind: bool,
 }
 
 impl Ledger {
     /// The account of a lease with `count` positions to settle.
     #[must_use]
     pub const fn new(lease: LeaseId, token: Uuid, count: usize) -> Self {
-        Self { lease, token, next_seq: 0, rest: count, pending: None }
+        let (in_order, left_behind) = (false, false);
+        Self { lease, token, next_seq: 0, rest: count, pending: None, in_order, left_behind }
+    }
+
+    /// That of a lease whose messages keep their order; `left_behind`: it has more than `count`.
+    #[must_use]
+    pub fn in_order(lease: LeaseId, token: Uuid, count: usize, left_behind: bool) -> Self {
+        Self { in_order: true, left_behind, ..Self::new(lease, token, count) }
+    }
+
+    /// Whether the messages keep their order.
+    #[must_use]
+    pub const fn is_in_order(&self) -> bool {
+        self.in_order
+    }
+
+    /// The lease.
+    #[must_use]
+    pub const fn lease(&self) -> LeaseId {
+        self.lease
     }
 
     /// Positions that have no outcome yet.
@@ -187,13 +231,40 @@ impl Ledger {
             removed: Vec::new(),
             follow_ups: Vec::new(),
             held: Vec::new(),
+            hand_on: None,
         })
     }
 
     fn settle(&mut self, position: u32) {
         debug_assert!(self.rest > 0, "more outcomes than messages");
         self.rest -= 1;
-        self.pending().settled.push(position);
+        let left = self.rest == 0 && self.left_behind;
+        let pending = self.pending();
+        pending.settled.push(position);
+        pending.hand_on = left.then_some(HandOn::Untried);
+    }
+
+    /// Ends the lease with a message that is tried again.
+    fn hand_on(&mut self, retry: Retry) {
+        self.rest = 0;
+        self.pending().hand_on = Some(HandOn::Retry(retry));
+    }
+
+    /// Ends a lease in order with a message that was refused when it was to be settled: with what came before it, of the
+    /// `waiting` settlements, and without all that came after it, which has to run again.
+    pub fn end_with(
+        &mut self,
+        retry: Retry,
+        mut refused: Settlement,
+        waiting: impl Iterator<Item = Settlement>,
+    ) -> Settlement {
+        self.rest = 0;
+        self.pending = None;
+        let before = waiting.last().map(|mut later| later.split_off(|p| p < retry.position));
+        let mut last = before.unwrap_or_else(|| refused.split_off(|_| false));
+        last.seq = refused.seq;
+        last.hand_on = Some(HandOn::Retry(retry));
+        last
     }
 
     /// Notes a message that is not due yet.
@@ -223,6 +294,11 @@ impl Ledger {
         held: Option<Held>,
         entry: impl FnOnce(String) -> Value,
     ) {
+        if let Outcome::Reschedule { delay, error } = outcome
+            && self.in_order
+        {
+            return self.hand_on(Retry { position, delay, entry: entry(error) });
+        }
         self.settle(position);
         let pending = self.pending();
         match outcome {
@@ -252,6 +328,9 @@ impl Ledger {
         settlement.settled.sort_unstable();
         settlement.removed.sort_unstable();
         self.pending = settlement.split_off_excess();
+        if let Some(excess) = &mut self.pending {
+            excess.hand_on = settlement.hand_on.take();
+        }
         settlement.seq = self.next_seq;
         self.next_seq += 1;
         Some(settlement)
@@ -264,98 +343,4 @@ impl Ledger {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn ledger(count: usize) -> Ledger {
-        Ledger::new(LeaseId::new(7), Uuid::nil(), count)
-    }
-
-    #[test]
-    fn settlements_follow_one_another_and_say_everything_once() {
-        let mut ledger = ledger(4);
-        ledger.record(2, Outcome::Ack, Vec::new(), None, |_| unreachable!());
-        ledger.early(0);
-        let first = ledger.take().unwrap();
-        assert_eq!(
-            (first.seq, first.multirange().as_str(), first.early.as_slice()),
-            (0, "{[0,1),[2,3)}", &[0][..])
-        );
-        assert!(!ledger.has_pending());
-        ledger.record(
-            1,
-            Outcome::Reschedule { delay: Duration::ZERO, error: "x".into() },
-            Vec::new(),
-            None,
-            Value::from,
-        );
-        ledger.not_ours(3);
-        let second = ledger.take().unwrap();
-        assert_eq!((second.seq, second.multirange().as_str()), (1, "{[1,2),[3,4)}"));
-        assert_eq!(second.retries[0].entry, Value::from("x"));
-        assert_eq!(ledger.rest(), 0);
-        assert!(ledger.take().is_none());
-    }
-
-    #[test]
-    fn follow_ups_of_what_is_not_acked_are_dropped() {
-        let mut ledger = ledger(1);
-        let follow_up =
-            FollowUp { queue: "q".into(), payload: vec![], headers: vec![], delay: Duration::ZERO };
-        let outcome = Outcome::DeadLetter { reason: DeadReason::Rejected, error: String::new() };
-        ledger.record(0, outcome, vec![follow_up], None, Value::from);
-        assert!(ledger.take().unwrap().follow_ups.is_empty());
-    }
-
-    #[test]
-    fn a_message_with_follow_ups_can_be_settled_alone() {
-        let mut ledger = ledger(3);
-        let follow_up =
-            FollowUp { queue: "q".into(), payload: vec![], headers: vec![], delay: Duration::ZERO };
-        ledger.record(0, Outcome::Ack, Vec::new(), None, Value::from);
-        ledger.record(1, Outcome::Ack, vec![follow_up], None, Value::from);
-        ledger.record(2, Outcome::Ack, Vec::new(), None, Value::from);
-        let mut whole = ledger.take().unwrap();
-        let part = whole.split_off_follow_ups().unwrap();
-        assert_eq!((part.seq, part.settled.as_slice(), part.follow_ups.len()), (0, &[1][..], 1));
-        assert_eq!(
-            (whole.seq, whole.settled.as_slice(), whole.follow_ups.len()),
-            (1, &[0, 2][..], 0)
-        );
-        assert!(whole.split_off_follow_ups().is_none());
-    }
-
-    #[test]
-    fn a_settlement_is_not_larger_than_one_transaction_should_be() {
-        let mut ledger = ledger(20);
-        for position in 0..20 {
-            let payload = vec![0; 4 << 20];
-            let follow_up =
-                FollowUp { queue: "q".into(), payload, headers: vec![], delay: Duration::ZERO };
-            ledger.record(position, Outcome::Ack, vec![follow_up], None, Value::from);
-        }
-        let sizes: Vec<_> = std::iter::from_fn(|| ledger.take())
-            .map(|s| (s.seq, s.settled.len(), s.follow_ups.len()))
-            .collect();
-        assert_eq!(sizes, (0..10).map(|seq| (seq, 2, 2)).collect::<Vec<_>>());
-    }
-
-    proptest! {
-        #[test]
-        fn a_multirange_covers_exactly_the_positions(positions in prop::collection::btree_set(0u32..60, 0..60)) {
-            let mut ledger = ledger(positions.len());
-            for &p in &positions {
-                ledger.not_ours(p);
-            }
-            let Some(settlement) = ledger.take() else { return Ok(()) };
-            let text = settlement.multirange();
-            let covered: Vec<u32> = text.trim_matches(['{', '}']).split("),").flat_map(|r| {
-                let (a, b) = r.trim_matches(['[', ')']).split_once(',').unwrap();
-                a.parse::<u32>().unwrap()..b.parse().unwrap()
-            }).collect();
-            prop_assert_eq!(covered, positions.into_iter().collect::<Vec<_>>());
-        }
-    }
-}
+mod tests;

@@ -54,6 +54,9 @@ pub struct Enqueue {
     /// Take it before or after others; only on a queue that has priorities
     #[arg(long, value_name = "PRIORITY", value_parser = priority())]
     priority: Option<Priority>,
+    /// Run it after those of the same key that came before; only on a queue that keeps an order
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -72,7 +75,7 @@ impl Enqueue {
             let mut client = lookup::client(context).await?;
             let catalog = catalog::load(&client).await?;
             let queue = lookup::queue(&catalog, &self.queue)?;
-            self.check_priority(queue)?;
+            self.check_lane(queue)?;
             if let Some(payload) = self.whole(queue.payload_type).await? {
                 return self.enqueue_one(&mut client, queue, &payload).await;
             }
@@ -101,14 +104,15 @@ impl Enqueue {
     }
 
     /// Says what is wrong before Postgres does, which would not say what to do.
-    fn check_priority(&self, queue: &Queue) -> Result<(), Fail> {
-        if self.priority.is_none() || queue.lanes == Lanes::Priorities {
+    fn check_lane(&self, queue: &Queue) -> Result<(), Fail> {
+        let lacks = if self.priority.is_some() && queue.lanes != Lanes::Priorities {
+            "has no priorities: a queue has them from `host queue create --priorities` on"
+        } else if self.key.is_some() && !queue.lanes.in_order() {
+            "keeps no order: a queue does from `host queue create --ordered` on"
+        } else {
             return Ok(());
-        }
-        Err(Fail::usage(format!(
-            "queue {} has no priorities: a queue has them from `host queue create --priorities` on",
-            queue.name
-        )))
+        };
+        Err(Fail::usage(format!("queue {} {lacks}", queue.name)))
     }
 
     fn envelope(&self) -> Envelope {
@@ -119,7 +123,7 @@ impl Enqueue {
         };
         let expires = self.expires_in.map(|time| When::After(time.into()));
         let headers = self.header.iter().cloned().collect();
-        Envelope { headers, when, expires, priority: self.priority }
+        Envelope { headers, when, expires, priority: self.priority, key: self.key.clone() }
     }
 
     async fn enqueue_one(

@@ -76,6 +76,9 @@ struct Create {
     /// Take messages by their priority column: high, which is 1, first; see host/docs/priorities.md
     #[arg(long)]
     priorities: bool,
+    /// Run messages of one key one at a time and in order of commit, in so many lanes; see host/docs/order.md
+    #[arg(long, value_name = "LANES", num_args = 0..=1, require_equals = true, default_missing_value = "256")]
+    ordered: Option<Lanes>,
 }
 
 /// List the queues
@@ -170,6 +173,11 @@ impl QueueCommand {
 
 impl Create {
     fn resolve(self) -> Result<NewQueue, Fail> {
+        if self.priorities && self.ordered.is_some() {
+            return Err(Fail::usage(
+                "--priorities and --ordered exclude each other: high would overtake the others of its key",
+            ));
+        }
         let payload_type = PayloadType::from_sql_name(&self.payload);
         let queue = NewQueue {
             name: self.name,
@@ -186,7 +194,11 @@ impl Create {
             rotate_bytes: self.rotate_size.as_u64(),
             rotate_age: self.rotate_age.into(),
             wake_up: !self.no_wake_up,
-            lanes: if self.priorities { Lanes::Priorities } else { Lanes::One },
+            lanes: self.ordered.unwrap_or(if self.priorities {
+                Lanes::Priorities
+            } else {
+                Lanes::One
+            }),
         };
         queue.check().map_err(|error| Fail::usage(error.to_string()))?;
         Ok(queue)
@@ -252,13 +264,6 @@ fn backoff(backoff: &Backoff) -> String {
     }
 }
 
-const fn order(lanes: Lanes) -> &'static str {
-    match lanes {
-        Lanes::One => "roughly that of commit",
-        Lanes::Priorities => "by priority, then roughly that of commit",
-    }
-}
-
 const fn state(paused: bool) -> &'static str {
     if paused { "paused" } else { "active" }
 }
@@ -282,6 +287,7 @@ fn settings_json(q: &Queue) -> Value {
         "rotate_age_ms": millis(q.rotate_age),
         "wake_up": q.wake_up,
         "priorities": q.lanes == Lanes::Priorities,
+        "ordered_lanes": if let Lanes::Ordered(n) = q.lanes { Some(n) } else { None },
         "paused": q.paused,
     })
 }
@@ -341,7 +347,7 @@ fn described(queue: &Queue, status: &QueueStatus) -> String {
             "Attempts",
             format!("{}, {} apart", queue.policy.max_attempts, backoff(&queue.policy.backoff)),
         ),
-        ("Order", order(queue.lanes).to_owned()),
+        ("Order", queue.lanes.to_string()),
         ("Handlers", handlers),
         ("Messages", messages),
         ("On disk", show::bytes(status.bytes)),

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +34,20 @@ pub struct Batch {
     left: AtomicUsize,
     done: Mutex<Vec<Finished>>,
     removal: Removal,
+    /// One worker at a time, who stops at a message that did not succeed.
+    in_order: bool,
+    /// It has one; only looked at in order.
+    busy: AtomicBool,
+}
+
+/// The right to run messages of a batch; given back when dropped.
+#[derive(Debug)]
+pub struct Turn(Arc<Batch>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.busy.store(false, Ordering::Release);
+    }
 }
 
 /// A message that has run.
@@ -52,9 +66,9 @@ pub struct Finished {
 }
 
 impl Batch {
-    /// The messages of a lease.
+    /// The messages of a lease; `in_order`: to be run one after the other.
     #[must_use]
-    pub fn new(lease: LeaseId, messages: Vec<Message>) -> Self {
+    pub fn new(lease: LeaseId, messages: Vec<Message>, in_order: bool) -> Self {
         let left = AtomicUsize::new(messages.len());
         Self {
             lease,
@@ -63,6 +77,8 @@ impl Batch {
             left,
             done: Mutex::default(),
             removal: Removal::default(),
+            in_order,
+            busy: AtomicBool::new(false),
         }
     }
 
@@ -72,9 +88,31 @@ impl Batch {
         self.messages.len().saturating_sub(self.next.load(Ordering::Relaxed))
     }
 
-    /// Sees to it that no further message is begun.
-    pub fn abandon(&self) {
-        self.next.store(self.messages.len(), Ordering::Relaxed);
+    /// Sees to it that no further message is begun; says how many were not.
+    pub fn abandon(&self) -> usize {
+        let all = self.messages.len();
+        all.saturating_sub(self.next.swap(all, Ordering::Relaxed))
+    }
+
+    /// Of a lease that is over: how many messages nobody has heard of.
+    pub fn forget(&self) -> usize {
+        self.take_finished().len() + self.abandon()
+    }
+
+    /// A turn at running messages, unless they keep their order and somebody has it.
+    pub fn turn(self: &Arc<Self>) -> Option<Turn> {
+        let taken = self.busy.swap(true, Ordering::Acquire) && self.in_order;
+        (!taken).then(|| Turn(self.clone()))
+    }
+
+    /// Whether the messages keep their order.
+    pub const fn is_in_order(&self) -> bool {
+        self.in_order
+    }
+
+    /// Whether a message may be running, of a batch in order.
+    pub fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
     }
 
     /// Tells of messages that an operator has removed; they may be of other batches.
@@ -104,18 +142,21 @@ impl Batch {
     }
 }
 
-/// Runs messages of a batch until none is left to begin, or the brake is on. Tells `complete` when the batch's
-/// last is done.
+/// Runs messages of a batch until none is left to begin, or the brake is on; in order, until one does not succeed. Tells
+/// `complete` when the batch's last is done, or that one.
 pub async fn work(
-    batch: Arc<Batch>,
+    mine: Turn,
     handler: Arc<Loaded>,
     slot: Slot,
     brake: Brake,
     complete: mpsc::UnboundedSender<LeaseId>,
 ) {
+    let batch = &mine.0.clone();
     let mut runner = handler.take_runner();
     let mut turn = 0;
-    while brake.is_off()
+    let (mut last, mut stops) = (false, false);
+    while !stops
+        && brake.is_off()
         && let Some(message) = batch.begin()
     {
         let span = tracing::debug_span!(
@@ -125,7 +166,7 @@ pub async fn work(
             attempt = message.attempt,
             version = handler.version()
         );
-        let run = AssertUnwindSafe(run(&batch, &mut runner, message).instrument(span));
+        let run = AssertUnwindSafe(run(batch, &mut runner, message).instrument(span));
         let run = run.catch_unwind().await.unwrap_or_else(|_| {
             runner = handler.take_runner();
             // A message without an outcome would keep its lease open for ever.
@@ -134,10 +175,8 @@ pub async fn work(
         let (position, attempt) = (message.position, message.attempt);
         let version = handler.version();
         let held = brake.hold(&run.follow_ups);
-        if batch.finish(Finished { position, attempt, version, run, held }) {
-            // Nobody listens any more when the host stops.
-            let _ = complete.send(batch.lease);
-        }
+        stops = batch.in_order && matches!(run.verdict, Verdict::Retry { .. } | Verdict::Failed(_));
+        last = batch.finish(Finished { position, attempt, version, run, held });
         turn += 1;
         if turn % TURN == 0 {
             tokio::task::yield_now().await;
@@ -145,6 +184,13 @@ pub async fn work(
     }
     handler.give_back(runner);
     drop(slot);
+    let lease = batch.lease;
+    // Whoever is told may have another go on from here.
+    drop(mine);
+    if last || stops {
+        // Nobody listens any more when the host stops.
+        let _ = complete.send(lease);
+    }
 }
 
 /// Runs a message, unless it is removed before it is done.

@@ -193,6 +193,7 @@ struct QueueRow {
     rotate_age_ms: u64,
     wake_up: bool,
     priorities: bool,
+    ordered_lanes: Option<u16>,
     paused: bool,
 }
 
@@ -218,7 +219,11 @@ impl From<QueueRow> for Queue {
             rotate_bytes: row.rotate_bytes,
             rotate_age: Duration::from_millis(row.rotate_age_ms),
             wake_up: row.wake_up,
-            lanes: if row.priorities { Lanes::Priorities } else { Lanes::One },
+            lanes: match row.ordered_lanes {
+                Some(lanes) => Lanes::Ordered(lanes),
+                None if row.priorities => Lanes::Priorities,
+                None => Lanes::One,
+            },
             paused: row.paused,
         }
     }

@@ -27,6 +27,8 @@ pub struct Envelope {
     pub expires: Option<When>,
     /// The `priority` column.
     pub priority: Option<Priority>,
+    /// The `key` column.
+    pub key: Option<String>,
 }
 
 /// A time, as its user gave it.
@@ -49,6 +51,7 @@ pub struct Batch<'a> {
     run_at: Option<SystemTime>,
     expires_at: Option<SystemTime>,
     priority: Option<i16>,
+    key: Option<String>,
 }
 
 /// Enqueues one message.
@@ -61,10 +64,10 @@ pub async fn enqueue(
     let transaction = client.transaction().await?;
     let (run_at, expires_at) = times(&transaction, &envelope).await?;
     let priority = envelope.priority.map(Priority::number);
-    let headers = headers(envelope.headers);
+    let (key, headers) = (envelope.key, headers(envelope.headers));
     let insert = include_str!("sql/enqueue.sql").replace("{q}", queue.as_str());
     let row = transaction
-        .query_one(&insert, &[&Payload(payload), &headers, &run_at, &expires_at, &priority])
+        .query_one(&insert, &[&Payload(payload), &headers, &run_at, &expires_at, &priority, &key])
         .await?;
     transaction.commit().await?;
     Ok(MessageId::new(row.try_get(0)?))
@@ -83,17 +86,23 @@ impl<'a> Batch<'a> {
         let copy = include_str!("sql/copy.sql").replace("{q}", queue.as_str());
         let sink = transaction.copy_in(&copy).await?;
         let (payload, time) = (sql_type(payload_type), Type::TIMESTAMPTZ);
-        let types = [payload, Type::JSONB, time.clone(), time, Type::INT2];
+        let types = [payload, Type::JSONB, time.clone(), time, Type::INT2, Type::TEXT];
         let writer = Box::pin(BinaryCopyInWriter::new(sink, &types));
         let priority = envelope.priority.map(Priority::number);
-        let headers = headers(envelope.headers);
-        Ok(Self { transaction, writer, headers, run_at, expires_at, priority })
+        let (key, headers) = (envelope.key, headers(envelope.headers));
+        Ok(Self { transaction, writer, headers, run_at, expires_at, priority, key })
     }
 
     /// Adds one message.
     pub async fn add(&mut self, payload: &[u8]) -> Result<(), QueueError> {
-        let row: [&(dyn ToSql + Sync); 5] =
-            [&Payload(payload), &self.headers, &self.run_at, &self.expires_at, &self.priority];
+        let row: [&(dyn ToSql + Sync); 6] = [
+            &Payload(payload),
+            &self.headers,
+            &self.run_at,
+            &self.expires_at,
+            &self.priority,
+            &self.key,
+        ];
         self.writer.as_mut().write(&row).await.map_err(located)
     }
 

@@ -94,9 +94,10 @@ pub async fn create(client: &Client, queue: &NewQueue) -> Result<bool, QueueErro
             (BACKOFF_DEFAULT, BACKOFF_CAP_DEFAULT, Some(delays))
         }
     };
+    let ordered = if let Lanes::Ordered(n) = queue.lanes { Some(i32::from(n)) } else { None };
     let created = client
         .execute(
-            "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
             &[
                 &queue.name.as_str(),
                 &queue.payload_type.sql_name(),
@@ -109,6 +110,7 @@ pub async fn create(client: &Client, queue: &NewQueue) -> Result<bool, QueueErro
                 &queue.wake_up,
                 &delays,
                 &(queue.lanes == Lanes::Priorities),
+                &ordered,
             ],
         )
         .await;

@@ -212,7 +212,7 @@ impl Roster {
         });
         for queue in &catalog.queues {
             self.queues.entry(queue.id).or_insert_with(|| {
-                let statements = Arc::new(Statements::new(&queue.name));
+                let statements = Arc::new(Statements::new(&queue.name, queue.lanes));
                 let schedule_changed = Arc::new(Notify::new());
                 let maintenance = Maintenance {
                     database: self.shared.database.clone(),

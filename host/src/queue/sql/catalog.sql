@@ -17,6 +17,7 @@ SELECT jsonb_build_object(
             'rotate_age_ms', q.rotate_age_ms,
             'wake_up', q.wake_up,
             'priorities', q.priorities,
+            'ordered_lanes', q.ordered_lanes,
             'paused', q.paused
         ) ORDER BY q.name) FROM host.queue q), '[]'),
     'deployments', coalesce((SELECT jsonb_agg(jsonb_build_object(
