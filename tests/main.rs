@@ -23,6 +23,7 @@ mod faults;
 mod fencing;
 mod injection;
 mod migrate;
+mod order;
 mod overload;
 mod partial;
 mod pause;
