@@ -22,7 +22,8 @@ impl Dispatcher {
     ) {
         for lease in leases {
             let held_kib = lease.messages.iter().map(|m| m.payload.len()).sum::<usize>() / 1024 + 1;
-            let Some(held) = bytes.split(held_kib.min(bytes.num_permits())) else { continue };
+            let held = bytes.split(held_kib.min(bytes.num_permits()));
+            let held = held.expect("it has that many");
             let workers = if lease.ledger.is_in_order() { 1 } else { slots.len() };
             let its_slots = slots.split_off(slots.len().saturating_sub(workers));
             self.begin_one(lease, its_slots, held);

@@ -96,14 +96,17 @@ async fn exchange_on(
     request: Option<LeaseRequest>,
 ) -> Result<Exchanged, QueueError> {
     let settle_statement = client.prepare_cached(&statements.settle).await?;
-    let hand_on_statement = client.prepare_cached(&statements.hand_on).await?;
+    let hand_on_statement = match settlements.iter().any(|s| s.hand_on.is_some()) {
+        true => Some(client.prepare_cached(&statements.hand_on).await?),
+        false => None,
+    };
     let started = Instant::now();
 
     // Sent first: what they free can be leased.
     let settling = join_all(
         settlements
             .iter()
-            .map(|s| settle(client, &settle_statement, &hand_on_statement, session, s)),
+            .map(|s| settle(client, &settle_statement, hand_on_statement.as_ref(), session, s)),
     );
     let leasing = async {
         match request {

@@ -45,9 +45,9 @@ pub(super) async fn lease_lanes(
         fetch_lanes(client, &fetch_statement, session, r.seq, r.handler, leases_max),
     )
     .await;
-    let mut taken = Taken::default();
+    let (rows, mut taken) = (rows?, Taken::default());
     let mut fetched = fetched?.into_iter();
-    for row in &rows? {
+    for row in &rows {
         // The last row is of no lease.
         let Some(id) = row.try_get::<_, Option<i64>>(0)? else {
             taken.more = row.try_get(2)?;

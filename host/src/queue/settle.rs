@@ -15,16 +15,16 @@ use crate::settlement::{HandOn, Settlement};
 pub(super) async fn settle(
     client: &ClientWrapper,
     statement: &Statement,
-    hand_on_statement: &Statement,
+    hand_on_statement: Option<&Statement>,
     session: SessionId,
     s: &Settlement,
 ) -> Result<(), QueueError> {
     if !s.settled.is_empty() {
         settle_positions(client, statement, session, s).await?;
     }
-    match &s.hand_on {
-        Some(how) => hand_on(client, hand_on_statement, session, s, how).await,
-        None => Ok(()),
+    match (&s.hand_on, hand_on_statement) {
+        (Some(how), Some(statement)) => hand_on(client, statement, session, s, how).await,
+        _ => Ok(()),
     }
 }
 
