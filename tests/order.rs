@@ -202,9 +202,10 @@ async fn what_a_dead_host_left_goes_on_in_order() {
     assert!(hand_on(&hand, &held, Some((1, 0))).await.unwrap());
     only_lease(&hand, 10).await;
     hand.end(true).await;
-    let mut dead = hand;
+    let handler = hand.handler;
+    let mut hosts = vec![hand];
     for deaths in 1..5 {
-        let next = Hand::new(&db, "q", dead.handler).await;
+        let next = Hand::new(&db, "q", handler).await;
         assert_eq!(lease_lanes(&next, 10).await.len(), 0, "the lane is the dead one's");
         let stray = next.strays().await;
         let held = next.take_over(stray[0], 1).await.unwrap().expect("the rest");
@@ -212,15 +213,15 @@ async fn what_a_dead_host_left_goes_on_in_order() {
         let wanted = if deaths < 2 { &all[..] } else { &all[..1] };
         assert_eq!(attempts(&next, &held).await, wanted, "after {deaths} deaths");
         next.end(true).await;
-        dead = next;
+        hosts.push(next);
     }
-    let last = Hand::new(&db, "q", dead.handler).await;
+    let last = Hand::new(&db, "q", handler).await;
     let stray = last.strays().await;
     let held = last.take_over(stray[0], 1).await.unwrap().expect("what is left");
     assert_eq!(attempts(&last, &held).await, [(3, 1), (4, 1)]);
     let dead: i64 = value(&client, "SELECT payload::bigint FROM host.q__dead_letter").await;
     assert_eq!(dead, 2);
-    drop((client, last));
+    drop((client, last, hosts));
     assert_only_inserted(&db).await;
 }
 
@@ -362,7 +363,6 @@ async fn every_key_keeps_its_order_while_messages_fail_and_hosts_die() {
     for host in hosts {
         assert!(host.terminate().await.success());
     }
-    let TestDb { .. } = &scene.db;
     let Scene { db, client } = scene;
     drop((client, frozen));
     assert_only_inserted(&db).await;

@@ -26,12 +26,11 @@ async fn linger(rng: &mut Rng) {
     tokio::time::sleep(Duration::from_millis(millis)).await;
 }
 
-/// Commits its share of messages, in transactions of every kind, over all of the queue's lanes. Returns the numbers
+/// Commits its share of messages, in transactions of every kind, and with that priority. Returns the numbers
 /// that it committed.
-async fn produce(client: Client, number: i64, lanes: i32, mut rng: Rng) -> Vec<i64> {
+async fn produce(client: Client, number: i64, priority: &str, mut rng: Rng) -> Vec<i64> {
     let mut next = number * 1_000_000_000;
     let mut committed = Vec::new();
-    let priority = if lanes > 1 { "g % 3 + 1" } else { "NULL" };
     let run = async |sql: &str| client.batch_execute(sql).await.unwrap_or_else(|e| panic!("{e:?}"));
     let insert = async |range: Range<i64>| {
         run(&format!(
@@ -152,15 +151,20 @@ fn assert_each_once(delivered: &[i64], committed: &[i64]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_committed_message_is_delivered_once_while_leaves_come_and_go() {
-    delivered_once("", 1).await;
+    delivered_once("", 1, "NULL").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn so_it_is_on_a_queue_with_priorities() {
-    delivered_once(", p_priorities => true", 3).await;
+    delivered_once(", p_priorities => true", 3, "g % 3 + 1").await;
 }
 
-async fn delivered_once(settings: &str, lanes: i32) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_it_is_on_a_queue_that_keeps_order() {
+    delivered_once(", p_ordered_lanes => 4", 4, "NULL").await;
+}
+
+async fn delivered_once(settings: &str, lanes: i32, priority: &str) {
     let mut rng = Rng::with_seed(seed());
     let db = TestDb::new().await;
     let client = db.client().await;
@@ -179,7 +183,7 @@ async fn delivered_once(settings: &str, lanes: i32) {
     let rotator = Hand::new(&db, "q", handler).await;
     let mut producers = Vec::new();
     for number in 0..PRODUCERS {
-        producers.push(produce(db.client().await, number, lanes, rng.fork()));
+        producers.push(produce(db.client().await, number, priority, rng.fork()));
     }
 
     let producing = async {
@@ -229,7 +233,7 @@ async fn two_hosts_settle_every_committed_message_once() {
 
     let mut producers = Vec::new();
     for number in 0..PRODUCERS {
-        producers.push(produce(db.client().await, number, 1, rng.fork()));
+        producers.push(produce(db.client().await, number, "NULL", rng.fork()));
     }
     let committed = join_all(producers).await.concat();
     wait_until("everything is settled", async || {

@@ -294,11 +294,12 @@ impl Ledger {
         held: Option<Held>,
         entry: impl FnOnce(String) -> Value,
     ) {
-        if let Outcome::Reschedule { delay, error } = outcome
-            && self.in_order
-        {
-            return self.hand_on(Retry { position, delay, entry: entry(error) });
-        }
+        let outcome = match outcome {
+            Outcome::Reschedule { delay, error } if self.in_order => {
+                return self.hand_on(Retry { position, delay, entry: entry(error) });
+            }
+            outcome => outcome,
+        };
         self.settle(position);
         let pending = self.pending();
         match outcome {

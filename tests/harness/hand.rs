@@ -196,7 +196,8 @@ impl Hand {
     /// Takes a lease over, up to so many messages of it. `None`: nothing was left to run.
     pub async fn take_over(&self, lease: i64, messages: i32) -> Result<Option<Held>, Error> {
         let (seq, token) = (self.next_seq(), Uuid::new_v4());
-        let call = "SELECT lease_id, row_count FROM host.{q}__take_over($1, $2, $3, $4, $5, $6)";
+        let call =
+            "SELECT lease_id, row_count, more FROM host.{q}__take_over($1, $2, $3, $4, $5, $6)";
         let deaths_max = host::queue::take_over::DEATHS_MAX;
         let params: [&(dyn ToSql + Sync); 6] =
             [&lease, &self.session, &seq, &token, &messages, &deaths_max];
@@ -206,7 +207,7 @@ impl Hand {
             seq,
             token,
             count: row.get(1),
-            more: false,
+            more: row.get(2),
         }))
     }
 
