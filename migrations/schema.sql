@@ -529,14 +529,7 @@ $$;
 
 CREATE FUNCTION host.leaves_between(a bigint, b bigint) RETURNS smallint
     LANGUAGE sql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    SELECT CASE b / 100000000000 - a / 100000000000
-        WHEN 0 THEN 1 << (a / 100000000000 % 3)::int
-        WHEN 1 THEN (1 << (a / 100000000000 % 3)::int) | (1 << (b / 100000000000 % 3)::int)
-        ELSE 7
-    END::smallint
-$$;
+    RETURN (CASE ((b / '100000000000'::bigint) - (a / '100000000000'::bigint)) WHEN 0 THEN (1 << (((a / '100000000000'::bigint) % (3)::bigint))::integer) WHEN 1 THEN ((1 << (((a / '100000000000'::bigint) % (3)::bigint))::integer) | (1 << (((b / '100000000000'::bigint) % (3)::bigint))::integer)) ELSE 7 END)::smallint;
 
 CREATE FUNCTION host.migration_applied() RETURNS TABLE(version integer, name text, sha256 text)
     LANGUAGE sql STABLE
@@ -611,11 +604,16 @@ $$;
 
 CREATE FUNCTION host.parts_after(p_window int8multirange, p_txid bigint, p_id bigint) RETURNS TABLE(a_txid bigint, a_id bigint, b bigint)
     LANGUAGE sql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    SELECT greatest(lower(r), p_txid), CASE WHEN lower(r) > p_txid THEN 0 ELSE p_id END, upper(r)
-    FROM unnest(p_window) r WHERE upper(r) > p_txid
-$$;
+    BEGIN ATOMIC
+ SELECT GREATEST(lower(r.r), parts_after.p_txid) AS "greatest",
+         CASE
+             WHEN (lower(r.r) > parts_after.p_txid) THEN (0)::bigint
+             ELSE parts_after.p_id
+         END AS p_id,
+     upper(r.r) AS upper
+    FROM unnest(parts_after.p_window) r(r)
+   WHERE (upper(r.r) > parts_after.p_txid);
+END;
 
 CREATE FUNCTION host.pause(p_queue text, p_paused boolean) RETURNS boolean
     LANGUAGE plpgsql
@@ -646,11 +644,12 @@ CREATE FUNCTION host.payload_cast(p_bytes text, p_payload_type text) RETURNS tex
 $$;
 
 CREATE FUNCTION host.positions(p int4multirange) RETURNS integer
-    LANGUAGE sql IMMUTABLE STRICT
+    LANGUAGE plpgsql IMMUTABLE STRICT
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    SELECT coalesce(sum(upper(r) - lower(r)), 0)::int FROM unnest(p) r
-$$;
+BEGIN
+    RETURN (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(p) r);
+END $$;
 
 CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(role text, kind text, object text, privilege text, columns text[])
     LANGUAGE sql STABLE
@@ -1019,15 +1018,20 @@ BEGIN
             WHERE m.txid >= part.a AND m.txid < part.b LIMIT p_cap - waiting) m;
         waiting := waiting + n;
     END LOOP;
+    -- Probes, not joins: of a join without statistics Postgres makes one that compares every lease with every
+    -- settlement.
     SELECT coalesce(sum(coalesce(
-            (SELECT s.rest FROM host.sample__settlement s WHERE s.lease_id = l.id ORDER BY s.seq DESC LIMIT 1),
+            (SELECT t.rest FROM host.sample__settlement t
+                WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+                ORDER BY t.seq DESC LIMIT 1),
             host.positions(l.positions), l.row_count)), 0)
         INTO in_flight FROM host.sample__lease l
-        WHERE l.handler_id = p_handler AND l.row_count > 0
-            AND NOT EXISTS (SELECT FROM host.sample__settlement s WHERE s.lease_id = l.id AND s.rest = 0);
+        WHERE l.handler_id = p_handler AND l.row_count > 0;
     SELECT coalesce(sum(host.positions(s.settled)), 0) INTO last_minute
-        FROM host.sample__lease l JOIN host.sample__settlement s ON s.lease_id = l.id
-        WHERE l.handler_id = p_handler AND s.settled_at > clock_timestamp() - interval '1 minute';
+        FROM host.sample__settlement s
+        WHERE s.settled_at > clock_timestamp() - interval '1 minute'
+            AND (SELECT l.handler_id FROM host.sample__lease l
+                WHERE l.id = s.lease_id AND l.id / 100000000000 % 3 = s.lease_id / 100000000000 % 3) = p_handler;
 END $$;
 
 CREATE FUNCTION host.sample__beyond_cursor(p_leaf integer, p_hi txid_snapshot, p_txids int8multirange, p_more boolean, p_txid bigint, p_id bigint) RETURNS boolean
@@ -1176,7 +1180,9 @@ CREATE FUNCTION host.sample__examine() RETURNS jsonb
                 'age_ms', (extract(epoch FROM clock_timestamp() - l.leased_at) * 1000)::bigint)
             FROM host.sample__lease l
             WHERE l.row_count > 0 AND (l.id / 100000000000 % 3 <> p.leaf OR l.leaves & ~(1 << p.leaf) <> 0)
-                AND NOT EXISTS (SELECT FROM host.sample__settlement s WHERE s.lease_id = l.id AND s.rest = 0)
+                AND (SELECT t.rest FROM host.sample__settlement t
+                    WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+                    ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0
             ORDER BY l.leased_at LIMIT 1))
     FROM host.queue q
     CROSS JOIN (SELECT (last_value / 100000000000 % 3)::int AS leaf FROM queue.sample_id_seq) p
@@ -1198,6 +1204,7 @@ CREATE FUNCTION host.sample__holds(p_leaf integer) RETURNS text
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_mergejoin TO 'off'
+    SET enable_nestloop TO 'off'
     AS $$
 DECLARE
     h record;
@@ -1680,7 +1687,9 @@ BEGIN
                 AND m.txid <@ l.txids
         ) r
         WHERE l.row_count > 0 AND (r.row_count <> l.row_count OR rest.positions @> r.pos)
-            AND NOT EXISTS (SELECT FROM host.sample__settlement t WHERE t.lease_id = l.id AND t.rest = 0);
+            AND (SELECT t.rest FROM host.sample__settlement t
+                WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+                ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0;
     CREATE INDEX ON pg_temp.rebase_open (handler_id, txid, id);
 
     CREATE TEMP TABLE rebase_message (LIKE queue.sample INCLUDING STORAGE, restored boolean);
@@ -1964,7 +1973,11 @@ CREATE FUNCTION host.sample__strays(p_handler integer, p_session integer, p_limi
             -- A negative number is take_over's: what it left of one, which the session does not know of.
             OR (s.id = p_session AND (l.seq < 0 OR l.leased_at < clock_timestamp() - interval '3 s')))
         AND l.handler_id = p_handler AND l.row_count > 0
-        AND NOT EXISTS (SELECT FROM host.sample__settlement t WHERE t.lease_id = l.id AND t.rest = 0)
+        -- A probe for each: of a join without statistics Postgres makes one that compares every lease with every
+        -- settlement.
+        AND (SELECT t.rest FROM host.sample__settlement t
+            WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+            ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0
     -- Its own last: it may have any number that it knows of.
     ORDER BY s.id = p_session, l.id LIMIT p_limit
 $$;

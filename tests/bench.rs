@@ -132,11 +132,30 @@ async fn steady_gives_the_rate_of_each_interval_with_everything_in_the_way() {
 }
 
 #[tokio::test]
+async fn a_run_can_begin_in_any_state() {
+    let db = TestDb::new().await;
+    let state = "--waiting 300 --leased 2500 --settled 200 --scheduled 100";
+    let report = report(&db, &format!("steady --seconds 2 --batch 10 --rate 500 {state}")).await;
+    let before = ["waiting_before", "leased_before", "settled_before", "scheduled_before"];
+    assert_eq!(before.map(|field| report[field].as_u64()), [300, 2500, 200, 100].map(Some));
+    // What is counted is of those that waited as well.
+    assert_eq!(report["wal_bytes_per_message"], Value::Null);
+}
+
+#[tokio::test]
 async fn latency_times_every_message() {
     let db = TestDb::new().await;
     let report = report(&db, "latency --seconds 2 --rate 100").await;
     assert_eq!(report["messages"], 200);
-    positive(&report, &["p50_ms", "p99_ms", "p999_ms", "max_ms", "enqueue_p50_ms"]);
+    positive(&report, &["p50_ms", "p99_ms", "p999_ms", "max_ms", "due_to_start_p50_ms"]);
+}
+
+#[tokio::test]
+async fn latency_of_messages_that_were_put_off_is_timed_from_when_they_were_due() {
+    let db = TestDb::new().await;
+    let report = report(&db, "latency --seconds 2 --rate 100 --delay 2").await;
+    assert_eq!(report["messages"], 200);
+    positive(&report, &["p50_ms", "p99_ms"]);
 }
 
 #[tokio::test]

@@ -42,6 +42,7 @@ mod rotation;
 mod sandbox;
 mod schema;
 mod status;
+mod storm;
 mod take_over;
 mod tidy;
 mod tls;

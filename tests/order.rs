@@ -168,28 +168,24 @@ async fn a_retry_holds_its_lane_and_comes_first() {
     assert!(hand_on(&hand, &held, Some((1, 3_600_000))).await.unwrap());
     assert!(!hand_on(&hand, &held, Some((1, 3_600_000))).await.unwrap(), "it is done already");
     assert_eq!(sqlstate(hand.settle(&held, 1, "{[1,2)}", "").await), "HQ002", "it is over");
-    insert(&client, &b, 5, 5).await;
-    let other = only_lease(&hand, 10).await;
-    assert_eq!(hand.payloads(&other).await, [5]);
     let text = db.host(&["status"]).await.ok();
-    assert!(text.contains("1 lane held"), "{text}");
+    assert!(text.contains("1 lane held until 20"), "{text}");
     let waiting: i64 = value(&client, "SELECT waiting FROM host.queue_status('q')").await;
     assert_eq!(waiting, 3);
 
-    // Nobody can wait for an hour.
-    client.batch_execute("ALTER TABLE host.q__lease_0 DISABLE TRIGGER ALL").await.unwrap();
-    client
-        .batch_execute("UPDATE host.q__lease SET due = now() WHERE due IS NOT NULL")
-        .await
-        .unwrap();
+    insert(&client, &b, 5, 7).await;
+    let other = only_lease(&hand, 2).await;
+    assert!(hand_on(&hand, &other, Some((0, 0))).await.unwrap());
     let again = only_lease(&hand, 10).await;
-    assert_eq!(attempts(&hand, &again).await, [(2, 2), (3, 1)]);
-    let history = "SELECT history -> 0 ->> 'error' FROM host.q__read($1, $2) WHERE pos = 1";
+    assert_eq!(attempts(&hand, &again).await, [(5, 2), (6, 1)]);
+    let history = "SELECT history -> 0 ->> 'error' FROM host.{q}__read($1, $2) WHERE pos = 0";
     let error: String = hand.query(history, &[&hand.session, &again.seq]).await.unwrap().get(0);
     assert_eq!(error, "busy");
-    assert!(hand.settle(&again, 0, "{[1,3)}", "").await.unwrap());
+    hand.ack(&again).await;
     let last = only_lease(&hand, 10).await;
-    assert_eq!(attempts(&hand, &last).await, [(4, 1)]);
+    assert_eq!(attempts(&hand, &last).await, [(7, 1)]);
+    drop((client, hand));
+    assert_only_inserted(&db).await;
 }
 
 /// What is tried again keeps its attempt when its host dies; and what kills its hosts does so alone, and is buried at last.

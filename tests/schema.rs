@@ -10,7 +10,9 @@ const HEADER: &str = "\
 async fn the_dump_is_current() {
     let db = TestDb::new().await;
     let client = db.client().await;
-    client.batch_execute("SELECT host.create_queue('sample')").await.unwrap();
+    let sample = "DROP EVENT TRIGGER tripwire; DROP SCHEMA tripwire CASCADE;
+        SELECT host.create_queue('sample')";
+    client.batch_execute(sample).await.unwrap();
     let row = client.query_one("SELECT current_setting('server_version_num')::int / 10000", &[]);
     let major: i32 = row.await.unwrap().get(0);
     let dump = db.program("pg_dump", &["--schema-only", "--no-owner"]).await;

@@ -26,6 +26,7 @@ mod guest;
 mod holds;
 mod hosts;
 mod latency;
+mod leased;
 pub mod map;
 mod payload;
 mod prepare;
@@ -84,10 +85,14 @@ pub struct Options {
     pub batch: u32,
     /// Messages a second; `None`: as fast as it goes.
     pub rate: Option<f64>,
+    /// Messages are enqueued all at once, so long before the first of them is due, for `Latency`.
+    pub delay: Option<Duration>,
     /// Producers wait while more messages than this do.
     pub backlog_max: u64,
     /// Messages that wait when the measured time begins, for `Steady` and `Latency`.
     pub waiting: u64,
+    /// Messages that another session has in hand for all of the measured time, for `Steady` and `Latency`.
+    pub leased: u64,
     /// Messages that were settled before it, beside those that warm up.
     pub settled: u64,
     /// Messages on the schedule, due long after the run.
@@ -104,8 +109,17 @@ pub struct Options {
     pub holds: Vec<Disturbance>,
     /// The handler, if not one that acks and does nothing else.
     pub handler: Option<Vec<u8>>,
+    /// How long the handler waits before it acks.
+    pub wait: Option<Duration>,
     /// The program whose `serve` is run.
     pub program: PathBuf,
+}
+
+impl Options {
+    /// The messages that what the server counts can be shared out among: none when others are worked off beside them.
+    const fn accountable(&self, messages: u64) -> u64 {
+        if self.waiting + self.leased > 0 { 0 } else { messages }
+    }
 }
 
 /// Why there are no figures.
@@ -125,6 +139,11 @@ pub enum BenchError {
         "{0}: give the benchmark a database of its own, or none, and it starts a server of its own"
     )]
     NotAlone(String),
+    /// A benchmark that was killed has left something.
+    #[error(
+        "queue {0} was left by a benchmark that was killed; to remove it: host queue drop {0} --force"
+    )]
+    LeftBehind(String),
     /// No process could be started.
     #[error("cannot run {}: {source}", program.display())]
     NoHost {
@@ -150,6 +169,9 @@ pub enum BenchError {
     /// What should have been in the way was not.
     #[error("`--hold {0}` did not last for all of the run: nothing was measured")]
     NotHeld(&'static str),
+    /// It took longer to enqueue them than there was time.
+    #[error("the first message was due {0:?} before all were enqueued: give --delay more")]
+    Late(Duration),
     /// The floor is none.
     #[error("{rows} rows were copied in, and {read} read out")]
     NotRead {

@@ -25,6 +25,7 @@ use crate::secret::{SecretName, Secrets};
 
 mod bindings;
 mod check;
+mod compiler;
 mod engine;
 mod failure;
 mod http;
@@ -34,6 +35,7 @@ mod runner;
 mod state;
 
 pub use check::Refusal;
+use compiler::Compiler;
 use engine::{Image, Workshop};
 pub use runner::{Run, Runner};
 use state::State;
@@ -58,8 +60,8 @@ pub enum SandboxError {
     /// wasmtime does not work here.
     #[error("cannot set up WebAssembly: {0}")]
     Engine(String),
-    /// No thread for the clock that interrupts guests.
-    #[error("cannot start a thread for the sandbox's clock: {0}; raise the limit of processes")]
+    /// No thread for the clock that interrupts guests, or to compile them.
+    #[error("cannot start a thread for the sandbox: {0}; raise the limit of processes")]
     Thread(String),
     /// Nobody's certificate could be verified.
     #[error(
@@ -92,6 +94,7 @@ pub struct Sandbox(Arc<Shared>);
 struct Shared {
     instances_max: u32,
     cache: Option<Cache>,
+    compiler: Compiler,
     small: Arc<Workshop>,
     /// Made when the first component asks for it: many hosts never need it.
     big: Mutex<Option<Arc<Workshop>>>,
@@ -149,8 +152,8 @@ impl Sandbox {
         let cache = config.cache_dir.as_deref().map(engine::open_cache).transpose()?;
         let small = Arc::new(Workshop::new(Image::Small, config.instances_max, cache.as_ref())?);
         let (instances_max, big) = (config.instances_max, Mutex::default());
-        let tls = http::Tls::default();
-        Ok(Self(Arc::new(Shared { instances_max, cache, small, big, tls })))
+        let (compiler, tls) = (Compiler::new()?, http::Tls::default());
+        Ok(Self(Arc::new(Shared { instances_max, cache, compiler, small, big, tls })))
     }
 
     /// Checks a component and compiles it, or takes its compiled code from the cache.
@@ -162,8 +165,7 @@ impl Sandbox {
     pub fn load(&self, wasm: &[u8], settings: HandlerSettings) -> Result<Handler, Refusal> {
         let inspected = check::inspect(wasm)?;
         let workshop = self.workshop(inspected.image)?;
-        let component = Component::from_binary(&workshop.engine, wasm)
-            .map_err(|error| Refusal::Compile(format!("{error:#}")))?;
+        let component = self.0.compiler.compile(&workshop.engine, wasm)?;
         check_memory(&component, settings.limits.memory_bytes)?;
         let interface = |error: wasmtime::Error| Refusal::Interface(format!("{error:#}"));
         let pre = workshop.linker.instantiate_pre(&component).map_err(interface)?;

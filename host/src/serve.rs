@@ -95,9 +95,16 @@ pub async fn serve(
     while !shutdown.drain.is_cancelled() && !shutdown.stop.is_cancelled() {
         let (hints, woken) = mpsc::channel(NOTIFICATIONS_MAX);
         let begin = async || Session::begin(database, &config.host_name, hints.clone()).await;
+        let mut beginning = std::pin::pin!(retry("begin a session", begin));
         let session = tokio::select! {
-            session = retry("begin a session", begin) => session?,
-            () = shutdown.drain.cancelled() => break,
+            session = &mut beginning => session?,
+            () = shutdown.drain.cancelled() => {
+                // It may have begun already: then others need not wait for signs of life.
+                if let Ok(Ok(session)) = tokio::time::timeout(FAREWELL, beginning).await {
+                    say_farewell(database, session.id()).await;
+                }
+                break;
+            }
         };
         let id = session.id();
         let pool = database.named_as(&session.application_name(), config.connections)?;

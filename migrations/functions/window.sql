@@ -1,4 +1,7 @@
 -- Windows between two snapshots, and the slots of the schedule. Pure: no locks, no tables.
+--
+-- Most are called for every batch. A function in SQL that is not inlined is planned anew at each call, which took
+-- longer than what it did: hence bodies without a setting, whose names are resolved when they are made, or plpgsql.
 
 -- The transactions that are committed or rolled back in `hi` and were not in `lo`, as ranges of
 -- txids. Order of visibility is not order of ids: a transaction that began first may commit last,
@@ -30,10 +33,10 @@ END $$;
 CREATE OR REPLACE FUNCTION host.parts_after(p_window int8multirange, p_txid bigint, p_id bigint)
 RETURNS TABLE (a_txid bigint, a_id bigint, b bigint)
 LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp AS $$
+BEGIN ATOMIC
     SELECT greatest(lower(r), p_txid), CASE WHEN lower(r) > p_txid THEN 0 ELSE p_id END, upper(r)
-    FROM unnest(p_window) r WHERE upper(r) > p_txid
-$$;
+    FROM unnest(p_window) r WHERE upper(r) > p_txid;
+END;
 
 -- The leaf of the schedule for a message due at `due`, seen from `at`. Level k has buckets of
 -- 60 s * 16^k (1 min, 16 min, 4.3 h, 2.8 d, 45 d, 2 y, 32 y) and three leaves that they take in turn. A
@@ -59,18 +62,17 @@ END $$;
 
 -- How many positions a set has.
 CREATE OR REPLACE FUNCTION host.positions(p int4multirange) RETURNS int
-LANGUAGE sql IMMUTABLE STRICT
+LANGUAGE plpgsql IMMUTABLE STRICT
 SET search_path = pg_catalog, pg_temp AS $$
-    SELECT coalesce(sum(upper(r) - lower(r)), 0)::int FROM unnest(p) r
-$$;
+BEGIN
+    RETURN (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(p) r);
+END $$;
 
 -- Which leaves hold ids from `a` to `b`: bit n for leaf n. May name a leaf too many, never one too few.
 CREATE OR REPLACE FUNCTION host.leaves_between(a bigint, b bigint) RETURNS smallint
 LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE b / 100000000000 - a / 100000000000
-        WHEN 0 THEN 1 << (a / 100000000000 % 3)::int
-        WHEN 1 THEN (1 << (a / 100000000000 % 3)::int) | (1 << (b / 100000000000 % 3)::int)
-        ELSE 7
-    END::smallint
-$$;
+RETURN CASE b / 100000000000 - a / 100000000000
+    WHEN 0 THEN 1 << (a / 100000000000 % 3)::int
+    WHEN 1 THEN (1 << (a / 100000000000 % 3)::int) | (1 << (b / 100000000000 % 3)::int)
+    ELSE 7
+END::smallint;

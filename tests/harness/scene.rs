@@ -139,12 +139,14 @@ impl Scene {
         self.number(&backlog("in_flight", queue)).await
     }
 
+    /// Messages of a queue that are to be handled, now or later.
+    pub async fn unsettled(&self, queue: &str) -> i64 {
+        self.number(&unsettled(queue)).await
+    }
+
     /// Waits until a queue has nothing to do, neither now nor later.
     pub async fn wait_done(&self, queue: &str) {
-        let waiting = backlog("waiting + in_flight", queue);
-        let scheduled = format!("SELECT scheduled FROM host.{queue}__stored(1000000)");
-        let all = format!("({waiting}) + ({scheduled})");
-        self.wait_number(&all, 0).await;
+        self.wait_number(&unsettled(queue), 0).await;
     }
 
     /// Waits until `n` live hosts run a version of the queue's handler.
@@ -198,6 +200,12 @@ impl Scene {
         })
         .await;
     }
+}
+
+/// What a queue has to do, now and later.
+fn unsettled(queue: &str) -> String {
+    let waiting = backlog("waiting + in_flight", queue);
+    format!("({waiting}) + (SELECT scheduled FROM host.{queue}__stored(1000000))")
 }
 
 /// A number of the backlog of a queue's only handler.

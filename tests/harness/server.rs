@@ -99,6 +99,8 @@ impl Server {
         let mut alone = template.database().connect_alone().await.expect("connect");
         let files = Migrations::embedded().expect("the migrations");
         migrate(&mut alone.client, &files).await.expect("migrate");
+        let tripwire = include_str!("tripwire.sql");
+        alone.client.batch_execute(tripwire).await.expect("lay the tripwire");
         drop(alone);
         let admin = connect(server.embedded.url()).await;
         // The server needs a moment to see that the connection is gone.

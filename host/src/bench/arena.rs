@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::holds::Holds;
 use super::hosts::Hosts;
+use super::leased::Leased;
 use super::prepare::{new_queue, queue_name};
 use super::produce::{Counters, preload};
 use super::sums::Sums;
-use super::{BenchError, OnProgress, Options, process};
+use super::{BenchError, OnProgress, Options, Shape, process};
 use crate::liveness::BEAT_EVERY;
 use crate::queue::bench::load::Producer;
-use crate::queue::bench::{self, BenchQueue, Gauges, Progress};
+use crate::queue::bench::{self, BenchQueue, Gauges, Others, Progress};
 use crate::queue::catalog::{self, Queue};
 use crate::queue::connect::{Database, Pooled};
 use crate::queue::queues;
@@ -42,6 +43,7 @@ pub struct Arena<'a> {
     on_progress: OnProgress<'a>,
     pub settings: Queue,
     pub holds: Holds,
+    pub leased: Option<Leased>,
     postmaster: Option<u32>,
     progress: Progress,
     looks: u64,
@@ -68,6 +70,21 @@ pub struct Snapshot {
     pub own_cpu: Option<Duration>,
 }
 
+/// Fails if somebody else works here. What a benchmark that was killed has left is said by name.
+fn alone(others: &Others) -> Result<(), BenchError> {
+    if others.hosts > 0 {
+        return Err(BenchError::NotAlone(format!("{} hosts run here", others.hosts)));
+    }
+    if let [left, ..] = others.left_behind.as_slice() {
+        return Err(BenchError::LeftBehind(left.clone()));
+    }
+    if !others.queues.is_empty() {
+        let queues = others.queues.join(", ");
+        return Err(BenchError::NotAlone(format!("other queues have handlers here ({queues})")));
+    }
+    Ok(())
+}
+
 impl<'a> Arena<'a> {
     /// Makes the queue.
     pub async fn new(
@@ -77,16 +94,7 @@ impl<'a> Arena<'a> {
         on_progress: OnProgress<'a>,
     ) -> Result<Self, BenchError> {
         let client = database.get().await?;
-        let others = bench::others(&client).await?;
-        if others.hosts > 0 {
-            return Err(BenchError::NotAlone(format!("{} hosts run here", others.hosts)));
-        }
-        if !others.queues.is_empty() {
-            let queues = others.queues.join(", ");
-            return Err(BenchError::NotAlone(format!(
-                "other queues have handlers here ({queues})"
-            )));
-        }
+        alone(&bench::others(&client).await?)?;
         let pid = bench::backend_pid(&client).await?;
         let name = queue_name();
         queues::create(&client, &new_queue(&name, options.wake_up)).await?;
@@ -107,6 +115,7 @@ impl<'a> Arena<'a> {
             on_progress,
             settings,
             holds: Holds::default(),
+            leased: None,
             postmaster: process::parent_of(pid.cast_unsigned(), "postgres"),
             progress: Progress::default(),
             looks: 0,
@@ -171,7 +180,9 @@ impl<'a> Arena<'a> {
     pub async fn look(&mut self) -> Result<u64, BenchError> {
         self.hosts.check()?;
         self.holds.check()?;
-        let settled = self.queue.settled(&self.client, &mut self.progress).await?;
+        // Where messages come without end; all others are accounted for afterwards.
+        let account = matches!(self.options.shape, Shape::Steady | Shape::Map);
+        let settled = self.queue.settled(&self.client, &mut self.progress, account).await?;
         self.counters.settled.store(settled, Relaxed);
         self.looks += 1;
         if self.looks.is_multiple_of(PEAKS_EVERY) {
@@ -193,6 +204,9 @@ impl<'a> Arena<'a> {
 
     /// Waits until all messages are settled, or the hosts have nothing left to do.
     pub async fn wait_settled(&mut self, what: &'static str) -> Result<(), BenchError> {
+        if let Some(leased) = self.leased.take() {
+            leased.give_up(self.database).await?;
+        }
         let all = self.counters.committed.load(Relaxed);
         let (mut before, mut since) = (0, Instant::now());
         let begun = self.look().await?;
@@ -249,6 +263,9 @@ impl<'a> Arena<'a> {
     pub async fn remove(&mut self) -> Result<(), BenchError> {
         let stopped = self.hosts.stop().await;
         self.holds.clear();
+        if let Some(leased) = self.leased.take() {
+            leased.give_up(self.database).await?;
+        }
         // A connection of its own: on the old one a question may be open that was interrupted.
         let client = self.database.connect_alone().await?.client;
         self.queue.end(&client).await?;

@@ -21,7 +21,7 @@ pub struct Measured {
     pub after: Snapshot,
     /// What is settled later is not of the measured time; by the server's clock.
     pub until: SystemTime,
-    /// Enqueued from `before` to `after`.
+    /// Enqueued from `before` to `after`; 0: what is counted in that time is not only theirs.
     pub messages: u64,
 }
 
@@ -96,6 +96,7 @@ pub async fn asked_for(arena: &Arena<'_>) -> Result<Report, BenchError> {
         batch: options.batch,
         rate: options.rate,
         waiting_before: options.waiting,
+        leased_before: options.leased,
         settled_before: options.settled,
         scheduled_before: options.scheduled,
         synchronous_commit: options.synchronous_commit,

@@ -1,6 +1,8 @@
 //! The handlers that a benchmark brings along, as WebAssembly text. Each acks every message; what it does
 //! before that differs. Never does I/O.
 
+use std::time::Duration;
+
 /// What a handler does beside acking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guest {
@@ -8,8 +10,8 @@ pub enum Guest {
     Noop,
     /// First of all writes its payload to the log, whose time is when it began.
     Mark,
-    /// Waits for an hour, which no message has.
-    Stuck,
+    /// Waits.
+    Wait(Duration),
 }
 
 /// The parts of `guest.wat` that differ: imports, core imports, what is done first, and what the core
@@ -37,8 +39,7 @@ const MARK: Parts = Parts {
     host: r#"(with "host" (instance (export "write" (func $write))))"#,
 };
 
-/// An hour, in nanoseconds.
-const STUCK: Parts = Parts {
+const WAIT: Parts = Parts {
     imports: r#"
     (import "wasi:io/poll@0.2.0" (instance $poll
         (export "pollable" (type $pollable (sub resource)))
@@ -51,7 +52,7 @@ const STUCK: Parts = Parts {
     linked: r#"
         (import "host" "subscribe" (func $subscribe (param i64) (result i32)))
         (import "host" "block" (func $block (param i32)))"#,
-    first: "(call $block (call $subscribe (i64.const 3600000000000)))",
+    first: "(call $block (call $subscribe (i64.const {wait_ns})))",
     host: r#"(with "host" (instance
         (export "subscribe" (func $subscribe)) (export "block" (func $block))))"#,
 };
@@ -66,12 +67,14 @@ impl Guest {
         let parts = match self {
             Self::Noop => NOOP,
             Self::Mark => MARK,
-            Self::Stuck => STUCK,
+            Self::Wait(_) => WAIT,
         };
+        let wait = if let Self::Wait(wait) = self { wait } else { Duration::ZERO };
         let text = include_str!("guest.wat")
             .replace("{imports}", parts.imports)
             .replace("{linked}", parts.linked)
             .replace("{first}", parts.first)
+            .replace("{wait_ns}", &wait.as_nanos().to_string())
             .replace("{host}", parts.host);
         wat::parse_str(text).expect("the text is valid")
     }
@@ -83,7 +86,7 @@ mod tests {
 
     #[test]
     fn all_are_components() {
-        for guest in [Guest::Noop, Guest::Mark, Guest::Stuck] {
+        for guest in [Guest::Noop, Guest::Mark, Guest::Wait(Duration::from_hours(1))] {
             assert!(guest.component().starts_with(b"\0asm\x0d\0\x01\0"), "{guest:?}");
         }
     }

@@ -87,7 +87,7 @@ pub async fn run(
     for row in &down.values {
         let mut of_row = Vec::new();
         for column in &across.values {
-            let mut options = options.clone();
+            let mut options = Options { floor: false, ..options.clone() };
             down.varied.set(&mut options, *row);
             across.varied.set(&mut options, *column);
             let report = Box::pin(run_one(database, url, &options, stop, on_progress)).await?;

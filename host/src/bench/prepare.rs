@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::arena::Arena;
 use super::guest::Guest;
 use super::hosts::Mark;
+use super::leased::Leased;
 use super::{BenchError, Disturbance};
 use crate::deploy;
 use crate::lane::Lanes;
@@ -24,6 +25,8 @@ use crate::queue::queues::NewQueue;
 
 /// Messages that are worked off before anything is measured: caches and plans are warm then.
 const WARM_UP: u64 = 5_000;
+/// What the stuck handler waits for: no message has so long.
+const STUCK: Duration = Duration::from_hours(1);
 /// How long a host may take to load a handler.
 const LOAD_WITHIN: Duration = Duration::from_mins(1);
 
@@ -36,10 +39,11 @@ impl Arena<'_> {
         marks: Option<mpsc::UnboundedSender<Mark>>,
     ) -> Result<(), BenchError> {
         self.queue.begin_account(&self.client).await?;
+        let guest = self.options.wait.map_or(guest, Guest::Wait);
         let own = self.options.handler.clone().unwrap_or_else(|| guest.component());
         let mut deployed = vec![self.deploy("default", own).await?];
         if self.options.holds.contains(&Disturbance::Handler) {
-            deployed.push(self.deploy("stuck", Guest::Stuck.component()).await?);
+            deployed.push(self.deploy("stuck", Guest::Wait(STUCK).component()).await?);
         }
         let concurrency = self.options.concurrency.max(256).to_string();
         let args = ["--drain", "1s", "--concurrency", &concurrency].map(OsString::from);
@@ -53,8 +57,10 @@ impl Arena<'_> {
         self.wait_settled("warming up").await?;
         self.put_off(self.options.scheduled).await?;
         self.holds.begin(self.database, &self.client, &self.queue, &self.options.holds).await?;
-        if self.options.waiting > 0 {
+        if self.options.waiting + self.options.leased > 0 {
             self.pause().await?;
+            self.enqueue("preloading", self.options.leased).await?;
+            self.leased = Leased::take(self.database, &self.queue, self.options.leased).await?;
             self.enqueue("preloading", self.options.waiting).await?;
         }
         Ok(())

@@ -51,7 +51,7 @@ pub struct Report {
     /// The most that the queue took on disk, in bytes.
     pub disk_bytes_max: Option<u64>,
 
-    /// From when a message was due to be sent until its handler began, in milliseconds.
+    /// From when the producer knew of the commit until the handler began, in milliseconds.
     pub p50_ms: Option<f64>,
     /// Of 100 messages, all but one took at most so long.
     pub p99_ms: Option<f64>,
@@ -59,10 +59,11 @@ pub struct Report {
     pub p999_ms: Option<f64>,
     /// The longest.
     pub max_ms: Option<f64>,
-    /// From when the producer knew of the commit until the handler began.
-    pub commit_to_start_p50_ms: Option<f64>,
-    /// From when the producer knew of the commit until the handler began.
-    pub commit_to_start_p99_ms: Option<f64>,
+    /// From when a message was due to be sent until the handler began: with what its INSERT took, and what kept
+    /// its producer from it.
+    pub due_to_start_p50_ms: Option<f64>,
+    /// From when a message was due to be sent until the handler began.
+    pub due_to_start_p99_ms: Option<f64>,
     /// From when a message was due to be sent until the producer knew of the commit.
     pub enqueue_p50_ms: Option<f64>,
     /// From when a message was due to be sent until the producer knew of the commit.
@@ -123,6 +124,8 @@ pub struct Report {
     pub rate: Option<f64>,
     /// Messages that waited at the start.
     pub waiting_before: u64,
+    /// Messages that another session kept in hand.
+    pub leased_before: u64,
     /// Messages that were settled before the start, beside those that warmed up.
     pub settled_before: u64,
     /// Messages that were scheduled at the start.

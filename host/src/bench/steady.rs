@@ -22,7 +22,8 @@ const END_SECONDS_MAX: u64 = 60;
 pub async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
     let options = arena.options;
     arena.prepare(Guest::Noop, None).await?;
-    let warm = arena.committed.count - options.waiting;
+    let producers = arena.producers(&arena.table()).await?;
+    let warm = arena.committed.count;
     let began = arena.snapshot().await?;
     arena.resume().await?;
     let started = Instant::now();
@@ -31,34 +32,34 @@ pub async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
         batch: options.batch,
         by_copy: false,
         rate: options.rate,
-        backlog_max: options.backlog_max + options.waiting,
+        backlog_max: options.backlog_max + options.waiting + options.leased,
         payload_bytes: options.payload_bytes,
         start: (arena.counters.next(), started),
         until,
     };
-    let mut producers = JoinSet::new();
-    for mut producer in arena.producers(&arena.table()).await? {
+    let mut tasks = JoinSet::new();
+    for mut producer in producers {
         let counters = arena.counters.clone();
-        producers.spawn(async move { produce::insert(&mut producer, &counters, load).await });
+        tasks.spawn(async move { produce::insert(&mut producer, &counters, load).await });
     }
     let seconds = options.duration.as_secs();
     while Instant::now() < until {
         let next = (Instant::now() + LOOK_EVERY).min(until);
         arena.look().await?;
         arena.show("producing and handling", started.elapsed().as_secs(), seconds);
-        while let Some(ended) = producers.try_join_next() {
+        while let Some(ended) = tasks.try_join_next() {
             arena.committed.merge(produce::ended(ended)?);
         }
         tokio::time::sleep_until(next.into()).await;
     }
     let ended = arena.snapshot().await?;
     let backlog = arena.backlog().await?;
-    let committed = produce::total(producers).await?;
+    let committed = produce::total(tasks).await?;
     arena.committed.merge(committed);
     arena.wait_settled("working off the rest").await?;
     let after = arena.snapshot().await?;
 
-    let messages = arena.committed.count - warm;
+    let messages = options.accountable(arena.committed.count - warm);
     let until = began.gauges.now + options.duration;
     let measured = Measured { before: began, began, ended, after, until, messages };
     let (mut report, deliveries) = finish(arena, &measured).await?;
@@ -81,7 +82,7 @@ async fn rates(
     let interval_s = interval as u32;
     let settled = arena.queue.settled_per_interval(&arena.client, from, interval_s, count).await?;
     let rates: Vec<f64> = settled.iter().map(|n| rounded(*n as f64 / interval as f64)).collect();
-    let at_an_end = (END_SECONDS_MAX.min(seconds / 2) / interval) as usize;
+    let at_an_end = ((END_SECONDS_MAX / interval).max(1) as usize).min(count / 2);
     if at_an_end > 0 {
         let mean = |rates: &[f64]| rates.iter().sum::<f64>() / rates.len() as f64;
         let (first, last) = (mean(&rates[..at_an_end]), mean(&rates[rates.len() - at_an_end..]));

@@ -61,12 +61,18 @@ pub struct Bench {
     /// Messages a second, of all producers together [default: as fast as it goes; latency: 500]
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
+    /// Enqueue all messages at once, the first to be due in so many seconds, and time from then on (latency)
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
+    delay: Option<u64>,
     /// Producers wait while more messages than this do (steady, map)
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     backlog: u64,
     /// Messages that wait when the measured time begins (steady, latency)
     #[arg(long, value_name = "N", default_value_t = 0)]
     waiting: u64,
+    /// Messages that another host has in hand for all of it (steady, latency)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    leased: u64,
     /// Messages that were settled before it
     #[arg(long, value_name = "N", default_value_t = 0)]
     settled: u64,
@@ -94,6 +100,9 @@ pub struct Bench {
     /// A handler of your own, instead of one that only acks (drain, steady)
     #[arg(long, value_name = "FILE")]
     handler: Option<PathBuf>,
+    /// Have the handler wait for so many milliseconds before it acks (drain, steady)
+    #[arg(long, value_name = "MS", conflicts_with = "handler", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    wait: Option<u64>,
     /// Print JSON: one object, on the last line
     #[arg(long)]
     json: bool,
@@ -175,13 +184,19 @@ impl Bench {
 
     fn resolve(&self) -> Result<Options, Fail> {
         let latency = self.shape == ShapeName::Latency;
-        if latency && self.handler.is_some() {
+        if latency && (self.handler.is_some() || self.wait.is_some()) {
             return Err(Fail::usage(
-                "--handler does not go with latency, whose handler says when it begins",
+                "--handler and --wait do not go with latency, whose handler says when it begins",
             ));
         }
-        if self.shape == ShapeName::Drain && self.waiting > 0 {
-            return Err(Fail::usage("--waiting does not go with drain: all --messages wait there"));
+        if !latency && self.delay.is_some() {
+            return Err(Fail::usage("--delay goes with latency only"));
+        }
+        let preloads = matches!(self.shape, ShapeName::Steady | ShapeName::Latency);
+        if !preloads && self.waiting + self.leased > 0 {
+            return Err(Fail::usage(
+                "--waiting and --leased go with steady and latency only: drain works off --messages",
+            ));
         }
         let axes = <[Axis; 2]>::try_from(self.axis.clone())
             .map_err(|axes| Fail::usage(format!("give --axis twice, not {} times", axes.len())))?;
@@ -198,8 +213,10 @@ impl Bench {
             payload_bytes: self.payload_bytes,
             batch: self.batch,
             rate: self.rate,
+            delay: self.delay.map(Duration::from_secs),
             backlog_max: self.backlog,
             waiting: self.waiting,
+            leased: self.leased,
             settled: self.settled,
             scheduled: self.scheduled,
             synchronous_commit: self.synchronous_commit == "on",
@@ -208,6 +225,7 @@ impl Bench {
             axes,
             holds: self.hold.iter().copied().map(Disturbance::from).collect(),
             handler,
+            wait: self.wait.map(Duration::from_millis),
             program: std::env::current_exe().context("cannot find this program")?,
         })
     }

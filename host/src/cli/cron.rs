@@ -17,6 +17,10 @@ use crate::queue::cron::{self, Entry, NewEntry};
 
 /// Enqueue messages at set times: each once, however many hosts run
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  host cron add nightly '30 2 * * *' --queue reports --payload '{}' --tz Europe/Berlin
+  host cron list")]
 pub struct Cron {
     #[command(subcommand)]
     command: Command,

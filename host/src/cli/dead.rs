@@ -18,6 +18,10 @@ const ERROR_CHARS: usize = 60;
 
 /// Look at messages that were given up on, try them again, move them, delete them
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  host dead list emails
+  host dead retry emails 17")]
 pub struct Dead {
     #[command(subcommand)]
     command: Command,

@@ -28,7 +28,7 @@ use crate::secret::SecretName;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  host deploy --queue emails target/plugins/email.wasm --timeout 10s --config sender=ada@example.com")]
+  host deploy --queue emails target/plugins/email.wasm --timeout 10s --config 'template.bill=Your bill'")]
 pub struct Deploy {
     /// The queue that it handles
     #[arg(long, value_name = "QUEUE")]

@@ -19,6 +19,10 @@ use crate::queue::queues::{self, DropError, NewQueue};
 
 /// Create, look at, change, purge and drop queues
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  host queue create emails
+  host queue list")]
 pub struct QueueCommand {
     #[command(subcommand)]
     command: Command,

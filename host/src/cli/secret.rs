@@ -17,6 +17,10 @@ use crate::secret::{Secret, SecretName, VALUE_BYTES_MAX};
 /// A handler asks for a secret that its deployment grants it, with `host deploy --secret NAME`. Running
 /// hosts have a new value a moment later, without a deployment.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  host secret set stripe-key <stripe.key
+  host secret list")]
 pub struct SecretCommand {
     #[command(subcommand)]
     command: Command,

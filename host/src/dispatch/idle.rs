@@ -4,7 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-/// The wait after the first look that found nothing.
+/// After messages were found, so many looks in vain are followed by another at once: where some came,
+/// more will, and a round trip is a wait already.
+const EAGER: u32 = 2;
+/// The wait after the looks that come at once.
 const FIRST: Duration = Duration::from_millis(1);
 /// When the waits have grown to this, the host says that it sleeps.
 const SLEEP_FROM: Duration = Duration::from_millis(8);
@@ -15,6 +18,8 @@ const LEASING_MAX: usize = 3;
 #[derive(Debug)]
 pub struct Idle {
     next_look: Instant,
+    /// Looks in vain that are followed by another at once.
+    eager: u32,
     wait: Duration,
     wait_max: Duration,
     /// Messages were there at the last look.
@@ -34,6 +39,7 @@ impl Idle {
     pub const fn new(wait_max: Duration, now: Instant) -> Self {
         Self {
             next_look: now,
+            eager: 0,
             wait: FIRST,
             wait_max,
             busy: false,
@@ -54,6 +60,7 @@ impl Idle {
     pub const fn found(&mut self, more: bool, now: Instant) {
         self.busy = more;
         self.woken = false;
+        self.eager = EAGER;
         self.wait = FIRST;
         self.next_look = now;
     }
@@ -63,6 +70,11 @@ impl Idle {
         self.busy = false;
         if std::mem::take(&mut self.woken) {
             self.asleep = None;
+        }
+        if self.eager > 0 {
+            self.eager -= 1;
+            self.next_look = now;
+            return;
         }
         // Up to a quarter less, so that hosts do not look in step.
         self.next_look = now + self.wait.mul_f64(1.0 - fastrand::f64() / 4.0);
@@ -129,6 +141,23 @@ mod tests {
         idle.found(true, now);
         assert_eq!(idle.next_look(1), Some(now), "busy: several looks at once");
         assert_eq!(idle.announce(true), Some(false));
+    }
+
+    #[test]
+    fn where_messages_came_it_looks_again_at_once_and_then_less_and_less_often() {
+        let now = Instant::now();
+        let mut idle = Idle::new(Duration::from_secs(1), now);
+        idle.found(false, now);
+        for _ in 0..EAGER {
+            idle.nothing(now);
+            assert_eq!(idle.next_look(0), Some(now));
+        }
+        let mut waits = Vec::new();
+        for _ in 0..3 {
+            idle.nothing(now);
+            waits.extend(idle.next_look(0).map(|next| next - now));
+        }
+        assert!(waits.is_sorted() && waits[0] > Duration::ZERO, "{waits:?}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use super::connect::{Alone, Database};
 use super::error::QueueError;
-use crate::id::QueueId;
+use crate::id::{QueueId, SessionId};
 use crate::name::QueueName;
 
 pub mod load;
@@ -118,7 +118,7 @@ impl BenchQueue {
 
     /// Puts all that there is into the account. No host must run.
     pub async fn finish_account(&self, client: &Client) -> Result<(), QueueError> {
-        client.execute(&self.render("SELECT host.{q}__audit(NULL)"), &[]).await?;
+        client.execute(&self.render("SELECT host.{q}__audit(NULL, NULL, NULL)"), &[]).await?;
         Ok(())
     }
 
@@ -167,15 +167,22 @@ impl BenchQueue {
         Ok(settled)
     }
 
-    /// How many positions have been settled so far, of whatever kind.
+    /// How many positions have been settled so far, of whatever kind. `account`: and puts their leases into the
+    /// account, little by little. All at once, before a leaf is truncated, could take longer than a statement may.
     pub async fn settled(
         &self,
         client: &Client,
         progress: &mut Progress,
+        account: bool,
     ) -> Result<u64, QueueError> {
         let call = self.render("SELECT lease, settled, beyond FROM host.{q}__progress($1)");
         let row = client.query_one(&call, &[&progress.lease]).await?;
-        progress.lease = row.try_get("lease")?;
+        let settled_upto: i64 = row.try_get("lease")?;
+        if account {
+            let audit = self.render("SELECT host.{q}__audit(NULL, $1, $2)");
+            client.execute(&audit, &[&progress.lease, &settled_upto]).await?;
+        }
+        progress.lease = settled_upto;
         progress.settled += row.try_get::<_, i64>("settled")?;
         let beyond: i64 = row.try_get("beyond")?;
         Ok((progress.settled + beyond).max(0) as u64)
@@ -204,6 +211,26 @@ impl BenchQueue {
         };
         alone.client.batch_execute(&self.render(sql)).await?;
         Ok(Held { hold, alone })
+    }
+
+    /// Leases so many messages of the handler `default` to a session, as a host does.
+    pub async fn lease(
+        &self,
+        client: &Client,
+        session: SessionId,
+        messages: u64,
+    ) -> Result<(), QueueError> {
+        let sql = self.render(include_str!("sql/bench/lease.sql"));
+        let (mut left, mut seq) = (messages.cast_signed(), 1i64);
+        while left > 0 {
+            let row = client.query_one(&sql, &[&session.get(), &seq, &left.min(1_000)]).await?;
+            let Some(leased) = row.try_get::<_, Option<i32>>(0)? else {
+                return Err(QueueError::Unexpected(format!("{left} messages are not there")));
+            };
+            left -= i64::from(leased);
+            seq += 1;
+        }
+        Ok(())
     }
 
     /// Whether the handler `stuck` has a message in hand.

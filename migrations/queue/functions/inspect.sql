@@ -16,20 +16,24 @@ BEGIN
             LIMIT p_cap - waiting) m;
         waiting := waiting + n;
     END LOOP;
-    -- What session 0 has is nobody's: it waits for a retry before it.
+    -- What session 0 has is nobody's: it waits for a retry before it. Probes, not joins: of a join without statistics
+    -- Postgres makes one that compares every lease with every settlement.
     SELECT waiting + coalesce(sum(o.rest) FILTER (WHERE o.session_id = 0), 0),
             coalesce(sum(o.rest) FILTER (WHERE o.session_id <> 0), 0) INTO waiting, in_flight
         FROM (
             SELECT l.session_id, coalesce(
-                (SELECT s.rest FROM host.{q}__settlement s WHERE s.lease_id = l.id ORDER BY s.seq DESC LIMIT 1),
+                (SELECT t.rest FROM host.{q}__settlement t
+                    WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+                    ORDER BY t.seq DESC LIMIT 1),
                 host.positions(l.positions), l.row_count) AS rest
             FROM host.{q}__lease l
             WHERE l.handler_id = p_handler AND l.row_count > 0
-                AND NOT EXISTS (SELECT FROM host.{q}__settlement s WHERE s.lease_id = l.id AND s.rest = 0)
         ) o;
     SELECT coalesce(sum(host.positions(s.settled)), 0) INTO last_minute
-        FROM host.{q}__lease l JOIN host.{q}__settlement s ON s.lease_id = l.id
-        WHERE l.handler_id = p_handler AND s.settled_at > clock_timestamp() - interval '1 minute';
+        FROM host.{q}__settlement s
+        WHERE s.settled_at > clock_timestamp() - interval '1 minute'
+            AND (SELECT l.handler_id FROM host.{q}__lease l
+                WHERE l.id = s.lease_id AND l.id / 100000000000 % 3 = s.lease_id / 100000000000 % 3) = p_handler;
 END $$;
 
 -- For the queue: messages that no handler has been deployed for, as far as p_cap; messages on the schedule
@@ -90,7 +94,9 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
                 'age_ms', (extract(epoch FROM clock_timestamp() - l.leased_at) * 1000)::bigint)
             FROM host.{q}__lease l
             WHERE l.row_count > 0 AND (l.id / 100000000000 % 3 <> p.leaf OR l.leaves & ~(1 << p.leaf) <> 0)
-                AND NOT EXISTS (SELECT FROM host.{q}__settlement s WHERE s.lease_id = l.id AND s.rest = 0)
+                AND (SELECT t.rest FROM host.{q}__settlement t
+                    WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+                    ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0
             ORDER BY l.leased_at LIMIT 1))
     FROM host.queue q
     CROSS JOIN (SELECT (last_value / 100000000000 % 3)::int AS leaf FROM queue.{q}_id_seq) p

@@ -25,10 +25,11 @@ BEGIN
     RETURN found_one;
 END $$;
 
--- What keeps a leaf from being truncated, in words, or NULL. Takes no lock but for reading.
+-- What keeps a leaf from being truncated, in words, or NULL. Takes no lock but for reading. Leases and settlements are
+-- joined by hashing: of tables without statistics Postgres would compare each with each.
 CREATE OR REPLACE FUNCTION host.{q}__holds(p_leaf int) RETURNS text
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_mergejoin = off AS $$
+SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_mergejoin = off SET enable_nestloop = off AS $$
 DECLARE
     h record;
     o record;

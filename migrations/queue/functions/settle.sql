@@ -178,7 +178,11 @@ SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS 
             -- A negative number is take_over's: what it left of one, which the session does not know of.
             OR (s.id = p_session AND (l.seq < 0 OR l.leased_at < clock_timestamp() - interval '3 s')))
         AND l.handler_id = p_handler AND l.row_count > 0
-        AND NOT EXISTS (SELECT FROM host.{q}__settlement t WHERE t.lease_id = l.id AND t.rest = 0)
+        -- A probe for each: of a join without statistics Postgres makes one that compares every lease with every
+        -- settlement.
+        AND (SELECT t.rest FROM host.{q}__settlement t
+            WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+            ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0
     -- Its own last: it may have any number that it knows of.
     ORDER BY s.id = p_session, l.id LIMIT p_limit
 $$;

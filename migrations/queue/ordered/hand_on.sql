@@ -133,5 +133,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     SELECT count(*), min(l.due), max(l.due) FROM host.{q}__lease l
     WHERE l.handler_id = p_handler AND l.session_id = 0 AND l.due IS NOT NULL
-        AND NOT EXISTS (SELECT FROM host.{q}__settlement s WHERE s.lease_id = l.id AND s.rest = 0)
+        AND (SELECT t.rest FROM host.{q}__settlement t
+            WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+            ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0
 $$;

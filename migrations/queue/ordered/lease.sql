@@ -136,7 +136,9 @@ BEGIN
         ) c
         LEFT JOIN LATERAL (
             SELECT l.id, l.due, l.session_id,
-                EXISTS (SELECT FROM host.{q}__settlement s WHERE s.lease_id = l.id AND s.rest = 0) AS settled
+                (SELECT t.rest FROM host.{q}__settlement t
+                    WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+                    ORDER BY t.seq DESC LIMIT 1) IS NOT DISTINCT FROM 0 AS settled
             FROM host.{q}__lease l
             WHERE l.handler_id = p_handler AND l.lane = n.lane
                 AND l.row_count > 0 AND (l.session_id <> 0 OR l.due IS NOT NULL)

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
+use std::time::SystemTime;
 
 use futures_util::TryStreamExt as _;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
@@ -67,6 +68,17 @@ impl Producer {
             writer.as_mut().write(&[&Payload(payload.as_bytes())]).await?;
         }
         writer.finish().await?;
+        Ok(())
+    }
+
+    /// Inserts messages that are due later, in one transaction.
+    pub async fn insert_due(
+        &self,
+        payloads: &[String],
+        due: &[SystemTime],
+    ) -> Result<(), QueueError> {
+        let sql = self.render(include_str!("../sql/bench/due.sql"));
+        self.client.execute(&sql, &[&payloads, &due]).await?;
         Ok(())
     }
 

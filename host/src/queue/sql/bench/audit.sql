@@ -1,6 +1,6 @@
 -- Purpose: a benchmark's account of its queue's deliveries. A row for each lease of the handler
---   `default`, written before the lease can be truncated: the messages are read once more, as the host
---   read them, and the numbers that their payloads carry are summed. {q} is the queue's name, {queue_id}
+--   `default`, written when it is settled, and before it can be truncated: the messages are read once more, as the
+--   host read them, and the numbers that their payloads carry are summed. {q} is the queue's name, {queue_id}
 --   its number.
 -- Invariant: nothing is truncated that is not in the account; a lease is in it at most once.
 -- Locks: advisory (1752134404, queue), tried, as truncate does; ACCESS SHARE. On a message's way: none.
@@ -19,9 +19,9 @@ CREATE TABLE host.{q}__account (
     sum_of_squares numeric NOT NULL
 ) WITH (autovacuum_enabled = off);
 
--- Accounts for the leases that touch a leaf, or for all. Almost every lease is settled whole: then its
--- positions need not be compared, which would cost six times as much.
-CREATE FUNCTION host.{q}__audit(p_leaf int) RETURNS void
+-- Accounts for the leases after p_after and up to p_upto that touch a leaf; NULL: any. Almost every lease is settled
+-- whole: then its positions need not be compared, which would cost six times as much.
+CREATE FUNCTION host.{q}__audit(p_leaf int, p_after bigint, p_upto bigint) RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
     INSERT INTO host.{q}__account (lease_id, leased_at, settled_at, settled, delivered, sum, sum_of_squares)
@@ -52,7 +52,7 @@ SET search_path = pg_catalog SET enable_sort = off SET jit = off SET enable_seqs
             WHERE NOT s.whole AND r.attempt = 1 AND r.run_at IS NULL
         ) r
     ) m
-    WHERE l.row_count > 0
+    WHERE l.row_count > 0 AND l.id > coalesce(p_after, 0) AND l.id <= coalesce(p_upto, 9223372036854775807)
         AND l.handler_id = (SELECT id FROM host.handler WHERE queue_id = {queue_id} AND name = 'default')
         AND (p_leaf IS NULL OR l.leaves & (1 << p_leaf) <> 0 OR l.id / 100000000000 % 3 = p_leaf)
         AND NOT EXISTS (SELECT FROM host.{q}__account a WHERE a.lease_id = l.id)
@@ -67,13 +67,22 @@ SET search_path = pg_catalog AS $$
 DECLARE
     why text := host.{q}__holds(p_leaf);
 BEGIN
+    IF why IS NULL AND (SELECT count(*) FROM (
+            SELECT FROM host.{q}__lease l
+            WHERE l.row_count > 0 AND (l.leaves & (1 << p_leaf) <> 0 OR l.id / 100000000000 % 3 = p_leaf)
+                AND l.handler_id = (SELECT id FROM host.handler WHERE queue_id = {queue_id} AND name = 'default')
+                AND NOT EXISTS (SELECT FROM host.{q}__account a WHERE a.lease_id = l.id)
+            LIMIT 1001) behind) > 1000 THEN
+        -- It would take longer than a statement may.
+        why := 'the account is behind';
+    END IF;
     IF why IS NULL AND NOT pg_try_advisory_xact_lock(1752134404, {queue_id}) THEN
         why := 'another host is rotating';
     END IF;
     IF why IS NOT NULL THEN
         RETURN why;
     END IF;
-    PERFORM host.{q}__audit(p_leaf);
+    PERFORM host.{q}__audit(p_leaf, NULL, NULL);
     RETURN host.{q}__truncate_audited(p_leaf);
 END $$;
 

@@ -4,4 +4,4 @@
 SELECT (SELECT count(*) FROM host.sessions() WHERE connected) AS hosts,
     ARRAY(SELECT q.name FROM host.queue q
         WHERE EXISTS (SELECT FROM host.handler h WHERE h.queue_id = q.id) ORDER BY q.name) AS queues,
-    ARRAY(SELECT q.name FROM host.queue q WHERE q.name ~ '^bench_' ORDER BY q.name) AS left_behind
+    ARRAY(SELECT q.name FROM host.queue q WHERE q.name ~ '^bench_[0-9a-f]{8}$' ORDER BY q.name) AS left_behind
