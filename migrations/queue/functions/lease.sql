@@ -105,9 +105,10 @@ BEGIN
 
     IF row_count = 0 THEN
         -- An empty poll writes nothing; but a window that is wide, or dear to walk because much in it was
-        -- rolled back, is walked once and left. (In lanes, of which many may be empty, width alone is no reason.)
+        -- rolled back, is walked once and left. (In lanes, of which many may be
+        -- empty, width is no reason, and dear is more.)
         IF c.more {plain?OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
-            }OR clock_timestamp() - began > interval '10 ms' THEN
+            }OR clock_timestamp() - began > interval '{plain?10}{lanes?100} ms' THEN
             INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
                     row_count, leaves, is_cursor, more, token, hi, txids, lane)
                 VALUES (p_seq, 0, 0, 0, 0, p_handler, p_session, 0, 0, true, false, p_token, hi, '{}', p_lane);
