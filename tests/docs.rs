@@ -39,6 +39,11 @@ async fn priorities() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn unique() {
+    works_as_written("unique.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn handlers() {
     works_as_written("handlers.md").await;
 }

@@ -63,6 +63,8 @@ async fn no_argument_of_a_function_becomes_a_statement() {
                 "host.cron_add({quoted}, 'work', '@daily', 'UTC', 'one', '', '{{}}', now(), false)"
             ),
             format!("host.set_secret({quoted}, 'x')"),
+            format!("host.set_unique({quoted}, 1)"),
+            format!("host.set_unique('work', 1, {quoted})"),
         ];
         refused_calls.extend((0..5).map(|n| with(deploy, n, hostile)));
         for call in refused_calls {

@@ -46,5 +46,6 @@ mod storm;
 mod take_over;
 mod tidy;
 mod tls;
+mod unique;
 mod wake;
 mod windows;

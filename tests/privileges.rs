@@ -76,6 +76,10 @@ async fn an_operator_runs_every_command_and_has_no_other_way_to_change_anything(
     ok(&["queue", "grant", "emails", &role]).await;
     ok(&["enqueue", "emails", "1", "--header", "a=b", "--delay", "1h"]).await;
     ok(&["enqueue", "emails", "--file", "/dev/null"]).await;
+    ok(&["queue", "set", "emails", "--unique", "1h"]).await;
+    for _ in 0..2 {
+        ok(&["enqueue", "emails", "1", "--unique-key", "k", "--delay", "1h"]).await;
+    }
     for config in ["a=1", "a=2"] {
         ok(&["deploy", "--queue", "emails", &echo, "--no-wait", "--config", config]).await;
     }
@@ -280,7 +284,8 @@ async fn few_functions_have_the_owners_rights_and_all_pin_where_names_are_looked
     let all = "FROM pg_proc p WHERE p.pronamespace = 'host'::regnamespace";
     let loose = scene
         .texts(&format!(
-            "SELECT p.proname {all}
+            // A body that was parsed when it was made looks up no names.
+            "SELECT p.proname {all} AND p.prosqlbody IS NULL
                  AND NOT coalesce(p.proconfig::text ~ 'search_path=(host, )?pg_catalog, pg_temp', false)"
         ))
         .await;
@@ -295,9 +300,11 @@ async fn few_functions_have_the_owners_rights_and_all_pin_where_names_are_looked
             "drop_queue",
             "grant_producer",
             "remove_handler",
+            "set_unique",
             "truncate_heartbeat",
             "work__advance",
             "work__purge",
+            "work__take_key",
             "work__truncate",
             "work__truncate_schedule",
             "work__wake",

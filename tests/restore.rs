@@ -1,6 +1,7 @@
 //! Restore: a dump, taken with messages in every state, is restored in another cluster, whose transaction
 //! ids are others. Nothing is lost, and what was settled does not come again.
 
+mod keys;
 mod lanes;
 mod upgrade;
 

@@ -33,6 +33,7 @@ const VOCABULARY: &[&str] = &[
     "secret",
     "settlement",
     "trouble",
+    "unique",
 ];
 
 /// Crates that only one module may name.

@@ -26,10 +26,22 @@ impl Lanes {
         }
     }
 
+    /// How many, if the messages of each keep their order.
+    #[must_use]
+    pub const fn ordered(self) -> Option<u16> {
+        if let Self::Ordered(lanes) = self { Some(lanes) } else { None }
+    }
+
+    /// Whether there is one for each priority.
+    #[must_use]
+    pub const fn by_priority(self) -> bool {
+        matches!(self, Self::Priorities)
+    }
+
     /// Whether the messages of a lane keep their order.
     #[must_use]
     pub const fn in_order(self) -> bool {
-        matches!(self, Self::Ordered(_))
+        self.ordered().is_some()
     }
 }
 

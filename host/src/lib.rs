@@ -24,3 +24,4 @@ pub mod secret;
 pub mod serve;
 pub mod settlement;
 pub mod trouble;
+pub mod unique;

@@ -80,6 +80,8 @@ pub const ROTATE_BYTES: RangeInclusive<u64> = 8 << 10..=1 << 40;
 /// The shortest and the longest age of a leaf before it may rotate.
 pub const ROTATE_AGE: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_hours(24);
+/// The shortest and the longest time for which a queue takes a unique key at least.
+pub const UNIQUE_WINDOW: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(365 * 24);
 /// The largest component that is accepted, in bytes.
 pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 /// Longest error text that is kept of an attempt, in bytes.

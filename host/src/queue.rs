@@ -25,3 +25,4 @@ pub mod session;
 mod settle;
 pub mod statements;
 pub mod take_over;
+pub mod unique;

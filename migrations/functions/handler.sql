@@ -64,6 +64,8 @@ BEGIN
             txid_current_snapshot(), ''{}'', n
          FROM generate_series(0, $2 - 1) n', queue || '__lease')
         USING p_handler, lanes;
+    -- What it passes by, it will not settle.
+    PERFORM host.release_all_keys(queue, p_handler);
 END $$;
 REVOKE EXECUTE ON FUNCTION host.begin_from_now FROM PUBLIC;
 
@@ -85,6 +87,8 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s' AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(1752134404, queue_id) FROM host.handler WHERE id = p_handler;
+    PERFORM host.release_all_keys(q.name, h.id)
+        FROM host.handler h JOIN host.queue q ON q.id = h.queue_id WHERE h.id = p_handler;
     DELETE FROM host.handler WHERE id = p_handler;
 END $$;
 REVOKE EXECUTE ON FUNCTION host.remove_handler FROM PUBLIC;

@@ -15,7 +15,7 @@ SET search_path = pg_catalog, pg_temp AS $$
     SELECT p.role, p.kind, replace(p.object, '{q}', coalesce(q.name, '')), privilege, p.columns::text[]
     FROM (VALUES
         ('host_producer', 'SCHEMA', 'queue', 'USAGE', NULL),
-        ('host_producer', 'TABLE', 'queue.{q}', 'INSERT', '{payload,headers,run_at,expires_at,priority,key}'),
+        ('host_producer', 'TABLE', 'queue.{q}', 'INSERT', '{payload,headers,run_at,expires_at,priority,key,unique_key}'),
         ('host_producer', 'TABLE', 'queue.{q}', 'SELECT', '{id}'),
 
         ('host_operator', 'SCHEMA', 'queue', 'USAGE', NULL),
@@ -42,6 +42,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_operator', 'TABLE', 'host.secret', 'UPDATE', '{value,set_at,set_by}'),
         ('host_operator', 'TABLE', 'host.secret', 'DELETE', NULL),
         ('host_operator', 'FUNCTION', 'host.create_queue', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.set_unique', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.drop_queue', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),
@@ -54,9 +55,10 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_operator', 'TABLE', 'host.{q}__message_2', 'SELECT', NULL),
         -- What retrying a dead letter inserts.
         ('host_operator', 'TABLE', 'queue.{q}', 'INSERT',
-            '{payload,headers,run_at,expires_at,priority,key,enqueued_at,origin,handler_id,attempt,history}'),
+            '{payload,headers,run_at,expires_at,priority,key,unique_key,enqueued_at,origin,handler_id,attempt,history}'),
         ('host_operator', 'TABLE', 'host.{q}__dead_letter', 'SELECT DELETE', NULL),
         ('host_operator', 'TABLE', 'host.{q}__schedule', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__unique', 'SELECT', NULL),
         ('host_operator', 'FUNCTION', 'host.{q}__purge', 'EXECUTE', NULL),
         ('host_operator', 'TABLE', 'host.{q}__lease', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.{q}__settlement', 'SELECT', NULL),
@@ -92,6 +94,8 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_serve', 'TABLE', 'host.{q}__promotion', 'SELECT INSERT', NULL),
         ('host_serve', 'TABLE', 'host.{q}__schedule', 'SELECT INSERT', NULL),
         ('host_serve', 'TABLE', 'host.{q}__dead_letter', 'INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__unique', 'SELECT DELETE', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__unique', 'UPDATE', '{settled_by}'),
         ('host_serve', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__lease_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__promotion_id_seq', 'SELECT', NULL),

@@ -24,8 +24,9 @@ DECLARE
     made text;
     kind record;
 BEGIN
-    SELECT replace(replace(replace(replace(replace(replace(replace(t.body,
+    SELECT replace(replace(replace(replace(replace(replace(replace(replace(t.body,
             '{q}', q.name),
+            '{unique}', (q.unique_ms IS NOT NULL)::text),
             '{queue_id}', q.id::text),
             '{payload_bytes_max}', q.payload_bytes_max::text),
             '{payload_check}', CASE
@@ -166,9 +167,9 @@ BEGIN
     END IF;
     DELETE FROM host.cron WHERE queue_id = number;
     DELETE FROM host.queue WHERE id = number;
-    EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
+    EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
-        p_name || '__schedule', p_name || '__dead_letter');
+        p_name || '__schedule', p_name || '__dead_letter', p_name || '__unique');
     EXECUTE format('DROP SEQUENCE host.%I', p_name || '__asleep');
     FOR f IN SELECT p.oid FROM pg_proc p
         WHERE p.pronamespace = 'host'::regnamespace AND starts_with(p.proname, p_name || '__')
@@ -192,7 +193,7 @@ BEGIN
         RAISE EXCEPTION 'no role "%"', p_role USING ERRCODE = 'HQ004';
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA queue TO %I', p_role);
-    EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at, priority, key), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
+    EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at, priority, key, unique_key), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
 END $$;
 REVOKE EXECUTE ON FUNCTION host.grant_producer FROM PUBLIC;
 

@@ -8,7 +8,7 @@
 -- identity does all the routing. A generation's messages, leases, settlements and promotions
 -- are truncated together. Autovacuum is off: nothing is ever updated or deleted here (I3).
 
--- Messages. Producers INSERT payload, headers, run_at, expires_at, priority and key; the rest is the system's.
+-- Messages. Producers INSERT payload, headers, run_at, expires_at, priority, key and unique_key; the rest is the system's.
 CREATE TABLE queue.{q} (
     id bigint GENERATED ALWAYS AS IDENTITY,
     -- The transaction that inserted the row: what the windows of a lease are cut by.
@@ -34,6 +34,9 @@ CREATE TABLE queue.{q} (
     -- From then on a dead letter, not run. NULL: never.
     expires_at timestamptz
         CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
+    -- Only for producers to give: where it is taken, a trigger puts it in the register and leaves NULL here.
+    unique_key text
+        CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK (unique_key IS NULL),
     -- 1 is high, 3 is low; NULL: normal, which is 2.
     priority smallint
         {priorities?CONSTRAINT priority_is_1_to_3 CHECK (priority BETWEEN 1 AND 3)}{no_priorities?CONSTRAINT queue_has_no_priorities CHECK (priority IS NULL)},
@@ -193,6 +196,17 @@ CREATE TABLE host.{q}__dead_letter (
     key text
 );
 CREATE INDEX ON host.{q}__dead_letter (message_id);
+
+-- The register of unique keys that are taken, by which message. An ordinary table; empty unless the queue takes keys.
+CREATE TABLE host.{q}__unique (
+    key text PRIMARY KEY,
+    message_id bigint NOT NULL,
+    taken_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- The handlers that are done with the message.
+    settled_by int[] NOT NULL DEFAULT '{}'
+);
+CREATE INDEX ON host.{q}__unique (message_id);
+CREATE INDEX ON host.{q}__unique (taken_at) WHERE settled_by <> '{}';
 
 -- 1 while a host sleeps and wants a NOTIFY. A sequence: seen at once by everybody, and no dead rows.
 CREATE SEQUENCE host.{q}__asleep MINVALUE 0 MAXVALUE 1 START 0;

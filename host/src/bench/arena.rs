@@ -93,11 +93,11 @@ impl<'a> Arena<'a> {
         options: &'a Options,
         on_progress: OnProgress<'a>,
     ) -> Result<Self, BenchError> {
-        let client = database.get().await?;
+        let mut client = database.get().await?;
         alone(&bench::others(&client).await?)?;
         let pid = bench::backend_pid(&client).await?;
         let name = queue_name();
-        queues::create(&client, &new_queue(&name, options.wake_up)).await?;
+        queues::create(&mut client, &new_queue(&name, options.wake_up)).await?;
         let catalog = catalog::load(&client).await?;
         let settings = catalog.queue(name.as_str()).cloned();
         let settings = settings.ok_or_else(|| {

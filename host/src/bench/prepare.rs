@@ -137,5 +137,6 @@ pub fn new_queue(name: &QueueName, wake_up: bool) -> NewQueue {
         rotate_age: Duration::from_mins(1),
         wake_up,
         lanes: Lanes::One,
+        unique: None,
     }
 }

@@ -10,15 +10,16 @@ use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use super::{Context, Fail, Global, key_value, lookup, show};
-use crate::lane::{Lanes, Priority};
+use crate::lane::Priority;
 use crate::message::PayloadType;
 use crate::queue::catalog::{self, Queue};
 use crate::queue::connect::Pooled;
-use crate::queue::producer::{self, Batch, Envelope, When};
+use crate::queue::producer::{self, Batch, Enqueued, Envelope, When};
 
 /// Enqueue a message, or one for each line of a file or of standard input
 ///
-/// Many go over COPY in one transaction: all are enqueued, or none. Blank lines are skipped.
+/// Many go over COPY in one transaction: all are enqueued, or none. Blank lines are skipped. A duplicate that the
+/// queue drops is no failure, one that it refuses is: exit code 1.
 #[derive(Debug, Args)]
 #[command(override_usage = "host enqueue [OPTIONS] <QUEUE> <PAYLOAD | - | --file FILE>")]
 #[command(group = clap::ArgGroup::new("source").required(true).args(["payload", "file"]))]
@@ -26,6 +27,7 @@ use crate::queue::producer::{self, Batch, Envelope, When};
 Examples:
   host enqueue emails '{\"to\": \"ada@example.com\"}' --header source=shell --delay 5m
   host enqueue emails --file people.jsonl
+  host enqueue reports '{}' --unique-key daily-2030-01-31
   seq 1000 | host enqueue emails -
   host enqueue thumbnails --file photo.jpg")]
 pub struct Enqueue {
@@ -57,6 +59,9 @@ pub struct Enqueue {
     /// Run it after those of the same key that came before; only on a queue that keeps an order
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
+    /// Enqueue it only if no other message has taken this key; for a queue with unique keys, and one message
+    #[arg(long, value_name = "KEY")]
+    unique_key: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -76,8 +81,18 @@ impl Enqueue {
             let catalog = catalog::load(&client).await?;
             let queue = lookup::queue(&catalog, &self.queue)?;
             self.check_lane(queue)?;
+            if self.unique_key.is_some() && queue.unique.is_none() {
+                let set = format!("to change that: host queue set {} --unique 1h", queue.name);
+                return Err(Fail::failed(format!(
+                    "queue {} takes no unique keys; {set}",
+                    queue.name
+                )));
+            }
             if let Some(payload) = self.whole(queue.payload_type).await? {
                 return self.enqueue_one(&mut client, queue, &payload).await;
+            }
+            if self.unique_key.is_some() {
+                return Err(Fail::usage("--unique-key is for one message, not for one a line"));
             }
             let counts = self.enqueue_lines(&mut client, queue).await?;
             self.report(queue, &counts);
@@ -105,7 +120,7 @@ impl Enqueue {
 
     /// Says what is wrong before Postgres does, which would not say what to do.
     fn check_lane(&self, queue: &Queue) -> Result<(), Fail> {
-        let lacks = if self.priority.is_some() && queue.lanes != Lanes::Priorities {
+        let lacks = if self.priority.is_some() && !queue.lanes.by_priority() {
             "has no priorities: a queue has them from `host queue create --priorities` on"
         } else if self.key.is_some() && !queue.lanes.in_order() {
             "keeps no order: a queue does from `host queue create --ordered` on"
@@ -133,11 +148,20 @@ impl Enqueue {
         payload: &[u8],
     ) -> Result<(), Fail> {
         check(queue, payload, "the message")?;
-        let id = producer::enqueue(client, &queue.name, self.envelope(), payload).await?;
-        if self.json {
-            println!("{}", json!({ "id": id.to_string() }));
-        } else {
-            println!("{id}");
+        let (envelope, key) = (self.envelope(), self.unique_key.as_deref());
+        let enqueued = producer::enqueue(client, &queue.name, envelope, key, payload).await?;
+        match (enqueued, self.json) {
+            (Enqueued::As(id), false) => println!("{id}"),
+            (Enqueued::As(id), true) => println!("{}", json!({ "id": id.to_string() })),
+            (Enqueued::DuplicateOf(of), false) => {
+                let of = of
+                    .map_or_else(|| "of one that is gone".into(), |id| format!("of message {id}"));
+                println!("Dropped: a duplicate {of}");
+            }
+            (Enqueued::DuplicateOf(of), true) => {
+                let of = of.map(|id| id.to_string());
+                println!("{}", json!({ "id": null, "duplicate_of": of }));
+            }
         }
         Ok(())
     }

@@ -6,16 +6,19 @@ use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use self::set::{Set, UniqueArgs};
+use super::lanes::LanesArgs;
 use super::purge::Purge;
 use super::show::{self, Column};
 use super::{Context, Fail, Global, lookup};
-use crate::lane::Lanes;
 use crate::message::PayloadType;
 use crate::name::QueueName;
 use crate::outcome::{Backoff, RetryPolicy};
 use crate::queue::catalog::{self, Queue};
 use crate::queue::inspect::{self, QueueStatus};
 use crate::queue::queues::{self, DropError, NewQueue};
+
+mod set;
 
 /// Create, look at, change, purge and drop queues
 #[derive(Debug, Args)]
@@ -33,6 +36,7 @@ enum Command {
     Create(Create),
     List(List),
     Show(Show),
+    Set(Set),
     Drop(Drop),
     Grant(Grant),
     Pause(Pause),
@@ -77,12 +81,10 @@ struct Create {
     /// Never NOTIFY on INSERT: hosts poll. For producers that use PREPARE TRANSACTION
     #[arg(long)]
     no_wake_up: bool,
-    /// Take messages by their priority column: high, which is 1, first; see host/docs/priorities.md
-    #[arg(long)]
-    priorities: bool,
-    /// Run messages of one key one at a time and in order of commit, in so many lanes; see host/docs/order.md
-    #[arg(long, value_name = "LANES", num_args = 0..=1, require_equals = true, default_missing_value = "256")]
-    ordered: Option<Lanes>,
+    #[command(flatten)]
+    lanes: LanesArgs,
+    #[command(flatten)]
+    unique: UniqueArgs,
 }
 
 /// List the queues
@@ -165,6 +167,7 @@ impl QueueCommand {
             Command::Create(command) => command.run(context).await,
             Command::List(command) => command.run(context).await,
             Command::Show(command) => command.run(context).await,
+            Command::Set(command) => command.run(context).await,
             Command::Drop(command) => command.run(context).await,
             Command::Grant(command) => command.run(context).await,
             Command::Pause(command) => set_paused(context, &command.name, true).await,
@@ -177,11 +180,6 @@ impl QueueCommand {
 
 impl Create {
     fn resolve(self) -> Result<NewQueue, Fail> {
-        if self.priorities && self.ordered.is_some() {
-            return Err(Fail::usage(
-                "--priorities and --ordered exclude each other: high would overtake the others of its key",
-            ));
-        }
         let payload_type = PayloadType::from_sql_name(&self.payload);
         let queue = NewQueue {
             name: self.name,
@@ -198,11 +196,8 @@ impl Create {
             rotate_bytes: self.rotate_size.as_u64(),
             rotate_age: self.rotate_age.into(),
             wake_up: !self.no_wake_up,
-            lanes: self.ordered.unwrap_or(if self.priorities {
-                Lanes::Priorities
-            } else {
-                Lanes::One
-            }),
+            lanes: self.lanes.resolve()?,
+            unique: self.unique.resolve(None)?,
         };
         queue.check().map_err(|error| Fail::usage(error.to_string()))?;
         Ok(queue)
@@ -210,8 +205,8 @@ impl Create {
 
     async fn run(self, context: &Context) -> Result<(), Fail> {
         let queue = self.resolve()?;
-        let client = lookup::client(context).await?;
-        if !queues::create(&client, &queue).await? {
+        let mut client = lookup::client(context).await?;
+        if !queues::create(&mut client, &queue).await? {
             return Err(Fail::failed(format!(
                 "queue \"{0}\" exists already; see `host queue show {0}`",
                 queue.name
@@ -290,9 +285,11 @@ fn settings_json(q: &Queue) -> Value {
         "rotate_bytes": q.rotate_bytes,
         "rotate_age_ms": millis(q.rotate_age),
         "wake_up": q.wake_up,
-        "priorities": q.lanes == Lanes::Priorities,
-        "ordered_lanes": if let Lanes::Ordered(n) = q.lanes { Some(n) } else { None },
+        "priorities": q.lanes.by_priority(),
+        "ordered_lanes": q.lanes.ordered(),
         "paused": q.paused,
+        "unique_ms": q.unique.map(|u| millis(u.window)),
+        "on_duplicate": q.unique.map(|u| u.on_duplicate.name()),
     })
 }
 
@@ -352,6 +349,7 @@ fn described(queue: &Queue, status: &QueueStatus) -> String {
             format!("{}, {} apart", queue.policy.max_attempts, backoff(&queue.policy.backoff)),
         ),
         ("Order", queue.lanes.to_string()),
+        ("Unique keys", set::described(queue.unique)),
         ("Handlers", handlers),
         ("Messages", messages),
         ("On disk", show::bytes(status.bytes)),

@@ -20,6 +20,7 @@ use crate::message::{PayloadType, QueueShape};
 use crate::name::{HandlerName, QueueName};
 use crate::outcome::{Backoff, RetryPolicy};
 use crate::secret::SecretName;
+use crate::unique::{OnDuplicate, Unique};
 
 /// All queues and all deployments, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -70,6 +71,8 @@ pub struct Queue {
     pub lanes: Lanes,
     /// Whether no messages are leased from it.
     pub paused: bool,
+    /// How it takes unique keys, if it does.
+    pub unique: Option<Unique>,
 }
 
 /// A version of a handler that is in force.
@@ -195,6 +198,9 @@ struct QueueRow {
     priorities: bool,
     ordered_lanes: Option<u16>,
     paused: bool,
+    unique_ms: Option<u64>,
+    #[serde(deserialize_with = "on_duplicate")]
+    on_duplicate: OnDuplicate,
 }
 
 impl From<QueueRow> for Queue {
@@ -225,6 +231,10 @@ impl From<QueueRow> for Queue {
                 None => Lanes::One,
             },
             paused: row.paused,
+            unique: row.unique_ms.map(|ms| Unique {
+                window: Duration::from_millis(ms),
+                on_duplicate: row.on_duplicate,
+            }),
         }
     }
 }
@@ -339,6 +349,12 @@ fn payload_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PayloadTyp
     let name = String::deserialize(deserializer)?;
     PayloadType::from_sql_name(&name)
         .ok_or_else(|| serde::de::Error::custom(format!("no payload type {name:?}")))
+}
+
+fn on_duplicate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OnDuplicate, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    OnDuplicate::from_name(&name)
+        .ok_or_else(|| serde::de::Error::custom(format!("no way with duplicates {name:?}")))
 }
 
 fn isolation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Isolation, D::Error> {

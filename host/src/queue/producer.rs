@@ -11,6 +11,7 @@ use tokio_postgres::types::{IsNull, Json, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Transaction};
 
 use super::error::QueueError;
+use super::unique::taken_by;
 use crate::id::MessageId;
 use crate::lane::Priority;
 use crate::message::PayloadType;
@@ -54,23 +55,47 @@ pub struct Batch<'a> {
     key: Option<String>,
 }
 
+/// What came of one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enqueued {
+    /// It is on the queue.
+    As(MessageId),
+    /// Its unique key is taken, and the queue drops duplicates: by which message, if the key is not free again already.
+    DuplicateOf(Option<MessageId>),
+}
+
 /// Enqueues one message.
 pub async fn enqueue(
     client: &mut Client,
     queue: &QueueName,
     envelope: Envelope,
+    unique_key: Option<&str>,
     payload: &[u8],
-) -> Result<MessageId, QueueError> {
+) -> Result<Enqueued, QueueError> {
     let transaction = client.transaction().await?;
     let (run_at, expires_at) = times(&transaction, &envelope).await?;
     let priority = envelope.priority.map(Priority::number);
     let (key, headers) = (envelope.key, headers(envelope.headers));
     let insert = include_str!("sql/enqueue.sql").replace("{q}", queue.as_str());
     let row = transaction
-        .query_one(&insert, &[&Payload(payload), &headers, &run_at, &expires_at, &priority, &key])
+        .query_opt(
+            &insert,
+            &[&Payload(payload), &headers, &run_at, &expires_at, &priority, &key, &unique_key],
+        )
         .await?;
+    let enqueued = match (row, unique_key) {
+        (Some(row), _) => Enqueued::As(MessageId::new(row.try_get(0)?)),
+        (None, Some(key)) => {
+            Enqueued::DuplicateOf(taken_by(transaction.client(), queue, key).await?)
+        }
+        (None, None) => {
+            let text =
+                format!("queue {queue} has left a message out: does its table have a trigger?");
+            return Err(QueueError::Unexpected(text));
+        }
+    };
     transaction.commit().await?;
-    Ok(MessageId::new(row.try_get(0)?))
+    Ok(enqueued)
 }
 
 impl<'a> Batch<'a> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::error::QueueError;
+use super::unique;
 use crate::lane::Lanes;
 use crate::limits::{
     ATTEMPTS, BACKOFF, BACKOFF_CAP_DEFAULT, BACKOFF_CAP_MAX, BACKOFF_DEFAULT, DELAYS, OutOfRange,
@@ -14,6 +15,7 @@ use crate::limits::{
 use crate::message::PayloadType;
 use crate::name::QueueName;
 use crate::outcome::{Backoff, RetryPolicy};
+use crate::unique::Unique;
 
 /// Raised when a queue that is to be dropped has messages left.
 const SQLSTATE_MESSAGES_LEFT: &str = "HQ005";
@@ -37,6 +39,8 @@ pub struct NewQueue {
     pub wake_up: bool,
     /// Its strands.
     pub lanes: Lanes,
+    /// How it takes unique keys, if it does.
+    pub unique: Option<Unique>,
 }
 
 impl NewQueue {
@@ -57,7 +61,8 @@ impl NewQueue {
             }
         }
         bytes_within("rotate-size", self.rotate_bytes, &ROTATE_BYTES)?;
-        duration_within("rotate-age", self.rotate_age, &ROTATE_AGE)
+        duration_within("rotate-age", self.rotate_age, &ROTATE_AGE)?;
+        self.unique.as_ref().map_or(Ok(()), Unique::check)
     }
 }
 
@@ -86,7 +91,7 @@ fn millis(duration: Duration) -> i64 {
 }
 
 /// Creates a queue. False: there is one of that name, which was left alone.
-pub async fn create(client: &Client, queue: &NewQueue) -> Result<bool, QueueError> {
+pub async fn create(client: &mut Client, queue: &NewQueue) -> Result<bool, QueueError> {
     let (base, cap, delays) = match &queue.policy.backoff {
         Backoff::Exponential { base, cap } => (*base, *cap, None),
         Backoff::Delays(delays) => {
@@ -94,8 +99,9 @@ pub async fn create(client: &Client, queue: &NewQueue) -> Result<bool, QueueErro
             (BACKOFF_DEFAULT, BACKOFF_CAP_DEFAULT, Some(delays))
         }
     };
-    let ordered = if let Lanes::Ordered(n) = queue.lanes { Some(i32::from(n)) } else { None };
-    let created = client
+    let ordered = queue.lanes.ordered().map(i32::from);
+    let transaction = client.transaction().await?;
+    let created = transaction
         .execute(
             "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
             &[
@@ -109,16 +115,21 @@ pub async fn create(client: &Client, queue: &NewQueue) -> Result<bool, QueueErro
                 &millis(queue.rotate_age),
                 &queue.wake_up,
                 &delays,
-                &(queue.lanes == Lanes::Priorities),
+                &queue.lanes.by_priority(),
                 &ordered,
             ],
         )
         .await;
     match created.map_err(QueueError::from) {
-        Ok(_) => Ok(true),
-        Err(error) if error.is_refused_with("23505") => Ok(false),
-        Err(error) => Err(error),
+        Ok(_) => {}
+        Err(error) if error.is_refused_with("23505") => return Ok(false),
+        Err(error) => return Err(error),
     }
+    if queue.unique.is_some() {
+        unique::set(transaction.client(), &queue.name, queue.unique).await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
 }
 
 /// Drops a queue with its handlers and everything in it; with messages left, only if `force`.

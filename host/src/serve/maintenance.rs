@@ -1,5 +1,5 @@
-//! What keeps one queue in order: what is due is promoted, what is settled is truncated. Every host does
-//! it for every queue; the database lets one at a time.
+//! What keeps one queue in order: what is due is promoted, what is settled is truncated, unique keys that
+//! are free are forgotten. Every host does it for every queue; the database lets one at a time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use crate::queue::error::QueueError;
 use crate::queue::rotate::{advance, rotation, truncate, truncate_schedule};
 use crate::queue::schedule::promote;
 use crate::queue::statements::Statements;
+use crate::queue::unique;
 
 /// Messages promoted in one transaction.
 const PROMOTE_MAX: i32 = 2_000;
@@ -24,8 +25,10 @@ const IN_THE_WAY_MAX: Duration = Duration::from_secs(30);
 const NAME_AFTER: Duration = Duration::from_mins(1);
 /// Between two tries of what has failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// How often the schedule's leaves are looked through.
+/// How often the schedule's leaves are looked through, and the unique keys.
 const SCHEDULE_EVERY: Duration = Duration::from_secs(20);
+/// Unique keys forgotten in one transaction.
+const FORGET_MAX: i32 = 2_000;
 
 /// One queue's maintenance.
 pub(super) struct Maintenance {
@@ -118,6 +121,9 @@ impl Maintenance {
         if *schedule_at <= Instant::now() {
             *schedule_at = Instant::now() + SCHEDULE_EVERY;
             truncate_schedule(&self.database, &self.statements).await?;
+            while unique::forget(&self.database, &self.statements, FORGET_MAX).await? == FORGET_MAX
+            {
+            }
         }
         Ok(())
     }

@@ -107,7 +107,8 @@ BEGIN
         UNION ALL SELECT max(id) FROM host.{q}__lease
         UNION ALL SELECT max(id) FROM host.{q}__promotion
         UNION ALL SELECT max(origin) FROM host.{q}__schedule
-        UNION ALL SELECT max(message_id) FROM host.{q}__dead_letter) ids;
+        UNION ALL SELECT max(message_id) FROM host.{q}__dead_letter
+        UNION ALL SELECT max(message_id) FROM host.{q}__unique) ids;
     TRUNCATE host.{q}__message_0, host.{q}__message_1, host.{q}__message_2, host.{q}__lease, host.{q}__settlement,
         host.{q}__promotion, host.{q}__schedule;
     PERFORM setval('queue.{q}_id_seq', g * 100000000000 + 1, false),
@@ -129,6 +130,10 @@ BEGIN
             row_count, leaves, is_cursor, more, token, hi, txids, lane)
         SELECT host.cursor_seq(h, n), 0, 0, 0, 0, h, 0, 0, 0, true, false, gen_random_uuid(), '1:1:', '{}', n
         FROM unnest(everyone) h CROSS JOIN generate_series(0, {lanes} - 1) n;
+    -- The key of a message that is not kept is free, whatever its register has missed.
+    UPDATE host.{q}__unique u SET settled_by = everyone
+        WHERE NOT host.is_settled({queue_id}, u.taken_at, u.settled_by) AND u.message_id NOT IN (
+            SELECT origin FROM pg_temp.rebase_message UNION ALL SELECT origin FROM pg_temp.rebase_schedule);
     DROP VIEW pg_temp.rebase_row;
     DROP TABLE pg_temp.rebase_leaf, pg_temp.rebase_cursor, pg_temp.rebase_open, pg_temp.rebase_message,
         pg_temp.rebase_schedule;

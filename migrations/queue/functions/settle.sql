@@ -14,7 +14,8 @@
 --   p_removed                 of the settled: an operator's doing, none of them was run to its end
 --
 -- Raises HQ002 when the lease is not (or no longer) the session's: then nothing has happened.
--- Locks: none beyond the rows it writes. Tables: lease, message, schedule, dead_letter, settlement, host.cancellation.
+-- Locks: none beyond the rows it writes. Tables: lease, message, schedule, dead_letter, settlement, unique,
+-- host.cancellation.
 CREATE OR REPLACE FUNCTION host.{q}__settle(
     p_lease bigint, p_session int, p_token uuid, p_seq int, p_settled int4multirange,
     p_retry_pos int[] DEFAULT NULL, p_retry_delay_ms bigint[] DEFAULT NULL, p_retry_entry jsonb[] DEFAULT NULL,
@@ -93,6 +94,12 @@ BEGIN
     IF p_follow_up_queue IS NOT NULL THEN
         PERFORM host.enqueue_follow_ups(p_follow_up_queue, p_follow_up_payload, p_follow_up_headers, p_follow_up_delay_ms);
     END IF;
+    IF {unique} THEN
+        -- What comes again is not done with, and another handler's retry is not ours.
+        PERFORM host.{q}__release_keys(l.handler_id, ARRAY(SELECT m.id FROM host.{q}__read(l.session_id, l.seq) m
+            WHERE p_settled - coalesce((SELECT range_agg(int4range(a, a + 1)) FROM unnest(p_retry_pos || p_park_pos) a), '{}') @> m.pos
+                AND coalesce(m.handler_id, l.handler_id) = l.handler_id));
+    END IF;
     RETURN true;
 END $$;
 
@@ -145,6 +152,10 @@ BEGIN
             FROM host.{q}__read(l.session_id, l.seq) m
             -- Another handler's retry only lay beside them.
             WHERE rest @> m.pos AND coalesce(m.handler_id, l.handler_id) = l.handler_id;
+        IF {unique} THEN
+            PERFORM host.{q}__release_keys(l.handler_id, ARRAY(SELECT m.id FROM host.{q}__read(l.session_id, l.seq) m
+                WHERE rest @> m.pos AND coalesce(m.handler_id, l.handler_id) = l.handler_id));
+        END IF;
         RETURN;
     END IF;
     SELECT range_agg(int4range(x.pos, x.pos + 1)), count(*)::int INTO mine, row_count

@@ -96,6 +96,10 @@ BEGIN
             FROM host.{q}__read(l.session_id, l.seq) m
             -- Another handler's retry only lay beside them.
             WHERE m.pos = first AND coalesce(m.handler_id, l.handler_id) = l.handler_id;
+        IF {unique} THEN
+            PERFORM host.{q}__release_keys(l.handler_id, ARRAY(SELECT m.id FROM host.{q}__read(l.session_id, l.seq) m
+                WHERE m.pos = first AND coalesce(m.handler_id, l.handler_id) = l.handler_id));
+        END IF;
         rest := rest - int4multirange(int4range(first, first + 1));
         deaths := 0;
     END IF;

@@ -18,7 +18,9 @@ SELECT jsonb_build_object(
             'wake_up', q.wake_up,
             'priorities', q.priorities,
             'ordered_lanes', q.ordered_lanes,
-            'paused', q.paused
+            'paused', q.paused,
+            'unique_ms', q.unique_ms,
+            'on_duplicate', q.on_duplicate
         ) ORDER BY q.name) FROM host.queue q), '[]'),
     'deployments', coalesce((SELECT jsonb_agg(jsonb_build_object(
             'handler', h.id,
