@@ -94,7 +94,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE FUNCTION host.create_queue(p_name text, p_payload_type text DEFAULT 'jsonb'::text, p_payload_bytes_max bigint DEFAULT (1 << 20), p_max_attempts integer DEFAULT 10, p_backoff_base_ms bigint DEFAULT 1000, p_backoff_cap_ms bigint DEFAULT 3600000, p_rotate_bytes bigint DEFAULT (64 << 20), p_rotate_age_ms bigint DEFAULT 60000, p_wake_up boolean DEFAULT true, p_delays_ms bigint[] DEFAULT NULL::bigint[]) RETURNS integer
+CREATE FUNCTION host.create_queue(p_name text, p_payload_type text DEFAULT 'jsonb'::text, p_payload_bytes_max bigint DEFAULT (1 << 20), p_max_attempts integer DEFAULT 10, p_backoff_base_ms bigint DEFAULT 1000, p_backoff_cap_ms bigint DEFAULT 3600000, p_rotate_bytes bigint DEFAULT (64 << 20), p_rotate_age_ms bigint DEFAULT 60000, p_wake_up boolean DEFAULT true, p_delays_ms bigint[] DEFAULT NULL::bigint[], p_keep_ms bigint DEFAULT NULL::bigint) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -102,11 +102,14 @@ DECLARE
     q host.queue;
 BEGIN
     INSERT INTO host.queue (name, payload_type, payload_bytes_max, max_attempts, backoff_base_ms,
-            backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up, delays_ms)
+            backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up, delays_ms, keep_ms)
         VALUES (p_name, p_payload_type, p_payload_bytes_max, p_max_attempts, p_backoff_base_ms,
-            p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up, p_delays_ms)
+            p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up, p_delays_ms, p_keep_ms)
         RETURNING * INTO q;
     EXECUTE host.render('tables.sql', q);
+    IF q.keep_ms IS NOT NULL THEN
+        EXECUTE host.render('history.sql', q);
+    END IF;
     PERFORM host.apply_queue_functions(p_name);
     PERFORM host.grant_privileges(p_name);
     RETURN q.id;
@@ -244,7 +247,7 @@ BEGIN
     RETURN (SELECT currval(format('queue.%I', q.name || '_id_seq')) FROM host.queue q WHERE q.id = c.queue_id);
 END $$;
 
-CREATE FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, p_http text[] DEFAULT '{}'::text[], p_secrets text[] DEFAULT '{}'::text[], p_http_requests integer DEFAULT 100, p_http_bytes bigint DEFAULT (16 << 20), OUT handler_id integer, OUT version integer) RETURNS record
+CREATE FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, p_http text[] DEFAULT '{}'::text[], p_secrets text[] DEFAULT '{}'::text[], p_http_requests integer DEFAULT 100, p_http_bytes bigint DEFAULT (16 << 20), p_batch_size integer DEFAULT NULL::integer, OUT handler_id integer, OUT version integer) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
@@ -267,10 +270,11 @@ BEGIN
     END IF;
     version := 1 + coalesce((SELECT max(v.version) FROM host.handler_version v WHERE v.handler_id = deploy.handler_id), 0);
     INSERT INTO host.handler_version (handler_id, version, sha256, config, isolation, concurrency, memory_bytes,
-            timeout_ms, cpu_ms, log_bytes, follow_ups, follow_up_bytes, deployed_by, http, secrets, http_requests, http_bytes)
+            timeout_ms, cpu_ms, log_bytes, follow_ups, follow_up_bytes, deployed_by, http, secrets, http_requests, http_bytes,
+            batch_size)
         VALUES (handler_id, deploy.version, p_sha256, p_config, p_isolation, p_concurrency, p_memory_bytes,
             p_timeout_ms, p_cpu_ms, p_log_bytes, p_follow_ups, p_follow_up_bytes, session_user, p_http, p_secrets,
-            p_http_requests, p_http_bytes);
+            p_http_requests, p_http_bytes, p_batch_size);
     UPDATE host.handler h SET version = deploy.version WHERE h.id = deploy.handler_id;
 END $_$;
 
@@ -316,6 +320,7 @@ BEGIN
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
         p_name || '__schedule', p_name || '__dead_letter', p_name || '__unique');
+    EXECUTE format('DROP TABLE IF EXISTS host.%I', p_name || '__history');
     EXECUTE format('DROP SEQUENCE host.%I', p_name || '__asleep');
     FOR f IN SELECT p.oid FROM pg_proc p
         WHERE p.pronamespace = 'host'::regnamespace AND starts_with(p.proname, p_name || '__')
@@ -488,7 +493,7 @@ BEGIN
     EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at, unique_key), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
 END $$;
 
-CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version integer, in_force boolean, paused boolean, sha256 text, size_bytes bigint, isolation text, concurrency integer, http text[], secrets text[], deployed_at timestamp with time zone, deployed_by text, runs_on text[], failed_on text[])
+CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version integer, in_force boolean, paused boolean, sha256 text, size_bytes bigint, isolation text, concurrency integer, batch_size integer, http text[], secrets text[], deployed_at timestamp with time zone, deployed_by text, runs_on text[], failed_on text[])
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -499,7 +504,7 @@ CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version 
         ORDER BY l.handler_id, l.session_id, l.error IS NULL, l.loaded_at DESC
     )
     SELECT q.name, h.name, v.version, v.version = h.version, h.paused, v.sha256, length(c.wasm), v.isolation,
-        v.concurrency, v.http, v.secrets, v.deployed_at, v.deployed_by,
+        v.concurrency, v.batch_size, v.http, v.secrets, v.deployed_at, v.deployed_by,
         ARRAY(SELECT n.host FROM newest n
             WHERE n.handler_id = h.id AND n.version = v.version AND n.error IS NULL ORDER BY n.session_id),
         ARRAY(SELECT n.host || ': ' || n.error FROM newest n
@@ -511,6 +516,10 @@ CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version 
     JOIN host.component c ON c.sha256 = v.sha256
     ORDER BY q.name, h.name, v.version DESC
 $$;
+
+CREATE FUNCTION host.history_slot(at timestamp with time zone, keep_ms bigint) RETURNS smallint
+    LANGUAGE sql IMMUTABLE
+    RETURN ((((EXTRACT(epoch FROM at))::bigint / GREATEST((1)::bigint, (keep_ms / 6000))) % (12)::bigint))::smallint;
 
 CREATE FUNCTION host.is_settled(p_queue integer, p_taken_at timestamp with time zone, p_settled_by integer[]) RETURNS boolean
     LANGUAGE plpgsql STABLE
@@ -698,6 +707,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'FUNCTION', 'host.create_queue', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.set_unique', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.drop_queue', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.set_keep', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.begin_from_now', 'EXECUTE', NULL),
@@ -717,6 +727,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'TABLE', 'host.{q}__lease', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.{q}__settlement', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.{q}__promotion', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__history', 'SELECT', NULL),
         ('host_operator', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
         ('host_operator', 'SEQUENCE', 'host.{q}__lease_id_seq', 'SELECT', NULL),
         ('host_operator', 'SEQUENCE', 'host.{q}__promotion_id_seq', 'SELECT', NULL),
@@ -748,6 +759,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_serve', 'TABLE', 'host.{q}__promotion', 'SELECT INSERT', NULL),
         ('host_serve', 'TABLE', 'host.{q}__schedule', 'SELECT INSERT', NULL),
         ('host_serve', 'TABLE', 'host.{q}__dead_letter', 'INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__history', 'INSERT', NULL),
         ('host_serve', 'TABLE', 'host.{q}__unique', 'SELECT DELETE', NULL),
         ('host_serve', 'TABLE', 'host.{q}__unique', 'UPDATE', '{settled_by}'),
         ('host_serve', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
@@ -756,7 +768,8 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_serve', 'SEQUENCE', 'host.{q}__asleep', 'UPDATE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__truncate', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__advance', 'EXECUTE', NULL),
-        ('host_serve', 'FUNCTION', 'host.{q}__truncate_schedule', 'EXECUTE', NULL)
+        ('host_serve', 'FUNCTION', 'host.{q}__truncate_schedule', 'EXECUTE', NULL),
+        ('host_serve', 'FUNCTION', 'host.{q}__truncate_history', 'EXECUTE', NULL)
     ) p (role, kind, object, privileges, columns)
     CROSS JOIN string_to_table(p.privileges, ' ') privilege
     LEFT JOIN host.queue q ON strpos(p.object, '{q}') > 0
@@ -764,6 +777,8 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         WHEN p_queue IS NOT NULL THEN q.name = p_queue
         ELSE q.name IS NOT NULL OR strpos(p.object, '{q}') = 0
     END
+        -- Only queues that keep what is settled have one.
+        AND (p.object <> 'host.{q}__history' OR to_regclass('host.' || q.name || '__history') IS NOT NULL)
 $$;
 
 CREATE FUNCTION host.queue_holds(p_queue text) RETURNS TABLE(leaf integer, why text)
@@ -891,7 +906,9 @@ CREATE TABLE host.queue (
     delays_ms bigint[],
     unique_ms bigint,
     on_duplicate text DEFAULT 'drop'::text NOT NULL,
+    keep_ms bigint,
     CONSTRAINT delays_are_one_to_a_hundred CHECK ((((cardinality(delays_ms) >= 1) AND (cardinality(delays_ms) <= 100)) AND (array_position(delays_ms, NULL::bigint) IS NULL))),
+    CONSTRAINT keep_is_a_time CHECK ((keep_ms > 0)),
     CONSTRAINT queue_backoff_base_ms_check CHECK (((backoff_base_ms >= 1) AND (backoff_base_ms <= 86400000))),
     CONSTRAINT queue_check CHECK (((backoff_cap_ms >= backoff_base_ms) AND (backoff_cap_ms <= '31536000000'::bigint))),
     CONSTRAINT queue_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 1000))),
@@ -1019,6 +1036,31 @@ BEGIN
             FROM host.sample__lease WHERE handler_id = h.id AND is_cursor ORDER BY id DESC LIMIT 1;
     END LOOP;
     RETURN NULL;
+END $$;
+
+CREATE FUNCTION host.sample__archive(p_lease bigint, p_settled int4multirange, p_settled_at timestamp with time zone, p_later integer[], p_removed int4multirange, p_result_pos integer[], p_results bytea[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+BEGIN
+    INSERT INTO host.sample__history (message_id, lease_id, enqueued_at, leased_at, settled_at, handler_id, session_id, slot,
+            attempt, removed, handler, headers, history, result, payload)
+        SELECT m.id, l.id, m.enqueued_at, l.leased_at, p_settled_at, l.handler_id, l.session_id,
+            host.history_slot(p_settled_at, q.keep_ms), m.attempt, coalesce(p_removed @> m.pos, false),
+            coalesce(h.name, ''), m.headers, m.history, r.result, m.payload
+        FROM host.sample__lease l
+        JOIN host.queue q ON q.id = 1 AND q.keep_ms IS NOT NULL
+        LEFT JOIN host.handler h ON h.id = l.handler_id
+        CROSS JOIN LATERAL host.sample__read(l.session_id, l.seq) m
+        LEFT JOIN unnest(p_result_pos, p_results) r (pos, result) ON r.pos = m.pos
+        -- Another handler's retry only lay beside them.
+        WHERE l.id = p_lease AND coalesce(m.handler_id, l.handler_id) = l.handler_id
+            AND p_settled - coalesce((SELECT range_agg(int4range(pos, pos + 1)) FROM unnest(p_later) pos), '{}') @> m.pos
+        ORDER BY m.pos;
 END $$;
 
 CREATE FUNCTION host.sample__backlog(p_handler integer, p_cap integer, OUT waiting bigint, OUT in_flight bigint, OUT last_minute bigint) RETURNS record
@@ -1292,6 +1334,21 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION host.sample__kept(p_message bigint) RETURNS TABLE(handler_id integer, handler text, attempt smallint, lease_id bigint, session_id integer, enqueued_at timestamp with time zone, leased_at timestamp with time zone, settled_at timestamp with time zone, removed boolean, headers jsonb, history jsonb, payload text, result bytea)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    AS $$
+BEGIN
+    IF to_regclass('host.sample__history') IS NOT NULL THEN
+        RETURN QUERY
+            SELECT k.handler_id, k.handler, k.attempt, k.lease_id, k.session_id, k.enqueued_at, k.leased_at, k.settled_at,
+                k.removed, k.headers, k.history, k.payload::text, k.result
+            FROM host.sample__history k WHERE k.message_id = p_message;
+    END IF;
+END $$;
+
 CREATE FUNCTION host.sample__lag(p_handler integer, p_cap integer, OUT waiting bigint, OUT oldest timestamp with time zone) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1455,6 +1512,8 @@ CREATE FUNCTION host.sample__message(p_message bigint) RETURNS TABLE(enqueued_at
     SELECT s.enqueued_at, s.headers, s.payload FROM host.sample__scheduled(p_message) s
     UNION ALL
     SELECT d.enqueued_at, d.headers, d.payload::text FROM host.sample__dead_letter d WHERE d.message_id = p_message
+    UNION ALL
+    SELECT k.enqueued_at, k.headers, k.payload FROM host.sample__kept(p_message) k
     LIMIT 1
 $$;
 
@@ -1785,6 +1844,9 @@ BEGIN
         UNION ALL SELECT max(origin) FROM host.sample__schedule
         UNION ALL SELECT max(message_id) FROM host.sample__dead_letter
         UNION ALL SELECT max(message_id) FROM host.sample__unique) ids;
+    IF to_regclass('host.sample__history') IS NOT NULL THEN
+        g := greatest(g, (SELECT 1 + max(message_id) / 100000000000 FROM host.sample__history));
+    END IF;
     TRUNCATE host.sample__message_0, host.sample__message_1, host.sample__message_2, host.sample__lease, host.sample__settlement,
         host.sample__promotion, host.sample__schedule;
     PERFORM setval('queue.sample_id_seq', g * 100000000000 + 1, false),
@@ -1842,7 +1904,7 @@ BEGIN
         FROM (SELECT leaf, host.sample__leaf_bytes(leaf) AS bytes FROM generate_series(0, 2) leaf) l;
 END $$;
 
-CREATE FUNCTION host.sample__runs(p_message bigint) RETURNS TABLE(handler_id integer, attempt smallint, history jsonb, passed boolean, lease_id bigint, session_id integer, leased_at timestamp with time zone, ended_at timestamp with time zone, what text)
+CREATE FUNCTION host.sample__runs(p_message bigint) RETURNS TABLE(handler_id integer, attempt smallint, history jsonb, passed boolean, lease_id bigint, session_id integer, leased_at timestamp with time zone, ended_at timestamp with time zone, what text, result bytea)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -1853,7 +1915,7 @@ CREATE FUNCTION host.sample__runs(p_message bigint) RETURNS TABLE(handler_id int
     SELECT h.id, m.attempt, m.history,
         txid_visible_in_snapshot(m.txid, c.hi)
             AND NOT (c.more AND m.txid <@ c.txids AND (m.txid, m.id) > (c.to_txid, c.to_id)),
-        r.id, r.session_id, r.leased_at, r.settled_at, r.what
+        r.id, r.session_id, r.leased_at, r.settled_at, r.what, r.result
     FROM mine m
     JOIN host.handler h ON h.queue_id = 1 AND coalesce(m.handler_id = h.id, true)
     CROSS JOIN LATERAL (SELECT l.hi, l.more, l.txids, l.to_txid, l.to_id FROM host.sample__lease l
@@ -1864,7 +1926,8 @@ CREATE FUNCTION host.sample__runs(p_message bigint) RETURNS TABLE(handler_id int
                 WHEN NOT t.settled @> p.pos THEN 'taken over'
                 WHEN t.removed @> p.pos THEN 'removed'
                 ELSE 'settled'
-            END AS what
+            END AS what,
+            t.results[array_position(t.result_pos, p.pos)] AS result
         FROM host.sample__lease l
         CROSS JOIN LATERAL (
             SELECT count(*)::int AS pos FROM queue.sample x WHERE x.txid <@ l.txids
@@ -1893,7 +1956,7 @@ CREATE FUNCTION host.sample__scheduled(p_message bigint) RETURNS TABLE(handler_i
             OR (s.txid <@ c.late_txids AND (s.txid, s.id) > (c.late_txid, c.late_id)))
 $$;
 
-CREATE FUNCTION host.sample__settle(p_lease bigint, p_session integer, p_token uuid, p_seq integer, p_settled int4multirange, p_retry_pos integer[] DEFAULT NULL::integer[], p_retry_delay_ms bigint[] DEFAULT NULL::bigint[], p_retry_entry jsonb[] DEFAULT NULL::jsonb[], p_park_pos integer[] DEFAULT NULL::integer[], p_dead_pos integer[] DEFAULT NULL::integer[], p_dead_reason text[] DEFAULT NULL::text[], p_dead_entry jsonb[] DEFAULT NULL::jsonb[], p_follow_up_queue text[] DEFAULT NULL::text[], p_follow_up_payload bytea[] DEFAULT NULL::bytea[], p_follow_up_headers jsonb[] DEFAULT NULL::jsonb[], p_follow_up_delay_ms bigint[] DEFAULT NULL::bigint[], p_removed int4multirange DEFAULT NULL::int4multirange) RETURNS boolean
+CREATE FUNCTION host.sample__settle(p_lease bigint, p_session integer, p_token uuid, p_seq integer, p_settled int4multirange, p_retry_pos integer[] DEFAULT NULL::integer[], p_retry_delay_ms bigint[] DEFAULT NULL::bigint[], p_retry_entry jsonb[] DEFAULT NULL::jsonb[], p_park_pos integer[] DEFAULT NULL::integer[], p_dead_pos integer[] DEFAULT NULL::integer[], p_dead_reason text[] DEFAULT NULL::text[], p_dead_entry jsonb[] DEFAULT NULL::jsonb[], p_follow_up_queue text[] DEFAULT NULL::text[], p_follow_up_payload bytea[] DEFAULT NULL::bytea[], p_follow_up_headers jsonb[] DEFAULT NULL::jsonb[], p_follow_up_delay_ms bigint[] DEFAULT NULL::bigint[], p_removed int4multirange DEFAULT NULL::int4multirange, p_result_pos integer[] DEFAULT NULL::integer[], p_results bytea[] DEFAULT NULL::bytea[]) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '5s'
@@ -1906,6 +1969,7 @@ DECLARE
     l record;
     s record;
     rest_before int;
+    ended timestamptz;
 BEGIN
     SELECT * INTO l FROM host.sample__lease WHERE id = p_lease;
     -- The number alone proves nothing: after a crash an asynchronously committed lease's id can be
@@ -1931,8 +1995,9 @@ BEGIN
         RAISE EXCEPTION 'settlement % of positions % does not follow on what lease % has settled', p_seq, p_settled, p_lease
             USING ERRCODE = 'HQ002';
     END IF;
-    INSERT INTO host.sample__settlement (lease_id, seq, rest, settled, removed)
-        VALUES (p_lease, p_seq, rest_before - host.positions(p_settled), p_settled, p_removed);
+    INSERT INTO host.sample__settlement (lease_id, seq, rest, settled, removed, result_pos, results)
+        VALUES (p_lease, p_seq, rest_before - host.positions(p_settled), p_settled, p_removed, p_result_pos, p_results)
+        RETURNING settled_at INTO ended;
 
     IF p_retry_pos IS NOT NULL OR p_park_pos IS NOT NULL THEN
         INSERT INTO host.sample__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at)
@@ -1965,6 +2030,10 @@ BEGIN
         DELETE FROM host.cancellation c USING host.sample__read(l.session_id, l.seq) m
             WHERE c.handler_id = l.handler_id AND c.message_id = m.id AND p_removed @> m.pos;
     END IF;
+    IF EXISTS (SELECT FROM host.queue q WHERE q.id = 1 AND q.keep_ms IS NOT NULL) THEN
+        PERFORM host.sample__archive(p_lease, p_settled, ended, p_retry_pos || p_park_pos || p_dead_pos, p_removed,
+            p_result_pos, p_results);
+    END IF;
     IF p_follow_up_queue IS NOT NULL THEN
         PERFORM host.enqueue_follow_ups(p_follow_up_queue, p_follow_up_payload, p_follow_up_headers, p_follow_up_delay_ms);
     END IF;
@@ -1975,6 +2044,23 @@ BEGIN
                 AND coalesce(m.handler_id, l.handler_id) = l.handler_id));
     END IF;
     RETURN true;
+END $$;
+
+CREATE FUNCTION host.sample__settled(p_handler integer, p_n integer) RETURNS TABLE(id bigint, handler text, attempt smallint, enqueued_at timestamp with time zone, settled_at timestamp with time zone, removed boolean, headers jsonb, payload text, result bytea)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_sort TO 'off'
+    AS $$
+BEGIN
+    IF to_regclass('host.sample__history') IS NOT NULL THEN
+        RETURN QUERY
+            SELECT k.message_id, k.handler, k.attempt, k.enqueued_at, k.settled_at, k.removed, k.headers, k.payload::text,
+                k.result
+            FROM host.sample__history k WHERE coalesce(k.handler_id = p_handler, true)
+            ORDER BY k.settled_at DESC LIMIT p_n;
+    END IF;
 END $$;
 
 CREATE FUNCTION host.sample__stored(p_cap integer, OUT unhandled bigint, OUT scheduled bigint, OUT dead bigint, OUT bytes bigint) RETURNS record
@@ -2005,10 +2091,14 @@ CREATE FUNCTION host.sample__story(p_message bigint) RETURNS TABLE(at timestamp 
     SET jit TO 'off'
     AS $$
     WITH runs AS MATERIALIZED (SELECT * FROM host.sample__runs(p_message)),
+    -- Of what the logs have no more.
+    kept AS MATERIALIZED (SELECT * FROM host.sample__kept(p_message) k
+        WHERE NOT EXISTS (SELECT FROM runs r WHERE r.lease_id = k.lease_id AND r.handler_id = k.handler_id)),
     histories (handler_id, history) AS (
         SELECT r.handler_id, r.history FROM runs r
         UNION ALL SELECT s.handler_id, s.history FROM host.sample__scheduled(p_message) s
         UNION ALL SELECT d.handler_id, d.history FROM host.sample__dead_letter d WHERE d.message_id = p_message
+        UNION ALL SELECT k.handler_id, k.history FROM kept k
     )
     SELECT e.at, h.name, e.attempt, e.what
     FROM (
@@ -2017,10 +2107,16 @@ CREATE FUNCTION host.sample__story(p_message bigint) RETURNS TABLE(at timestamp 
         UNION ALL
         SELECT r.leased_at, r.handler_id, r.attempt, CASE r.session_id WHEN 0 THEN format('lease %s, to purge it', r.lease_id)
                 ELSE format('lease %s by %s/%s', r.lease_id, s.host_name, s.pid) END
-            FROM runs r LEFT JOIN host.session s ON s.id = r.session_id WHERE r.lease_id IS NOT NULL
+            FROM (
+                SELECT lease_id, session_id, leased_at, handler_id, attempt FROM runs WHERE lease_id IS NOT NULL
+                UNION ALL SELECT lease_id, session_id, leased_at, handler_id, attempt FROM kept
+            ) r LEFT JOIN host.session s ON s.id = r.session_id
         UNION ALL
         SELECT r.ended_at, r.handler_id, r.attempt, CASE r.what WHEN 'removed' THEN 'removed by an operator' ELSE r.what END
             FROM runs r WHERE r.ended_at IS NOT NULL
+        UNION ALL
+        SELECT k.settled_at, k.handler_id, k.attempt, CASE WHEN k.removed THEN 'removed by an operator' ELSE 'settled' END
+            FROM kept k
         UNION ALL
         SELECT DISTINCT (x.entry ->> 'at')::timestamptz, t.handler_id, (x.entry ->> 'attempt')::smallint,
                 format('failed%s%s: %s', ' on ' || (x.entry ->> 'host'), ', version ' || (x.entry ->> 'version'), x.entry ->> 'error')
@@ -2220,6 +2316,44 @@ BEGIN
     RETURN NULL;
 END $_$;
 
+CREATE FUNCTION host.sample__truncate_history() RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '20ms'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $_$
+DECLARE
+    truncated int := 0;
+    oldest timestamptz;
+    leaf text;
+    is_needed boolean;
+BEGIN
+    IF to_regclass('host.sample__history') IS NULL THEN
+        RETURN 0;
+    END IF;
+    SELECT clock_timestamp() - coalesce(keep_ms, 0) * interval '1 ms' INTO STRICT oldest FROM host.queue WHERE id = 1;
+    FOR slot IN 0..11 LOOP
+        leaf := format('host.sample__history_%s', slot);
+        CONTINUE WHEN pg_relation_size(leaf::regclass) = 0;
+        -- First without a lock, which who settles might wait for.
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE settled_at >= $1)', leaf) INTO is_needed USING oldest;
+        CONTINUE WHEN is_needed;
+        BEGIN
+            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', leaf);
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE settled_at >= $1)', leaf) INTO is_needed USING oldest;
+            IF NOT is_needed THEN
+                EXECUTE format('TRUNCATE %s', leaf);
+                truncated := truncated + 1;
+            END IF;
+        EXCEPTION WHEN lock_not_available THEN
+            NULL;  -- Somebody reads it: next time.
+        END;
+    END LOOP;
+    RETURN truncated;
+END $_$;
+
 CREATE FUNCTION host.sample__truncate_schedule() RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2277,27 +2411,35 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE FUNCTION host.sample__whereabouts(p_message bigint) RETURNS TABLE(handler_id integer, handler text, state text, at timestamp with time zone, whose text, attempt smallint, cancelled boolean)
+CREATE FUNCTION host.sample__whereabouts(p_message bigint) RETURNS TABLE(handler_id integer, handler text, state text, at timestamp with time zone, whose text, attempt smallint, cancelled boolean, result bytea)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
     AS $$
-    SELECT DISTINCT ON (h.name) h.id, h.name, w.state, w.at, w.whose, w.attempt,
-        EXISTS (SELECT FROM host.cancellation c WHERE c.handler_id = h.id AND c.message_id = p_message)
+    SELECT DISTINCT ON (x.name) w.handler_id, x.name, w.state, w.at, w.whose, w.attempt,
+        EXISTS (SELECT FROM host.cancellation c WHERE c.handler_id = w.handler_id AND c.message_id = p_message), w.result
     FROM (
         SELECT CASE WHEN NOT r.passed THEN 2 WHEN r.what = 'open' THEN 1 WHEN r.what = 'removed' THEN 5 ELSE 6 END AS rank,
             CASE WHEN NOT r.passed THEN 'waiting' WHEN r.what = 'open' THEN 'in flight' WHEN r.what = 'removed' THEN r.what ELSE 'settled' END AS state,
-            r.handler_id, coalesce(r.ended_at, r.leased_at) AS at, format('%s/%s', s.host_name, s.pid) AS whose, r.attempt
+            r.handler_id, NULL AS handler, coalesce(r.ended_at, r.leased_at) AS at, format('%s/%s', s.host_name, s.pid) AS whose,
+            r.attempt, r.result
         FROM host.sample__runs(p_message) r LEFT JOIN host.session s ON s.id = r.session_id
         UNION ALL
-        SELECT 3, 'scheduled', x.id, s.due, NULL, s.attempt FROM host.sample__scheduled(p_message) s
+        SELECT 3, 'scheduled', x.id, NULL, s.due, NULL, s.attempt, NULL FROM host.sample__scheduled(p_message) s
             JOIN host.handler x ON x.queue_id = 1 AND coalesce(s.handler_id = x.id, true)
         UNION ALL
-        SELECT 4, 'dead', d.handler_id, d.died_at, d.id::text, d.attempt FROM host.sample__dead_letter d
+        SELECT 4, 'dead', d.handler_id, NULL, d.died_at, d.id::text, d.attempt, NULL FROM host.sample__dead_letter d
             WHERE d.message_id = p_message
+        UNION ALL
+        SELECT CASE WHEN k.removed THEN 5 ELSE 6 END, CASE WHEN k.removed THEN 'removed' ELSE 'settled' END, k.handler_id,
+            k.handler, k.settled_at, format('%s/%s', s.host_name, s.pid), k.attempt, k.result
+        FROM host.sample__kept(p_message) k LEFT JOIN host.session s ON s.id = k.session_id
     ) w
-    JOIN host.handler h ON h.id = w.handler_id
-    ORDER BY h.name, w.rank, w.at DESC
+    LEFT JOIN host.handler h ON h.id = w.handler_id
+    -- The history knows the names of handlers that were removed.
+    CROSS JOIN LATERAL (SELECT coalesce(h.name, w.handler) AS name) x
+    WHERE x.name IS NOT NULL
+    ORDER BY x.name, w.rank, w.at DESC
 $$;
 
 CREATE FUNCTION host.secrets() RETURNS TABLE(name text, set_at timestamp with time zone, set_by text, granted_to text[])
@@ -2332,6 +2474,24 @@ CREATE FUNCTION host.sessions() RETURNS TABLE(id integer, host_name text, pid in
             WHERE b.session_id = s.id ORDER BY b.beat DESC LIMIT 1)
     FROM host.session s WHERE s.ended_at IS NULL ORDER BY s.id
 $$;
+
+CREATE FUNCTION host.set_keep(p_queue text, p_keep_ms bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    q host.queue;
+BEGIN
+    UPDATE host.queue SET keep_ms = p_keep_ms WHERE name = p_queue RETURNING * INTO q;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
+    END IF;
+    -- Once there, it stays: who settles does not wait to see whether it is still wanted.
+    IF p_keep_ms IS NOT NULL AND to_regclass(format('host.%I', p_queue || '__history')) IS NULL THEN
+        EXECUTE host.render('history.sql', q);
+        PERFORM host.grant_privileges(p_queue);
+    END IF;
+END $$;
 
 CREATE FUNCTION host.set_secret(p_name text, p_value text) RETURNS boolean
     LANGUAGE plpgsql
@@ -2551,6 +2711,8 @@ CREATE TABLE host.handler_version (
     secrets text[] DEFAULT '{}'::text[] NOT NULL,
     http_requests integer DEFAULT 100 NOT NULL,
     http_bytes bigint DEFAULT (16 << 20) NOT NULL,
+    batch_size integer,
+    CONSTRAINT handler_version_batch_size_check CHECK (((batch_size >= 1) AND (batch_size <= 1000))),
     CONSTRAINT handler_version_concurrency_check CHECK (((concurrency >= 1) AND (concurrency <= 10000))),
     CONSTRAINT handler_version_config_check CHECK ((jsonb_typeof(config) = 'object'::text)),
     CONSTRAINT handler_version_isolation_check CHECK ((isolation = ANY (ARRAY['message'::text, 'batch'::text])))
@@ -2652,6 +2814,253 @@ ALTER TABLE host.sample__dead_letter ALTER COLUMN id ADD GENERATED ALWAYS AS IDE
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE host.sample__history (
+    message_id bigint NOT NULL,
+    lease_id bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    leased_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone NOT NULL,
+    handler_id integer NOT NULL,
+    session_id integer NOT NULL,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    removed boolean NOT NULL,
+    handler text NOT NULL,
+    headers jsonb,
+    history jsonb,
+    result bytea,
+    payload jsonb NOT NULL
+)
+PARTITION BY LIST (slot);
+
+CREATE TABLE host.sample__history_0 (
+    message_id bigint NOT NULL,
+    lease_id bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    leased_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone NOT NULL,
+    handler_id integer NOT NULL,
+    session_id integer NOT NULL,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    removed boolean NOT NULL,
+    handler text NOT NULL,
+    headers jsonb,
+    history jsonb,
+    result bytea,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+
+CREATE TABLE host.sample__history_1 (
+    message_id bigint NOT NULL,
+    lease_id bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    leased_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone NOT NULL,
+    handler_id integer NOT NULL,
+    session_id integer NOT NULL,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    removed boolean NOT NULL,
+    handler text NOT NULL,
+    headers jsonb,
+    history jsonb,
+    result bytea,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+
+CREATE TABLE host.sample__history_10 (
+    message_id bigint NOT NULL,
+    lease_id bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    leased_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone NOT NULL,
+    handler_id integer NOT NULL,
+    session_id integer NOT NULL,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    removed boolean NOT NULL,
+    handler text NOT NULL,
+    headers jsonb,
+    history jsonb,
+    result bytea,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+
+CREATE TABLE host.sample__history_11 (
+    message_id bigint NOT NULL,
+    lease_id bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    leased_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone NOT NULL,
+    handler_id integer NOT NULL,
+    session_id integer NOT NULL,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    removed boolean NOT NULL,
+    handler text NOT NULL,
+    headers jsonb,
+    history jsonb,
+    result bytea,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+
+CREATE TABLE host.sample__history_2 (
+    message_id bigint NOT NULL,
+    lease_id bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    leased_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone NOT NULL,
+    handler_id integer NOT NULL,
+    session_id integer NOT NULL,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    removed boolean NOT NULL,
+    handler text NOT NULL,
+    headers jsonb,
+    history jsonb,
+    result bytea,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+
+CREATE TABLE host.sample__history_3 (
+    message_id bigint NOT NULL,
+    lease_id bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    leased_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone NOT NULL,
+    handler_id integer NOT NULL,
+    session_id integer NOT NULL,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    removed boolean NOT NULL,
+    handler text NOT NULL,
+    headers jsonb,
+    history jsonb,
+    result bytea,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+
+CREATE TABLE host.sample__history_4 (
+    message_id bigint NOT NULL,
+    lease_id bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    leased_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone NOT NULL,
+    handler_id integer NOT NULL,
+    session_id integer NOT NULL,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    removed boolean NOT NULL,
+    handler text NOT NULL,
+    headers jsonb,
+    history jsonb,
+    result bytea,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+
+CREATE TABLE host.sample__history_5 (
+    message_id bigint NOT NULL,
+    lease_id bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    leased_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone NOT NULL,
+    handler_id integer NOT NULL,
+    session_id integer NOT NULL,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    removed boolean NOT NULL,
+    handler text NOT NULL,
+    headers jsonb,
+    history jsonb,
+    result bytea,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+
+CREATE TABLE host.sample__history_6 (
+    message_id bigint NOT NULL,
+    lease_id bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    leased_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone NOT NULL,
+    handler_id integer NOT NULL,
+    session_id integer NOT NULL,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    removed boolean NOT NULL,
+    handler text NOT NULL,
+    headers jsonb,
+    history jsonb,
+    result bytea,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+
+CREATE TABLE host.sample__history_7 (
+    message_id bigint NOT NULL,
+    lease_id bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    leased_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone NOT NULL,
+    handler_id integer NOT NULL,
+    session_id integer NOT NULL,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    removed boolean NOT NULL,
+    handler text NOT NULL,
+    headers jsonb,
+    history jsonb,
+    result bytea,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+
+CREATE TABLE host.sample__history_8 (
+    message_id bigint NOT NULL,
+    lease_id bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    leased_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone NOT NULL,
+    handler_id integer NOT NULL,
+    session_id integer NOT NULL,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    removed boolean NOT NULL,
+    handler text NOT NULL,
+    headers jsonb,
+    history jsonb,
+    result bytea,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+
+CREATE TABLE host.sample__history_9 (
+    message_id bigint NOT NULL,
+    lease_id bigint NOT NULL,
+    enqueued_at timestamp with time zone NOT NULL,
+    leased_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone NOT NULL,
+    handler_id integer NOT NULL,
+    session_id integer NOT NULL,
+    slot smallint NOT NULL,
+    attempt smallint NOT NULL,
+    removed boolean NOT NULL,
+    handler text NOT NULL,
+    headers jsonb,
+    history jsonb,
+    result bytea,
+    payload jsonb NOT NULL
+)
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 
 CREATE TABLE host.sample__lease (
     id bigint NOT NULL,
@@ -3289,7 +3698,9 @@ CREATE TABLE host.sample__settlement (
     settled_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     revoked boolean DEFAULT false NOT NULL,
     settled int4multirange NOT NULL,
-    removed int4multirange
+    removed int4multirange,
+    result_pos integer[],
+    results bytea[]
 )
 PARTITION BY LIST ((((lease_id / '100000000000'::bigint) % (3)::bigint)));
 
@@ -3300,9 +3711,11 @@ CREATE TABLE host.sample__settlement_0 (
     settled_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     revoked boolean DEFAULT false NOT NULL,
     settled int4multirange NOT NULL,
-    removed int4multirange
+    removed int4multirange,
+    result_pos integer[],
+    results bytea[]
 )
-WITH (autovacuum_enabled=off);
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 
 CREATE TABLE host.sample__settlement_1 (
     lease_id bigint NOT NULL,
@@ -3311,9 +3724,11 @@ CREATE TABLE host.sample__settlement_1 (
     settled_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     revoked boolean DEFAULT false NOT NULL,
     settled int4multirange NOT NULL,
-    removed int4multirange
+    removed int4multirange,
+    result_pos integer[],
+    results bytea[]
 )
-WITH (autovacuum_enabled=off);
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 
 CREATE TABLE host.sample__settlement_2 (
     lease_id bigint NOT NULL,
@@ -3322,9 +3737,11 @@ CREATE TABLE host.sample__settlement_2 (
     settled_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     revoked boolean DEFAULT false NOT NULL,
     settled int4multirange NOT NULL,
-    removed int4multirange
+    removed int4multirange,
+    result_pos integer[],
+    results bytea[]
 )
-WITH (autovacuum_enabled=off);
+WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 
 CREATE TABLE host.sample__unique (
     key text NOT NULL,
@@ -3382,6 +3799,30 @@ ALTER TABLE ONLY host.heartbeat ATTACH PARTITION host.heartbeat_0 FOR VALUES IN 
 ALTER TABLE ONLY host.heartbeat ATTACH PARTITION host.heartbeat_1 FOR VALUES IN ('1');
 
 ALTER TABLE ONLY host.heartbeat ATTACH PARTITION host.heartbeat_2 FOR VALUES IN ('2');
+
+ALTER TABLE ONLY host.sample__history ATTACH PARTITION host.sample__history_0 FOR VALUES IN ('0');
+
+ALTER TABLE ONLY host.sample__history ATTACH PARTITION host.sample__history_1 FOR VALUES IN ('1');
+
+ALTER TABLE ONLY host.sample__history ATTACH PARTITION host.sample__history_10 FOR VALUES IN ('10');
+
+ALTER TABLE ONLY host.sample__history ATTACH PARTITION host.sample__history_11 FOR VALUES IN ('11');
+
+ALTER TABLE ONLY host.sample__history ATTACH PARTITION host.sample__history_2 FOR VALUES IN ('2');
+
+ALTER TABLE ONLY host.sample__history ATTACH PARTITION host.sample__history_3 FOR VALUES IN ('3');
+
+ALTER TABLE ONLY host.sample__history ATTACH PARTITION host.sample__history_4 FOR VALUES IN ('4');
+
+ALTER TABLE ONLY host.sample__history ATTACH PARTITION host.sample__history_5 FOR VALUES IN ('5');
+
+ALTER TABLE ONLY host.sample__history ATTACH PARTITION host.sample__history_6 FOR VALUES IN ('6');
+
+ALTER TABLE ONLY host.sample__history ATTACH PARTITION host.sample__history_7 FOR VALUES IN ('7');
+
+ALTER TABLE ONLY host.sample__history ATTACH PARTITION host.sample__history_8 FOR VALUES IN ('8');
+
+ALTER TABLE ONLY host.sample__history ATTACH PARTITION host.sample__history_9 FOR VALUES IN ('9');
 
 ALTER TABLE ONLY host.sample__lease ATTACH PARTITION host.sample__lease_0 FOR VALUES IN ('0');
 
@@ -3515,6 +3956,58 @@ CREATE INDEX heartbeat_1_session_id_beat_idx ON host.heartbeat_1 USING btree (se
 CREATE INDEX heartbeat_2_session_id_beat_idx ON host.heartbeat_2 USING btree (session_id, beat);
 
 CREATE INDEX sample__dead_letter_message_id_idx ON host.sample__dead_letter USING btree (message_id);
+
+CREATE INDEX sample__history_message ON ONLY host.sample__history USING btree (message_id);
+
+CREATE INDEX sample__history_0_message_id_idx ON host.sample__history_0 USING btree (message_id);
+
+CREATE INDEX sample__history_settled ON ONLY host.sample__history USING btree (settled_at);
+
+CREATE INDEX sample__history_0_settled_at_idx ON host.sample__history_0 USING btree (settled_at);
+
+CREATE INDEX sample__history_10_message_id_idx ON host.sample__history_10 USING btree (message_id);
+
+CREATE INDEX sample__history_10_settled_at_idx ON host.sample__history_10 USING btree (settled_at);
+
+CREATE INDEX sample__history_11_message_id_idx ON host.sample__history_11 USING btree (message_id);
+
+CREATE INDEX sample__history_11_settled_at_idx ON host.sample__history_11 USING btree (settled_at);
+
+CREATE INDEX sample__history_1_message_id_idx ON host.sample__history_1 USING btree (message_id);
+
+CREATE INDEX sample__history_1_settled_at_idx ON host.sample__history_1 USING btree (settled_at);
+
+CREATE INDEX sample__history_2_message_id_idx ON host.sample__history_2 USING btree (message_id);
+
+CREATE INDEX sample__history_2_settled_at_idx ON host.sample__history_2 USING btree (settled_at);
+
+CREATE INDEX sample__history_3_message_id_idx ON host.sample__history_3 USING btree (message_id);
+
+CREATE INDEX sample__history_3_settled_at_idx ON host.sample__history_3 USING btree (settled_at);
+
+CREATE INDEX sample__history_4_message_id_idx ON host.sample__history_4 USING btree (message_id);
+
+CREATE INDEX sample__history_4_settled_at_idx ON host.sample__history_4 USING btree (settled_at);
+
+CREATE INDEX sample__history_5_message_id_idx ON host.sample__history_5 USING btree (message_id);
+
+CREATE INDEX sample__history_5_settled_at_idx ON host.sample__history_5 USING btree (settled_at);
+
+CREATE INDEX sample__history_6_message_id_idx ON host.sample__history_6 USING btree (message_id);
+
+CREATE INDEX sample__history_6_settled_at_idx ON host.sample__history_6 USING btree (settled_at);
+
+CREATE INDEX sample__history_7_message_id_idx ON host.sample__history_7 USING btree (message_id);
+
+CREATE INDEX sample__history_7_settled_at_idx ON host.sample__history_7 USING btree (settled_at);
+
+CREATE INDEX sample__history_8_message_id_idx ON host.sample__history_8 USING btree (message_id);
+
+CREATE INDEX sample__history_8_settled_at_idx ON host.sample__history_8 USING btree (settled_at);
+
+CREATE INDEX sample__history_9_message_id_idx ON host.sample__history_9 USING btree (message_id);
+
+CREATE INDEX sample__history_9_settled_at_idx ON host.sample__history_9 USING btree (settled_at);
 
 CREATE INDEX sample__lease_0_handler_id_id_idx ON host.sample__lease_0 USING btree (handler_id, id) WHERE is_cursor;
 
@@ -3654,6 +4147,54 @@ ALTER INDEX host.heartbeat_newest ATTACH PARTITION host.heartbeat_1_session_id_b
 
 ALTER INDEX host.heartbeat_newest ATTACH PARTITION host.heartbeat_2_session_id_beat_idx;
 
+ALTER INDEX host.sample__history_message ATTACH PARTITION host.sample__history_0_message_id_idx;
+
+ALTER INDEX host.sample__history_settled ATTACH PARTITION host.sample__history_0_settled_at_idx;
+
+ALTER INDEX host.sample__history_message ATTACH PARTITION host.sample__history_10_message_id_idx;
+
+ALTER INDEX host.sample__history_settled ATTACH PARTITION host.sample__history_10_settled_at_idx;
+
+ALTER INDEX host.sample__history_message ATTACH PARTITION host.sample__history_11_message_id_idx;
+
+ALTER INDEX host.sample__history_settled ATTACH PARTITION host.sample__history_11_settled_at_idx;
+
+ALTER INDEX host.sample__history_message ATTACH PARTITION host.sample__history_1_message_id_idx;
+
+ALTER INDEX host.sample__history_settled ATTACH PARTITION host.sample__history_1_settled_at_idx;
+
+ALTER INDEX host.sample__history_message ATTACH PARTITION host.sample__history_2_message_id_idx;
+
+ALTER INDEX host.sample__history_settled ATTACH PARTITION host.sample__history_2_settled_at_idx;
+
+ALTER INDEX host.sample__history_message ATTACH PARTITION host.sample__history_3_message_id_idx;
+
+ALTER INDEX host.sample__history_settled ATTACH PARTITION host.sample__history_3_settled_at_idx;
+
+ALTER INDEX host.sample__history_message ATTACH PARTITION host.sample__history_4_message_id_idx;
+
+ALTER INDEX host.sample__history_settled ATTACH PARTITION host.sample__history_4_settled_at_idx;
+
+ALTER INDEX host.sample__history_message ATTACH PARTITION host.sample__history_5_message_id_idx;
+
+ALTER INDEX host.sample__history_settled ATTACH PARTITION host.sample__history_5_settled_at_idx;
+
+ALTER INDEX host.sample__history_message ATTACH PARTITION host.sample__history_6_message_id_idx;
+
+ALTER INDEX host.sample__history_settled ATTACH PARTITION host.sample__history_6_settled_at_idx;
+
+ALTER INDEX host.sample__history_message ATTACH PARTITION host.sample__history_7_message_id_idx;
+
+ALTER INDEX host.sample__history_settled ATTACH PARTITION host.sample__history_7_settled_at_idx;
+
+ALTER INDEX host.sample__history_message ATTACH PARTITION host.sample__history_8_message_id_idx;
+
+ALTER INDEX host.sample__history_settled ATTACH PARTITION host.sample__history_8_settled_at_idx;
+
+ALTER INDEX host.sample__history_message ATTACH PARTITION host.sample__history_9_message_id_idx;
+
+ALTER INDEX host.sample__history_settled ATTACH PARTITION host.sample__history_9_settled_at_idx;
+
 ALTER INDEX queue.sample__message_window ATTACH PARTITION host.sample__message_0_txid_id_idx;
 
 ALTER INDEX queue.sample__message_window ATTACH PARTITION host.sample__message_1_txid_id_idx;
@@ -3792,11 +4333,11 @@ GRANT USAGE ON SCHEMA queue TO host_serve;
 REVOKE ALL ON FUNCTION host.begin_from_now(p_handler integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.begin_from_now(p_handler integer) TO host_operator;
 
-REVOKE ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean, p_delays_ms bigint[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean, p_delays_ms bigint[]) TO host_operator;
+REVOKE ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean, p_delays_ms bigint[], p_keep_ms bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean, p_delays_ms bigint[], p_keep_ms bigint) TO host_operator;
 
-REVOKE ALL ON FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, p_http text[], p_secrets text[], p_http_requests integer, p_http_bytes bigint, OUT handler_id integer, OUT version integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, p_http text[], p_secrets text[], p_http_requests integer, p_http_bytes bigint, OUT handler_id integer, OUT version integer) TO host_operator;
+REVOKE ALL ON FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, p_http text[], p_secrets text[], p_http_requests integer, p_http_bytes bigint, p_batch_size integer, OUT handler_id integer, OUT version integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, p_http text[], p_secrets text[], p_http_requests integer, p_http_bytes bigint, p_batch_size integer, OUT handler_id integer, OUT version integer) TO host_operator;
 
 REVOKE ALL ON FUNCTION host.drop_queue(p_name text, p_force boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.drop_queue(p_name text, p_force boolean) TO host_operator;
@@ -3823,10 +4364,16 @@ REVOKE ALL ON FUNCTION host.sample__take_key() FROM PUBLIC;
 REVOKE ALL ON FUNCTION host.sample__truncate(p_leaf integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.sample__truncate(p_leaf integer) TO host_serve;
 
+REVOKE ALL ON FUNCTION host.sample__truncate_history() FROM PUBLIC;
+GRANT ALL ON FUNCTION host.sample__truncate_history() TO host_serve;
+
 REVOKE ALL ON FUNCTION host.sample__truncate_schedule() FROM PUBLIC;
 GRANT ALL ON FUNCTION host.sample__truncate_schedule() TO host_serve;
 
 REVOKE ALL ON FUNCTION host.sample__wake() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION host.set_keep(p_queue text, p_keep_ms bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.set_keep(p_queue text, p_keep_ms bigint) TO host_operator;
 
 REVOKE ALL ON FUNCTION host.set_unique(p_queue text, p_unique_ms bigint, p_on_duplicate text) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.set_unique(p_queue text, p_unique_ms bigint, p_on_duplicate text) TO host_operator;
@@ -3882,6 +4429,9 @@ GRANT UPDATE ON SEQUENCE host.sample__asleep TO host_serve;
 
 GRANT SELECT,DELETE ON TABLE host.sample__dead_letter TO host_operator;
 GRANT INSERT ON TABLE host.sample__dead_letter TO host_serve;
+
+GRANT SELECT ON TABLE host.sample__history TO host_operator;
+GRANT INSERT ON TABLE host.sample__history TO host_serve;
 
 GRANT SELECT ON TABLE host.sample__lease TO host_operator;
 GRANT SELECT,INSERT ON TABLE host.sample__lease TO host_serve;

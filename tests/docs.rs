@@ -4,7 +4,7 @@ use crate::harness::{TestDb, plugin};
 use crate::readme::{steps_of, walk};
 
 async fn works_as_written(file: &str) {
-    for name in ["echo", "email", "webhook"] {
+    for name in ["echo", "email", "tally", "thumbnail", "webhook"] {
         plugin(name);
     }
     let steps = steps_of(&format!("host/docs/{file}"), |text| text);
@@ -46,4 +46,14 @@ async fn unique() {
 #[tokio::test(flavor = "multi_thread")]
 async fn handlers() {
     works_as_written("handlers.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batch_handlers() {
+    works_as_written("batch-handlers.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history() {
+    works_as_written("history.md").await;
 }

@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod batches;
 mod bench;
 mod cancel;
 mod capabilities;
@@ -21,6 +22,7 @@ mod failover;
 mod fan_out;
 mod faults;
 mod fencing;
+mod history;
 mod injection;
 mod migrate;
 mod order;

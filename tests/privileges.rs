@@ -110,6 +110,8 @@ async fn an_operator_runs_every_command_and_has_no_other_way_to_change_anything(
         .await;
     ok(&["handlers", "pause", "emails"]).await;
     ok(&["handlers", "resume", "emails"]).await;
+    ok(&["queue", "set", "emails", "--keep", "7d"]).await;
+    ok(&["peek", "emails", "--settled"]).await;
     ok(&["peek", "emails"]).await;
     let id = ok(&["enqueue", "emails", "2"]).await;
     ok(&["message", "emails", id.trim()]).await;
@@ -184,6 +186,7 @@ async fn a_host_serves_with_its_group_role_alone() {
     scene.wait_held("work", session).await;
     first.kill();
 
+    scene.run("SELECT host.set_keep('work', 3600000)").await;
     let host = serving.serve("second", &["--poll", "50ms"]);
     let sink = json!({"do": "enqueue", "n": 1, "queue": "sink", "text": "x"}).to_string();
     for command in [r#"{"do": "dead"}"#, r#"{"do": "retry", "ms": 1}"#, sink.as_str()] {
@@ -193,6 +196,7 @@ async fn a_host_serves_with_its_group_role_alone() {
     }
     scene.wait_number("SELECT count(*) FROM host.work__dead_letter", 400).await;
     scene.wait_number("SELECT count(*) FROM queue.sink", 200).await;
+    scene.wait_number("SELECT count(*) FROM host.work__history", 200).await;
     // The stray is held by the second, so the leaves cannot all go; but the next generation has begun.
     wait_until("the queue has rotated", async || {
         scene.number("SELECT last_value / 100000000000 FROM queue.work_id_seq").await > 0
@@ -208,7 +212,8 @@ async fn a_host_serves_with_its_group_role_alone() {
     let client = member.client().await;
     client
         .batch_execute(
-            "SELECT host.truncate_heartbeat(), host.work__truncate_schedule();
+            "SELECT host.truncate_heartbeat(), host.work__truncate_schedule(),
+                 host.work__truncate_history();
              SELECT * FROM host.read_secrets('{key}')",
         )
         .await
@@ -219,6 +224,9 @@ async fn a_host_serves_with_its_group_role_alone() {
         &[
             "TRUNCATE host.work__message_0",
             "TRUNCATE host.heartbeat_0",
+            "TRUNCATE host.work__history",
+            "SELECT payload FROM host.work__history",
+            "SELECT host.set_keep('work', NULL)",
             "DO 'BEGIN LOCK TABLE host.work__message_0 IN ACCESS EXCLUSIVE MODE; END'",
             "SELECT setval('queue.work_id_seq', 1)",
             "UPDATE host.work__lease SET row_count = 0",
@@ -300,12 +308,14 @@ async fn few_functions_have_the_owners_rights_and_all_pin_where_names_are_looked
             "drop_queue",
             "grant_producer",
             "remove_handler",
+            "set_keep",
             "set_unique",
             "truncate_heartbeat",
             "work__advance",
             "work__purge",
             "work__take_key",
             "work__truncate",
+            "work__truncate_history",
             "work__truncate_schedule",
             "work__wake",
         ]

@@ -14,11 +14,13 @@ use host::outcome::{Failure, Verdict};
 use host::sandbox::{Handler, HandlerSettings, Refusal, Run, Sandbox, SandboxConfig, SandboxError};
 use host::secret::Secrets;
 
+mod batches;
 mod contained;
 mod http;
 mod logged;
 mod plugins;
 mod refused;
+mod results;
 mod secrets;
 mod webhook;
 
@@ -56,6 +58,7 @@ fn settings() -> HandlerSettings {
         payload_type: PayloadType::Text,
         max_attempts: 5,
         limits: Limits::default(),
+        batch_size: None,
         isolation: Isolation::Message,
         config: BTreeMap::new(),
         http: vec![],

@@ -11,7 +11,7 @@ async fn the_dump_is_current() {
     let db = TestDb::new().await;
     let client = db.client().await;
     let sample = "DROP EVENT TRIGGER tripwire; DROP SCHEMA tripwire CASCADE;
-        SELECT host.create_queue('sample')";
+        SELECT host.create_queue('sample', p_keep_ms => 60000)";
     client.batch_execute(sample).await.unwrap();
     let row = client.query_one("SELECT current_setting('server_version_num')::int / 10000", &[]);
     let major: i32 = row.await.unwrap().get(0);

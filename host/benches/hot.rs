@@ -7,7 +7,7 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput};
 use host::id::LeaseId;
 use host::outcome::{Backoff, Outcome, RetryPolicy, Verdict, outcome};
-use host::settlement::Ledger;
+use host::settlement::{Effects, Ledger};
 use uuid::Uuid;
 
 /// Messages of a lease.
@@ -18,7 +18,7 @@ fn settle(acked: impl Fn(u32) -> bool) -> Option<String> {
     let mut ledger = Ledger::new(LeaseId::new(1), Uuid::nil(), MESSAGES as usize);
     for position in (0..MESSAGES).filter(|position| acked(*position)) {
         let no_entry = |_| unreachable!("an ack has no entry");
-        ledger.record(position, Outcome::Ack, Vec::new(), None, no_entry);
+        ledger.record(position, Outcome::Ack, Effects::default(), no_entry);
     }
     ledger.take().map(|settlement| settlement.multirange())
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{CONCURRENCY, OutOfRange, count_within};
+use crate::limits::{BATCH_SIZE, CONCURRENCY, OutOfRange, count_within};
 use crate::name::HandlerName;
 use crate::queue::catalog::{Deployment, Queue, Settings};
 use crate::queue::connect::{Database, Pooled};
@@ -43,10 +43,24 @@ pub struct InForce {
     pub unchanged: bool,
 }
 
+/// What a check has found out about a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Whether it takes many messages a call.
+    pub takes_batches: bool,
+}
+
 /// Checks a component as a host would when it loads it.
-pub async fn check(wasm: Vec<u8>, queue: &Queue, settings: &Settings) -> Result<(), DeployError> {
+pub async fn check(
+    wasm: Vec<u8>,
+    queue: &Queue,
+    settings: &Settings,
+) -> Result<Checked, DeployError> {
     settings.limits.check()?;
     count_within("concurrency", settings.concurrency, &CONCURRENCY)?;
+    if let Some(messages) = settings.batch_size {
+        count_within("batch-size", messages, &BATCH_SIZE)?;
+    }
     let handler = HandlerSettings {
         queue: queue.name.to_string(),
         // It has none yet.
@@ -54,6 +68,7 @@ pub async fn check(wasm: Vec<u8>, queue: &Queue, settings: &Settings) -> Result<
         payload_type: queue.payload_type,
         max_attempts: queue.policy.max_attempts,
         limits: settings.limits.clone(),
+        batch_size: settings.batch_size,
         isolation: settings.isolation,
         config: settings.config.clone(),
         http: settings.http.clone(),
@@ -63,8 +78,10 @@ pub async fn check(wasm: Vec<u8>, queue: &Queue, settings: &Settings) -> Result<
         targets: arc_swap::ArcSwap::from_pointee(std::collections::HashMap::new()).into(),
     };
     let config = SandboxConfig { instances_max: 1, cache_dir: None };
-    let checked =
-        tokio::task::spawn_blocking(move || Sandbox::new(&config)?.load(&wasm, handler).map(drop));
+    let checked = tokio::task::spawn_blocking(move || {
+        let handler = Sandbox::new(&config)?.load(&wasm, handler)?;
+        Ok::<_, Refusal>(Checked { takes_batches: handler.batch_size().is_some() })
+    });
     Ok(checked.await.map_err(|panic| DeployError::Crashed(panic.to_string()))??)
 }
 

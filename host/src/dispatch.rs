@@ -31,7 +31,7 @@ use self::loaded::Loaded;
 use self::open::{Context, OpenLeases};
 use self::pace::{LEASE_MAX, Pace};
 use self::parts::{Control, Parts, Shared};
-use self::slots::Slot;
+use self::slots::{Slot, wait_for};
 use self::trip::{Done, Trip, Wanted};
 use crate::id::{HandlerId, LeaseId};
 use crate::lane::{Turn, Turns};
@@ -52,6 +52,7 @@ mod removal;
 pub mod slots;
 mod sweep;
 mod trip;
+mod worker;
 mod workers;
 
 /// Exchanges of one handler that are on their way at once.
@@ -238,15 +239,14 @@ impl Dispatcher {
             return (self.leasing == 0).then_some(now);
         }
         let look = self.idle.next_look(self.leasing)?;
-        let concurrency = self.loaded.load().slots().concurrency();
-        let worth_it = room >= self.pace.worth_a_trip(concurrency, self.shared.cores);
+        let shape = self.loaded.load().shape();
+        let worth_it = room >= self.pace.worth_a_trip(shape, self.shared.cores);
         Some(if worth_it { look } else { look.max(self.leased_at + PATIENCE) })
     }
 
     /// How many more messages to have in hand.
     fn room(&self) -> u32 {
-        let concurrency = self.loaded.load().slots().concurrency();
-        let in_hand = self.pace.in_hand(concurrency, self.shared.cores);
+        let in_hand = self.pace.in_hand(self.loaded.load().shape(), self.shared.cores);
         in_hand.saturating_sub(self.open.in_hand() as u32)
     }
 
@@ -269,13 +269,14 @@ impl Dispatcher {
         let wanted = self.room().clamp(1, LEASE_MAX);
         self.leased_at = now;
         let mut slots = vec![slot];
-        while (slots.len() as u32) < self.pace.sandboxes(wanted) {
+        let per_call = loaded.shape().per_call;
+        while (slots.len() as u32) < self.pace.sandboxes(wanted).min(wanted.div_ceil(per_call)) {
             match loaded.slots().try_acquire() {
                 Some(slot) => slots.push(slot),
                 None => break,
             }
         }
-        let messages_max = wanted.min(self.pace.messages(slots.len() as u32)).max(1);
+        let messages_max = wanted.min(self.pace.messages(slots.len() as u32, per_call)).max(1);
         let seq = self.shared.next_seq.fetch_add(slots.len() as i64, Ordering::Relaxed);
         let open = &self.open;
         let strays = std::iter::from_fn(|| self.strays.pop_front());
@@ -385,13 +386,5 @@ impl Dispatcher {
     fn context(&self) -> Context {
         let policy = self.control.borrow().policy.clone();
         Context { policy, host_name: self.shared.host_name.clone() }
-    }
-}
-
-/// Waits for what is being waited for; if nothing is, for ever.
-async fn wait_for<T>(waiting: &mut Option<BoxFuture<'static, T>>) -> T {
-    match waiting {
-        Some(future) => future.await,
-        None => std::future::pending().await,
     }
 }

@@ -18,7 +18,7 @@ pub struct Limits {
     pub log_bytes: u64,
     /// Follow-up messages of one call.
     pub follow_ups: u32,
-    /// Payloads and headers of one call's follow-up messages together, in bytes.
+    /// Payloads and headers of one call's follow-up messages and its results together, in bytes.
     pub follow_up_bytes: u64,
     /// HTTP requests of one call.
     pub http_requests: u32,
@@ -59,6 +59,10 @@ pub const HTTP_REQUESTS: RangeInclusive<u32> = 0..=10_000;
 pub const HTTP_BYTES: RangeInclusive<u64> = 0..=1 << 30;
 /// The fewest and the most sandboxes at once, on one host, that a deployment may ask for.
 pub const CONCURRENCY: RangeInclusive<u32> = 1..=10_000;
+/// The fewest and the most messages of a call that the deployment of a batch handler may ask for.
+pub const BATCH_SIZE: RangeInclusive<u32> = 1..=1_000;
+/// Messages of a call of a batch handler whose deployment does not say.
+pub const BATCH_SIZE_DEFAULT: u32 = 100;
 /// Sandboxes at once, on one host, of a deployment that does not say.
 pub const CONCURRENCY_DEFAULT: u32 = 64;
 /// The least and the most that a queue's largest payload may be, in bytes.
@@ -80,10 +84,15 @@ pub const ROTATE_BYTES: RangeInclusive<u64> = 8 << 10..=1 << 40;
 /// The shortest and the longest age of a leaf before it may rotate.
 pub const ROTATE_AGE: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_hours(24);
+/// The shortest and the longest time for which a queue may keep settled messages.
+pub const KEEP: RangeInclusive<Duration> =
+    Duration::from_mins(1)..=Duration::from_hours(3_650 * 24);
 /// The shortest and the longest time for which a queue takes a unique key at least.
 pub const UNIQUE_WINDOW: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(365 * 24);
 /// The largest component that is accepted, in bytes.
 pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
+/// The largest result of a message, in bytes.
+pub const RESULT_BYTES_MAX: usize = 64 << 10;
 /// Longest error text that is kept of an attempt, in bytes.
 pub const ERROR_BYTES_MAX: usize = 2_000;
 

@@ -49,6 +49,14 @@ pub enum Failure {
     /// The sandbox could not be made: the handler's module was at fault.
     #[error("cannot start: {0}")]
     Start(String),
+    /// A batch whose verdicts cannot be told apart.
+    #[error("the handler gave {verdicts} verdicts for {messages} messages")]
+    Verdicts {
+        /// How many it gave.
+        verdicts: usize,
+        /// How many it was given.
+        messages: usize,
+    },
     /// A follow-up could not be stored; the text is what Postgres said.
     #[error("follow-up refused: {0}")]
     FollowUp(String),

@@ -19,7 +19,7 @@ use wasmtime::Cache;
 use wasmtime::component::Component;
 
 use crate::grant::HttpGrant;
-use crate::limits::{Isolation, Limits};
+use crate::limits::{BATCH_SIZE_DEFAULT, Isolation, Limits};
 use crate::message::{PayloadType, QueueShape};
 use crate::secret::{SecretName, Secrets};
 
@@ -29,6 +29,7 @@ mod compiler;
 mod engine;
 mod failure;
 mod http;
+mod live;
 mod log;
 mod meter;
 mod runner;
@@ -37,7 +38,7 @@ mod state;
 pub use check::Refusal;
 use compiler::Compiler;
 use engine::{Image, Workshop};
-pub use runner::{Run, Runner};
+pub use runner::{BatchRun, Run, Runner};
 use state::State;
 
 /// Targets of the log that write a line for each mistake of a guest or of its servers, however many they make:
@@ -114,6 +115,8 @@ pub struct HandlerSettings {
     pub max_attempts: u32,
     /// What one call may use.
     pub limits: Limits,
+    /// Messages of a call, at most, for a component that takes many; `None`: the default.
+    pub batch_size: Option<u32>,
     /// When a sandbox is thrown away.
     pub isolation: Isolation,
     /// What `host deploy --config` gave.
@@ -137,10 +140,16 @@ pub type FollowUpTargets = Arc<ArcSwap<HashMap<String, QueueShape>>>;
 pub struct Handler(Arc<Loaded>);
 
 struct Loaded {
-    pre: bindings::HandlerPre<State>,
+    pre: Pre,
     settings: Arc<HandlerSettings>,
     /// For a component that can make requests.
     http: Option<Arc<http::Clients>>,
+}
+
+/// A component that is ready to be started, by the world that it targets.
+enum Pre {
+    One(bindings::HandlerPre<State>),
+    Many(bindings::batch::BatchHandlerPre<State>),
 }
 
 impl Sandbox {
@@ -169,7 +178,11 @@ impl Sandbox {
         check_memory(&component, settings.limits.memory_bytes)?;
         let interface = |error: wasmtime::Error| Refusal::Interface(format!("{error:#}"));
         let pre = workshop.linker.instantiate_pre(&component).map_err(interface)?;
-        let pre = bindings::HandlerPre::new(pre).map_err(interface)?;
+        let pre = if inspected.takes_batches {
+            Pre::Many(bindings::batch::BatchHandlerPre::new(pre).map_err(interface)?)
+        } else {
+            Pre::One(bindings::HandlerPre::new(pre).map_err(interface)?)
+        };
         let http = inspected.has_http.then(|| self.http_clients(&settings)).transpose()?;
         Ok(Handler(Arc::new(Loaded { pre, settings: Arc::new(settings), http })))
     }
@@ -205,6 +218,15 @@ impl Handler {
     #[must_use]
     pub fn runner(&self) -> Runner {
         Runner::new(self.0.clone())
+    }
+
+    /// How many messages it takes a call, at most; `None`: it takes one, by a function that takes no more.
+    #[must_use]
+    pub fn batch_size(&self) -> Option<u32> {
+        match self.0.pre {
+            Pre::One(_) => None,
+            Pre::Many(_) => Some(self.0.settings.batch_size.unwrap_or(BATCH_SIZE_DEFAULT)),
+        }
     }
 
     /// What it was loaded with.

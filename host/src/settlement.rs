@@ -1,7 +1,7 @@
 //! Outcomes on their way to the database: what a lease has still to do, what is done, and what the
 //! next settlement says. Never does I/O.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -11,11 +11,15 @@ use uuid::Uuid;
 use crate::budget::Held;
 use crate::id::LeaseId;
 use crate::message::FollowUp;
-use crate::outcome::{DeadReason, Outcome};
+use crate::outcome::DeadReason;
 
-/// Follow-ups of one settlement, in bytes. Each is in memory several times while it is sent, at both ends. One
-/// message's are never split.
-pub const FOLLOW_UP_BYTES_MAX: usize = 8 << 20;
+mod ledger;
+
+pub use ledger::Ledger;
+
+/// Follow-ups and results of one settlement, in bytes. Each is in memory several times while it is sent, at both ends.
+/// What one call's follow-ups are acked with is never split.
+pub const EFFECT_BYTES_MAX: usize = 8 << 20;
 
 /// What one settlement says, all of it in one transaction.
 #[derive(Debug)]
@@ -36,9 +40,14 @@ pub struct Settlement {
     pub dead: Vec<Dead>,
     /// Of these: removed by an operator, ascending.
     pub removed: Vec<u32>,
-    /// New messages, each with the position of the message whose handler enqueued it.
+    /// New messages, each with the position of the message whose handler enqueued it; of a call with many
+    /// messages, of the first that was acked.
     pub follow_ups: Vec<(u32, FollowUp)>,
-    /// The memory that these take, by position; free again when this is dropped.
+    /// Of a call with many messages and with follow-ups: from the others that were acked to the first.
+    pub tied: HashMap<u32, u32>,
+    /// Results, each with the position of the message that was acked with it.
+    pub results: Vec<(u32, Vec<u8>)>,
+    /// The memory that follow-ups and results take, by position; free again when this is dropped.
     pub held: Vec<(u32, Held)>,
     /// What becomes of the rest of the lease, if this is its last although there is a rest.
     pub hand_on: Option<HandOn>,
@@ -51,6 +60,17 @@ pub enum HandOn {
     Retry(Retry),
     /// It was not given to this host, and is anybody's at once.
     Untried,
+}
+
+/// What happens together with an ack, and without one not at all.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// New messages.
+    pub follow_ups: Vec<FollowUp>,
+    /// What the handler has left as the result.
+    pub result: Option<Vec<u8>>,
+    /// The memory that these take.
+    pub held: Option<Held>,
 }
 
 /// A message that is to be tried again.
@@ -103,14 +123,35 @@ impl Settlement {
         (!self.removed.is_empty()).then(|| multirange(&self.removed))
     }
 
-    /// The bytes of its follow-ups, without their headers.
+    /// The bytes of its follow-ups, without their headers, and of its results.
     #[must_use]
-    pub fn follow_up_bytes(&self) -> usize {
-        self.follow_ups.iter().map(|(_, follow_up)| follow_up.payload.len()).sum()
+    pub fn effect_bytes(&self) -> usize {
+        self.effect_sizes().map(|(_, bytes)| bytes).sum()
     }
 
-    /// Takes the part of some messages out, as a settlement of its own with the same number.
-    fn split_off(&mut self, mine: impl Fn(u32) -> bool) -> Self {
+    /// Each with the position of the message that it goes with.
+    fn effect_sizes(&self) -> impl Iterator<Item = (u32, usize)> {
+        let follow_ups = self.follow_ups.iter().map(|(p, follow_up)| (*p, follow_up.payload.len()));
+        follow_ups
+            .chain(self.results.iter().map(move |(p, result)| (self.keeper(*p), result.len())))
+    }
+
+    /// The message whose follow-ups are this one's as well, or itself.
+    fn keeper(&self, position: u32) -> u32 {
+        self.tied.get(&position).copied().unwrap_or(position)
+    }
+
+    /// All messages whose acks stand and fall with the follow-ups of this one.
+    #[must_use]
+    pub fn call_of(&self, keeper: u32) -> Vec<u32> {
+        self.settled.iter().copied().filter(|p| self.keeper(*p) == keeper).collect()
+    }
+
+    /// Takes the part of some messages out, as a settlement of its own with the same number. Those that are tied
+    /// to one of them come with it.
+    fn split_off(&mut self, is_mine: impl Fn(u32) -> bool) -> Self {
+        let tied = self.tied.clone();
+        let mine = |p: u32| is_mine(tied.get(&p).copied().unwrap_or(p));
         Self {
             lease: self.lease,
             token: self.token,
@@ -121,32 +162,33 @@ impl Settlement {
             dead: self.dead.extract_if(.., |d| mine(d.position)).collect(),
             removed: self.removed.extract_if(.., |p| mine(*p)).collect(),
             follow_ups: self.follow_ups.extract_if(.., |(p, _)| mine(*p)).collect(),
+            results: self.results.extract_if(.., |(p, _)| mine(*p)).collect(),
             held: self.held.extract_if(.., |(p, _)| mine(*p)).collect(),
             hand_on: None,
+            tied: self.tied.extract_if(|p, _| mine(*p)).collect(),
         }
     }
 
     /// Takes out what is more than one transaction should hold.
     fn split_off_excess(&mut self) -> Option<Self> {
-        let first = self.follow_ups.first()?.0;
+        let first = self.effect_sizes().next()?.0;
         let mut bytes = 0;
         let excess: HashSet<u32> = self
-            .follow_ups
-            .iter()
-            .filter(|(position, follow_up)| {
-                bytes += follow_up.payload.len();
-                bytes > FOLLOW_UP_BYTES_MAX && *position != first
+            .effect_sizes()
+            .filter(|(position, size)| {
+                bytes += size;
+                bytes > EFFECT_BYTES_MAX && *position != first
             })
-            .map(|(position, _)| *position)
+            .map(|(position, _)| position)
             .collect();
         (!excess.is_empty()).then(|| self.split_off(|p| excess.contains(&p)))
     }
 
-    /// Takes out the first message that has follow-ups, with all that is to become of it, as a settlement
+    /// Takes out the first call that has follow-ups, with all that is to become of its messages, as a settlement
     /// that comes before this one.
     pub fn split_off_follow_ups(&mut self) -> Option<Self> {
         let position = self.follow_ups.first()?.0;
-        if self.settled.len() == 1 {
+        if self.settled.len() == self.call_of(position).len() {
             return None;
         }
         let part = self.split_off(|p| p == position);
@@ -170,178 +212,125 @@ fn multirange(positions: &[u32]) -> String {
     text
 }
 
-/// The account of an open lease. Everything in it is settled exactly once, in as many settlements as
-/// its messages take.
-#[derive(Debug)]
-pub struct Ledger {
-    lease: LeaseId,
-    token: Uuid,
-    next_seq: i32,
-    /// Positions without an outcome.
-    rest: usize,
-    pending: Option<Settlement>,
-    /// What comes after one that is tried again must wait for it.
-    in_order: bool,
-    /// The lease has more than was given out.
-    left_behind: bool,
-}
-
-impl Ledger {
-    /// The account of a lease with `count` positions to settle.
-    #[must_use]
-    pub const fn new(lease: LeaseId, token: Uuid, count: usize) -> Self {
-        let (in_order, left_behind) = (false, false);
-        Self { lease, token, next_seq: 0, rest: count, pending: None, in_order, left_behind }
-    }
-
-    /// That of a lease whose messages keep their order; `left_behind`: it has more than `count`.
-    #[must_use]
-    pub fn in_order(lease: LeaseId, token: Uuid, count: usize, left_behind: bool) -> Self {
-        Self { in_order: true, left_behind, ..Self::new(lease, token, count) }
-    }
-
-    /// Whether the messages keep their order.
-    #[must_use]
-    pub const fn is_in_order(&self) -> bool {
-        self.in_order
-    }
-
-    /// The lease.
-    #[must_use]
-    pub const fn lease(&self) -> LeaseId {
-        self.lease
-    }
-
-    /// Positions that have no outcome yet.
-    #[must_use]
-    pub const fn rest(&self) -> usize {
-        self.rest
-    }
-
-    fn pending(&mut self) -> &mut Settlement {
-        let (lease, token) = (self.lease, self.token);
-        self.pending.get_or_insert_with(|| Settlement {
-            lease,
-            token,
-            seq: 0,
-            settled: Vec::new(),
-            retries: Vec::new(),
-            early: Vec::new(),
-            dead: Vec::new(),
-            removed: Vec::new(),
-            follow_ups: Vec::new(),
-            held: Vec::new(),
-            hand_on: None,
-        })
-    }
-
-    fn settle(&mut self, position: u32) {
-        debug_assert!(self.rest > 0, "more outcomes than messages");
-        self.rest -= 1;
-        let left = self.rest == 0 && self.left_behind;
-        let pending = self.pending();
-        pending.settled.push(position);
-        pending.hand_on = left.then_some(HandOn::Untried);
-    }
-
-    /// Ends the lease with a message that is tried again.
-    fn hand_on(&mut self, retry: Retry) {
-        self.rest = 0;
-        self.pending().hand_on = Some(HandOn::Retry(retry));
-    }
-
-    /// Ends a lease in order with a message that was refused when it was to be settled: with what came before it, of the
-    /// `waiting` settlements, and without all that came after it, which has to run again.
-    pub fn end_with(
-        &mut self,
-        retry: Retry,
-        mut refused: Settlement,
-        waiting: impl Iterator<Item = Settlement>,
-    ) -> Settlement {
-        self.rest = 0;
-        self.pending = None;
-        let before = waiting.last().map(|mut later| later.split_off(|p| p < retry.position));
-        let mut last = before.unwrap_or_else(|| refused.split_off(|_| false));
-        last.seq = refused.seq;
-        last.hand_on = Some(HandOn::Retry(retry));
-        last
-    }
-
-    /// Notes a message that is not due yet.
-    pub fn early(&mut self, position: u32) {
-        self.settle(position);
-        self.pending().early.push(position);
-    }
-
-    /// Notes a message that an operator has removed.
-    pub fn removed(&mut self, position: u32) {
-        self.settle(position);
-        self.pending().removed.push(position);
-    }
-
-    /// Notes a message that is another handler's.
-    pub fn not_ours(&mut self, position: u32) {
-        self.settle(position);
-    }
-
-    /// Notes what became of a message. `held` is what its follow-ups take; `entry` makes its history's
-    /// line from the error.
-    pub fn record(
-        &mut self,
-        position: u32,
-        outcome: Outcome,
-        follow_ups: Vec<FollowUp>,
-        held: Option<Held>,
-        entry: impl FnOnce(String) -> Value,
-    ) {
-        let outcome = match outcome {
-            Outcome::Reschedule { delay, error } if self.in_order => {
-                return self.hand_on(Retry { position, delay, entry: entry(error) });
-            }
-            outcome => outcome,
-        };
-        self.settle(position);
-        let pending = self.pending();
-        match outcome {
-            Outcome::Ack => {
-                pending.follow_ups.extend(follow_ups.into_iter().map(|f| (position, f)));
-                pending.held.extend(held.map(|held| (position, held)));
-            }
-            Outcome::Reschedule { delay, error } => {
-                pending.retries.push(Retry { position, delay, entry: entry(error) });
-            }
-            Outcome::DeadLetter { reason, error } => {
-                pending.dead.push(Dead { position, reason, entry: entry(error) });
-            }
-            Outcome::Removed => pending.removed.push(position),
-        }
-    }
-
-    /// Whether there is something to settle.
-    #[must_use]
-    pub const fn has_pending(&self) -> bool {
-        self.pending.is_some()
-    }
-
-    /// The next settlement, with all that has an outcome and is in no earlier one.
-    pub fn take(&mut self) -> Option<Settlement> {
-        let mut settlement = self.pending.take()?;
-        settlement.settled.sort_unstable();
-        settlement.removed.sort_unstable();
-        self.pending = settlement.split_off_excess();
-        if let Some(excess) = &mut self.pending {
-            excess.hand_on = settlement.hand_on.take();
-        }
-        settlement.seq = self.next_seq;
-        self.next_seq += 1;
-        Some(settlement)
-    }
-
-    /// Accounts for a settlement that was made in `parts` instead of one.
-    pub fn made_in_parts(&mut self, parts: i32) {
-        self.next_seq += parts - 1;
-    }
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::outcome::Outcome;
+
+    fn ledger(count: usize) -> Ledger {
+        Ledger::new(LeaseId::new(7), Uuid::nil(), count)
+    }
+
+    #[test]
+    fn settlements_follow_one_another_and_say_everything_once() {
+        let mut ledger = ledger(4);
+        ledger.record(2, Outcome::Ack, Effects::default(), |_| unreachable!());
+        ledger.early(0);
+        let first = ledger.take().unwrap();
+        assert_eq!(
+            (first.seq, first.multirange().as_str(), first.early.as_slice()),
+            (0, "{[0,1),[2,3)}", &[0][..])
+        );
+        assert!(!ledger.has_pending());
+        ledger.record(
+            1,
+            Outcome::Reschedule { delay: Duration::ZERO, error: "x".into() },
+            Effects::default(),
+            Value::from,
+        );
+        ledger.not_ours(3);
+        let second = ledger.take().unwrap();
+        assert_eq!((second.seq, second.multirange().as_str()), (1, "{[1,2),[3,4)}"));
+        assert_eq!(second.retries[0].entry, Value::from("x"));
+        assert_eq!(ledger.rest(), 0);
+        assert!(ledger.take().is_none());
+    }
+
+    /// A follow-up of so many bytes.
+    fn enqueues(bytes: usize) -> Effects {
+        let (queue, payload) = ("q".into(), vec![0; bytes]);
+        let follow_up = FollowUp { queue, payload, headers: vec![], delay: Duration::ZERO };
+        Effects { follow_ups: vec![follow_up], ..Effects::default() }
+    }
+
+    fn leaves(bytes: usize) -> Effects {
+        Effects { result: Some(vec![0; bytes]), ..Effects::default() }
+    }
+
+    #[test]
+    fn what_goes_with_an_ack_is_dropped_without_one() {
+        let mut ledger = ledger(1);
+        let outcome = Outcome::DeadLetter { reason: DeadReason::Rejected, error: String::new() };
+        ledger.record(0, outcome, Effects { result: Some(vec![1]), ..enqueues(1) }, Value::from);
+        let settlement = ledger.take().unwrap();
+        assert!(settlement.follow_ups.is_empty() && settlement.results.is_empty());
+    }
+
+    #[test]
+    fn a_message_with_follow_ups_can_be_settled_alone() {
+        let mut ledger = ledger(3);
+        ledger.record(0, Outcome::Ack, leaves(1), Value::from);
+        ledger.record(1, Outcome::Ack, enqueues(0), Value::from);
+        ledger.record(2, Outcome::Ack, Effects::default(), Value::from);
+        let mut whole = ledger.take().unwrap();
+        let part = whole.split_off_follow_ups().unwrap();
+        assert_eq!((part.seq, part.settled.as_slice(), part.follow_ups.len()), (0, &[1][..], 1));
+        assert_eq!((part.results.len(), whole.results.len()), (0, 1));
+        assert_eq!(
+            (whole.seq, whole.settled.as_slice(), whole.follow_ups.len()),
+            (1, &[0, 2][..], 0)
+        );
+        assert!(whole.split_off_follow_ups().is_none());
+    }
+
+    #[test]
+    fn a_settlement_is_not_larger_than_one_transaction_should_be() {
+        let mut ledger = ledger(20);
+        for position in 0..20 {
+            let effects = if position % 2 == 0 { enqueues(4 << 20) } else { leaves(4 << 20) };
+            ledger.record(position, Outcome::Ack, effects, Value::from);
+        }
+        let sizes: Vec<_> = std::iter::from_fn(|| ledger.take())
+            .map(|s| (s.seq, s.settled.len(), s.effect_bytes() >> 20))
+            .collect();
+        assert_eq!(sizes, (0..10).map(|seq| (seq, 2, 8)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_acks_of_a_call_stay_with_its_follow_ups() {
+        let mut ledger = ledger(20);
+        for position in 0..20 {
+            let effects = if position % 5 == 0 { enqueues(20 << 20) } else { leaves(3 << 20) };
+            ledger.record(position, Outcome::Ack, effects, Value::from);
+            ledger.tie(position, position / 5 * 5);
+        }
+        let mut first = ledger.take().unwrap();
+        assert_eq!((first.settled.as_slice(), first.results.len()), (&[0, 1, 2, 3, 4][..], 4));
+        assert!(first.split_off_follow_ups().is_none(), "it is one call");
+        assert_eq!(first.call_of(0), [0, 1, 2, 3, 4]);
+        let mut second = ledger.take().unwrap();
+        assert_eq!((second.settled.as_slice(), second.tied.len()), (&[5, 6, 7, 8, 9][..], 4));
+        second.settled.push(30);
+        let part = second.split_off_follow_ups().unwrap();
+        assert_eq!((part.settled.len(), second.settled.as_slice()), (5, &[30][..]));
+    }
+
+    proptest! {
+        #[test]
+        fn a_multirange_covers_exactly_the_positions(positions in prop::collection::btree_set(0u32..60, 0..60)) {
+            let mut ledger = ledger(positions.len());
+            for &p in &positions {
+                ledger.not_ours(p);
+            }
+            let Some(settlement) = ledger.take() else { return Ok(()) };
+            let text = settlement.multirange();
+            let covered: Vec<u32> = text.trim_matches(['{', '}']).split("),").flat_map(|r| {
+                let (a, b) = r.trim_matches(['[', ')']).split_once(',').unwrap();
+                a.parse::<u32>().unwrap()..b.parse().unwrap()
+            }).collect();
+            prop_assert_eq!(covered, positions.into_iter().collect::<Vec<_>>());
+        }
+    }
+}

@@ -10,7 +10,7 @@ CREATE OR REPLACE FUNCTION host.deploy(
     p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint,
     p_follow_ups int, p_follow_up_bytes bigint,
     p_http text[] DEFAULT '{}', p_secrets text[] DEFAULT '{}',
-    p_http_requests int DEFAULT 100, p_http_bytes bigint DEFAULT 16 << 20,
+    p_http_requests int DEFAULT 100, p_http_bytes bigint DEFAULT 16 << 20, p_batch_size int DEFAULT NULL,
     OUT handler_id int, OUT version int
 )
 LANGUAGE plpgsql SECURITY DEFINER
@@ -35,10 +35,11 @@ BEGIN
     END IF;
     version := 1 + coalesce((SELECT max(v.version) FROM host.handler_version v WHERE v.handler_id = deploy.handler_id), 0);
     INSERT INTO host.handler_version (handler_id, version, sha256, config, isolation, concurrency, memory_bytes,
-            timeout_ms, cpu_ms, log_bytes, follow_ups, follow_up_bytes, deployed_by, http, secrets, http_requests, http_bytes)
+            timeout_ms, cpu_ms, log_bytes, follow_ups, follow_up_bytes, deployed_by, http, secrets, http_requests, http_bytes,
+            batch_size)
         VALUES (handler_id, deploy.version, p_sha256, p_config, p_isolation, p_concurrency, p_memory_bytes,
             p_timeout_ms, p_cpu_ms, p_log_bytes, p_follow_ups, p_follow_up_bytes, session_user, p_http, p_secrets,
-            p_http_requests, p_http_bytes);
+            p_http_requests, p_http_bytes, p_batch_size);
     UPDATE host.handler h SET version = deploy.version WHERE h.id = deploy.handler_id;
 END $$;
 REVOKE EXECUTE ON FUNCTION host.deploy FROM PUBLIC;
@@ -134,7 +135,7 @@ END $$;
 CREATE OR REPLACE FUNCTION host.handlers()
 RETURNS TABLE (
     queue text, handler text, version int, in_force boolean, paused boolean, sha256 text, size_bytes bigint, isolation text,
-    concurrency int, http text[], secrets text[], deployed_at timestamptz, deployed_by text, runs_on text[], failed_on text[]
+    concurrency int, batch_size int, http text[], secrets text[], deployed_at timestamptz, deployed_by text, runs_on text[], failed_on text[]
 )
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -145,7 +146,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ORDER BY l.handler_id, l.session_id, l.error IS NULL, l.loaded_at DESC
     )
     SELECT q.name, h.name, v.version, v.version = h.version, h.paused, v.sha256, length(c.wasm), v.isolation,
-        v.concurrency, v.http, v.secrets, v.deployed_at, v.deployed_by,
+        v.concurrency, v.batch_size, v.http, v.secrets, v.deployed_at, v.deployed_by,
         ARRAY(SELECT n.host FROM newest n
             WHERE n.handler_id = h.id AND n.version = v.version AND n.error IS NULL ORDER BY n.session_id),
         ARRAY(SELECT n.host || ': ' || n.error FROM newest n

@@ -44,6 +44,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_operator', 'FUNCTION', 'host.create_queue', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.set_unique', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.drop_queue', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.set_keep', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.begin_from_now', 'EXECUTE', NULL),
@@ -63,6 +64,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_operator', 'TABLE', 'host.{q}__lease', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.{q}__settlement', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.{q}__promotion', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__history', 'SELECT', NULL),
         ('host_operator', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
         ('host_operator', 'SEQUENCE', 'host.{q}__lease_id_seq', 'SELECT', NULL),
         ('host_operator', 'SEQUENCE', 'host.{q}__promotion_id_seq', 'SELECT', NULL),
@@ -94,6 +96,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_serve', 'TABLE', 'host.{q}__promotion', 'SELECT INSERT', NULL),
         ('host_serve', 'TABLE', 'host.{q}__schedule', 'SELECT INSERT', NULL),
         ('host_serve', 'TABLE', 'host.{q}__dead_letter', 'INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.{q}__history', 'INSERT', NULL),
         ('host_serve', 'TABLE', 'host.{q}__unique', 'SELECT DELETE', NULL),
         ('host_serve', 'TABLE', 'host.{q}__unique', 'UPDATE', '{settled_by}'),
         ('host_serve', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
@@ -102,7 +105,8 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_serve', 'SEQUENCE', 'host.{q}__asleep', 'UPDATE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__truncate', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__advance', 'EXECUTE', NULL),
-        ('host_serve', 'FUNCTION', 'host.{q}__truncate_schedule', 'EXECUTE', NULL)
+        ('host_serve', 'FUNCTION', 'host.{q}__truncate_schedule', 'EXECUTE', NULL),
+        ('host_serve', 'FUNCTION', 'host.{q}__truncate_history', 'EXECUTE', NULL)
     ) p (role, kind, object, privileges, columns)
     CROSS JOIN string_to_table(p.privileges, ' ') privilege
     LEFT JOIN host.queue q ON strpos(p.object, '{q}') > 0
@@ -110,6 +114,8 @@ SET search_path = pg_catalog, pg_temp AS $$
         WHEN p_queue IS NOT NULL THEN q.name = p_queue
         ELSE q.name IS NOT NULL OR strpos(p.object, '{q}') = 0
     END
+        -- Only queues that keep what is settled have one.
+        AND (p.object <> 'host.{q}__history' OR to_regclass('host.' || q.name || '__history') IS NOT NULL)
 $$;
 
 -- What of the list is not granted, as the statements that would grant it.

@@ -102,6 +102,7 @@ CREATE OR REPLACE FUNCTION host.create_queue(
     p_rotate_age_ms bigint DEFAULT 60000,
     p_wake_up boolean DEFAULT true,
     p_delays_ms bigint[] DEFAULT NULL,
+    p_keep_ms bigint DEFAULT NULL,
     p_priorities boolean DEFAULT false,
     p_ordered_lanes int DEFAULT NULL
 ) RETURNS int
@@ -111,13 +112,16 @@ DECLARE
     q host.queue;
 BEGIN
     INSERT INTO host.queue (name, payload_type, payload_bytes_max, max_attempts, backoff_base_ms,
-            backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up, delays_ms, priorities,
+            backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up, delays_ms, keep_ms, priorities,
             ordered_lanes)
         VALUES (p_name, p_payload_type, p_payload_bytes_max, p_max_attempts, p_backoff_base_ms,
-            p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up, p_delays_ms, p_priorities,
+            p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up, p_delays_ms, p_keep_ms, p_priorities,
             p_ordered_lanes)
         RETURNING * INTO q;
     EXECUTE host.render('tables.sql', q);
+    IF q.keep_ms IS NOT NULL THEN
+        EXECUTE host.render('history.sql', q);
+    END IF;
     PERFORM host.apply_queue_functions(p_name);
     PERFORM host.grant_privileges(p_name);
     RETURN q.id;
@@ -170,6 +174,7 @@ BEGIN
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
         p_name || '__schedule', p_name || '__dead_letter', p_name || '__unique');
+    EXECUTE format('DROP TABLE IF EXISTS host.%I', p_name || '__history');
     EXECUTE format('DROP SEQUENCE host.%I', p_name || '__asleep');
     FOR f IN SELECT p.oid FROM pg_proc p
         WHERE p.pronamespace = 'host'::regnamespace AND starts_with(p.proname, p_name || '__')

@@ -113,7 +113,10 @@ CREATE TABLE host.{q}__settlement (
     -- The positions settled by this.
     settled int4multirange NOT NULL,
     -- Of these: removed by an operator; NULL: none.
-    removed int4multirange
+    removed int4multirange,
+    -- Of these: acked with a result, and the results in the same order; NULL: none.
+    result_pos int[],
+    results bytea[]
 ) PARTITION BY LIST ((lease_id / 100000000000 % 3));
 
 -- The promotion log: how far the schedule has been promoted into the queue. The newest row counts.
@@ -139,7 +142,8 @@ BEGIN
         EXECUTE format('CREATE INDEX ON host.{q}__lease_%s (handler_id, {lanes?lane, }id) WHERE is_cursor', leaf);
         {ordered?EXECUTE format('CREATE INDEX ON host.{q}__lease_%s (handler_id, lane, id)'
             ' WHERE row_count > 0 AND (session_id <> 0 OR due IS NOT NULL)', leaf);}
-        EXECUTE format('CREATE TABLE host.{q}__settlement_%1$s PARTITION OF host.{q}__settlement FOR VALUES IN (%1$s) WITH (autovacuum_enabled = off)', leaf);
+        EXECUTE format('CREATE TABLE host.{q}__settlement_%1$s PARTITION OF host.{q}__settlement FOR VALUES IN (%1$s)'
+            ' WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off)', leaf);
         EXECUTE format('CREATE UNIQUE INDEX ON host.{q}__settlement_%s (lease_id, seq)', leaf);
         EXECUTE format('CREATE TABLE host.{q}__promotion_%1$s PARTITION OF host.{q}__promotion FOR VALUES IN (%1$s) WITH (autovacuum_enabled = off)', leaf);
         EXECUTE format('CREATE UNIQUE INDEX ON host.{q}__promotion_%s (id)', leaf);

@@ -255,7 +255,7 @@ pub async fn assert_only_inserted(db: &TestDb) {
     })
     .await;
     let logs = r"FROM pg_stat_user_tables
-        WHERE relname ~ '__(message|lease|settlement|promotion|schedule)_\d+$|^heartbeat_\d$'";
+        WHERE relname ~ '__(message|lease|settlement|promotion|schedule|history)_\d+$|^heartbeat_\d$'";
     let inserted: i64 = value(&client, &format!("SELECT sum(n_tup_ins)::bigint {logs}")).await;
     assert!(inserted > 0, "nothing was counted");
     let touched: Vec<String> = value(

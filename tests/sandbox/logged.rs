@@ -34,7 +34,7 @@ impl Captured {
         self.lines_with_fields().into_iter().map(without).collect()
     }
 
-    fn lines_with_fields(&self) -> Vec<String> {
+    pub fn lines_with_fields(&self) -> Vec<String> {
         let bytes = self.0.lock().unwrap();
         let text = String::from_utf8_lossy(&bytes);
         text.lines().filter(|l| l.contains(" guest: ")).map(|l| l.trim().to_owned()).collect()

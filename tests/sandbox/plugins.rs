@@ -76,6 +76,9 @@ async fn thumbnail_scales_and_enqueues() {
     assert_eq!(run.follow_ups[0].queue, "thumbnails");
     assert_eq!(run.follow_ups[0].headers, [("source".into(), "100000000007".into())]);
     assert_eq!(png_size(&run.follow_ups[0].payload), (128, 96));
+    let size: Value = serde_json::from_slice(&run.result.unwrap()).unwrap();
+    let bytes = run.follow_ups[0].payload.len();
+    assert_eq!(size, json!({"width": 128, "height": 96, "bytes": bytes}));
 
     let run = run_with("thumbnail", &[("width", "40"), ("to", "bytea")], photo).await;
     assert_eq!(run.follow_ups[0].queue, "bytea");

@@ -76,11 +76,11 @@ fn a_component_that_exports_something_else() {
         (func (export "run") (canon lift (core func $i "run"))))"#);
     insta::assert_snapshot!(
         refusal(&wasm),
-        @"the component does not export `handle`, so it does not target the world `handler` of host:jobs@1.0.0; it exports `run`"
+        @"the component exports neither `handle` nor `handle-batch`, so it targets neither the world `handler` nor `batch-handler` of host:jobs@1.0.0; it exports `run`"
     );
     insta::assert_snapshot!(
         refusal(&wat("(component)")),
-        @"the component does not export `handle`, so it does not target the world `handler` of host:jobs@1.0.0; it exports nothing"
+        @"the component exports neither `handle` nor `handle-batch`, so it targets neither the world `handler` nor `batch-handler` of host:jobs@1.0.0; it exports nothing"
     );
 }
 

@@ -14,7 +14,9 @@ use super::leased::Leased;
 use super::{BenchError, Disturbance};
 use crate::deploy;
 use crate::lane::Lanes;
-use crate::limits::{BACKOFF_CAP_DEFAULT, BACKOFF_DEFAULT, Isolation, Limits, TIMEOUT};
+use crate::limits::{
+    BACKOFF_CAP_DEFAULT, BACKOFF_DEFAULT, BATCH_SIZE_DEFAULT, Isolation, Limits, TIMEOUT,
+};
 use crate::message::PayloadType;
 use crate::name::{HandlerName, QueueName};
 use crate::outcome::{Backoff, RetryPolicy};
@@ -81,13 +83,14 @@ impl Arena<'_> {
     async fn deploy(&self, handler: &str, wasm: Vec<u8>) -> Result<Deployed, BenchError> {
         let name: HandlerName = handler.parse().expect("these are names");
         let stuck = handler != "default";
-        let settings = Settings {
+        let mut settings = Settings {
             limits: Limits { timeout: *TIMEOUT.end(), ..Limits::default() },
             isolation: if stuck { Isolation::Message } else { self.options.isolation },
             concurrency: if stuck { 1 } else { self.options.concurrency },
             ..Settings::default()
         };
-        deploy::check(wasm.clone(), &self.settings, &settings).await?;
+        let checked = deploy::check(wasm.clone(), &self.settings, &settings).await?;
+        settings.batch_size = checked.takes_batches.then_some(BATCH_SIZE_DEFAULT);
         let stored =
             deploy::store(self.database, &self.settings, &name, &wasm, &settings, None, false)
                 .await?;
@@ -137,6 +140,7 @@ pub fn new_queue(name: &QueueName, wake_up: bool) -> NewQueue {
         rotate_age: Duration::from_mins(1),
         wake_up,
         lanes: Lanes::One,
+        keep: None,
         unique: None,
     }
 }

@@ -10,11 +10,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::{Context, Fail, Global, key_value, lookup, show};
-use crate::deploy::{self, DeployError, InForce, Progress};
+use crate::deploy::{self, Checked, DeployError, InForce, Progress};
 use crate::digest::Digest;
 use crate::grant::HttpGrant;
 use crate::id::HandlerId;
-use crate::limits::{COMPONENT_BYTES_MAX, Isolation};
+use crate::limits::{BATCH_SIZE_DEFAULT, COMPONENT_BYTES_MAX, Isolation};
 use crate::name::HandlerName;
 use crate::queue::catalog::{self, Catalog, Queue, Settings};
 use crate::queue::connect::Pooled;
@@ -67,6 +67,9 @@ struct Flags {
     /// A sandbox for each message, or one for many: message or batch [default: message]
     #[arg(long, value_name = "KIND", value_parser = ["message", "batch"], hide_possible_values = true)]
     isolation: Option<String>,
+    /// Messages of a call, for a batch handler: 1 to 1000 [default: 100]
+    #[arg(long, value_name = "N")]
+    batch_size: Option<u32>,
     /// Sandboxes at once, on each host: 1 to 10000 [default: 64]
     #[arg(long, value_name = "N")]
     concurrency: Option<u32>,
@@ -151,6 +154,7 @@ impl Flags {
         set(&mut limits.http_bytes, self.http_bytes.map(|size| size.as_u64()));
         set(&mut settings.isolation, self.isolation.as_deref().and_then(Isolation::from_name));
         set(&mut settings.concurrency, self.concurrency);
+        set(&mut settings.batch_size, self.batch_size.map(Some));
         settings.config.extend(self.config.iter().cloned());
         // Not added: nobody should have to look up what is granted besides.
         set(&mut settings.http, (!self.http.is_empty()).then(|| self.http.clone()));
@@ -161,6 +165,20 @@ impl Flags {
 }
 
 impl Flags {
+    /// The default for a component that takes batches, if nothing is said; none for one that does not.
+    fn resolve_batch_size(&self, checked: Checked, settings: &mut Settings) -> Result<(), Fail> {
+        if checked.takes_batches {
+            settings.batch_size.get_or_insert(BATCH_SIZE_DEFAULT);
+        } else if self.batch_size.is_some() {
+            return Err(Fail::usage(
+                "--batch-size is for a component that exports `handle-batch`: this one takes one message a call",
+            ));
+        } else {
+            settings.batch_size = None;
+        }
+        Ok(())
+    }
+
     /// Refuses a secret that nobody has set.
     async fn check_secrets(&self, client: &Pooled) -> Result<(), Fail> {
         if self.secret.is_empty() {
@@ -196,10 +214,11 @@ impl Deploy {
                 )));
             }
             let from_now = self.from.as_deref() == Some("now");
-            let settings = self.settings.over(before.map(|b| &b.settings));
+            let mut settings = self.settings.over(before.map(|b| &b.settings));
             self.settings.check_secrets(&client).await?;
             let named = |error| fail(error, &self.file);
-            deploy::check(wasm.clone(), queue, &settings).await.map_err(named)?;
+            let checked = deploy::check(wasm.clone(), queue, &settings).await.map_err(named)?;
+            self.settings.resolve_batch_size(checked, &mut settings)?;
             let (database, name) = (&context.database, &self.name);
             let stored = deploy::store(database, queue, name, &wasm, &settings, before, from_now);
             let in_force = stored.await.map_err(named)?;

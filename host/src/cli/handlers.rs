@@ -160,6 +160,7 @@ pub fn version_json(h: &HandlerVersion) -> Value {
         "bytes": h.bytes,
         "isolation": h.isolation,
         "concurrency": h.concurrency,
+        "batch_size": h.batch_size,
         "http": h.http,
         "secrets": h.secrets,
         "deployed_at": show::time(h.deployed_at),

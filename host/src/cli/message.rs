@@ -12,7 +12,8 @@ use crate::queue::message::{self, Event, Found, State, Whereabouts};
 
 /// Tell a message's story: where it is, and what happened to it
 ///
-/// The logs keep it as long as the generation of the message; what failed stays with the message.
+/// The logs keep it as long as the generation of the message, and the history as long as the queue keeps what is
+/// settled; what failed stays with the message.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -76,6 +77,7 @@ pub fn place_json(w: &Whereabouts) -> Value {
         "whose": w.whose,
         "attempt": w.attempt,
         "cancelled": w.cancelled,
+        "result": w.result.as_deref().map(show::text),
     })
 }
 
@@ -110,7 +112,11 @@ fn text(
         format!("{:<12} {id} of queue {queue}", "Message"),
         format!("{:<12} {headers}", "Headers"),
     ];
-    lines.extend(places.iter().map(|w| format!("{:<12} {}", w.handler, place_text(w))));
+    for place in places {
+        lines.push(format!("{:<12} {}", place.handler, place_text(place)));
+        let result = place.result.as_deref().map(show::text);
+        lines.extend(result.map(|result| format!("{:<12} {result}", "Result")));
+    }
     lines.push("Story".to_owned());
     lines.extend(story.iter().map(|e| {
         let handler = e.handler.as_ref().map(|h| format!("  {h}")).unwrap_or_default();

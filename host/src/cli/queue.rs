@@ -1,12 +1,11 @@
 //! `host queue`.
 
-use std::time::Duration;
-
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use self::set::{Set, UniqueArgs};
+use self::words::{backoff, described, settings_json, state};
 use super::lanes::LanesArgs;
 use super::purge::Purge;
 use super::show::{self, Column};
@@ -14,11 +13,12 @@ use super::{Context, Fail, Global, lookup};
 use crate::message::PayloadType;
 use crate::name::QueueName;
 use crate::outcome::{Backoff, RetryPolicy};
-use crate::queue::catalog::{self, Queue};
-use crate::queue::inspect::{self, QueueStatus};
+use crate::queue::catalog;
+use crate::queue::inspect;
 use crate::queue::queues::{self, DropError, NewQueue};
 
 mod set;
+mod words;
 
 /// Create, look at, change, purge and drop queues
 #[derive(Debug, Args)]
@@ -78,6 +78,9 @@ struct Create {
     /// … but no sooner than this
     #[arg(long, value_name = "TIME", default_value = "1m")]
     rotate_age: humantime::Duration,
+    /// Keep settled messages readable for so long: 1m to 3650days [default: until they are rotated away]
+    #[arg(long, value_name = "TIME")]
+    keep: Option<humantime::Duration>,
     /// Never NOTIFY on INSERT: hosts poll. For producers that use PREPARE TRANSACTION
     #[arg(long)]
     no_wake_up: bool,
@@ -197,6 +200,7 @@ impl Create {
             rotate_age: self.rotate_age.into(),
             wake_up: !self.no_wake_up,
             lanes: self.lanes.resolve()?,
+            keep: self.keep.map(Into::into),
             unique: self.unique.resolve(None)?,
         };
         queue.check().map_err(|error| Fail::usage(error.to_string()))?;
@@ -252,50 +256,6 @@ impl List {
     }
 }
 
-fn backoff(backoff: &Backoff) -> String {
-    match backoff {
-        Backoff::Exponential { base, cap } => {
-            format!("{} to {}", show::duration(*base), show::duration(*cap))
-        }
-        Backoff::Delays(delays) => {
-            delays.iter().map(|d| show::duration(*d)).collect::<Vec<_>>().join(", ")
-        }
-    }
-}
-
-const fn state(paused: bool) -> &'static str {
-    if paused { "paused" } else { "active" }
-}
-
-fn settings_json(q: &Queue) -> Value {
-    let (base, cap, delays) = match &q.policy.backoff {
-        Backoff::Exponential { base, cap } => (Some(millis(*base)), Some(millis(*cap)), None),
-        Backoff::Delays(delays) => {
-            (None, None, Some(delays.iter().map(|d| millis(*d)).collect::<Vec<_>>()))
-        }
-    };
-    json!({
-        "name": q.name.as_str(),
-        "payload_type": q.payload_type.sql_name(),
-        "payload_bytes_max": q.payload_bytes_max,
-        "max_attempts": q.policy.max_attempts,
-        "backoff_ms": base,
-        "backoff_cap_ms": cap,
-        "delays_ms": delays,
-        "rotate_bytes": q.rotate_bytes,
-        "rotate_age_ms": millis(q.rotate_age),
-        "wake_up": q.wake_up,
-        "order": q.lanes.to_string(),
-        "paused": q.paused,
-        "unique_ms": q.unique.map(|u| millis(u.window)),
-        "on_duplicate": q.unique.map(|u| u.on_duplicate.name()),
-    })
-}
-
-const fn millis(duration: Duration) -> u64 {
-    duration.as_millis() as u64
-}
-
 impl Show {
     async fn run(self, context: &Context) -> Result<(), Fail> {
         let client = lookup::client(context).await?;
@@ -315,49 +275,6 @@ impl Show {
         }
         Ok(())
     }
-}
-
-fn described(queue: &Queue, status: &QueueStatus) -> String {
-    let handlers = if status.handlers.is_empty() {
-        format!("none yet: host deploy --queue {} FILE.wasm", queue.name)
-    } else {
-        super::status::handlers_text(status)
-    };
-    let wake_up = if queue.wake_up { "by NOTIFY" } else { "by polling only" };
-    let held = if status.held.is_empty() { "nothing".to_owned() } else { status.held.join("; ") };
-    let payload = format!(
-        "{}, at most {}",
-        queue.payload_type.sql_name(),
-        show::bytes(queue.payload_bytes_max)
-    );
-    let rotation =
-        format!("{}, {}", show::bytes(queue.rotate_bytes), show::duration(queue.rotate_age));
-    let messages = format!(
-        "{} waiting, {} in flight, {} scheduled, {} dead, {} settled in the last minute",
-        show::count(status.waiting),
-        status.in_flight,
-        show::count(status.scheduled),
-        status.dead,
-        status.last_minute
-    );
-    [
-        ("Queue", format!("queue.{}, {}", queue.name, state(queue.paused))),
-        ("Payload", payload),
-        (
-            "Attempts",
-            format!("{}, {} apart", queue.policy.max_attempts, backoff(&queue.policy.backoff)),
-        ),
-        ("Order", queue.lanes.to_string()),
-        ("Unique keys", set::described(queue.unique)),
-        ("Handlers", handlers),
-        ("Messages", messages),
-        ("On disk", show::bytes(status.bytes)),
-        ("Rotates at", rotation),
-        ("Held up by", held),
-        ("Wakes hosts", wake_up.to_owned()),
-    ]
-    .map(|(what, value)| format!("{what:<12} {value}\n"))
-    .concat()
 }
 
 impl Drop {

@@ -74,6 +74,14 @@ pub fn line(text: &str, chars_max: usize) -> String {
     text.chars().take(chars_max - 1).chain(['…']).collect()
 }
 
+/// Bytes as text if they are some, else as `\x` and hexadecimal digits, as Postgres writes them. No text begins so.
+pub fn text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.starts_with("\\x") => text.to_owned(),
+        _ => format!("\\x{}", hex::encode(bytes)),
+    }
+}
+
 /// "1 message", "2 messages".
 pub fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
@@ -102,6 +110,8 @@ mod tests {
         assert_eq!(count(COUNT_MAX), "1000000+");
         assert_eq!(line("a\n b", 10), "a b");
         assert_eq!(line("abcdef", 4), "abc…");
+        assert_eq!(text("é".as_bytes()), "é");
+        assert_eq!((text(b"\\x00"), text(&[0xff])), ("\\x5c783030".into(), "\\xff".into()));
         assert_eq!((plural(1, "host"), plural(0, "host")), ("1 host".into(), "0 hosts".into()));
     }
 }

@@ -1,28 +1,17 @@
-//! The messages of a lease while they run. Any number of workers pull from it, one message at a time,
-//! so a slow message holds up nobody but the worker that has it.
+//! The messages of a lease while they run. Any number of workers pull from it, one call at a time,
+//! so a slow message holds up nobody but the worker that has it. Never runs any itself.
 
 use std::collections::HashSet;
-use std::panic::AssertUnwindSafe;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use tokio::sync::mpsc;
-use tracing::Instrument as _;
-
-use super::brake::Brake;
-use super::loaded::Loaded;
 use super::removal::Removal;
-use super::slots::Slot;
 use crate::budget::Held;
 use crate::id::{LeaseId, MessageId};
 use crate::message::Message;
-use crate::outcome::{Failure, Verdict};
-use crate::sandbox::{Run, Runner};
-
-/// A worker gives others a turn after so many messages that did not wait.
-const TURN: usize = 64;
+use crate::sandbox::Run;
 
 /// A lease's messages, and what came of those that are done.
 #[derive(Debug)]
@@ -31,7 +20,10 @@ pub struct Batch {
     messages: Vec<Message>,
     /// The next message that nobody has begun.
     next: AtomicUsize,
+    /// Of a batch handler: those whose call together has failed, to be called each alone.
+    alone: Mutex<Vec<usize>>,
     left: AtomicUsize,
+    abandoned: AtomicBool,
     done: Mutex<Vec<Finished>>,
     removal: Removal,
     /// One worker at a time, who stops at a message that did not succeed.
@@ -43,6 +35,13 @@ pub struct Batch {
 /// The right to run messages of a batch; given back when dropped.
 #[derive(Debug)]
 pub struct Turn(Arc<Batch>);
+
+impl Turn {
+    /// The batch.
+    pub(super) const fn batch(&self) -> &Arc<Batch> {
+        &self.0
+    }
+}
 
 impl Drop for Turn {
     fn drop(&mut self) {
@@ -61,8 +60,12 @@ pub struct Finished {
     pub version: i32,
     /// What came of it.
     pub run: Run,
-    /// The memory that its follow-ups take.
+    /// The memory that its follow-ups and its result take.
     pub held: Option<Held>,
+    /// Its share of the time of the sandbox that ran it.
+    pub busy: Duration,
+    /// The message that has the follow-ups of the call that acked both: neither is settled without the other.
+    pub tied_to: Option<u32>,
 }
 
 impl Batch {
@@ -74,6 +77,8 @@ impl Batch {
             lease,
             messages,
             next: AtomicUsize::new(0),
+            alone: Mutex::default(),
+            abandoned: AtomicBool::new(false),
             left,
             done: Mutex::default(),
             removal: Removal::default(),
@@ -85,13 +90,29 @@ impl Batch {
     /// Messages that nobody has begun.
     #[must_use]
     pub fn waiting(&self) -> usize {
+        self.unbegun() + self.alone().len()
+    }
+
+    /// The calls that these take, with so many messages each.
+    #[must_use]
+    pub fn calls_waiting(&self, per_call: usize) -> usize {
+        self.unbegun().div_ceil(per_call) + self.alone().len()
+    }
+
+    fn unbegun(&self) -> usize {
         self.messages.len().saturating_sub(self.next.load(Ordering::Relaxed))
+    }
+
+    fn alone(&self) -> MutexGuard<'_, Vec<usize>> {
+        self.alone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sees to it that no further message is begun; says how many were not.
     pub fn abandon(&self) -> usize {
         let all = self.messages.len();
-        all.saturating_sub(self.next.swap(all, Ordering::Relaxed))
+        let unbegun = all.saturating_sub(self.next.swap(all, Ordering::Relaxed));
+        self.abandoned.store(true, Ordering::Release);
+        unbegun + self.alone().drain(..).count()
     }
 
     /// Of a lease that is over: how many messages nobody has heard of.
@@ -131,80 +152,104 @@ impl Batch {
         std::mem::take(&mut self.done.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn begin(&self) -> Option<&Message> {
+    /// The lease.
+    pub(super) const fn lease(&self) -> LeaseId {
+        self.lease
+    }
+
+    /// Which of its messages an operator has removed.
+    pub(super) const fn removal(&self) -> &Removal {
+        &self.removal
+    }
+
+    /// The next message, which nobody else begins.
+    pub(super) fn begin(&self) -> Option<&Message> {
         self.messages.get(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Returns whether it was the last.
-    fn finish(&self, finished: Finished) -> bool {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).push(finished);
-        self.left.fetch_sub(1, Ordering::AcqRel) == 1
+    /// The messages of the next call, which nobody else begins: at most so many, and of so many bytes unless it
+    /// is one. One that is to be called alone comes alone, and before the others.
+    pub(super) fn begin_some(&self, count_max: usize, bytes_max: u64) -> Option<Range<usize>> {
+        if let Some(at) = self.alone().pop() {
+            return Some(at..at + 1);
+        }
+        let end = |from: usize| from + fitting(&self.messages[from..], count_max, bytes_max);
+        let more = |from| (from < self.messages.len()).then(|| end(from));
+        let from = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(from..end(from))
     }
-}
 
-/// Runs messages of a batch until none is left to begin, or the brake is on; in order, until one does not succeed. Tells
-/// `complete` when the batch's last is done, or that one.
-pub async fn work(
-    mine: Turn,
-    handler: Arc<Loaded>,
-    slot: Slot,
-    brake: Brake,
-    complete: mpsc::UnboundedSender<LeaseId>,
-) {
-    let batch = &mine.0.clone();
-    let mut runner = handler.take_runner();
-    let mut turn = 0;
-    let (mut last, mut stops) = (false, false);
-    while !stops
-        && brake.is_off()
-        && let Some(message) = batch.begin()
-    {
-        let span = tracing::debug_span!(
-            "message",
-            queue = handler.queue(),
-            id = %message.id,
-            attempt = message.attempt,
-            version = handler.version()
-        );
-        let run = AssertUnwindSafe(run(batch, &mut runner, message).instrument(span));
-        let run = run.catch_unwind().await.unwrap_or_else(|_| {
-            runner = handler.take_runner();
-            // A message without an outcome would keep its lease open for ever.
-            no_verdict(Verdict::Failed(Failure::Trap("the host panicked; see its log".into())))
-        });
-        let (position, attempt) = (message.position, message.attempt);
-        let version = handler.version();
-        let held = brake.hold(&run.follow_ups);
-        stops = batch.in_order && matches!(run.verdict, Verdict::Retry { .. } | Verdict::Failed(_));
-        last = batch.finish(Finished { position, attempt, version, run, held });
-        turn += 1;
-        if turn % TURN == 0 {
-            tokio::task::yield_now().await;
+    /// The messages of a call.
+    pub(super) fn messages(&self, which: Range<usize>) -> &[Message] {
+        &self.messages[which]
+    }
+
+    /// Has the messages of a call that has failed called each alone.
+    pub(super) fn call_alone(&self, which: Range<usize>) {
+        let mut alone = self.alone();
+        if !self.abandoned.load(Ordering::Acquire) {
+            // Taken from the end: the first come first.
+            alone.extend(which.rev());
         }
     }
-    handler.give_back(runner);
-    drop(slot);
-    let lease = batch.lease;
-    // Whoever is told may have another go on from here.
-    drop(mine);
-    if last || stops {
-        // Nobody listens any more when the host stops.
-        let _ = complete.send(lease);
+
+    /// Notes what has run: the messages of one call at once, so that they are settled at once. Returns whether
+    /// these were the last.
+    pub(super) fn finish(&self, finished: impl IntoIterator<Item = Finished>) -> bool {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = done.len();
+        done.extend(finished);
+        let count = done.len() - before;
+        drop(done);
+        self.left.fetch_sub(count, Ordering::AcqRel) == count
     }
 }
 
-/// Runs a message, unless it is removed before it is done.
-async fn run(batch: &Batch, runner: &mut Runner, message: &Message) -> Run {
-    if batch.removal.has(message.id) {
-        return no_verdict(Verdict::Removed);
-    }
-    tokio::select! {
-        biased;
-        run = runner.run(message) => run,
-        () = batch.removal.of(message.id) => no_verdict(Verdict::Removed),
-    }
+/// How many of these messages one call takes; at least 1.
+fn fitting(messages: &[Message], count_max: usize, bytes_max: u64) -> usize {
+    let mut bytes = 0;
+    let fits = |message: &&Message| {
+        bytes += message.payload.len() as u64;
+        bytes <= bytes_max
+    };
+    messages.iter().take(count_max).take_while(fits).count().max(1)
 }
 
-const fn no_verdict(verdict: Verdict) -> Run {
-    Run { verdict, follow_ups: Vec::new(), elapsed: Duration::ZERO }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(payloads: &[usize]) -> Batch {
+        let message = |(position, &bytes): (usize, &usize)| Message {
+            position: position as u32,
+            id: MessageId::new(position as i64),
+            attempt: 1,
+            enqueued_at: std::time::UNIX_EPOCH,
+            headers: vec![],
+            payload: vec![0; bytes].into(),
+        };
+        Batch::new(LeaseId::new(1), payloads.iter().enumerate().map(message).collect(), false)
+    }
+
+    #[test]
+    fn calls_are_bounded_by_count_and_by_bytes() {
+        let batch = batch(&[1, 1, 1, 100, 1, 9, 1]);
+        let calls: Vec<_> = std::iter::from_fn(|| batch.begin_some(2, 10)).collect();
+        assert_eq!(calls, [0..2, 2..3, 3..4, 4..6, 6..7]);
+        assert_eq!(batch.waiting(), 0);
+    }
+
+    #[test]
+    fn what_has_failed_together_comes_alone_and_first() {
+        let batch = batch(&[1; 6]);
+        let first = batch.begin_some(3, 10).unwrap();
+        batch.call_alone(first);
+        assert_eq!((batch.waiting(), batch.calls_waiting(3)), (6, 4));
+        let calls: Vec<_> = std::iter::from_fn(|| batch.begin_some(3, 10)).collect();
+        assert_eq!(calls, [0..1, 1..2, 2..3, 3..6]);
+        batch.call_alone(0..3);
+        batch.abandon();
+        batch.call_alone(3..6);
+        assert_eq!(batch.begin_some(3, 10), None);
+    }
 }

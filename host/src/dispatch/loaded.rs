@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::pace::Shape;
 use super::slots::Slots;
 use crate::sandbox::{Handler, Runner};
 
@@ -45,6 +46,21 @@ impl Loaded {
     #[must_use]
     pub fn max_attempts(&self) -> u32 {
         self.handler.settings().max_attempts
+    }
+
+    /// How it is called.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        let per_call = self.handler.batch_size().unwrap_or(1);
+        Shape { concurrency: self.slots.concurrency(), per_call }
+    }
+
+    /// Of a batch handler: messages of a call, and their payload in bytes, at most. They are copied into the guest,
+    /// which wants room to work with them.
+    #[must_use]
+    pub fn batch_max(&self) -> Option<(usize, u64)> {
+        let count = self.handler.batch_size()? as usize;
+        Some((count, self.handler.settings().limits.memory_bytes / 4))
     }
 
     /// Where its slots come from.

@@ -13,7 +13,7 @@ use crate::id::{LeaseId, MessageId};
 use crate::message::Expired;
 use crate::outcome::{DeadReason, Failure, Outcome, RetryPolicy, Verdict, outcome};
 use crate::queue::error::QueueError;
-use crate::settlement::{Dead, FOLLOW_UP_BYTES_MAX, Ledger, Retry, Settlement};
+use crate::settlement::{Dead, EFFECT_BYTES_MAX, Effects, Ledger, Retry, Settlement};
 
 /// How long a settlement that Postgres refuses, and that has nothing more to leave out, waits before
 /// it is tried again.
@@ -59,7 +59,7 @@ impl Context {
         let error = "its deadline passed before it could run".to_owned();
         let outcome = Outcome::DeadLetter { reason: DeadReason::Expired, error };
         let entry = |error: String| self.entry(message.attempt, None, &error);
-        ledger.record(message.position, outcome, Vec::new(), None, entry);
+        ledger.record(message.position, outcome, Effects::default(), entry);
     }
 
     /// A line of a message's history, written as soon as an attempt is found to have ended: by which version and,
@@ -142,7 +142,7 @@ impl OpenLeases {
         let Some(open) = self.leases.get_mut(&id) else { return };
         let finished = open.batch.take_finished();
         self.in_hand = self.in_hand.saturating_sub(finished.len());
-        pace.observe(finished.iter().map(|f| f.run.elapsed).sum(), finished.len());
+        pace.observe(finished.iter().map(|f| f.busy).sum(), finished.len());
         for f in finished {
             open.record(f, context);
         }
@@ -169,12 +169,12 @@ impl OpenLeases {
         let mut bytes = 0;
         for id in changed {
             let Some(open) = self.leases.get_mut(&id) else { continue };
-            if bytes >= FOLLOW_UP_BYTES_MAX || open.again_at.is_some_and(|at| now < at) {
+            if bytes >= EFFECT_BYTES_MAX || open.again_at.is_some_and(|at| now < at) {
                 self.changed.push(id);
             } else if open.must_stop() {
                 self.changed.push(id);
             } else if let Some(settlement) = open.ready(partial) {
-                bytes += settlement.follow_up_bytes();
+                bytes += settlement.effect_bytes();
                 ready.push(settlement);
             }
         }
@@ -241,12 +241,16 @@ impl Open {
             // It ran after one that could not be settled, and will again.
             return;
         }
-        let Finished { position, attempt, version, run, held } = f;
+        let Finished { position, attempt, version, run, held, tied_to, .. } = f;
         self.version = version;
         let outcome = outcome(run.verdict, &context.policy, attempt, fastrand::f64());
         let ran = Some((version, Some(run.elapsed)));
         let entry = |error: String| context.entry(attempt, ran, &error);
-        self.ledger.record(position, outcome, run.follow_ups, held, entry);
+        let effects = Effects { follow_ups: run.follow_ups, result: run.result, held };
+        self.ledger.record(position, outcome, effects, entry);
+        if let Some(keeper) = tied_to {
+            self.ledger.tie(position, keeper);
+        }
     }
 
     /// Whether a message runs that is not the lease's any more once this is settled: in order, the next of its key would
@@ -268,7 +272,7 @@ impl Open {
         Some(first)
     }
 
-    /// Postgres will not have it. What can be to blame is a follow-up, so the messages that have some are
+    /// Postgres will not have it. What can be to blame is a follow-up, so the calls that have some are
     /// settled one by one, and the one that is refused again is tried again later without them.
     fn refused(
         &mut self,
@@ -283,29 +287,43 @@ impl Open {
             self.waiting.push_front(part);
         } else if let Some(&(position, _)) = sent.follow_ups.first() {
             sent.follow_ups.clear();
+            sent.results.clear();
             sent.held.clear();
-            let verdict = Verdict::Failed(Failure::FollowUp(error.to_string()));
-            let attempt = self.batch.attempt(position).unwrap_or(1);
-            let ran = Some((self.version, None));
-            let entry = |error: String| context.entry(attempt, ran, &error);
-            match outcome(verdict, &context.policy, attempt, fastrand::f64()) {
-                Outcome::Reschedule { delay, error } => {
-                    let retry = Retry { position, delay, entry: entry(error) };
-                    if self.ledger.is_in_order() {
-                        sent = self.ledger.end_with(retry, sent, self.waiting.drain(..));
-                    } else {
-                        sent.retries.push(retry);
-                    }
-                }
-                Outcome::DeadLetter { reason, error } => {
-                    sent.dead.push(Dead { position, reason, entry: entry(error) });
-                }
-                Outcome::Ack | Outcome::Removed => {}
+            for position in sent.call_of(position) {
+                self.follow_up_refused(&mut sent, position, error, context);
             }
             self.waiting.push_front(sent);
         } else {
             self.waiting.push_front(sent);
             self.again_at = Some(now + REFUSED_AGAIN);
+        }
+    }
+
+    /// What becomes of a message whose call's follow-ups cannot be stored.
+    fn follow_up_refused(
+        &mut self,
+        sent: &mut Settlement,
+        position: u32,
+        error: &QueueError,
+        context: &Context,
+    ) {
+        let verdict = Verdict::Failed(Failure::FollowUp(error.to_string()));
+        let attempt = self.batch.attempt(position).unwrap_or(1);
+        let ran = Some((self.version, None));
+        let entry = |error: String| context.entry(attempt, ran, &error);
+        match outcome(verdict, &context.policy, attempt, fastrand::f64()) {
+            Outcome::Reschedule { delay, error } => {
+                let retry = Retry { position, delay, entry: entry(error) };
+                if self.ledger.is_in_order() {
+                    *sent = self.ledger.end_with(retry, sent, self.waiting.drain(..));
+                } else {
+                    sent.retries.push(retry);
+                }
+            }
+            Outcome::DeadLetter { reason, error } => {
+                sent.dead.push(Dead { position, reason, entry: entry(error) });
+            }
+            Outcome::Ack | Outcome::Removed => {}
         }
     }
 }

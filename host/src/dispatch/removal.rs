@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 
 use crate::id::MessageId;
+use crate::message::Message;
 
 /// The removed messages of one batch.
 #[derive(Debug, Default)]
@@ -31,14 +32,14 @@ impl Removal {
             && self.messages.lock().unwrap_or_else(PoisonError::into_inner).contains(&message)
     }
 
-    /// Waits until a message is removed; if it never is, for ever.
-    pub(super) async fn of(&self, message: MessageId) {
+    /// Waits until one of these messages is removed; if none ever is, for ever.
+    pub(super) async fn of_any(&self, messages: &[Message]) {
         loop {
             let told = self.told.notified();
             tokio::pin!(told);
             // Registered before the look: what is told in between is not missed.
             told.as_mut().enable();
-            if self.has(message) {
+            if messages.iter().any(|message| self.has(message.id)) {
                 return;
             }
             told.await;
@@ -53,14 +54,22 @@ mod tests {
     #[tokio::test]
     async fn who_waits_is_told_of_its_own_message_only() {
         let removal = Removal::default();
-        let (mine, other) = (MessageId::new(1), MessageId::new(2));
-        let mut waiting = Box::pin(removal.of(mine));
+        let message = |id| Message {
+            position: 0,
+            id: MessageId::new(id),
+            attempt: 1,
+            enqueued_at: std::time::UNIX_EPOCH,
+            headers: vec![],
+            payload: bytes::Bytes::new(),
+        };
+        let (mine, other) = ([message(1)], [message(2), message(3)]);
+        let mut waiting = Box::pin(removal.of_any(&mine));
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        removal.tell(&HashSet::from([other]));
+        removal.tell(&HashSet::from([other[1].id]));
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        assert!(removal.has(other) && !removal.has(mine));
-        removal.tell(&HashSet::from([mine]));
+        assert!(removal.has(other[1].id) && !removal.has(mine[0].id));
+        removal.tell(&HashSet::from([mine[0].id]));
         assert!(futures_util::poll!(&mut waiting).is_ready());
-        removal.of(other).await;
+        removal.of_any(&other).await;
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Where one handler's slots come from.
@@ -56,6 +57,14 @@ impl Slots {
         let reserved = self.reserve.clone().try_acquire_owned();
         let from = reserved.or_else(|_| self.host.clone().try_acquire_owned()).ok()?;
         Some(Slot { _own: own, _from: from })
+    }
+}
+
+/// Waits for the one that is being waited for; if none is, for ever.
+pub(super) async fn wait_for(waiting: &mut Option<BoxFuture<'static, Slot>>) -> Slot {
+    match waiting {
+        Some(slot) => slot.await,
+        None => std::future::pending().await,
     }
 }
 

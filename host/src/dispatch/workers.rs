@@ -7,8 +7,9 @@ use std::time::Instant;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Dispatcher;
-use super::batch::{self, Batch};
+use super::batch::Batch;
 use super::slots::Slot;
+use super::worker::work;
 use crate::id::LeaseId;
 use crate::queue::exchange::Lease;
 
@@ -61,9 +62,9 @@ impl Dispatcher {
             return;
         }
         for batch in self.open.waiting_batches() {
-            let workers =
-                if batch.is_in_order() { 1 } else { self.pace.sandboxes(batch.waiting() as u32) };
-            for _ in 0..workers {
+            let calls = batch.calls_waiting(self.loaded.load().shape().per_call as usize);
+            let most = if batch.is_in_order() { 1 } else { calls as u32 };
+            for _ in 0..self.pace.sandboxes(batch.waiting() as u32).min(most) {
                 let Some(slot) = self.loaded.load().slots().try_acquire() else { return };
                 self.spawn(batch, slot);
             }
@@ -73,7 +74,7 @@ impl Dispatcher {
     fn spawn(&self, batch: &Arc<Batch>, slot: Slot) {
         let Some(turn) = batch.turn() else { return };
         let (handler, brake) = (self.loaded.load_full(), self.brake.clone());
-        let work = batch::work(turn, handler, slot, brake, self.complete.0.clone());
+        let work = work(turn, handler, slot, brake, self.complete.0.clone());
         let stop_now = self.shared.stop_now.clone();
         self.shared.tasks.spawn(async move { stop_now.run_until_cancelled(work).await });
     }

@@ -65,6 +65,8 @@ pub struct Queue {
     pub rotate_bytes: u64,
     /// … and this age.
     pub rotate_age: Duration,
+    /// How long settled messages stay readable, at least; `None`: until their generation is truncated.
+    pub keep: Option<Duration>,
     /// Whether an INSERT may wake a sleeping host.
     pub wake_up: bool,
     /// Its strands; never change.
@@ -98,6 +100,8 @@ pub struct Deployment {
 pub struct Settings {
     /// What one call may use.
     pub limits: Limits,
+    /// Messages of a call, at most; `None`: the component takes one message a call.
+    pub batch_size: Option<u32>,
     /// When a sandbox is thrown away.
     pub isolation: Isolation,
     /// Sandboxes at once, on one host.
@@ -114,6 +118,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
+            batch_size: None,
             isolation: Isolation::default(),
             concurrency: CONCURRENCY_DEFAULT,
             config: BTreeMap::new(),
@@ -194,6 +199,7 @@ struct QueueRow {
     delays_ms: Option<Vec<u64>>,
     rotate_bytes: u64,
     rotate_age_ms: u64,
+    keep_ms: Option<u64>,
     wake_up: bool,
     priorities: bool,
     ordered_lanes: Option<u16>,
@@ -224,6 +230,7 @@ impl From<QueueRow> for Queue {
             },
             rotate_bytes: row.rotate_bytes,
             rotate_age: Duration::from_millis(row.rotate_age_ms),
+            keep: row.keep_ms.map(Duration::from_millis),
             wake_up: row.wake_up,
             lanes: match row.ordered_lanes {
                 Some(lanes) => Lanes::Ordered(lanes),
@@ -273,6 +280,7 @@ struct DeploymentRow {
 #[derive(Deserialize)]
 pub(super) struct SettingsRow {
     config: BTreeMap<String, String>,
+    batch_size: Option<u32>,
     #[serde(deserialize_with = "isolation")]
     isolation: Isolation,
     concurrency: u32,
@@ -316,6 +324,7 @@ impl From<SettingsRow> for Settings {
                 http_requests: row.http_requests,
                 http_bytes: row.http_bytes,
             },
+            batch_size: row.batch_size,
             isolation: row.isolation,
             concurrency: row.concurrency,
             config: row.config,

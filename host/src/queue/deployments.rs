@@ -53,7 +53,7 @@ pub async fn deploy(
     transaction.execute(upload, &[&sha256.as_str(), &wasm]).await?;
     let row = transaction
         .query_one(
-            "SELECT * FROM host.deploy($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+            "SELECT * FROM host.deploy($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
             &[
                 &queue.as_str(),
                 &handler.as_str(),
@@ -71,6 +71,7 @@ pub async fn deploy(
                 &secrets,
                 &(limits.http_requests as i32),
                 &(limits.http_bytes as i64),
+                &settings.batch_size.map(u32::cast_signed),
             ],
         )
         .await?;

@@ -89,6 +89,8 @@ pub struct HandlerVersion {
     pub isolation: String,
     /// Sandboxes at once, on one host.
     pub concurrency: u32,
+    /// Messages of a call, at most; `None`: it takes one message a call.
+    pub batch_size: Option<u32>,
     /// The HTTP requests that it may make, as `host deploy --http` takes them.
     pub http: Vec<String>,
     /// The names of the secrets that it may ask for.
@@ -179,6 +181,7 @@ fn handler_version(row: &Row) -> Result<HandlerVersion, QueueError> {
         bytes: unsigned(row, "size_bytes")?,
         isolation: row.try_get("isolation")?,
         concurrency: row.try_get::<_, i32>("concurrency")? as u32,
+        batch_size: row.try_get::<_, Option<i32>>("batch_size")?.map(i32::cast_unsigned),
         http: row.try_get("http")?,
         secrets: row.try_get("secrets")?,
         deployed_at: row.try_get("deployed_at")?,

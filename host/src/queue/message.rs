@@ -30,6 +30,29 @@ pub struct Waiting {
     pub payload: String,
 }
 
+/// A message of the history: one that a handler is done with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Its id, over all attempts.
+    pub id: MessageId,
+    /// The handler's name.
+    pub handler: String,
+    /// When the producer's transaction began.
+    pub enqueued_at: SystemTime,
+    /// When it was settled.
+    pub settled_at: SystemTime,
+    /// An operator has removed it.
+    pub removed: bool,
+    /// The attempt that was the last.
+    pub attempt: i16,
+    /// The `headers` column.
+    pub headers: Option<Value>,
+    /// As text; `\x` and hexadecimal digits if the queue's payload is bytea.
+    pub payload: String,
+    /// What the handler has left as the result.
+    pub result: Option<Vec<u8>>,
+}
+
 /// A message, wherever it is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
@@ -73,6 +96,8 @@ pub struct Whereabouts {
     pub attempt: i16,
     /// It will be removed when the handler meets it.
     pub cancelled: bool,
+    /// What the handler has left as the result.
+    pub result: Option<Vec<u8>>,
 }
 
 /// Something that happened to a message.
@@ -131,6 +156,18 @@ pub async fn peek(
     let call = format!("SELECT * FROM host.{queue}__peek($1, $2)");
     let rows = client.query(&call, &[&handler.map(HandlerId::get), &limit.cast_signed()]).await?;
     rows.iter().map(waiting).collect()
+}
+
+/// The messages of a queue's history, of one handler or of all, the last settled first.
+pub async fn settled(
+    client: &Client,
+    queue: &QueueName,
+    handler: Option<HandlerId>,
+    limit: u32,
+) -> Result<Vec<Settled>, QueueError> {
+    let call = format!("SELECT * FROM host.{queue}__settled($1, $2)");
+    let rows = client.query(&call, &[&handler.map(HandlerId::get), &limit.cast_signed()]).await?;
+    rows.iter().map(settled_of).collect()
 }
 
 /// The message of that id, if anything of it is kept.
@@ -223,6 +260,20 @@ fn waiting(row: &Row) -> Result<Waiting, QueueError> {
     })
 }
 
+fn settled_of(row: &Row) -> Result<Settled, QueueError> {
+    Ok(Settled {
+        id: MessageId::new(row.try_get("id")?),
+        handler: row.try_get("handler")?,
+        enqueued_at: row.try_get("enqueued_at")?,
+        settled_at: row.try_get("settled_at")?,
+        removed: row.try_get("removed")?,
+        attempt: row.try_get("attempt")?,
+        headers: row.try_get("headers")?,
+        payload: row.try_get("payload")?,
+        result: row.try_get("result")?,
+    })
+}
+
 fn whereabouts_of(row: &Row) -> Result<Whereabouts, QueueError> {
     let name: String = row.try_get("state")?;
     let state = State::ALL.into_iter().find(|state| state.name() == name);
@@ -233,5 +284,6 @@ fn whereabouts_of(row: &Row) -> Result<Whereabouts, QueueError> {
         whose: row.try_get("whose")?,
         attempt: row.try_get("attempt")?,
         cancelled: row.try_get("cancelled")?,
+        result: row.try_get("result")?,
     })
 }

@@ -9,8 +9,9 @@ use super::error::QueueError;
 use super::unique;
 use crate::lane::Lanes;
 use crate::limits::{
-    ATTEMPTS, BACKOFF, BACKOFF_CAP_DEFAULT, BACKOFF_CAP_MAX, BACKOFF_DEFAULT, DELAYS, OutOfRange,
-    PAYLOAD_BYTES, ROTATE_AGE, ROTATE_BYTES, bytes_within, count_within, duration_within,
+    ATTEMPTS, BACKOFF, BACKOFF_CAP_DEFAULT, BACKOFF_CAP_MAX, BACKOFF_DEFAULT, DELAYS, KEEP,
+    OutOfRange, PAYLOAD_BYTES, ROTATE_AGE, ROTATE_BYTES, bytes_within, count_within,
+    duration_within,
 };
 use crate::message::PayloadType;
 use crate::name::QueueName;
@@ -39,6 +40,8 @@ pub struct NewQueue {
     pub wake_up: bool,
     /// Its strands.
     pub lanes: Lanes,
+    /// How long settled messages stay readable, at least; `None`: until their generation is truncated.
+    pub keep: Option<Duration>,
     /// How it takes unique keys, if it does.
     pub unique: Option<Unique>,
 }
@@ -62,8 +65,14 @@ impl NewQueue {
         }
         bytes_within("rotate-size", self.rotate_bytes, &ROTATE_BYTES)?;
         duration_within("rotate-age", self.rotate_age, &ROTATE_AGE)?;
-        self.unique.as_ref().map_or(Ok(()), Unique::check)
+        self.unique.as_ref().map_or(Ok(()), Unique::check)?;
+        self.keep.map_or(Ok(()), check_keep)
     }
+}
+
+/// Refuses a time for which no queue can keep what is settled.
+pub fn check_keep(keep: Duration) -> Result<(), OutOfRange> {
+    duration_within("keep", keep, &KEEP)
 }
 
 /// Why a queue was not dropped.
@@ -103,7 +112,7 @@ pub async fn create(client: &mut Client, queue: &NewQueue) -> Result<bool, Queue
     let transaction = client.transaction().await?;
     let created = transaction
         .execute(
-            "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $13)",
             &[
                 &queue.name.as_str(),
                 &queue.payload_type.sql_name(),
@@ -115,6 +124,7 @@ pub async fn create(client: &mut Client, queue: &NewQueue) -> Result<bool, Queue
                 &millis(queue.rotate_age),
                 &queue.wake_up,
                 &delays,
+                &queue.keep.map(millis),
                 &queue.lanes.by_priority(),
                 &ordered,
             ],
@@ -146,6 +156,17 @@ pub async fn set_paused(
 ) -> Result<bool, QueueError> {
     let row = client.query_one("SELECT host.pause($1, $2)", &[&queue.as_str(), &paused]).await?;
     Ok(row.try_get(0)?)
+}
+
+/// Has a queue keep what is settled from now on for so long; `None`: it forgets all that it has kept.
+pub async fn set_keep(
+    client: &Client,
+    queue: &QueueName,
+    keep: Option<Duration>,
+) -> Result<(), QueueError> {
+    let call = "SELECT host.set_keep($1, $2)";
+    client.execute(call, &[&queue.as_str(), &keep.map(millis)]).await?;
+    Ok(())
 }
 
 /// Lets a role enqueue, and nothing else.

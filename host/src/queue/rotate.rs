@@ -47,3 +47,11 @@ pub async fn truncate_schedule(
 ) -> Result<i32, QueueError> {
     Ok(database.call(&statements.truncate_schedule, &[]).await?.try_get(0)?)
 }
+
+/// Truncates what the history has kept for long enough. Returns how many leaves.
+pub async fn truncate_history(
+    database: &Database,
+    statements: &Statements,
+) -> Result<i32, QueueError> {
+    Ok(database.call(&statements.truncate_history, &[]).await?.try_get(0)?)
+}

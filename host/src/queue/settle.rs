@@ -78,6 +78,10 @@ async fn settle_positions(
     let headers: Option<Vec<_>> = follow_ups.map(|f| f.iter().map(|(_, f)| headers(f)).collect());
     let delays: Option<Vec<i64>> =
         follow_ups.map(|f| f.iter().map(|(_, f)| millis(f.delay)).collect());
+    let results = (!s.results.is_empty()).then_some(&s.results);
+    let result_pos: Option<Vec<i32>> =
+        results.map(|r| r.iter().map(|(p, _)| position(*p)).collect());
+    let results: Option<Vec<&[u8]>> = results.map(|r| r.iter().map(|(_, r)| &**r).collect());
 
     client
         .execute(
@@ -100,6 +104,8 @@ async fn settle_positions(
                 &headers,
                 &delays,
                 &s.removed_multirange(),
+                &result_pos,
+                &results,
             ],
         )
         .await?;

@@ -23,6 +23,7 @@ pub struct Statements {
     pub(super) truncate: String,
     pub(super) advance: String,
     pub(super) truncate_schedule: String,
+    pub(super) truncate_history: String,
     pub(super) forget_keys: String,
 }
 
@@ -56,6 +57,7 @@ impl Statements {
             truncate: call("SELECT host.{q}__truncate($1)"),
             advance: call("SELECT host.{q}__advance()"),
             truncate_schedule: call("SELECT host.{q}__truncate_schedule()"),
+            truncate_history: call("SELECT host.{q}__truncate_history()"),
             forget_keys: call("SELECT host.{q}__forget_keys($1)"),
         }
     }

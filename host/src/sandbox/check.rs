@@ -7,12 +7,13 @@ use super::SandboxError;
 use super::engine::Image;
 use crate::limits::COMPONENT_BYTES_MAX;
 
-/// The function that a host calls.
+/// The function that a host calls with one message, and the one that it calls with many.
 const EXPORT: &str = "handle";
+const BATCH_EXPORT: &str = "handle-batch";
 
 /// The interfaces that a guest may import, by package and the part of the version that must agree.
 const OFFERED: &[(&str, &str, &[&str])] = &[
-    ("host:jobs", "1", &["types", "log", "queue", "config", "secrets"]),
+    ("host:jobs", "1", &["types", "log", "queue", "results", "config", "secrets"]),
     ("wasi:io", "0.2", &["error", "poll", "streams"]),
     ("wasi:clocks", "0.2", &["wall-clock", "monotonic-clock"]),
     ("wasi:random", "0.2", &["random", "insecure", "insecure-seed"]),
@@ -81,10 +82,10 @@ pub enum Refusal {
     /// Cut off or damaged.
     #[error("the component is damaged or cut off: {0}; build or copy it again")]
     Malformed(String),
-    /// It lacks the function that a host calls.
+    /// It lacks a function that a host calls.
     #[error(
-        "the component does not export `{EXPORT}`, so it does not target the world `handler` of \
-         host:jobs@1.0.0; it exports {}",
+        "the component exports neither `{EXPORT}` nor `{BATCH_EXPORT}`, so it targets neither the world \
+         `handler` nor `batch-handler` of host:jobs@1.0.0; it exports {}",
         listed(.0)
     )]
     MissingExport(Vec<String>),
@@ -130,6 +131,8 @@ pub(super) struct Inspected {
     pub(super) image: Image,
     /// Whether it can make HTTP requests, granted or not.
     pub(super) has_http: bool,
+    /// Whether it takes many messages a call.
+    pub(super) takes_batches: bool,
 }
 
 /// Checks all that can be checked without compiling.
@@ -139,13 +142,19 @@ pub(super) fn inspect(wasm: &[u8]) -> Result<Inspected, Refusal> {
     }
     check_header(wasm)?;
     let surface = Surface::read(wasm).map_err(|error| Refusal::Malformed(error.to_string()))?;
-    if !surface.exports.iter().any(|name| name == EXPORT) {
+    let exports = |wanted| surface.exports.iter().any(|name| name == wanted);
+    let takes_batches = exports(BATCH_EXPORT);
+    if !takes_batches && !exports(EXPORT) {
         return Err(Refusal::MissingExport(surface.exports));
     }
     if !surface.missing.is_empty() {
         return Err(Refusal::MissingImports(surface.missing));
     }
-    Ok(Inspected { image: Image::of(surface.data_bytes), has_http: surface.has_http })
+    Ok(Inspected {
+        image: Image::of(surface.data_bytes),
+        has_http: surface.has_http,
+        takes_batches,
+    })
 }
 
 /// Tells components from what else people upload by mistake.

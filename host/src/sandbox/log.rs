@@ -15,6 +15,7 @@ use super::HandlerSettings;
 use super::bindings::host::jobs::log::Level;
 use crate::id::MessageId;
 use crate::limits::ERROR_BYTES_MAX;
+use crate::message::Message;
 use crate::secret::{Secret, hide, hide_in_beginning};
 
 /// The longest line of stdout or stderr, in bytes; longer ones are split.
@@ -27,11 +28,44 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 #[derive(Clone)]
 pub(super) struct GuestLog(Arc<Mutex<Lines>>);
 
-struct Lines {
-    settings: Arc<HandlerSettings>,
-    /// The message of this call, and which attempt it is.
+/// Of which messages a call is.
+#[derive(Clone, Copy)]
+pub(super) struct Subject {
+    /// The first of them, and which attempt it is.
     id: MessageId,
     attempt: u32,
+    /// Those besides.
+    more: usize,
+}
+
+impl Subject {
+    /// Of a call with one message.
+    pub(super) const fn of(message: &Message) -> Self {
+        Self { id: message.id, attempt: message.attempt, more: 0 }
+    }
+
+    /// Of a call with this message and so many more.
+    pub(super) const fn of_batch(first: &Message, more: usize) -> Self {
+        Self { id: first.id, attempt: first.attempt, more }
+    }
+
+    /// The first of them.
+    pub(super) const fn first(self) -> MessageId {
+        self.id
+    }
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.id)?;
+        if self.more > 0 { write!(f, " and {} more", self.more) } else { Ok(()) }
+    }
+}
+
+struct Lines {
+    settings: Arc<HandlerSettings>,
+    /// The messages of this call.
+    subject: Subject,
     left_bytes: u64,
     told: bool,
     /// A line that is not finished yet, of stdout and of stderr.
@@ -47,8 +81,8 @@ macro_rules! line {
         tracing::$level!(
             target: "guest",
             queue = $lines.settings.queue,
-            id = %$lines.id,
-            attempt = $lines.attempt,
+            id = %$lines.subject,
+            attempt = $lines.subject.attempt,
             version = $lines.settings.version,
             $($text)*
         )
@@ -56,19 +90,19 @@ macro_rules! line {
 }
 
 impl GuestLog {
-    /// The log of a sandbox whose first call is with this message.
-    pub(super) fn new(settings: Arc<HandlerSettings>, id: MessageId, attempt: u32) -> Self {
+    /// The log of a sandbox whose first call is of these messages.
+    pub(super) fn new(settings: Arc<HandlerSettings>, subject: Subject) -> Self {
         let begun = [Vec::new(), Vec::new()];
         let left_bytes = settings.limits.log_bytes;
         let (told, panic, hidden) = (false, None, Vec::new());
-        let lines = Lines { settings, id, attempt, left_bytes, told, begun, panic, hidden };
+        let lines = Lines { settings, subject, left_bytes, told, begun, panic, hidden };
         Self(Arc::new(Mutex::new(lines)))
     }
 
     /// Begins a further call: its limit is unused.
-    pub(super) fn begin(&self, id: MessageId, attempt: u32) {
+    pub(super) fn begin(&self, subject: Subject) {
         let mut lines = self.lock();
-        (lines.id, lines.attempt) = (id, attempt);
+        lines.subject = subject;
         lines.left_bytes = lines.settings.limits.log_bytes;
         lines.told = false;
     }

@@ -1,6 +1,7 @@
 //! What a host keeps for one sandbox, and the calls that a guest makes into it. Never does I/O: logs
 //! go to `tracing`, follow-ups into a list, requests to `http`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,13 +10,14 @@ use wasmtime::component::{HasData, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
-use super::bindings::host::jobs::{config, log, queue, secrets, types};
+use super::bindings::host::jobs::{config, log, queue, results, secrets, types};
 use super::http::{Clients, Http};
-use super::log::GuestLog;
+use super::log::{GuestLog, Subject};
 use super::meter::Meter;
 use super::{HandlerSettings, Loaded};
-use crate::limits::Limits;
-use crate::message::{FollowUp, Message};
+use crate::id::MessageId;
+use crate::limits::{Limits, RESULT_BYTES_MAX};
+use crate::message::FollowUp;
 
 /// Streams, timers and the like that a guest may have open at once.
 const RESOURCES_MAX: usize = 256;
@@ -36,18 +38,31 @@ pub(super) struct State {
     wasi: Option<WasiCtx>,
     resources: ResourceTable,
     log: GuestLog,
-    follow_ups: Vec<FollowUp>,
-    follow_up_bytes: u64,
+    /// The messages of this call: the first, and those besides.
+    first: MessageId,
+    others: Vec<MessageId>,
+    left: Left,
+    /// What is left takes so many bytes.
+    left_bytes: u64,
     pub(super) usage: Usage,
     pub(super) meter: Arc<Meter>,
     pub(super) started: Instant,
 }
 
+/// What a guest has left for its acks.
+#[derive(Default)]
+pub(super) struct Left {
+    /// What it enqueued.
+    pub(super) follow_ups: Vec<FollowUp>,
+    /// The results that it set, acked or not.
+    pub(super) results: HashMap<MessageId, Vec<u8>>,
+}
+
 impl State {
-    /// The state of a new sandbox, whose first call is with this message.
+    /// The state of a new sandbox, whose first call is of these messages.
     pub(super) fn new(
         loaded: &Loaded,
-        message: &Message,
+        subject: Subject,
         meter: Arc<Meter>,
         started: Instant,
     ) -> Self {
@@ -55,25 +70,29 @@ impl State {
         resources.set_max_capacity(RESOURCES_MAX);
         let settings = loaded.settings.clone();
         Self {
-            log: GuestLog::new(settings.clone(), message.id, message.attempt),
+            log: GuestLog::new(settings.clone(), subject),
             usage: Usage::new(&settings.limits),
             settings,
             http_clients: loaded.http.clone(),
             http: None,
             wasi: None,
             resources,
-            follow_ups: Vec::new(),
-            follow_up_bytes: 0,
+            first: subject.first(),
+            others: Vec::new(),
+            left: Left::default(),
+            left_bytes: 0,
             meter,
             started,
         }
     }
 
     /// Begins a further call: what the one before has used up is forgotten.
-    pub(super) fn begin(&mut self, message: &Message, started: Instant) {
+    pub(super) fn begin(&mut self, subject: Subject, started: Instant) {
         self.started = started;
+        self.first = subject.first();
+        self.others.clear();
         self.usage.memory_refused = false;
-        self.log.begin(message.id, message.attempt);
+        self.log.begin(subject);
         if let Some(http) = &mut self.http {
             http.begin();
         }
@@ -89,12 +108,17 @@ impl State {
         self.log.shown(text)
     }
 
-    /// Ends a call that gave a verdict. Returns what the guest enqueued, if it is to be kept.
-    pub(super) fn end(&mut self, keep: bool) -> Vec<FollowUp> {
+    /// Says of which messages the call is that has begun, besides the first.
+    pub(super) fn with_others(&mut self, others: impl Iterator<Item = MessageId>) {
+        self.others.extend(others);
+    }
+
+    /// Ends a call that gave a verdict. Returns what the guest has left, if it is to be kept.
+    pub(super) fn end(&mut self, keep: bool) -> Left {
         self.log.end();
-        self.follow_up_bytes = 0;
-        let follow_ups = std::mem::take(&mut self.follow_ups);
-        if keep { follow_ups } else { Vec::new() }
+        self.left_bytes = 0;
+        let left = std::mem::take(&mut self.left);
+        if keep { left } else { Left::default() }
     }
 
     /// Ends a call that failed. Returns the guest's last words, if it panicked.
@@ -178,6 +202,16 @@ impl queue::Host for State {
     }
 }
 
+impl results::Host for State {
+    fn set(
+        &mut self,
+        id: String,
+        bytes: Vec<u8>,
+    ) -> wasmtime::Result<Result<(), results::Refusal>> {
+        Ok(self.set_result(id, bytes))
+    }
+}
+
 impl State {
     /// Finds what Postgres would refuse, and with it the whole settlement; the cheap questions first.
     fn accept(&mut self, message: queue::FollowUp) -> Result<(), queue::Refusal> {
@@ -189,11 +223,11 @@ impl State {
             return Err(queue::Refusal::PayloadTooLarge(shape.payload_bytes_max));
         }
         let limits = &self.settings.limits;
-        if self.follow_ups.len() >= limits.follow_ups as usize {
+        if self.left.follow_ups.len() >= limits.follow_ups as usize {
             let text = format!("{} follow-up messages a call", limits.follow_ups);
             return Err(queue::Refusal::LimitExceeded(text));
         }
-        let bytes = self.follow_up_bytes + bytes_of(&message);
+        let bytes = self.left_bytes + bytes_of(&message);
         if bytes > limits.follow_up_bytes {
             let text = format!("{} bytes of follow-up messages a call", limits.follow_up_bytes);
             return Err(queue::Refusal::LimitExceeded(text));
@@ -203,13 +237,32 @@ impl State {
             let text = "a header holds a NUL character, which Postgres cannot store".into();
             return Err(queue::Refusal::InvalidPayload(text));
         }
-        self.follow_up_bytes = bytes;
-        self.follow_ups.push(FollowUp {
+        self.left_bytes = bytes;
+        self.left.follow_ups.push(FollowUp {
             queue: message.queue,
             payload: message.payload,
             headers: message.headers,
             delay: Duration::from_millis(message.delay_ms),
         });
+        Ok(())
+    }
+
+    fn set_result(&mut self, id: String, bytes: Vec<u8>) -> Result<(), results::Refusal> {
+        let known = id.parse().map(MessageId::new).ok();
+        let known = known.filter(|id| self.first == *id || self.others.contains(id));
+        let Some(message) = known else { return Err(results::Refusal::UnknownMessage(id)) };
+        if bytes.len() > RESULT_BYTES_MAX {
+            return Err(results::Refusal::TooLarge(RESULT_BYTES_MAX as u64));
+        }
+        let before = self.left.results.get(&message).map_or(0, Vec::len) as u64;
+        let left_bytes = self.left_bytes - before + bytes.len() as u64;
+        let bytes_max = self.settings.limits.follow_up_bytes;
+        if left_bytes > bytes_max {
+            let text = format!("{bytes_max} bytes of follow-up messages and results a call");
+            return Err(results::Refusal::LimitExceeded(text));
+        }
+        self.left_bytes = left_bytes;
+        self.left.results.insert(message, bytes);
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use crate::dispatch::health::{Health, SlowLane};
 use crate::name::QueueName;
 use crate::queue::connect::Database;
 use crate::queue::error::QueueError;
-use crate::queue::rotate::{advance, rotation, truncate, truncate_schedule};
+use crate::queue::rotate::{advance, rotation, truncate, truncate_history, truncate_schedule};
 use crate::queue::schedule::promote;
 use crate::queue::statements::Statements;
 use crate::queue::unique;
@@ -25,8 +25,8 @@ const IN_THE_WAY_MAX: Duration = Duration::from_secs(30);
 const NAME_AFTER: Duration = Duration::from_mins(1);
 /// Between two tries of what has failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// How often the schedule's leaves are looked through, and the unique keys.
-const SCHEDULE_EVERY: Duration = Duration::from_secs(20);
+/// How often the leaves of the schedule and of the history are looked through, and the unique keys.
+const OTHERS_EVERY: Duration = Duration::from_secs(20);
 /// Unique keys forgotten in one transaction.
 const FORGET_MAX: i32 = 2_000;
 
@@ -77,12 +77,12 @@ impl Maintenance {
 
     async fn rotate(&self) {
         let mut held: [Held; 3] = Default::default();
-        let mut schedule_at = Instant::now();
+        let mut others_at = Instant::now();
         let mut health = Health::of(self.queue.as_str(), "rotation", &self.slow_lane);
         loop {
             tokio::time::sleep(ROTATE_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
             let place = health.lane().await;
-            let rotated = self.rotate_once(&mut held, &mut schedule_at).await;
+            let rotated = self.rotate_once(&mut held, &mut others_at).await;
             drop(place);
             health.note("rotate", rotated.as_ref().err(), Instant::now());
             if rotated.is_err() {
@@ -94,7 +94,7 @@ impl Maintenance {
     async fn rotate_once(
         &self,
         held: &mut [Held; 3],
-        schedule_at: &mut Instant,
+        others_at: &mut Instant,
     ) -> Result<(), QueueError> {
         let found = rotation(&self.database, &self.statements).await?;
         for leaf in found.used {
@@ -118,9 +118,10 @@ impl Maintenance {
                 }
             }
         }
-        if *schedule_at <= Instant::now() {
-            *schedule_at = Instant::now() + SCHEDULE_EVERY;
+        if *others_at <= Instant::now() {
+            *others_at = Instant::now() + OTHERS_EVERY;
             truncate_schedule(&self.database, &self.statements).await?;
+            truncate_history(&self.database, &self.statements).await?;
             while unique::forget(&self.database, &self.statements, FORGET_MAX).await? == FORGET_MAX
             {
             }

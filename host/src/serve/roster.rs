@@ -386,6 +386,7 @@ async fn load(
         payload_type: queue.payload_type,
         max_attempts: queue.policy.max_attempts,
         limits: deployment.settings.limits,
+        batch_size: deployment.settings.batch_size,
         isolation: deployment.settings.isolation,
         config: deployment.settings.config,
         http: deployment.settings.http,

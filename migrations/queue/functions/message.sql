@@ -8,7 +8,7 @@
 CREATE OR REPLACE FUNCTION host.{q}__runs(p_message bigint)
 RETURNS TABLE (
     handler_id int, attempt smallint, history jsonb, passed boolean, lease_id bigint, session_id int,
-    leased_at timestamptz, ended_at timestamptz, what text, due timestamptz
+    leased_at timestamptz, ended_at timestamptz, what text, result bytea, due timestamptz
 )
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
@@ -18,7 +18,7 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     SELECT h.id, m.attempt, m.history,
         txid_visible_in_snapshot(m.txid, c.hi)
             AND NOT (c.more AND m.txid <@ c.txids AND {ordered?m.id > c.to_id}{unordered?(m.txid, m.id) > (c.to_txid, c.to_id)}),
-        r.id, r.session_id, r.leased_at, r.settled_at, r.what, r.due
+        r.id, r.session_id, r.leased_at, r.settled_at, r.what, r.result, r.due
     FROM mine m
     JOIN host.handler h ON h.queue_id = {queue_id} AND coalesce(m.handler_id = h.id, true)
     JOIN LATERAL host.{q}__cursors(h.id) c ON {lanes?c.lane = m.lane}{plain?true}
@@ -28,7 +28,8 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
                 WHEN NOT t.settled @> p.pos THEN 'taken over'
                 WHEN t.removed @> p.pos THEN 'removed'
                 ELSE 'settled'
-            END AS what
+            END AS what,
+            t.results[array_position(t.result_pos, p.pos)] AS result
         FROM host.{q}__lease l
         CROSS JOIN LATERAL (
             SELECT count(*)::int AS pos FROM queue.{q} x WHERE {lanes?x.lane = m.lane AND }x.txid <@ l.txids
@@ -67,43 +68,58 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     SELECT s.enqueued_at, s.headers, s.payload FROM host.{q}__scheduled(p_message) s
     UNION ALL
     SELECT d.enqueued_at, d.headers, d.payload::text FROM host.{q}__dead_letter d WHERE d.message_id = p_message
+    UNION ALL
+    SELECT k.enqueued_at, k.headers, k.payload FROM host.{q}__kept(p_message) k
     LIMIT 1
 $$;
 
 -- Where a message is now, for each handler that it is known for. `state`: in flight (`whose` has it), waiting, scheduled
--- (`at` is when it is due), dead (`whose` is the dead letter), removed, or settled. `cancelled`: it will be removed.
+-- (`at` is when it is due), dead (`whose` is the dead letter), removed, or settled, with a `result` if it left one.
+-- `cancelled`: it will be removed.
 CREATE OR REPLACE FUNCTION host.{q}__whereabouts(p_message bigint)
-RETURNS TABLE (handler_id int, handler text, state text, at timestamptz, whose text, attempt smallint, cancelled boolean)
+RETURNS TABLE (handler_id int, handler text, state text, at timestamptz, whose text, attempt smallint, cancelled boolean, result bytea)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
-    SELECT DISTINCT ON (h.name) h.id, h.name, w.state, w.at, w.whose, w.attempt,
-        EXISTS (SELECT FROM host.cancellation c WHERE c.handler_id = h.id AND c.message_id = p_message)
+    SELECT DISTINCT ON (x.name) w.handler_id, x.name, w.state, w.at, w.whose, w.attempt,
+        EXISTS (SELECT FROM host.cancellation c WHERE c.handler_id = w.handler_id AND c.message_id = p_message), w.result
     FROM (
         SELECT CASE WHEN NOT r.passed THEN 2 WHEN r.what = 'open' THEN 1 WHEN r.what = 'removed' THEN 5 ELSE 6 END AS rank,
             CASE WHEN NOT r.passed OR r.what = 'open' AND r.session_id = 0 THEN 'waiting' WHEN r.what = 'open' THEN 'in flight' WHEN r.what = 'removed' THEN r.what ELSE 'settled' END AS state,
-            r.handler_id, coalesce(r.ended_at, r.leased_at) AS at, format('%s/%s', s.host_name, s.pid) AS whose, r.attempt
+            r.handler_id, NULL AS handler, coalesce(r.ended_at, r.leased_at) AS at, format('%s/%s', s.host_name, s.pid) AS whose,
+            r.attempt, r.result
         FROM host.{q}__runs(p_message) r LEFT JOIN host.session s ON s.id = r.session_id
         UNION ALL
-        SELECT 3, 'scheduled', x.id, s.due, NULL, s.attempt FROM host.{q}__scheduled(p_message) s
+        SELECT 3, 'scheduled', x.id, NULL, s.due, NULL, s.attempt, NULL FROM host.{q}__scheduled(p_message) s
             JOIN host.handler x ON x.queue_id = {queue_id} AND coalesce(s.handler_id = x.id, true)
         UNION ALL
-        SELECT 4, 'dead', d.handler_id, d.died_at, d.id::text, d.attempt FROM host.{q}__dead_letter d
+        SELECT 4, 'dead', d.handler_id, NULL, d.died_at, d.id::text, d.attempt, NULL FROM host.{q}__dead_letter d
             WHERE d.message_id = p_message
+        UNION ALL
+        SELECT CASE WHEN k.removed THEN 5 ELSE 6 END, CASE WHEN k.removed THEN 'removed' ELSE 'settled' END, k.handler_id,
+            k.handler, k.settled_at, format('%s/%s', s.host_name, s.pid), k.attempt, k.result
+        FROM host.{q}__kept(p_message) k LEFT JOIN host.session s ON s.id = k.session_id
     ) w
-    JOIN host.handler h ON h.id = w.handler_id
-    ORDER BY h.name, w.rank, w.at DESC
+    LEFT JOIN host.handler h ON h.id = w.handler_id
+    -- The history knows the names of handlers that were removed.
+    CROSS JOIN LATERAL (SELECT coalesce(h.name, w.handler) AS name) x
+    WHERE x.name IS NOT NULL
+    ORDER BY x.name, w.rank, w.at DESC
 $$;
 
--- A message's story, as long as its generation is kept: what happened when, for which handler.
+-- A message's story, as long as its generation or its history is kept: what happened when, for which handler.
 CREATE OR REPLACE FUNCTION host.{q}__story(p_message bigint)
 RETURNS TABLE (at timestamptz, handler text, attempt smallint, what text)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     WITH runs AS MATERIALIZED (SELECT * FROM host.{q}__runs(p_message)),
+    -- Of what the logs have no more.
+    kept AS MATERIALIZED (SELECT * FROM host.{q}__kept(p_message) k
+        WHERE NOT EXISTS (SELECT FROM runs r WHERE r.lease_id = k.lease_id AND r.handler_id = k.handler_id)),
     histories (handler_id, history) AS (
         SELECT r.handler_id, r.history FROM runs r
         UNION ALL SELECT s.handler_id, s.history FROM host.{q}__scheduled(p_message) s
         UNION ALL SELECT d.handler_id, d.history FROM host.{q}__dead_letter d WHERE d.message_id = p_message
+        UNION ALL SELECT k.handler_id, k.history FROM kept k
     )
     SELECT e.at, h.name, e.attempt, e.what
     FROM (
@@ -113,10 +129,16 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
         SELECT r.leased_at, r.handler_id, r.attempt, CASE WHEN r.due IS NOT NULL THEN format('lease %s by nobody, due %s', r.lease_id, r.due)
                 WHEN r.session_id = 0 THEN format('lease %s, to purge it', r.lease_id)
                 ELSE format('lease %s by %s/%s', r.lease_id, s.host_name, s.pid) END
-            FROM runs r LEFT JOIN host.session s ON s.id = r.session_id WHERE r.lease_id IS NOT NULL
+            FROM (
+                SELECT lease_id, session_id, leased_at, handler_id, attempt FROM runs WHERE lease_id IS NOT NULL
+                UNION ALL SELECT lease_id, session_id, leased_at, handler_id, attempt FROM kept
+            ) r LEFT JOIN host.session s ON s.id = r.session_id
         UNION ALL
         SELECT r.ended_at, r.handler_id, r.attempt, CASE r.what WHEN 'removed' THEN 'removed by an operator' ELSE r.what END
             FROM runs r WHERE r.ended_at IS NOT NULL
+        UNION ALL
+        SELECT k.settled_at, k.handler_id, k.attempt, CASE WHEN k.removed THEN 'removed by an operator' ELSE 'settled' END
+            FROM kept k
         UNION ALL
         SELECT DISTINCT (x.entry ->> 'at')::timestamptz, t.handler_id, (x.entry ->> 'attempt')::smallint,
                 format('failed%s%s: %s', ' on ' || (x.entry ->> 'host'), ', version ' || (x.entry ->> 'version'), x.entry ->> 'error')

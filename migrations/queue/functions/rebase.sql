@@ -109,6 +109,9 @@ BEGIN
         UNION ALL SELECT max(origin) FROM host.{q}__schedule
         UNION ALL SELECT max(message_id) FROM host.{q}__dead_letter
         UNION ALL SELECT max(message_id) FROM host.{q}__unique) ids;
+    IF to_regclass('host.{q}__history') IS NOT NULL THEN
+        g := greatest(g, (SELECT 1 + max(message_id) / 100000000000 FROM host.{q}__history));
+    END IF;
     TRUNCATE host.{q}__message_0, host.{q}__message_1, host.{q}__message_2, host.{q}__lease, host.{q}__settlement,
         host.{q}__promotion, host.{q}__schedule;
     PERFORM setval('queue.{q}_id_seq', g * 100000000000 + 1, false),

@@ -12,9 +12,11 @@
 --   p_dead_*                  of these: copied to the dead letters, with the entry for the history
 --   p_follow_up_*             new messages, in order
 --   p_removed                 of the settled: an operator's doing, none of them was run to its end
+--   p_result_*                of the acked: what their handler has left as the result
 --
 -- Raises HQ002 when the lease is not (or no longer) the session's: then nothing has happened.
--- Locks: none beyond the rows it writes. Tables: lease, message, schedule, dead_letter, settlement, unique,
+-- A queue that keeps what is settled gets it into its history.
+-- Locks: none beyond the rows it writes. Tables: lease, message, schedule, dead_letter, settlement, history, unique,
 -- host.cancellation.
 CREATE OR REPLACE FUNCTION host.{q}__settle(
     p_lease bigint, p_session int, p_token uuid, p_seq int, p_settled int4multirange,
@@ -23,7 +25,8 @@ CREATE OR REPLACE FUNCTION host.{q}__settle(
     p_dead_pos int[] DEFAULT NULL, p_dead_reason text[] DEFAULT NULL, p_dead_entry jsonb[] DEFAULT NULL,
     p_follow_up_queue text[] DEFAULT NULL, p_follow_up_payload bytea[] DEFAULT NULL,
     p_follow_up_headers jsonb[] DEFAULT NULL, p_follow_up_delay_ms bigint[] DEFAULT NULL,
-    p_removed int4multirange DEFAULT NULL
+    p_removed int4multirange DEFAULT NULL,
+    p_result_pos int[] DEFAULT NULL, p_results bytea[] DEFAULT NULL
 ) RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' SET plan_cache_mode = force_generic_plan
@@ -32,6 +35,7 @@ DECLARE
     l record;
     s record;
     rest_before int;
+    ended timestamptz;
 BEGIN
     SELECT * INTO l FROM host.{q}__lease WHERE id = p_lease;
     -- The number alone proves nothing: after a crash an asynchronously committed lease's id can be
@@ -57,8 +61,9 @@ BEGIN
         RAISE EXCEPTION 'settlement % of positions % does not follow on what lease % has settled', p_seq, p_settled, p_lease
             USING ERRCODE = 'HQ002';
     END IF;
-    INSERT INTO host.{q}__settlement (lease_id, seq, rest, settled, removed)
-        VALUES (p_lease, p_seq, rest_before - host.positions(p_settled), p_settled, p_removed);
+    INSERT INTO host.{q}__settlement (lease_id, seq, rest, settled, removed, result_pos, results)
+        VALUES (p_lease, p_seq, rest_before - host.positions(p_settled), p_settled, p_removed, p_result_pos, p_results)
+        RETURNING settled_at INTO ended;
 
     IF p_retry_pos IS NOT NULL OR p_park_pos IS NOT NULL THEN
         INSERT INTO host.{q}__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at, priority, key)
@@ -90,6 +95,10 @@ BEGIN
     IF p_removed IS NOT NULL THEN
         DELETE FROM host.cancellation c USING host.{q}__read(l.session_id, l.seq) m
             WHERE c.handler_id = l.handler_id AND c.message_id = m.id AND p_removed @> m.pos;
+    END IF;
+    IF EXISTS (SELECT FROM host.queue q WHERE q.id = {queue_id} AND q.keep_ms IS NOT NULL) THEN
+        PERFORM host.{q}__archive(p_lease, p_settled, ended, p_retry_pos || p_park_pos || p_dead_pos, p_removed,
+            p_result_pos, p_results);
     END IF;
     IF p_follow_up_queue IS NOT NULL THEN
         PERFORM host.enqueue_follow_ups(p_follow_up_queue, p_follow_up_payload, p_follow_up_headers, p_follow_up_delay_ms);

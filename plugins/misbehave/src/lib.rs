@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::host::jobs::types::{Failure, RetryOptions};
-use crate::host::jobs::{config, log, queue, secrets};
+use crate::host::jobs::{config, log, queue, results, secrets};
 
 mod fetch;
 
@@ -22,16 +22,18 @@ wit_bindgen::generate!({ path: "../../wit", world: "handler" });
 struct Command {
     /// What to do; see [`obey`].
     r#do: String,
-    /// For `sleep`, `retry`, `watch` and, before it begins, `enqueue`: how long, in milliseconds.
+    /// For `sleep`, `retry`, `watch` and, before it begins, `enqueue`: how long, in milliseconds. For `result`: after how
+    /// long to be tried again; 0 is: not.
     #[serde(default)]
     ms: u64,
-    /// For `log`, `print`, `enqueue`: how many; 0 is: without end. For `watch`: how many attempts fail first.
+    /// For `log`, `print`, `enqueue`: how many; 0 is: without end. For `watch`: how many attempts fail first. For
+    /// `result`: so many bytes instead of the text.
     #[serde(default)]
     n: u64,
-    /// For `log`, `print`, `enqueue`, `watch`, `retry`, `dead`: what to say; for `tell`: the secret's name.
+    /// For `log`, `print`, `enqueue`, `watch`, `retry`, `dead`, `result`: what to say; for `tell`: the secret's name.
     #[serde(default)]
     text: String,
-    /// For `enqueue`, `watch` and `remember`: the queue to put it on.
+    /// For `enqueue`, `watch` and `remember`: the queue to put it on. For `result`: another message's id.
     #[serde(default)]
     queue: String,
     /// For `fetch`: the request.
@@ -47,7 +49,7 @@ impl Guest for Misbehave {
     fn handle(message: Message) -> Verdict {
         SEEN.fetch_add(1, Relaxed);
         match parse(&message) {
-            Ok(command) => obey(&command, message.attempt),
+            Ok(command) => obey(&command, &message),
             Err(reason) => Verdict::DeadLetter(Failure { reason }),
         }
     }
@@ -65,7 +67,8 @@ fn parse(message: &Message) -> Result<Command, String> {
     serde_json::from_value(value).map_err(|error| format!("not a command: {error}"))
 }
 
-fn obey(command: &Command, attempt: u32) -> Verdict {
+fn obey(command: &Command, message: &Message) -> Verdict {
+    let attempt = message.attempt;
     match command.r#do.as_str() {
         "ack" => return Verdict::Ack,
         "retry" => return retry(command),
@@ -94,6 +97,7 @@ fn obey(command: &Command, attempt: u32) -> Verdict {
         // More text at once than any line.
         "shout" => log::write(log::Level::Info, &"A".repeat(command.n as usize)),
         "enqueue" => return enqueue(command),
+        "result" => return result(command, message),
         "config" => return report(&command.queue, &format!("{:?}", config::get_all())),
         "watch" if u64::from(attempt) <= command.n => return retry(command),
         "watch" => return watch(command),
@@ -138,6 +142,23 @@ fn enqueue(command: &Command) -> Verdict {
         done += 1;
     }
     Verdict::Ack
+}
+
+/// Leaves a result and acks; where it is to be tried again, the first attempt leaves another, which is of no account.
+/// Dead-letters if it is refused.
+fn result(command: &Command, message: &Message) -> Verdict {
+    let again = command.ms > 0 && message.attempt == 1;
+    let text = match command.n {
+        _ if again => b"not this".to_vec(),
+        0 => command.text.clone().into_bytes(),
+        n => vec![b'A'; n as usize],
+    };
+    let id = if command.queue.is_empty() { &message.id } else { &command.queue };
+    match results::set(id, &text) {
+        Ok(()) if again => retry(command),
+        Ok(()) => Verdict::Ack,
+        Err(refusal) => Verdict::DeadLetter(Failure { reason: format!("{refusal:?}") }),
+    }
 }
 
 /// Reports whether what it can see changes within a call: its version, before and after a while.

@@ -2,7 +2,8 @@
 //!
 //! The payload is a PNG or JPEG file (a queue of the payload type bytea). At deploy,
 //! `--config width=128` chooses the width in pixels and `--config to=thumbnails` the queue for the
-//! result; these are the defaults. What is not an image is dead-lettered.
+//! thumbnail; these are the defaults. The result of a message is how big its thumbnail is, as
+//! `{"width":128,"height":96,"bytes":4711}`. What is not an image is dead-lettered.
 
 #![allow(missing_docs, clippy::same_length_and_capacity, reason = "what wit-bindgen generates")]
 
@@ -11,7 +12,7 @@ use std::io::Cursor;
 use image::{ImageFormat, ImageReader, Limits};
 
 use crate::host::jobs::types::Failure;
-use crate::host::jobs::{config, queue};
+use crate::host::jobs::{config, queue, results};
 
 wit_bindgen::generate!({ path: "../../wit", world: "handler" });
 
@@ -36,16 +37,20 @@ fn thumbnail(message: &Message) -> Result<(), String> {
         }
         None => 128,
     };
-    let png = scale(&message.payload, width)?;
+    let (png, width, height) = scale(&message.payload, width)?;
+    let size = format!(r#"{{"width":{width},"height":{height},"bytes":{}}}"#, png.len());
+    results::set(&message.id, size.as_bytes())
+        .map_err(|refusal| format!("cannot leave the result: {refusal:?}"))?;
     let queue = config::get("to").unwrap_or_else(|| "thumbnails".into());
-    // The reader of the result wants to know of which message it is one.
+    // Who reads the thumbnail wants to know of which message it is one.
     let headers = vec![("source".into(), message.id.clone())];
     queue::enqueue(&queue::FollowUp { queue, payload: png, headers, delay_ms: 0 })
         .map_err(|refusal| format!("cannot enqueue the thumbnail: {refusal:?}"))
 }
 
-/// Keeps the proportions; an image that is narrower than `width` keeps its size.
-fn scale(bytes: &[u8], width: u32) -> Result<Vec<u8>, String> {
+/// Keeps the proportions; an image that is narrower than `width` keeps its size. Returns a PNG, its width and its
+/// height.
+fn scale(bytes: &[u8], width: u32) -> Result<(Vec<u8>, u32, u32), String> {
     let mut reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|error| format!("not an image: {error}"))?;
@@ -56,10 +61,11 @@ fn scale(bytes: &[u8], width: u32) -> Result<Vec<u8>, String> {
     let image = reader.decode().map_err(|error| format!("not a PNG or JPEG image: {error}"))?;
     let width = width.clamp(1, image.width());
     let height = u64::from(image.height()) * u64::from(width) / u64::from(image.width());
-    let small = image.thumbnail_exact(width, (height as u32).max(1));
+    let height = (height as u32).max(1);
+    let small = image.thumbnail_exact(width, height);
     let mut png = Cursor::new(Vec::new());
     small.write_to(&mut png, ImageFormat::Png).map_err(|error| error.to_string())?;
-    Ok(png.into_inner())
+    Ok((png.into_inner(), width, height))
 }
 
 export!(Thumbnail);

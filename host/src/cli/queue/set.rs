@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::{Context, Fail, lookup, show};
-use crate::queue::{catalog, unique};
+use crate::queue::{catalog, queues, unique};
 use crate::unique::{OnDuplicate, Unique};
 
 /// Change a queue's settings
@@ -14,16 +14,20 @@ use crate::unique::{OnDuplicate, Unique};
 /// transactions: should one stay open, say so a second later again.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
-    .args(["unique", "on_duplicate"]))]
+    .args(["unique", "on_duplicate", "keep"]))]
 #[command(after_help = "\
 Examples:
   host queue set emails --unique 1h --on-duplicate refuse
-  host queue set emails --unique off")]
+  host queue set emails --unique off
+  host queue set emails --keep 7d")]
 pub struct Set {
     /// The queue
     name: String,
     #[command(flatten)]
     unique: UniqueArgs,
+    /// Keep what is settled from now on readable for this long: 1m to 3650days. Or off, which forgets it all
+    #[arg(long, value_name = "TIME", value_parser = window)]
+    keep: Option<Window>,
 }
 
 /// Unique keys, as the command line has them.
@@ -53,6 +57,10 @@ fn on_duplicate() -> clap::builder::PossibleValuesParser {
 }
 
 impl UniqueArgs {
+    const fn is_given(&self) -> bool {
+        self.unique.is_some() || self.on_duplicate.is_some()
+    }
+
     /// What was `before`, changed as the flags say.
     pub fn resolve(&self, before: Option<Unique>) -> Result<Option<Unique>, Fail> {
         let window = self.unique.map_or(before.map(|u| u.window), |window| window.0);
@@ -78,8 +86,17 @@ impl Set {
         let catalog = catalog::load(&client).await?;
         let queue = lookup::queue(&catalog, &self.name)?;
         let unique = self.unique.resolve(queue.unique)?;
-        unique::set(&client, &queue.name, unique).await?;
-        println!("Unique keys of queue {}: {}", queue.name, described(unique));
+        let keep = self.keep.map(|keep| keep.0);
+        let checked = keep.flatten().map_or(Ok(()), queues::check_keep);
+        checked.map_err(|error| Fail::usage(error.to_string()))?;
+        if self.unique.is_given() {
+            unique::set(&client, &queue.name, unique).await?;
+            println!("Unique keys of queue {}: {}", queue.name, described(unique));
+        }
+        if let Some(keep) = keep {
+            queues::set_keep(&client, &queue.name, keep).await?;
+            println!("Queue {} keeps settled messages {}", queue.name, kept(keep));
+        }
         Ok(())
     }
 }
@@ -96,4 +113,12 @@ pub fn described(unique: Option<Unique>) -> String {
         OnDuplicate::Refuse => "refused",
     };
     format!("taken {least}until the message is settled, duplicates are {what}")
+}
+
+/// How long a queue keeps what is settled, in words.
+pub fn kept(keep: Option<Duration>) -> String {
+    match keep {
+        Some(keep) => format!("for {}", show::duration(keep)),
+        None => "until they are rotated away".to_owned(),
+    }
 }

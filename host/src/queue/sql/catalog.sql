@@ -18,6 +18,7 @@ SELECT jsonb_build_object(
             'wake_up', q.wake_up,
             'priorities', q.priorities,
             'ordered_lanes', q.ordered_lanes,
+            'keep_ms', q.keep_ms,
             'paused', q.paused,
             'unique_ms', q.unique_ms,
             'on_duplicate', q.on_duplicate
@@ -40,7 +41,8 @@ SELECT jsonb_build_object(
             'http', v.http,
             'secrets', v.secrets,
             'http_requests', v.http_requests,
-            'http_bytes', v.http_bytes
+            'http_bytes', v.http_bytes,
+            'batch_size', v.batch_size
         ) ORDER BY h.id)
         FROM host.handler h JOIN host.handler_version v ON v.handler_id = h.id AND v.version = h.version), '[]'),
     'told', coalesce((SELECT jsonb_agg(jsonb_build_object(

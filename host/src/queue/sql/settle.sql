@@ -4,4 +4,5 @@ SELECT host.{q}__settle($1, $2, $3, $4, $5::text::int4multirange,
     $9,
     $10, $11, $12,
     $13, $14, $15, $16,
-    $17::text::int4multirange)
+    $17::text::int4multirange,
+    $18, $19)

@@ -14,7 +14,7 @@ ALTER TABLE host.queue
     ADD CONSTRAINT priorities_and_order_exclude_each_other CHECK (NOT priorities OR ordered_lanes IS NULL);
 
 -- Their arguments and results change.
-DROP FUNCTION IF EXISTS host.create_queue(text, text, bigint, int, bigint, bigint, bigint, bigint, boolean, bigint[]);
+DROP FUNCTION IF EXISTS host.create_queue(text, text, bigint, int, bigint, bigint, bigint, bigint, boolean, bigint[], bigint);
 DO $$
 DECLARE
     q text;
@@ -37,11 +37,11 @@ BEGIN
         EXECUTE format('ALTER TABLE host.%I ADD COLUMN priority smallint, ADD COLUMN key text', q || '__dead_letter');
         EXECUTE format('ALTER TABLE host.%I ADD COLUMN lane smallint NOT NULL DEFAULT 0, ADD COLUMN last_id bigint,'
             ' ADD COLUMN due timestamptz, ADD COLUMN attempt smallint, ADD COLUMN history jsonb', q || '__lease');
-        EXECUTE format('DROP FUNCTION host.%I(int, int, bigint, uuid, int, bigint)', q || '__lease');
-        EXECUTE format('DROP FUNCTION host.%I(int, bigint)', q || '__read');
-        EXECUTE format('DROP FUNCTION host.%I(bigint)', q || '__runs');
-        EXECUTE format('DROP FUNCTION host.%I(int, int)', q || '__purge');
-        EXECUTE format('DROP FUNCTION host.%I(bigint, int, bigint, uuid, int, int)', q || '__take_over');
-        EXECUTE format('DROP FUNCTION host.%I(int, txid_snapshot, int8multirange, boolean, bigint, bigint)', q || '__beyond_cursor');
+        EXECUTE format('DROP FUNCTION IF EXISTS host.%I(int, int, bigint, uuid, int, bigint)', q || '__lease');
+        EXECUTE format('DROP FUNCTION IF EXISTS host.%I(int, bigint)', q || '__read');
+        EXECUTE format('DROP FUNCTION IF EXISTS host.%I(bigint)', q || '__runs');
+        EXECUTE format('DROP FUNCTION IF EXISTS host.%I(int, int)', q || '__purge');
+        EXECUTE format('DROP FUNCTION IF EXISTS host.%I(bigint, int, bigint, uuid, int, int)', q || '__take_over');
+        EXECUTE format('DROP FUNCTION IF EXISTS host.%I(int, txid_snapshot, int8multirange, boolean, bigint, bigint)', q || '__beyond_cursor');
     END LOOP;
 END $$;
