@@ -130,8 +130,8 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
                 WHEN r.session_id = 0 THEN format('lease %s, to purge it', r.lease_id)
                 ELSE format('lease %s by %s/%s', r.lease_id, s.host_name, s.pid) END
             FROM (
-                SELECT lease_id, session_id, leased_at, handler_id, attempt FROM runs WHERE lease_id IS NOT NULL
-                UNION ALL SELECT lease_id, session_id, leased_at, handler_id, attempt FROM kept
+                SELECT lease_id, session_id, leased_at, handler_id, attempt, due FROM runs WHERE lease_id IS NOT NULL
+                UNION ALL SELECT lease_id, session_id, leased_at, handler_id, attempt, NULL FROM kept
             ) r LEFT JOIN host.session s ON s.id = r.session_id
         UNION ALL
         SELECT r.ended_at, r.handler_id, r.attempt, CASE r.what WHEN 'removed' THEN 'removed by an operator' ELSE r.what END
