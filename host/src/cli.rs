@@ -19,6 +19,7 @@ mod doctor;
 mod enqueue;
 mod fail;
 mod handlers;
+mod lanes;
 mod logging;
 mod lookup;
 mod message;

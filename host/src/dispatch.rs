@@ -34,6 +34,7 @@ use self::parts::{Control, Parts, Shared};
 use self::slots::{Slot, wait_for};
 use self::trip::{Done, Trip, Wanted};
 use crate::id::{HandlerId, LeaseId};
+use crate::lane::{Turn, Turns};
 use crate::name::{HandlerName, QueueName};
 use crate::queue::error::QueueError;
 use crate::queue::statements::Statements;
@@ -86,6 +87,7 @@ pub struct Dispatcher {
     open: OpenLeases,
     pace: Pace,
     idle: Idle,
+    turns: Turns,
     trips: FuturesUnordered<BoxFuture<'static, Done>>,
     /// How many of them lease.
     leasing: usize,
@@ -125,6 +127,7 @@ impl Dispatcher {
             reserve_kib: Arc::new(Semaphore::new(RESERVE_KIB)),
             open: OpenLeases::default(),
             pace: Pace::default(),
+            turns: Turns::of(parts.lanes),
             trips: FuturesUnordered::new(),
             leasing: 0,
             waiting_for_slot: None,
@@ -151,10 +154,7 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = self.shared.stop_now.cancelled() => return,
-                Some(lease) = self.complete.1.recv() => {
-                    let context = self.context();
-                    self.open.collect(lease, &context, &mut self.pace);
-                }
+                Some(lease) = self.complete.1.recv() => self.collect(lease, Instant::now()),
                 Some(done) = self.trips.next() => {
                     if self.arrived(done).is_break() {
                         return;
@@ -277,13 +277,14 @@ impl Dispatcher {
             }
         }
         let messages_max = wanted.min(self.pace.messages(slots.len() as u32, per_call)).max(1);
-        let seq = self.shared.next_seq.fetch_add(1, Ordering::Relaxed);
+        let seq = self.shared.next_seq.fetch_add(slots.len() as i64, Ordering::Relaxed);
         let open = &self.open;
         let strays = std::iter::from_fn(|| self.strays.pop_front());
         let stray = { strays }.find(|s| !open.contains(s.lease));
         let may_announce = stray.is_none() && !self.telling;
         let announce = if may_announce { self.idle.announce(control.wake_up) } else { None };
-        let wanted = Wanted { seq, messages_max, slots, bytes, stray, announce };
+        let turn = if stray.is_none() { self.turns.next() } else { Turn::Only };
+        let wanted = Wanted { seq, messages_max, slots, bytes, turn, stray, announce };
         self.send(false, Some(wanted), now);
     }
 
@@ -327,6 +328,9 @@ impl Dispatcher {
             if settlement.follow_ups.is_empty() || !refused {
                 self.health.note("settle", result.as_ref().err(), now);
             }
+            if let (Ok(()), Some(wait)) = (&result, settlement.lane_waits()) {
+                self.idle.look_by(now + wait);
+            }
             self.open.settled(settlement, result, &context, now);
         }
         if let Some(strays) = done.strays {
@@ -341,24 +345,27 @@ impl Dispatcher {
         self.leasing -= 1;
         self.health.note("lease", leased.result.as_ref().err(), now);
         match leased.result {
-            Ok(Some(lease)) => {
+            Ok(taken) if !taken.leases.is_empty() => {
                 if !leased.was_stray {
-                    self.idle.found(lease.more, now);
+                    self.idle.found(taken.more, now);
                     let control = self.control.borrow().clone();
                     self.tell_if_awake(&control);
                 } else if self.strays.is_empty() {
                     // What was more than we could take is a new stray.
                     self.sweep_at = now;
                 }
-                self.begin(lease, leased.slots, leased.bytes);
+                self.begin(taken.leases, leased.slots, leased.bytes);
             }
             // Another host was faster, and may have left some of it.
-            Ok(None) if leased.was_stray => {
+            Ok(_) if leased.was_stray => {
                 if self.strays.is_empty() {
                     self.sweep_at = self.sweep_at.min(now + PARTIAL_AFTER * 5);
                 }
             }
-            Ok(None) => self.idle.nothing(now),
+            Ok(taken) => {
+                self.idle.nothing(now);
+                taken.wait.into_iter().for_each(|wait| self.idle.look_by(now + wait));
+            }
             Err(error) => return self.cannot_lease(&error, now),
         }
         ControlFlow::Continue(())
