@@ -169,9 +169,8 @@ impl OpenLeases {
         let mut bytes = 0;
         for id in changed {
             let Some(open) = self.leases.get_mut(&id) else { continue };
-            if bytes >= EFFECT_BYTES_MAX || open.again_at.is_some_and(|at| now < at) {
-                self.changed.push(id);
-            } else if open.must_stop() {
+            let waits = open.again_at.is_some_and(|at| now < at) || open.must_stop();
+            if bytes >= EFFECT_BYTES_MAX || waits {
                 self.changed.push(id);
             } else if let Some(settlement) = open.ready(partial) {
                 bytes += settlement.effect_bytes();

@@ -96,9 +96,10 @@ async fn exchange_on(
     request: Option<LeaseRequest>,
 ) -> Result<Exchanged, QueueError> {
     let settle_statement = client.prepare_cached(&statements.settle).await?;
-    let hand_on_statement = match settlements.iter().any(|s| s.hand_on.is_some()) {
-        true => Some(client.prepare_cached(&statements.hand_on).await?),
-        false => None,
+    let hand_on_statement = if settlements.iter().any(|s| s.hand_on.is_some()) {
+        Some(client.prepare_cached(&statements.hand_on).await?)
+    } else {
+        None
     };
     let started = Instant::now();
 

@@ -45,20 +45,20 @@ pub(super) async fn lease_lanes(
         fetch_lanes(client, &fetch_statement, session, r.seq, r.handler, leases_max),
     )
     .await;
-    let (rows, mut taken) = (rows?, Taken::default());
+    let (rows, mut found) = (rows?, Taken::default());
     let mut fetched = fetched?.into_iter();
     for row in &rows {
         // The last row is of no lease.
         let Some(id) = row.try_get::<_, Option<i64>>(0)? else {
-            taken.more = row.try_get(2)?;
+            found.more = row.try_get(2)?;
             let wait_ms: Option<i64> = row.try_get(3)?;
-            taken.wait = wait_ms.map(|ms| Duration::from_millis(ms.cast_unsigned()));
+            found.wait = wait_ms.map(|ms| Duration::from_millis(ms.cast_unsigned()));
             break;
         };
         let count = row.try_get::<_, i32>(1)?.cast_unsigned() as usize;
         let ledger = Ledger::in_order(LeaseId::new(id), token, count, row.try_get(2)?);
         // A number that is not there has not been leased.
-        taken.leases.push(open(ledger, fetched.next().unwrap_or_default())?);
+        found.leases.push(open(ledger, fetched.next().unwrap_or_default())?);
     }
-    Ok(taken)
+    Ok(found)
 }
