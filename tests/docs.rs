@@ -34,6 +34,16 @@ async fn messages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn order() {
+    works_as_written("order.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn priorities() {
+    works_as_written("priorities.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unique() {
     works_as_written("unique.md").await;
 }

@@ -26,14 +26,16 @@ async fn linger(rng: &mut Rng) {
     tokio::time::sleep(Duration::from_millis(millis)).await;
 }
 
-/// Commits its share of messages, in transactions of every kind. Returns the numbers that it committed.
-async fn produce(client: Client, number: i64, mut rng: Rng) -> Vec<i64> {
+/// Commits its share of messages, in transactions of every kind, and with that priority. Returns the numbers
+/// that it committed.
+async fn produce(client: Client, number: i64, priority: &str, mut rng: Rng) -> Vec<i64> {
     let mut next = number * 1_000_000_000;
     let mut committed = Vec::new();
     let run = async |sql: &str| client.batch_execute(sql).await.unwrap_or_else(|e| panic!("{e:?}"));
     let insert = async |range: Range<i64>| {
         run(&format!(
-            "INSERT INTO queue.q (payload) SELECT to_jsonb(g) FROM generate_series({}::bigint, {}::bigint) g",
+            "INSERT INTO queue.q (payload, priority) SELECT to_jsonb(g), {priority}
+             FROM generate_series({}::bigint, {}::bigint) g",
             range.start,
             range.end - 1
         ))
@@ -87,19 +89,23 @@ async fn produce(client: Client, number: i64, mut rng: Rng) -> Vec<i64> {
     committed
 }
 
-/// Leases, reads and settles in random portions until nothing is left. Returns what it was given.
-async fn consume(hand: Hand, done: &AtomicBool, mut rng: Rng) -> Vec<i64> {
+/// Leases, reads and settles in random portions until nothing is left in any lane. Returns what it was given.
+async fn consume(mut hand: Hand, lanes: i32, done: &AtomicBool, mut rng: Rng) -> Vec<i64> {
     let mut delivered = Vec::new();
+    let mut empty_lanes = 0;
     loop {
         // Looked at before the lease: what was committed by then, the lease finds.
         let last = done.load(Ordering::SeqCst);
+        hand.lane = (hand.lane + 1) % lanes;
         let Some(held) = hand.lease(rng.i32(1..700)).await else {
-            if last {
+            empty_lanes = if last { empty_lanes + 1 } else { 0 };
+            if empty_lanes == lanes {
                 return delivered;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
             continue;
         };
+        empty_lanes = 0;
         delivered.extend(hand.payloads(&held).await);
         linger(&mut rng).await;
         let mut from = 0;
@@ -145,10 +151,24 @@ fn assert_each_once(delivered: &[i64], committed: &[i64]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_committed_message_is_delivered_once_while_leaves_come_and_go() {
+    delivered_once("", 1, "NULL").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_it_is_on_a_queue_with_priorities() {
+    delivered_once(", p_priorities => true", 3, "g % 3 + 1").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_it_is_on_a_queue_that_keeps_order() {
+    delivered_once(", p_ordered_lanes => 4", 4, "NULL").await;
+}
+
+async fn delivered_once(settings: &str, lanes: i32, priority: &str) {
     let mut rng = Rng::with_seed(seed());
     let db = TestDb::new().await;
     let client = db.client().await;
-    create_queue(&client, "q", ROTATES_ALWAYS).await;
+    create_queue(&client, "q", &format!("{ROTATES_ALWAYS}{settings}")).await;
     let handler = deploy(&client, "q", "default").await;
     drop(client);
 
@@ -163,7 +183,7 @@ async fn every_committed_message_is_delivered_once_while_leaves_come_and_go() {
     let rotator = Hand::new(&db, "q", handler).await;
     let mut producers = Vec::new();
     for number in 0..PRODUCERS {
-        producers.push(produce(db.client().await, number, rng.fork()));
+        producers.push(produce(db.client().await, number, priority, rng.fork()));
     }
 
     let producing = async {
@@ -172,7 +192,7 @@ async fn every_committed_message_is_delivered_once_while_leaves_come_and_go() {
         committed.concat()
     };
     let consuming = async {
-        let each = consumers.into_iter().map(|(hand, rng)| consume(hand, &produced, rng));
+        let each = consumers.into_iter().map(|(hand, rng)| consume(hand, lanes, &produced, rng));
         let delivered = join_all(each).await;
         consumed.store(true, Ordering::SeqCst);
         delivered.concat()
@@ -213,7 +233,7 @@ async fn two_hosts_settle_every_committed_message_once() {
 
     let mut producers = Vec::new();
     for number in 0..PRODUCERS {
-        producers.push(produce(db.client().await, number, rng.fork()));
+        producers.push(produce(db.client().await, number, "NULL", rng.fork()));
     }
     let committed = join_all(producers).await.concat();
     wait_until("everything is settled", async || {

@@ -2,6 +2,7 @@
 //! ids are others. Nothing is lost, and what was settled does not come again.
 
 mod keys;
+mod lanes;
 mod upgrade;
 
 use std::collections::BTreeSet;

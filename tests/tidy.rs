@@ -24,6 +24,7 @@ const VOCABULARY: &[&str] = &[
     "filter",
     "grant",
     "id",
+    "lane",
     "limits",
     "liveness",
     "message",

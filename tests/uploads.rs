@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use host::sandbox::{Bounds, Terms, Trial};
+use host::sandbox::{Bounds, Checked, Terms, Trial};
 
 use crate::harness::{TestDb, plugin};
 use crate::sandbox::{ACKS, handler_of, handler_text};
@@ -15,7 +15,7 @@ fn trial(bounds: Bounds) -> Trial {
     Trial::new(PathBuf::from(env!("CARGO_BIN_EXE_host")), bounds)
 }
 
-async fn tried(wasm: &[u8], bounds: Bounds) -> Result<(), String> {
+async fn tried(wasm: &[u8], bounds: Bounds) -> Result<Checked, String> {
     let terms = Terms { memory_bytes: 64 << 20, http: vec![], cache_dir: None };
     trial(bounds).run(wasm, &terms).await.map_err(|refusal| refusal.to_string())
 }
@@ -129,7 +129,7 @@ fn data(bytes: usize) -> String {
 }
 
 /// A refusal says what is wrong, not that something has crashed.
-fn answered(shape: &str, answer: Result<(), String>) {
+fn answered(shape: &str, answer: Result<Checked, String>) {
     println!("{shape}: {answer:?}");
     if let Err(text) = answer {
         assert!(text.len() > 20 && text.len() < 2_000, "{shape}: {text}");
@@ -138,9 +138,17 @@ fn answered(shape: &str, answer: Result<(), String>) {
 }
 
 #[tokio::test]
+async fn a_trial_tells_the_worlds_apart() {
+    for (name, takes_batches) in [("echo", false), ("tally", true)] {
+        let wasm = std::fs::read(plugin(name)).unwrap();
+        assert_eq!(tried(&wasm, Bounds::default()).await, Ok(Checked { takes_batches }), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_compiler_that_takes_too_long_or_too_much_memory_is_given_up_on() {
     let wasm = std::fs::read(plugin("thumbnail")).unwrap();
-    assert_eq!(tried(&wasm, Bounds::default()).await, Ok(()));
+    assert_eq!(tried(&wasm, Bounds::default()).await, Ok(Checked { takes_batches: false }));
     let no_time = Bounds { time: Duration::from_millis(1), ..Bounds::default() };
     assert_eq!(
         tried(&wasm, no_time).await.unwrap_err(),

@@ -11,6 +11,7 @@ pub use self::fail::Fail;
 
 mod bench;
 mod cancel;
+mod component_file;
 mod context;
 mod cron;
 mod dead;
@@ -19,6 +20,7 @@ mod doctor;
 mod enqueue;
 mod fail;
 mod handlers;
+mod lanes;
 mod logging;
 mod lookup;
 mod message;

@@ -35,6 +35,7 @@ use self::parts::{Control, Parts, Shared};
 use self::slots::{Slot, wait_for};
 use self::trip::{Done, Trip, Wanted};
 use crate::id::{HandlerId, LeaseId};
+use crate::lane::{Turn, Turns};
 use crate::name::{HandlerName, QueueName};
 use crate::queue::error::QueueError;
 use crate::queue::statements::Statements;
@@ -89,6 +90,7 @@ pub struct Dispatcher {
     pace: Pace,
     track: Track,
     idle: Idle,
+    turns: Turns,
     trips: FuturesUnordered<BoxFuture<'static, Done>>,
     /// How many of them lease.
     leasing: usize,
@@ -130,6 +132,7 @@ impl Dispatcher {
             open: OpenLeases::default(),
             pace: Pace::default(),
             track,
+            turns: Turns::of(parts.lanes),
             trips: FuturesUnordered::new(),
             leasing: 0,
             waiting_for_slot: None,
@@ -156,7 +159,7 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = self.shared.stop_now.cancelled() => return,
-                Some(lease) = self.complete.1.recv() => self.collect(Some(lease)),
+                Some(lease) = self.complete.1.recv() => self.collect(lease, Instant::now()),
                 Some(done) = self.trips.next() => {
                     if self.arrived(done).is_break() {
                         return;
@@ -182,7 +185,7 @@ impl Dispatcher {
     fn settle_and_lease(&mut self, control: &Control, now: Instant) {
         if self.partial_at.is_some_and(|at| at <= now) {
             self.partial_at = None;
-            self.collect(None);
+            self.collect_all();
             self.add_workers();
             self.send(true, None, now);
         }
@@ -282,13 +285,14 @@ impl Dispatcher {
             }
         }
         let messages_max = wanted.min(self.pace.messages(slots.len() as u32, per_call)).max(1);
-        let seq = self.shared.next_seq.fetch_add(1, Ordering::Relaxed);
+        let seq = self.shared.next_seq.fetch_add(slots.len() as i64, Ordering::Relaxed);
         let open = &self.open;
         let strays = std::iter::from_fn(|| self.strays.pop_front());
         let stray = { strays }.find(|s| !open.contains(s.lease));
         let may_announce = stray.is_none() && !self.telling;
         let announce = if may_announce { self.idle.announce(control.wake_up) } else { None };
-        let wanted = Wanted { seq, messages_max, slots, bytes, stray, announce };
+        let turn = if stray.is_none() { self.turns.next() } else { Turn::Only };
+        let wanted = Wanted { seq, messages_max, slots, bytes, turn, stray, announce };
         self.send(false, Some(wanted), now);
     }
 
@@ -332,6 +336,9 @@ impl Dispatcher {
             if settlement.follow_ups.is_empty() || !refused {
                 self.health.note("settle", result.as_ref().err(), now);
             }
+            if let (Ok(()), Some(wait)) = (&result, settlement.lane_waits()) {
+                self.idle.look_by(now + wait);
+            }
             self.open.settled(settlement, result, &context, now);
         }
         if let Some(strays) = done.strays {
@@ -346,24 +353,27 @@ impl Dispatcher {
         self.leasing -= 1;
         self.health.note("lease", leased.result.as_ref().err(), now);
         match leased.result {
-            Ok(Some(lease)) => {
+            Ok(taken) if !taken.leases.is_empty() => {
                 if !leased.was_stray {
-                    self.idle.found(lease.more, now);
+                    self.idle.found(taken.more, now);
                     let control = self.control.borrow().clone();
                     self.tell_if_awake(&control);
                 } else if self.strays.is_empty() {
                     // What was more than we could take is a new stray.
                     self.sweep_at = now;
                 }
-                self.begin(lease, leased.slots, leased.bytes);
+                self.begin(taken.leases, leased.slots, leased.bytes);
             }
             // Another host was faster, and may have left some of it.
-            Ok(None) if leased.was_stray => {
+            Ok(_) if leased.was_stray => {
                 if self.strays.is_empty() {
                     self.sweep_at = self.sweep_at.min(now + PARTIAL_AFTER * 5);
                 }
             }
-            Ok(None) => self.idle.nothing(now),
+            Ok(taken) => {
+                self.idle.nothing(now);
+                taken.wait.into_iter().for_each(|wait| self.idle.look_by(now + wait));
+            }
             Err(error) => return self.cannot_lease(&error, now),
         }
         ControlFlow::Continue(())

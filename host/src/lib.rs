@@ -12,6 +12,7 @@ pub mod embedded;
 pub mod filter;
 pub mod grant;
 pub mod id;
+pub mod lane;
 pub mod limits;
 pub mod liveness;
 pub mod message;

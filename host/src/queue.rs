@@ -12,6 +12,7 @@ pub mod error;
 pub mod exchange;
 mod fetch;
 pub mod inspect;
+mod lanes;
 pub mod message;
 pub mod migrate;
 pub mod producer;

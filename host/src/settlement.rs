@@ -49,6 +49,17 @@ pub struct Settlement {
     pub results: Vec<(u32, Vec<u8>)>,
     /// The memory that follow-ups and results take, by position; free again when this is dropped.
     pub held: Vec<(u32, Held)>,
+    /// What becomes of the rest of the lease, if this is its last although there is a rest.
+    pub hand_on: Option<HandOn>,
+}
+
+/// How a lease whose messages keep their order ends before its last message: the lane is held for the rest.
+#[derive(Clone, Debug)]
+pub enum HandOn {
+    /// Its first is to be tried again.
+    Retry(Retry),
+    /// It was not given to this host, and is anybody's at once.
+    Untried,
 }
 
 /// What happens together with an ack, and without one not at all.
@@ -85,6 +96,15 @@ pub struct Dead {
 }
 
 impl Settlement {
+    /// How long it has its lane wait.
+    #[must_use]
+    pub fn lane_waits(&self) -> Option<Duration> {
+        self.hand_on.as_ref().map(|how| match how {
+            HandOn::Retry(retry) => retry.delay,
+            HandOn::Untried => Duration::ZERO,
+        })
+    }
+
     /// Whether it puts something on the schedule.
     #[must_use]
     pub const fn schedules(&self) -> bool {
@@ -144,6 +164,7 @@ impl Settlement {
             follow_ups: self.follow_ups.extract_if(.., |(p, _)| mine(*p)).collect(),
             results: self.results.extract_if(.., |(p, _)| mine(*p)).collect(),
             held: self.held.extract_if(.., |(p, _)| mine(*p)).collect(),
+            hand_on: None,
             tied: self.tied.extract_if(|p, _| mine(*p)).collect(),
         }
     }

@@ -1,7 +1,7 @@
 -- Handlers and their deployments. Tables touched: host.handler, host.handler_version, the queue's lease log.
 
 -- Deploys a component that host.component has already as the next version of a handler, which is
--- made if there is none: then its cursor begins with the oldest message that is kept (see begin_from_now).
+-- made if there is none: then its cursors begin with the oldest message that is kept (see begin_from_now).
 -- Locks: advisory (1752134404, queue), as rotation does, so that nothing is truncated between the
 -- look and the new cursor; the handler's row.
 -- SECURITY DEFINER: a cursor goes into the lease log, where an operator must not write by hand.
@@ -28,9 +28,10 @@ BEGIN
         INSERT INTO host.handler (queue_id, name, version) VALUES (queue, p_handler, 0) RETURNING id INTO handler_id;
         EXECUTE format(
             'INSERT INTO host.%I (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                row_count, leaves, is_cursor, more, token, hi, txids)
-             VALUES (-$1, 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(), ''1:1:'', ''{}'')', p_queue || '__lease')
-            USING handler_id;
+                row_count, leaves, is_cursor, more, token, hi, txids, lane)
+             SELECT host.cursor_seq($1, n), 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(), ''1:1:'', ''{}'', n
+             FROM generate_series(0, $2 - 1) n', p_queue || '__lease')
+            USING handler_id, (SELECT host.lanes(q) FROM host.queue q WHERE q.id = queue);
     END IF;
     version := 1 + coalesce((SELECT max(v.version) FROM host.handler_version v WHERE v.handler_id = deploy.handler_id), 0);
     INSERT INTO host.handler_version (handler_id, version, sha256, config, isolation, concurrency, memory_bytes,
@@ -50,18 +51,20 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     queue text;
+    lanes int;
 BEGIN
-    SELECT q.name INTO queue FROM host.handler h JOIN host.queue q ON q.id = h.queue_id
+    SELECT q.name, host.lanes(q) INTO queue, lanes FROM host.handler h JOIN host.queue q ON q.id = h.queue_id
         WHERE h.id = p_handler AND h.created_at = now();
     IF NOT FOUND THEN
         RAISE EXCEPTION 'handler % has begun already', p_handler;
     END IF;
     EXECUTE format(
         'INSERT INTO host.%I (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-            row_count, leaves, is_cursor, more, token, hi, txids)
-         VALUES (-$1 - (1::bigint << 32), 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(),
-            txid_current_snapshot(), ''{}'')', queue || '__lease')
-        USING p_handler;
+            row_count, leaves, is_cursor, more, token, hi, txids, lane)
+         SELECT host.cursor_seq($1, n) - (1::bigint << 32), 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(),
+            txid_current_snapshot(), ''{}'', n
+         FROM generate_series(0, $2 - 1) n', queue || '__lease')
+        USING p_handler, lanes;
     -- What it passes by, it will not settle.
     PERFORM host.release_all_keys(queue, p_handler);
 END $$;

@@ -43,18 +43,24 @@ SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     h record;
     b record;
+    held record;
 BEGIN
     EXECUTE format('SELECT unhandled, scheduled, dead, bytes FROM host.%I($1)', p_queue || '__stored')
         INTO waiting, scheduled, dead, bytes USING p_cap;
     in_flight := 0;
     last_minute := 0;
     lag := '[]';
-    FOR h IN SELECT x.* FROM host.handler x JOIN host.queue q ON q.id = x.queue_id
+    FOR h IN SELECT x.*, q.ordered_lanes FROM host.handler x JOIN host.queue q ON q.id = x.queue_id
         WHERE q.name = p_queue ORDER BY x.name
     LOOP
         EXECUTE format('SELECT * FROM host.%I($1, $2)', p_queue || '__backlog') INTO b USING h.id, p_cap;
         lag := lag || jsonb_build_object('handler', h.name, 'version', h.version, 'paused', h.paused,
             'waiting', b.waiting, 'in_flight', b.in_flight);
+        IF h.ordered_lanes IS NOT NULL THEN
+            EXECUTE format('SELECT * FROM host.%I($1)', p_queue || '__held_lanes') INTO held USING h.id;
+            lag := jsonb_set(lag, '{-1,held}', jsonb_build_object('lanes', held.lanes,
+                'until', to_char(held.last_due AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')));
+        END IF;
         waiting := greatest(waiting, b.waiting);
         in_flight := in_flight + b.in_flight;
         last_minute := last_minute + b.last_minute;

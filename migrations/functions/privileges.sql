@@ -15,7 +15,7 @@ SET search_path = pg_catalog, pg_temp AS $$
     SELECT p.role, p.kind, replace(p.object, '{q}', coalesce(q.name, '')), privilege, p.columns::text[]
     FROM (VALUES
         ('host_producer', 'SCHEMA', 'queue', 'USAGE', NULL),
-        ('host_producer', 'TABLE', 'queue.{q}', 'INSERT', '{payload,headers,run_at,expires_at,unique_key}'),
+        ('host_producer', 'TABLE', 'queue.{q}', 'INSERT', '{payload,headers,run_at,expires_at,priority,key,unique_key}'),
         ('host_producer', 'TABLE', 'queue.{q}', 'SELECT', '{id}'),
 
         ('host_operator', 'SCHEMA', 'queue', 'USAGE', NULL),
@@ -51,12 +51,12 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_operator', 'FUNCTION', 'host.remove_handler', 'EXECUTE', NULL),
         -- Peeking is an operator's business.
         ('host_operator', 'TABLE', 'queue.{q}', 'SELECT', NULL),
-        ('host_operator', 'TABLE', 'host.{q}__message_0', 'SELECT', '{id,txid}'),
-        ('host_operator', 'TABLE', 'host.{q}__message_1', 'SELECT', '{id,txid}'),
-        ('host_operator', 'TABLE', 'host.{q}__message_2', 'SELECT', '{id,txid}'),
+        ('host_operator', 'TABLE', 'host.{q}__message_0', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__message_1', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__message_2', 'SELECT', NULL),
         -- What retrying a dead letter inserts.
         ('host_operator', 'TABLE', 'queue.{q}', 'INSERT',
-            '{payload,headers,run_at,expires_at,unique_key,enqueued_at,origin,handler_id,attempt,history}'),
+            '{payload,headers,run_at,expires_at,priority,key,unique_key,enqueued_at,origin,handler_id,attempt,history}'),
         ('host_operator', 'TABLE', 'host.{q}__dead_letter', 'SELECT DELETE', NULL),
         ('host_operator', 'TABLE', 'host.{q}__schedule', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.{q}__unique', 'SELECT', NULL),

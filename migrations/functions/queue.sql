@@ -1,24 +1,58 @@
 -- Creating, changing and dropping queues. Tables touched: host.queue, host.template, host.catalog,
 -- and the queue's own. Locks: what CREATE and DROP TABLE take.
 
--- The text of a template for one queue.
-CREATE OR REPLACE FUNCTION host.render(template text, q host.queue) RETURNS text
-LANGUAGE sql STABLE
+-- How many lanes a queue has: strands with cursors of their own, numbered from 0.
+CREATE OR REPLACE FUNCTION host.lanes(q host.queue) RETURNS int
+LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
-    SELECT replace(replace(replace(replace(replace(replace(t.body,
-        '{q}', q.name),
-        '{unique}', (q.unique_ms IS NOT NULL)::text),
-        '{queue_id}', q.id::text),
-        '{payload_bytes_max}', q.payload_bytes_max::text),
-        '{payload_check}', CASE
-            WHEN q.payload_type IN ('text', 'bytea')
-                THEN format('octet_length(payload) <= %s', q.payload_bytes_max)
-            -- As text, which is how it travels: 1e100000 is small in a jsonb, and compressed data anywhere.
-            ELSE format('octet_length(payload::text) <= %s', q.payload_bytes_max)
-        END),
-        '{payload}', q.payload_type)
-    FROM host.template t WHERE t.name = template
+    SELECT CASE WHEN q.priorities THEN 3 ELSE coalesce(q.ordered_lanes, 1) END
 $$;
+
+-- What the session 0, nobody's, calls the cursor of a handler and lane in the lease log: once in a generation.
+CREATE OR REPLACE FUNCTION host.cursor_seq(p_handler int, p_lane int) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT -p_handler - p_lane * (1::bigint << 33)
+$$;
+
+-- The text of a template for one queue. What stands in {lanes?…} is only for a queue that has several, what stands
+-- in {plain?…} only for one that does not: it shall pay nothing for them; and so on.
+CREATE OR REPLACE FUNCTION host.render(template text, q host.queue) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    made text;
+    kind record;
+BEGIN
+    SELECT replace(replace(replace(replace(replace(replace(replace(replace(t.body,
+            '{q}', q.name),
+            '{unique}', (q.unique_ms IS NOT NULL)::text),
+            '{queue_id}', q.id::text),
+            '{payload_bytes_max}', q.payload_bytes_max::text),
+            '{payload_check}', CASE
+                WHEN q.payload_type IN ('text', 'bytea')
+                    THEN format('octet_length(payload) <= %s', q.payload_bytes_max)
+                -- As text, which is how it travels: 1e100000 is small in a jsonb, and compressed data anywhere.
+                ELSE format('octet_length(payload::text) <= %s', q.payload_bytes_max)
+            END),
+            '{payload}', q.payload_type),
+            '{lanes}', host.lanes(q)::text),
+            '{lane_of}', CASE
+                WHEN q.priorities THEN 'coalesce(priority, 2) - 1'
+                -- Without a key there is no order to keep: over all lanes.
+                ELSE format('coalesce(hashtextextended(key, 0), id) & %s', host.lanes(q) - 1)
+            END)
+        INTO made FROM host.template t WHERE t.name = template;
+    FOR kind IN
+        SELECT * FROM (VALUES
+            ('lanes', host.lanes(q) > 1), ('plain', host.lanes(q) = 1),
+            ('priorities', q.priorities), ('no_priorities', NOT q.priorities),
+            ('ordered', q.ordered_lanes IS NOT NULL), ('unordered', q.ordered_lanes IS NULL)) v (name, holds)
+    LOOP
+        made := regexp_replace(made, '\{' || kind.name || '\?([^{}]*)\}', CASE WHEN kind.holds THEN '\1' ELSE '' END, 'g');
+    END LOOP;
+    RETURN made;
+END $$;
 
 -- Puts the functions of a queue in force, as the templates have them now.
 CREATE OR REPLACE FUNCTION host.apply_queue_functions(p_name text) RETURNS void
@@ -29,7 +63,10 @@ DECLARE
     t text;
 BEGIN
     SELECT * INTO STRICT q FROM host.queue WHERE name = p_name;
-    FOR t IN SELECT name FROM host.template WHERE name LIKE 'functions/%' ORDER BY name LOOP
+    FOR t IN SELECT name FROM host.template
+        WHERE name LIKE 'functions/%' OR (name LIKE 'priorities/%' AND q.priorities)
+            OR (name LIKE 'ordered/%' AND q.ordered_lanes IS NOT NULL) ORDER BY name
+    LOOP
         EXECUTE host.render(t, q);
     END LOOP;
 END $$;
@@ -65,7 +102,9 @@ CREATE OR REPLACE FUNCTION host.create_queue(
     p_rotate_age_ms bigint DEFAULT 60000,
     p_wake_up boolean DEFAULT true,
     p_delays_ms bigint[] DEFAULT NULL,
-    p_keep_ms bigint DEFAULT NULL
+    p_keep_ms bigint DEFAULT NULL,
+    p_priorities boolean DEFAULT false,
+    p_ordered_lanes int DEFAULT NULL
 ) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -73,9 +112,11 @@ DECLARE
     q host.queue;
 BEGIN
     INSERT INTO host.queue (name, payload_type, payload_bytes_max, max_attempts, backoff_base_ms,
-            backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up, delays_ms, keep_ms)
+            backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up, delays_ms, keep_ms, priorities,
+            ordered_lanes)
         VALUES (p_name, p_payload_type, p_payload_bytes_max, p_max_attempts, p_backoff_base_ms,
-            p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up, p_delays_ms, p_keep_ms)
+            p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up, p_delays_ms, p_keep_ms, p_priorities,
+            p_ordered_lanes)
         RETURNING * INTO q;
     EXECUTE host.render('tables.sql', q);
     IF q.keep_ms IS NOT NULL THEN
@@ -157,7 +198,7 @@ BEGIN
         RAISE EXCEPTION 'no role "%"', p_role USING ERRCODE = 'HQ004';
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA queue TO %I', p_role);
-    EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at, unique_key), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
+    EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at, priority, key, unique_key), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
 END $$;
 REVOKE EXECUTE ON FUNCTION host.grant_producer FROM PUBLIC;
 

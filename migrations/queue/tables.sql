@@ -1,5 +1,6 @@
 -- Template: the tables of one queue. {q} is its name, {payload} the type of its payload,
--- {payload_bytes_max} the limit. Run once, by host.create_queue.
+-- {payload_bytes_max} the limit; {lanes?…} is only for a queue with lanes, {plain?…} only for one without (see
+-- host.render). Run once, by host.create_queue.
 --
 -- A generation is a turn of the rotation. Every id here carries its generation,
 --     id = generation * 10^11 + n,
@@ -7,7 +8,7 @@
 -- identity does all the routing. A generation's messages, leases, settlements and promotions
 -- are truncated together. Autovacuum is off: nothing is ever updated or deleted here (I3).
 
--- Messages. Producers INSERT payload, headers, run_at, expires_at and unique_key; the rest is the system's.
+-- Messages. Producers INSERT payload, headers, run_at, expires_at, priority, key and unique_key; the rest is the system's.
 CREATE TABLE queue.{q} (
     id bigint GENERATED ALWAYS AS IDENTITY,
     -- The transaction that inserted the row: what the windows of a lease are cut by.
@@ -35,7 +36,15 @@ CREATE TABLE queue.{q} (
         CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     -- Only for producers to give: where it is taken, a trigger puts it in the register and leaves NULL here.
     unique_key text
-        CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK (unique_key IS NULL)
+        CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK (unique_key IS NULL),
+    -- 1 is high, 3 is low; NULL: normal, which is 2.
+    priority smallint
+        {priorities?CONSTRAINT priority_is_1_to_3 CHECK (priority BETWEEN 1 AND 3)}{no_priorities?CONSTRAINT queue_has_no_priorities CHECK (priority IS NULL)},
+    -- Messages of one key run one at a time, in order of commit.
+    key text
+        {ordered?CONSTRAINT key_is_1_to_255_bytes CHECK (octet_length(key) BETWEEN 1 AND 255)}{unordered?CONSTRAINT queue_keeps_no_order CHECK (key IS NULL)}{lanes?,
+    -- The strand of the queue that it belongs to: each has a cursor of its own.
+    lane smallint GENERATED ALWAYS AS ({lane_of}) STORED}
 ) PARTITION BY LIST ((id / 100000000000 % 3));
 
 -- Uncompressed, so that its size in the table is its size in a host's memory. (What comes compressed from
@@ -45,9 +54,11 @@ ALTER TABLE queue.{q} ALTER COLUMN payload SET STORAGE EXTERNAL;
 CREATE TABLE host.{q}__message_0 PARTITION OF queue.{q} FOR VALUES IN (0) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
 CREATE TABLE host.{q}__message_1 PARTITION OF queue.{q} FOR VALUES IN (1) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
 CREATE TABLE host.{q}__message_2 PARTITION OF queue.{q} FOR VALUES IN (2) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
-CREATE INDEX {q}__message_window ON queue.{q} (txid, id);
+CREATE INDEX {q}__message_window ON queue.{q} ({lanes?lane, }txid, id);
+{ordered?-- The order within a window.
+CREATE INDEX ON queue.{q} (lane, id);}
 
--- The lease log. The newest row of a handler that has `is_cursor` is its cursor: everything up to
+-- The lease log. The newest row of a handler and lane that has `is_cursor` is its cursor: everything up to
 -- (to_txid, to_id) of the window `txids` has been leased, and `more` says whether the window has
 -- rows beyond. A row with row_count 0 is a cursor only.
 CREATE TABLE host.{q}__lease (
@@ -77,7 +88,16 @@ CREATE TABLE host.{q}__lease (
     -- The transactions of the window: committed in hi, not in the hi before.
     txids int8multirange NOT NULL,
     -- The positions that are still to do, of a lease that was taken over; NULL: all.
-    positions int4multirange
+    positions int4multirange,
+    -- Whose messages they are; a queue without lanes has the one, 0.
+    lane smallint NOT NULL DEFAULT 0,
+    -- What follows is only for queues that keep an order: from_txid and to_txid are 0 there. The last of the window.
+    last_id bigint,
+    -- Not before then, and not the session's (0) but anybody's: the lane is held.
+    due timestamptz,
+    -- Of the first of the positions, if it is tried again.
+    attempt smallint,
+    history jsonb
 ) PARTITION BY LIST ((id / 100000000000 % 3));
 
 -- The settlement log. A lease is open until it has a row with rest 0. (lease_id, seq) is unique:
@@ -119,7 +139,9 @@ BEGIN
         EXECUTE format('CREATE TABLE host.{q}__lease_%1$s PARTITION OF host.{q}__lease FOR VALUES IN (%1$s) WITH (autovacuum_enabled = off)', leaf);
         EXECUTE format('CREATE UNIQUE INDEX ON host.{q}__lease_%s (id)', leaf);
         EXECUTE format('CREATE UNIQUE INDEX ON host.{q}__lease_%s (session_id, seq)', leaf);
-        EXECUTE format('CREATE INDEX ON host.{q}__lease_%s (handler_id, id) WHERE is_cursor', leaf);
+        EXECUTE format('CREATE INDEX ON host.{q}__lease_%s (handler_id, {lanes?lane, }id) WHERE is_cursor', leaf);
+        {ordered?EXECUTE format('CREATE INDEX ON host.{q}__lease_%s (handler_id, lane, id)'
+            ' WHERE row_count > 0 AND (session_id <> 0 OR due IS NOT NULL)', leaf);}
         EXECUTE format('CREATE TABLE host.{q}__settlement_%1$s PARTITION OF host.{q}__settlement FOR VALUES IN (%1$s)'
             ' WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off)', leaf);
         EXECUTE format('CREATE UNIQUE INDEX ON host.{q}__settlement_%s (lease_id, seq)', leaf);
@@ -146,7 +168,9 @@ CREATE TABLE host.{q}__schedule (
     headers jsonb,
     history jsonb,
     payload {payload} NOT NULL,
-    expires_at timestamptz
+    expires_at timestamptz,
+    priority smallint,
+    key text
 ) PARTITION BY LIST (slot);
 ALTER TABLE host.{q}__schedule ALTER COLUMN payload SET STORAGE EXTERNAL;
 DO $$
@@ -171,7 +195,9 @@ CREATE TABLE host.{q}__dead_letter (
     error text NOT NULL,
     headers jsonb,
     history jsonb,
-    payload {payload} NOT NULL
+    payload {payload} NOT NULL,
+    priority smallint,
+    key text
 );
 CREATE INDEX ON host.{q}__dead_letter (message_id);
 

@@ -51,6 +51,8 @@ pub struct Hand {
     pub handler: i32,
     /// The session's.
     pub session: i32,
+    /// The lane that it leases from.
+    pub lane: i32,
     next_seq: Arc<AtomicI64>,
 }
 
@@ -75,14 +77,15 @@ impl Hand {
         let client = db.client().await;
         let session = value(&client, "SELECT host.begin_session('by hand', 0, 'none')").await;
         let next_seq = Arc::new(AtomicI64::new(1));
-        Self { client, queue: queue.to_owned(), handler, session, next_seq }
+        Self { client, queue: queue.to_owned(), handler, session, lane: 0, next_seq }
     }
 
     /// Another connection of the same session.
     pub async fn beside(&self, db: &TestDb) -> Self {
         let client = db.client().await;
         let (queue, next_seq) = (self.queue.clone(), self.next_seq.clone());
-        Self { client, queue, handler: self.handler, session: self.session, next_seq }
+        let (handler, session, lane) = (self.handler, self.session, self.lane);
+        Self { client, queue, handler, session, lane, next_seq }
     }
 
     /// Ends the session; `lost`: as one that was found dead.
@@ -121,9 +124,10 @@ impl Hand {
     /// Leases up to so many messages, and up to so many bytes.
     pub async fn try_lease(&self, messages: i32, bytes: i64) -> Result<Option<Held>, Error> {
         let (seq, token) = (self.next_seq(), Uuid::new_v4());
-        let call = "SELECT lease_id, row_count, more FROM host.{q}__lease($1, $2, $3, $4, $5, $6)";
-        let params: [&(dyn ToSql + Sync); 6] =
-            [&self.handler, &self.session, &seq, &token, &messages, &bytes];
+        let call =
+            "SELECT lease_id, row_count, more FROM host.{q}__lease($1, $2, $3, $4, $5, $6, $7)";
+        let params: [&(dyn ToSql + Sync); 7] =
+            [&self.handler, &self.session, &seq, &token, &messages, &bytes, &self.lane];
         let row = self.query(call, &params).await?;
         Ok(row.get::<_, Option<i64>>(0).map(|id| Held {
             id,
@@ -192,7 +196,8 @@ impl Hand {
     /// Takes a lease over, up to so many messages of it. `None`: nothing was left to run.
     pub async fn take_over(&self, lease: i64, messages: i32) -> Result<Option<Held>, Error> {
         let (seq, token) = (self.next_seq(), Uuid::new_v4());
-        let call = "SELECT lease_id, row_count FROM host.{q}__take_over($1, $2, $3, $4, $5, $6)";
+        let call =
+            "SELECT lease_id, row_count, more FROM host.{q}__take_over($1, $2, $3, $4, $5, $6)";
         let deaths_max = host::queue::take_over::DEATHS_MAX;
         let params: [&(dyn ToSql + Sync); 6] =
             [&lease, &self.session, &seq, &token, &messages, &deaths_max];
@@ -202,7 +207,7 @@ impl Hand {
             seq,
             token,
             count: row.get(1),
-            more: false,
+            more: row.get(2),
         }))
     }
 

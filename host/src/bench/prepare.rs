@@ -13,6 +13,7 @@ use super::hosts::Mark;
 use super::leased::Leased;
 use super::{BenchError, Disturbance};
 use crate::deploy;
+use crate::lane::Lanes;
 use crate::limits::{
     BACKOFF_CAP_DEFAULT, BACKOFF_DEFAULT, BATCH_SIZE_DEFAULT, Isolation, Limits, TIMEOUT,
 };
@@ -138,6 +139,7 @@ pub fn new_queue(name: &QueueName, wake_up: bool) -> NewQueue {
         rotate_bytes: 64 << 20,
         rotate_age: Duration::from_mins(1),
         wake_up,
+        lanes: Lanes::One,
         keep: None,
         unique: None,
     }

@@ -8,14 +8,13 @@ use bytesize::ByteSize;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt as _;
 
-use super::{Context, Fail, Global, key_value, lookup, show};
+use super::{Context, Fail, Global, component_file, key_value, lookup, show};
 use crate::deploy::{self, DeployError, InForce, Progress};
 use crate::digest::Digest;
 use crate::grant::HttpGrant;
 use crate::id::HandlerId;
-use crate::limits::{BATCH_SIZE_DEFAULT, COMPONENT_BYTES_MAX, Isolation};
+use crate::limits::{BATCH_SIZE_DEFAULT, Isolation};
 use crate::name::HandlerName;
 use crate::queue::catalog::{self, Catalog, Deployment, Queue, Settings};
 use crate::queue::connect::Pooled;
@@ -208,7 +207,7 @@ fn set<T>(value: &mut T, given: Option<T>) {
 impl Deploy {
     /// Does it.
     pub async fn run(self, global: &Global) -> Result<(), Fail> {
-        let wasm = read(&self.file).await?;
+        let wasm = component_file::read(&self.file).await?;
         super::with(global, async |context: &Context| {
             let client = lookup::client(context).await?;
             let catalog = catalog::load(&client).await?;
@@ -253,30 +252,6 @@ fn what_happened(label: &str, in_force: InForce, wasm: &[u8]) -> String {
     }
     let digest = Digest::of(wasm);
     format!("Deployed {label} ({}, sha256 {})", show::bytes(wasm.len() as u64), digest.short())
-}
-
-/// Reads a file; of one that is too large, nothing.
-async fn read(file: &Path) -> Result<Vec<u8>, Fail> {
-    let named = |error| Fail::usage(format!("cannot read {}: {error}", file.display()));
-    let opened = tokio::fs::File::open(file).await.map_err(named)?;
-    let bytes = opened.metadata().await.map_err(named)?.len();
-    let mut wasm = Vec::new();
-    if bytes <= COMPONENT_BYTES_MAX {
-        // Of a pipe or a device nobody knows the size before.
-        let mut some = opened.take(COMPONENT_BYTES_MAX + 1);
-        some.read_to_end(&mut wasm).await.map_err(named)?;
-    }
-    let bytes = bytes.max(wasm.len() as u64);
-    if bytes <= COMPONENT_BYTES_MAX {
-        return Ok(wasm);
-    }
-    Err(Fail::failed(format!(
-        "{} has {} or more and at most {} are accepted; strip debug information, optimize for size, or \
-         take embedded data out",
-        file.display(),
-        show::bytes(bytes),
-        show::bytes(COMPONENT_BYTES_MAX)
-    )))
 }
 
 fn fail(error: DeployError, file: &Path) -> Fail {

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use super::{Context, Fail, Global, key_value, lookup, show};
+use crate::lane::Priority;
 use crate::message::PayloadType;
 use crate::queue::catalog::{self, Queue};
 use crate::queue::connect::Pooled;
@@ -51,6 +53,12 @@ pub struct Enqueue {
     /// Make a dead letter of it, unless it has begun to run after this long
     #[arg(long, value_name = "TIME")]
     expires_in: Option<humantime::Duration>,
+    /// Take it before or after others; only on a queue that has priorities
+    #[arg(long, value_name = "PRIORITY", value_parser = priority())]
+    priority: Option<Priority>,
+    /// Run it after those of the same key that came before; only on a queue that keeps an order
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
     /// Enqueue it only if no other message has taken this key; for a queue with unique keys, and one message
     #[arg(long, value_name = "KEY")]
     unique_key: Option<String>,
@@ -72,6 +80,7 @@ impl Enqueue {
             let mut client = lookup::client(context).await?;
             let catalog = catalog::load(&client).await?;
             let queue = lookup::queue(&catalog, &self.queue)?;
+            self.check_lane(queue)?;
             if self.unique_key.is_some() && queue.unique.is_none() {
                 let set = format!("to change that: host queue set {} --unique 1h", queue.name);
                 return Err(Fail::failed(format!(
@@ -109,6 +118,18 @@ impl Enqueue {
         }
     }
 
+    /// Says what is wrong before Postgres does, which would not say what to do.
+    fn check_lane(&self, queue: &Queue) -> Result<(), Fail> {
+        let lacks = if self.priority.is_some() && !queue.lanes.by_priority() {
+            "has no priorities: a queue has them from `host queue create --priorities` on"
+        } else if self.key.is_some() && !queue.lanes.in_order() {
+            "keeps no order: a queue does from `host queue create --ordered` on"
+        } else {
+            return Ok(());
+        };
+        Err(Fail::usage(format!("queue {} {lacks}", queue.name)))
+    }
+
     fn envelope(&self) -> Envelope {
         let when = match (self.delay, self.run_at) {
             (Some(delay), _) => When::After(Duration::from(delay)),
@@ -116,7 +137,8 @@ impl Enqueue {
             (None, None) => When::Now,
         };
         let expires = self.expires_in.map(|time| When::After(time.into()));
-        Envelope { headers: self.header.iter().cloned().collect(), when, expires }
+        let headers = self.header.iter().cloned().collect();
+        Envelope { headers, when, expires, priority: self.priority, key: self.key.clone() }
     }
 
     async fn enqueue_one(
@@ -194,6 +216,11 @@ impl Enqueue {
         let noun = if *messages == 1 { "message" } else { "messages" };
         println!("Enqueued {} {noun} on queue {}{skipped}", HumanCount(*messages), queue.name);
     }
+}
+
+fn priority() -> impl TypedValueParser<Value = Priority> {
+    PossibleValuesParser::new(Priority::ALL.map(Priority::name))
+        .try_map(|name| Priority::from_name(&name).ok_or("no such priority"))
 }
 
 /// Says what is wrong before Postgres does, which would not say where.

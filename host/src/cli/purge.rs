@@ -69,7 +69,10 @@ impl Purge {
         }
         for handler in handlers {
             let mut purged = Purged::default();
-            while message::purge_some(&client, &queue.name, handler.handler, &mut purged).await? {}
+            for lane in 0..queue.lanes.count() {
+                let id = handler.handler;
+                while message::purge_some(&client, &queue.name, id, lane, &mut purged).await? {}
+            }
             let Purged { removed, parked } = purged;
             self.say(
                 handler.name.as_str(),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use self::set::{Set, UniqueArgs};
 use self::words::{backoff, described, settings_json, state};
+use super::lanes::LanesArgs;
 use super::purge::Purge;
 use super::show::{self, Column};
 use super::{Context, Fail, Global, lookup};
@@ -83,6 +84,8 @@ struct Create {
     /// Never NOTIFY on INSERT: hosts poll. For producers that use PREPARE TRANSACTION
     #[arg(long)]
     no_wake_up: bool,
+    #[command(flatten)]
+    lanes: LanesArgs,
     #[command(flatten)]
     unique: UniqueArgs,
 }
@@ -196,6 +199,7 @@ impl Create {
             rotate_bytes: self.rotate_size.as_u64(),
             rotate_age: self.rotate_age.into(),
             wake_up: !self.no_wake_up,
+            lanes: self.lanes.resolve()?,
             keep: self.keep.map(Into::into),
             unique: self.unique.resolve(None)?,
         };

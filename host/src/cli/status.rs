@@ -84,6 +84,8 @@ fn lag_json(l: &Lag) -> Value {
         "paused": l.paused,
         "waiting": l.waiting,
         "in_flight": l.in_flight,
+        "held_lanes": l.held.as_ref().map(|held| held.lanes),
+        "held_until": l.held.as_ref().map(|held| &held.until),
     })
 }
 
@@ -93,7 +95,11 @@ pub fn handlers_text(q: &QueueStatus) -> String {
         let waiting = (q.lag.len() > 1 && l.waiting > 0)
             .then(|| format!("{} waiting", show::count(l.waiting)));
         let paused = l.paused.then(|| "paused".to_owned());
-        let notes: Vec<String> = paused.into_iter().chain(waiting).collect();
+        let held = l.held.as_ref().and_then(|held| {
+            let until = held.until.as_ref()?;
+            Some(format!("{} held until {until}", show::plural(held.lanes as usize, "lane")))
+        });
+        let notes: Vec<String> = paused.into_iter().chain(waiting).chain(held).collect();
         let name = format!("{} v{}", l.handler, l.version);
         if notes.is_empty() { name } else { format!("{name} ({})", notes.join(", ")) }
     };

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::removal::Removal;
@@ -26,6 +26,27 @@ pub struct Batch {
     abandoned: AtomicBool,
     done: Mutex<Vec<Finished>>,
     removal: Removal,
+    /// One worker at a time, who stops at a message that did not succeed.
+    in_order: bool,
+    /// It has one; only looked at in order.
+    busy: AtomicBool,
+}
+
+/// The right to run messages of a batch; given back when dropped.
+#[derive(Debug)]
+pub struct Turn(Arc<Batch>);
+
+impl Turn {
+    /// The batch.
+    pub(super) const fn batch(&self) -> &Arc<Batch> {
+        &self.0
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.busy.store(false, Ordering::Release);
+    }
 }
 
 /// A message that has run.
@@ -48,9 +69,9 @@ pub struct Finished {
 }
 
 impl Batch {
-    /// The messages of a lease.
+    /// The messages of a lease; `in_order`: to be run one after the other.
     #[must_use]
-    pub fn new(lease: LeaseId, messages: Vec<Message>) -> Self {
+    pub fn new(lease: LeaseId, messages: Vec<Message>, in_order: bool) -> Self {
         let left = AtomicUsize::new(messages.len());
         Self {
             lease,
@@ -61,6 +82,8 @@ impl Batch {
             left,
             done: Mutex::default(),
             removal: Removal::default(),
+            in_order,
+            busy: AtomicBool::new(false),
         }
     }
 
@@ -84,11 +107,33 @@ impl Batch {
         self.alone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that no further message is begun.
-    pub fn abandon(&self) {
-        self.next.store(self.messages.len(), Ordering::Relaxed);
+    /// Sees to it that no further message is begun; says how many were not.
+    pub fn abandon(&self) -> usize {
+        let all = self.messages.len();
+        let unbegun = all.saturating_sub(self.next.swap(all, Ordering::Relaxed));
         self.abandoned.store(true, Ordering::Release);
-        self.alone().clear();
+        unbegun + self.alone().drain(..).count()
+    }
+
+    /// Of a lease that is over: how many messages nobody has heard of.
+    pub fn forget(&self) -> usize {
+        self.take_finished().len() + self.abandon()
+    }
+
+    /// A turn at running messages, unless they keep their order and somebody has it.
+    pub fn turn(self: &Arc<Self>) -> Option<Turn> {
+        let taken = self.busy.swap(true, Ordering::Acquire) && self.in_order;
+        (!taken).then(|| Turn(self.clone()))
+    }
+
+    /// Whether the messages keep their order.
+    pub const fn is_in_order(&self) -> bool {
+        self.in_order
+    }
+
+    /// Whether a message may be running, of a batch in order.
+    pub fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
     }
 
     /// Tells of messages that an operator has removed; they may be of other batches.
@@ -183,7 +228,7 @@ mod tests {
             headers: vec![],
             payload: vec![0; bytes].into(),
         };
-        Batch::new(LeaseId::new(1), payloads.iter().enumerate().map(message).collect())
+        Batch::new(LeaseId::new(1), payloads.iter().enumerate().map(message).collect(), false)
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct Idle {
     /// A notification has come since the last look. Other hosts have it too, and those that found
     /// something clear the flag.
     woken: bool,
+    /// There may be something at that time, whatever a look that is on its way finds.
+    by: Option<Instant>,
 }
 
 impl Idle {
@@ -43,6 +45,7 @@ impl Idle {
             busy: false,
             asleep: Some(false),
             woken: false,
+            by: None,
         }
     }
 
@@ -76,6 +79,15 @@ impl Idle {
         // Up to a quarter less, so that hosts do not look in step.
         self.next_look = now + self.wait.mul_f64(1.0 - fastrand::f64() / 4.0);
         self.wait = (self.wait * 2).min(self.wait_max);
+        if let Some(by) = self.by.take() {
+            self.next_look = self.next_look.min(by);
+        }
+    }
+
+    /// Looks no later than then.
+    pub fn look_by(&mut self, at: Instant) {
+        self.next_look = self.next_look.min(at);
+        self.by = Some(self.by.map_or(at, |by| by.min(at)));
     }
 
     /// A message may have come.
@@ -160,6 +172,20 @@ mod tests {
         assert_eq!(idle.announce(true), None, "first a look, at once");
         idle.nothing(now);
         assert_eq!(idle.announce(true), Some(true));
+    }
+
+    #[test]
+    fn what_is_known_to_come_is_looked_for_then() {
+        let now = Instant::now();
+        let mut idle = Idle::new(Duration::from_secs(1), now);
+        (0..20).for_each(|_| idle.nothing(now));
+        let due = now + Duration::from_millis(100);
+        idle.look_by(due);
+        assert_eq!(idle.next_look(0), Some(due));
+        idle.nothing(now);
+        assert_eq!(idle.next_look(0), Some(due), "a look that was on its way knew nothing of it");
+        idle.nothing(due);
+        assert!(idle.next_look(0).unwrap() > due, "once");
     }
 
     #[test]

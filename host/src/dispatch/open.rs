@@ -148,6 +148,10 @@ impl OpenLeases {
         for f in finished {
             open.record(f, context);
         }
+        if open.ledger.rest() == 0 {
+            // In order, what comes after one that is tried again is not run.
+            self.in_hand = self.in_hand.saturating_sub(open.batch.abandon());
+        }
         self.changed.push(id);
         any
     }
@@ -170,7 +174,8 @@ impl OpenLeases {
         let mut bytes = 0;
         for id in changed {
             let Some(open) = self.leases.get_mut(&id) else { continue };
-            if bytes >= EFFECT_BYTES_MAX || open.again_at.is_some_and(|at| now < at) {
+            let waits = open.again_at.is_some_and(|at| now < at) || open.must_stop();
+            if bytes >= EFFECT_BYTES_MAX || waits {
                 self.changed.push(id);
             } else if let Some(settlement) = open.ready(partial) {
                 bytes += settlement.effect_bytes();
@@ -202,7 +207,8 @@ impl OpenLeases {
             Ok(()) => {
                 if open.ledger.rest() == 0 && !open.ledger.has_pending() && open.waiting.is_empty()
                 {
-                    self.leases.remove(&id);
+                    let batch = self.leases.remove(&id).map(|open| open.batch);
+                    self.in_hand = self.in_hand.saturating_sub(batch.map_or(0, |b| b.forget()));
                 }
             }
             Err(QueueError::LeaseLost(why)) => {
@@ -235,6 +241,10 @@ impl OpenLeases {
 
 impl Open {
     fn record(&mut self, f: Finished, context: &Context) {
+        if self.ledger.rest() == 0 {
+            // It ran after one that could not be settled, and will again.
+            return;
+        }
         let Finished { position, attempt, version, run, held, tied_to, .. } = f;
         self.version = version;
         let outcome = outcome(run.verdict, &context.policy, attempt, fastrand::f64());
@@ -245,6 +255,12 @@ impl Open {
         if let Some(keeper) = tied_to {
             self.ledger.tie(position, keeper);
         }
+    }
+
+    /// Whether a message runs that is not the lease's any more once this is settled: in order, the next of its key would
+    /// run beside it.
+    fn must_stop(&self) -> bool {
+        self.ledger.is_in_order() && self.ledger.rest() == 0 && self.batch.is_busy()
     }
 
     fn ready(&mut self, partial: bool) -> Option<Settlement> {
@@ -289,7 +305,7 @@ impl Open {
 
     /// What becomes of a message whose call's follow-ups cannot be stored.
     fn follow_up_refused(
-        &self,
+        &mut self,
         sent: &mut Settlement,
         position: u32,
         error: &QueueError,
@@ -301,7 +317,12 @@ impl Open {
         let entry = |error: String| context.entry(attempt, ran, &error);
         match outcome(verdict, &context.policy, attempt, fastrand::f64()) {
             Outcome::Reschedule { delay, error } => {
-                sent.retries.push(Retry { position, delay, entry: entry(error) });
+                let retry = Retry { position, delay, entry: entry(error) };
+                if self.ledger.is_in_order() {
+                    *sent = self.ledger.end_with(retry, sent, self.waiting.drain(..));
+                } else {
+                    sent.retries.push(retry);
+                }
             }
             Outcome::DeadLetter { reason, error } => {
                 sent.dead.push(Dead { position, reason, entry: entry(error) });

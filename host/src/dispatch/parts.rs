@@ -15,6 +15,7 @@ use super::loaded::Loaded;
 use super::long_calls::LongCalls;
 use crate::budget::Budget;
 use crate::id::{HandlerId, MessageId, SessionId};
+use crate::lane::Lanes;
 use crate::name::{HandlerName, QueueName};
 use crate::outcome::RetryPolicy;
 use crate::queue::connect::Database;
@@ -78,6 +79,8 @@ pub struct Parts {
     pub name: HandlerName,
     /// The handler.
     pub handler: HandlerId,
+    /// The queue's lanes.
+    pub lanes: Lanes,
     /// The queue's statements.
     pub statements: Arc<Statements>,
     /// The version in force; swapped by a deploy.

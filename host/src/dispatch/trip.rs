@@ -7,8 +7,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Shared;
 use super::slots::Slot;
 use crate::id::HandlerId;
+use crate::lane::Turn;
 use crate::queue::error::QueueError;
-use crate::queue::exchange::{Exchanged, Lease, LeaseRequest, exchange};
+use crate::queue::exchange::{Exchanged, LeaseRequest, Taken, exchange};
 use crate::queue::session::set_asleep;
 use crate::queue::statements::Statements;
 use crate::queue::take_over::{Stray, adopt, strays};
@@ -30,6 +31,8 @@ pub(super) struct Wanted {
     pub(super) slots: Vec<Slot>,
     /// The right to hold so much payload, in KiB.
     pub(super) bytes: OwnedSemaphorePermit,
+    /// Whose turn it is.
+    pub(super) turn: Turn,
     /// Not from the queue, but what another host has left.
     pub(super) stray: Option<Stray>,
     /// To be told to producers before.
@@ -47,7 +50,7 @@ pub(super) struct Done {
 
 /// What came of a lease.
 pub(super) struct Leased {
-    pub(super) result: Result<Option<Lease>, QueueError>,
+    pub(super) result: Result<Taken, QueueError>,
     pub(super) was_stray: bool,
     pub(super) slots: Vec<Slot>,
     pub(super) bytes: OwnedSemaphorePermit,
@@ -62,12 +65,13 @@ impl Trip {
             let (settled, _) = unfold(settlements, exchanged);
             return Done { settled, leased: None, strays: None, told_awake: false };
         };
-        let Wanted { seq, messages_max, slots, bytes, stray, announce } = wanted;
+        let Wanted { seq, messages_max, slots, bytes, turn, stray, announce } = wanted;
         if let Some(asleep) = announce {
             tell(&shared, &statements, asleep).await;
         }
         let bytes_max = (bytes.num_permits() as u64) << 10;
-        let request = LeaseRequest { handler, seq, messages_max, bytes_max };
+        let leases_max = slots.len() as u32;
+        let request = LeaseRequest { handler, seq, messages_max, bytes_max, turn, leases_max };
         let (database, session) = (&shared.database, shared.session);
         let was_stray = stray.is_some();
         let (settled, result) = if let Some(stray) = stray {
@@ -107,12 +111,12 @@ async fn tell(shared: &Shared, statements: &Statements, asleep: bool) {
     }
 }
 
-type Results = (Vec<(Settlement, Result<(), QueueError>)>, Result<Option<Lease>, QueueError>);
+type Results = (Vec<(Settlement, Result<(), QueueError>)>, Result<Taken, QueueError>);
 
 /// Without a connection, or an answer, nothing is known, and that goes for each part.
 fn unfold(settlements: Vec<Settlement>, exchanged: Result<Exchanged, QueueError>) -> Results {
     match exchanged {
-        Ok(Exchanged { settled, lease }) => (settlements.into_iter().zip(settled).collect(), lease),
+        Ok(Exchanged { settled, taken }) => (settlements.into_iter().zip(settled).collect(), taken),
         Err(error) => {
             // Whatever was wrong, it was not a settlement that Postgres refused.
             let unknown = || Err(QueueError::Unavailable(error.to_string()));

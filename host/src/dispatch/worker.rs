@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
-use super::batch::{Batch, Finished};
+use super::batch::{Batch, Finished, Turn};
 use super::brake::Brake;
 use super::loaded::Loaded;
 use super::long_calls::Watch;
@@ -23,45 +23,58 @@ use crate::outcome::{Failure, Verdict};
 use crate::sandbox::{BatchRun, Run, Runner};
 
 /// A worker gives others a turn after so many calls that did not wait.
-const TURN: usize = 64;
+const YIELD_AFTER: usize = 64;
 
 struct Worker<'a> {
     batch: &'a Batch,
     handler: &'a Loaded,
     brake: &'a Brake,
     watch: &'a Watch,
-    complete: &'a mpsc::UnboundedSender<LeaseId>,
     runner: Runner,
+    /// The batch's last message is done.
+    last: bool,
+    /// A message of a batch in order did not succeed: it is to be seen whether those after it have to wait.
+    stops: bool,
 }
 
-/// Runs messages of a batch until none is left to begin, or the brake is on. Tells `complete` when the batch's
-/// last is done.
+/// Runs messages of a batch until none is left to begin, or the brake is on; in order, until one does not succeed. Tells
+/// `complete` when the batch's last is done, or that one.
 pub async fn work(
-    batch: Arc<Batch>,
+    mine: Turn,
     handler: Arc<Loaded>,
     slot: Slot,
     brake: Brake,
     watch: Watch,
     complete: mpsc::UnboundedSender<LeaseId>,
 ) {
-    let (batch, handler, brake, watch, complete) = (&*batch, &*handler, &brake, &watch, &complete);
+    let all = mine.batch().clone();
+    let (batch, handler, brake, watch) = (&*all, &*handler, &brake, &watch);
     let runner = handler.take_runner();
-    let mut worker = Worker { batch, handler, brake, watch, complete, runner };
-    let mut turn = 0;
-    while brake.is_off() && worker.call_next().await {
-        turn += 1;
-        if turn % TURN == 0 {
+    let mut worker = Worker { batch, handler, brake, watch, runner, last: false, stops: false };
+    let mut calls = 0;
+    while !worker.stops && brake.is_off() && worker.call_next().await {
+        calls += 1;
+        if calls % YIELD_AFTER == 0 {
             tokio::task::yield_now().await;
         }
     }
+    let tells = worker.last || worker.stops;
     handler.give_back(worker.runner);
     drop(slot);
+    // Whoever is told may have another go on from here.
+    drop(mine);
+    if tells {
+        // Nobody listens any more when the host stops.
+        let _ = complete.send(batch.lease());
+    }
 }
 
 impl<'a> Worker<'a> {
     /// Makes the next call. Whether there was one to make.
     async fn call_next(&mut self) -> bool {
-        let Some((count_max, bytes_max)) = self.handler.batch_max() else {
+        // In order, a call has one message.
+        let many = self.handler.batch_max().filter(|_| !self.batch.is_in_order());
+        let Some((count_max, bytes_max)) = many else {
             let next = self.batch.begin();
             if let Some(message) = next {
                 self.call_one(message).await;
@@ -97,8 +110,11 @@ impl<'a> Worker<'a> {
             let why = "the host panicked; see its log".to_owned();
             no_verdict(Verdict::Failed(Failure::Trap(why)))
         };
+        self.stops = self.batch.is_in_order()
+            && matches!(run.verdict, Verdict::Retry { .. } | Verdict::Failed(_));
         let busy = run.elapsed;
-        self.finish([self.finished(message, run, busy, None)]);
+        let finished = self.finished(message, run, busy, None);
+        self.finish([finished]);
     }
 
     async fn call_many(&mut self, which: Range<usize>, messages: &'a [Message]) {
@@ -164,11 +180,8 @@ impl<'a> Worker<'a> {
         Finished { position, attempt, version: self.handler.version(), run, held, busy, tied_to }
     }
 
-    fn finish(&self, finished: impl IntoIterator<Item = Finished>) {
-        if self.batch.finish(finished) {
-            // Nobody listens any more when the host stops.
-            let _ = self.complete.send(self.batch.lease());
-        }
+    fn finish(&mut self, finished: impl IntoIterator<Item = Finished>) {
+        self.last = self.batch.finish(finished);
     }
 }
 

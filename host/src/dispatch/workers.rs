@@ -2,6 +2,7 @@
 //! and more when messages wait behind slow ones.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -13,26 +14,47 @@ use crate::id::LeaseId;
 use crate::queue::exchange::Lease;
 
 impl Dispatcher {
-    /// Gives a lease's messages to workers, one for each slot.
+    /// Gives the messages of leases to workers, one for each slot.
     pub(super) fn begin(
         &mut self,
-        lease: Lease,
-        slots: Vec<Slot>,
+        leases: Vec<Lease>,
+        mut slots: Vec<Slot>,
         mut bytes: OwnedSemaphorePermit,
     ) {
-        let Lease { id, mut ledger, messages, expired, .. } = lease;
+        for lease in leases {
+            let held_kib = lease.messages.iter().map(|m| m.payload.len()).sum::<usize>() / 1024 + 1;
+            let held = bytes.split(held_kib.min(bytes.num_permits()));
+            let held = held.expect("it has that many");
+            let workers = if lease.ledger.is_in_order() { 1 } else { slots.len() };
+            let its_slots = slots.split_off(slots.len().saturating_sub(workers));
+            self.begin_one(lease, its_slots, held);
+        }
+    }
+
+    fn begin_one(&mut self, lease: Lease, slots: Vec<Slot>, bytes: OwnedSemaphorePermit) {
+        let Lease { id, mut ledger, messages, expired } = lease;
         let context = self.context();
         for message in expired {
             context.give_up(&mut ledger, message);
         }
-        let held_kib = messages.iter().map(|m| m.payload.len()).sum::<usize>() / 1024 + 1;
-        drop(bytes.split(bytes.num_permits().saturating_sub(held_kib)));
         let count = messages.len();
-        let batch = Arc::new(Batch::new(id, messages));
+        let batch = Arc::new(Batch::new(id, messages, ledger.is_in_order()));
         self.open.add(id, ledger, batch.clone(), bytes);
         // What it was told of while this lease was on its way.
         self.open.remove(&self.control.borrow().removed);
         slots.into_iter().take(count).for_each(|slot| self.spawn(&batch, slot));
+    }
+
+    /// A lease's messages are done; or one of a lease in order did not succeed: should it be given up on, those after it
+    /// go on, else they wait for it. Then its lane is free, or another's turn has come.
+    pub(super) fn collect(&mut self, lease: LeaseId, now: Instant) {
+        let context = self.context();
+        let any = self.open.collect(lease, &context, &mut self.pace);
+        self.learn(any);
+        if self.turns.in_order() {
+            self.idle.look_by(now);
+            self.add_workers();
+        }
     }
 
     /// Where messages wait behind slow ones, or behind the brake, and there are slots, more workers help.
@@ -42,30 +64,34 @@ impl Dispatcher {
         }
         for batch in self.open.waiting_batches() {
             let calls = batch.calls_waiting(self.loaded.load().shape().per_call as usize);
-            for _ in 0..self.pace.sandboxes(batch.waiting() as u32).min(calls as u32) {
+            let most = if batch.is_in_order() { 1 } else { calls as u32 };
+            for _ in 0..self.pace.sandboxes(batch.waiting() as u32).min(most) {
                 let Some(slot) = self.loaded.load().slots().try_acquire() else { return };
                 self.spawn(batch, slot);
             }
         }
     }
 
-    /// Turns what has run into outcomes, of one lease or of all, and learns from it.
-    pub(super) fn collect(&mut self, lease: Option<LeaseId>) {
+    /// What has run of all leases, done or not.
+    pub(super) fn collect_all(&mut self) {
         let context = self.context();
-        let any = match lease {
-            Some(lease) => self.open.collect(lease, &context, &mut self.pace),
-            None => self.open.collect_all(&context, &mut self.pace),
-        };
+        let any = self.open.collect_all(&context, &mut self.pace);
+        self.learn(any);
+    }
+
+    /// From the messages that have run, if `any` have: which threads the next ones begin on.
+    fn learn(&self, any: bool) {
         if any {
             self.track.set_heavy(self.pace.is_heavy());
         }
     }
 
     fn spawn(&self, batch: &Arc<Batch>, slot: Slot) {
-        let (batch, handler, brake) = (batch.clone(), self.loaded.load_full(), self.brake.clone());
+        let Some(turn) = batch.turn() else { return };
+        let (handler, brake) = (self.loaded.load_full(), self.brake.clone());
         let (complete, stop_now) = (self.complete.0.clone(), self.shared.stop_now.clone());
         self.shared.tasks.spawn(self.track.clone().carry(|watch| async move {
-            let work = work(batch, handler, slot, brake, watch, complete);
+            let work = work(turn, handler, slot, brake, watch, complete);
             stop_now.run_until_cancelled(work).await;
         }));
     }

@@ -14,6 +14,7 @@ use super::error::QueueError;
 use crate::digest::Digest;
 use crate::grant::HttpGrant;
 use crate::id::{HandlerId, MessageId, QueueId, SessionId};
+use crate::lane::Lanes;
 use crate::limits::{COMPONENT_BYTES_MAX, CONCURRENCY_DEFAULT, Isolation, Limits};
 use crate::message::{PayloadType, QueueShape};
 use crate::name::{HandlerName, QueueName};
@@ -68,6 +69,8 @@ pub struct Queue {
     pub keep: Option<Duration>,
     /// Whether an INSERT may wake a sleeping host.
     pub wake_up: bool,
+    /// Its strands; never change.
+    pub lanes: Lanes,
     /// Whether no messages are leased from it.
     pub paused: bool,
     /// How it takes unique keys, if it does.
@@ -214,6 +217,8 @@ struct QueueRow {
     rotate_age_ms: u64,
     keep_ms: Option<u64>,
     wake_up: bool,
+    priorities: bool,
+    ordered_lanes: Option<u16>,
     paused: bool,
     unique_ms: Option<u64>,
     #[serde(deserialize_with = "on_duplicate")]
@@ -243,6 +248,11 @@ impl From<QueueRow> for Queue {
             rotate_age: Duration::from_millis(row.rotate_age_ms),
             keep: row.keep_ms.map(Duration::from_millis),
             wake_up: row.wake_up,
+            lanes: match row.ordered_lanes {
+                Some(lanes) => Lanes::Ordered(lanes),
+                None if row.priorities => Lanes::Priorities,
+                None => Lanes::One,
+            },
             paused: row.paused,
             unique: row.unique_ms.map(|ms| Unique {
                 window: Duration::from_millis(ms),

@@ -2,7 +2,7 @@
 //! its own; they are only sent together. In one transaction the lease would keep the queue locked
 //! while the settlement's commit reaches the disk.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
 use uuid::Uuid;
@@ -10,9 +10,11 @@ use uuid::Uuid;
 use super::connect::{Database, Pooled};
 use super::error::QueueError;
 use super::fetch::{Fetched, fetch};
+use super::lanes::lease_lanes;
 use super::settle::settle;
 use super::statements::Statements;
 use crate::id::{HandlerId, LeaseId, SessionId};
+use crate::lane::Turn;
 use crate::message::{Expired, Message};
 use crate::settlement::{Ledger, Settlement};
 
@@ -27,6 +29,10 @@ pub struct LeaseRequest {
     pub messages_max: u32,
     /// At most so many bytes of payload, as they are stored; but one message always.
     pub bytes_max: u64,
+    /// From which lanes.
+    pub turn: Turn,
+    /// At most so many leases, numbered from `seq` on; only [`Turn::Free`] gives more than one.
+    pub leases_max: u32,
 }
 
 /// The right to process a batch of messages. Whatever happens to it, its ledger has to be settled, or
@@ -42,8 +48,17 @@ pub struct Lease {
     pub messages: Vec<Message>,
     /// To be given up on.
     pub expired: Vec<Expired>,
+}
+
+/// What was leased.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// None: there was nothing, or nothing was asked for.
+    pub leases: Vec<Lease>,
     /// Whether the queue has more, as far as is known.
     pub more: bool,
+    /// How long until there will be more, of what is known to wait for its time.
+    pub wait: Option<Duration>,
 }
 
 /// What came of an exchange. Each part stands for itself: one may fail and the others not.
@@ -51,8 +66,8 @@ pub struct Lease {
 pub struct Exchanged {
     /// One result for each settlement, in the order given.
     pub settled: Vec<Result<(), QueueError>>,
-    /// `Ok(None)`: nothing asked for, or nothing there.
-    pub lease: Result<Option<Lease>, QueueError>,
+    /// The leases.
+    pub taken: Result<Taken, QueueError>,
 }
 
 /// Makes one round trip.
@@ -69,7 +84,7 @@ pub async fn exchange(
     let client = database.get().await?;
     let done = client.ask(exchange_on(&client, statements, session, settlements, request)).await?;
     let errors = done.settled.iter().filter_map(|settled| settled.as_ref().err());
-    errors.chain(done.lease.as_ref().err()).for_each(|error| client.note(error));
+    errors.chain(done.taken.as_ref().err()).for_each(|error| client.note(error));
     Ok(done)
 }
 
@@ -81,66 +96,83 @@ async fn exchange_on(
     request: Option<LeaseRequest>,
 ) -> Result<Exchanged, QueueError> {
     let settle_statement = client.prepare_cached(&statements.settle).await?;
-    let lease_statements = match request {
-        Some(_) => Some((
-            client.prepare_cached(&statements.lease).await?,
-            client.prepare_cached(&statements.fetch).await?,
-        )),
-        None => None,
+    let hand_on_statement = if settlements.iter().any(|s| s.hand_on.is_some()) {
+        Some(client.prepare_cached(&statements.hand_on).await?)
+    } else {
+        None
     };
     let started = Instant::now();
 
-    let settling =
-        join_all(settlements.iter().map(|s| settle(client, &settle_statement, session, s)));
+    // Sent first: what they free can be leased.
+    let settling = join_all(
+        settlements
+            .iter()
+            .map(|s| settle(client, &settle_statement, hand_on_statement.as_ref(), session, s)),
+    );
     let leasing = async {
-        let (Some(r), Some((lease_statement, fetch_statement))) = (request, &lease_statements)
-        else {
-            return Ok(None);
-        };
-        let token = Uuid::new_v4();
-        let messages_max = r.messages_max.cast_signed();
-        let bytes_max = r.bytes_max.cast_signed();
-        let handler = r.handler.get();
-        let lease_params: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
-            [&handler, &session.get(), &r.seq, &token, &messages_max, &bytes_max];
-        // The fetch is sent before the lease has answered: it goes by numbers that are ours.
-        let (row, fetched) = join(
-            client.query_one(lease_statement, &lease_params),
-            fetch(client, fetch_statement, session, r.seq, r.handler),
-        )
-        .await;
-        let row = row?;
-        let Some(id) = row.try_get::<_, Option<i64>>(0)? else { return Ok(None) };
-        let count = row.try_get::<_, i32>(1)?.cast_unsigned() as usize;
-        let more = row.try_get(2)?;
-        Ok(Some(open(LeaseId::new(id), token, count, fetched?, more)?))
+        match request {
+            None => Ok(Taken::default()),
+            Some(r @ LeaseRequest { turn: Turn::Free(first), .. }) => {
+                lease_lanes(client, statements, session, r, first).await
+            }
+            Some(r) => lease_one(client, statements, session, r).await,
+        }
     };
-    let (settled, lease) = join(settling, leasing).await;
+    let (settled, taken) = join(settling, leasing).await;
+    let leased = taken.as_ref().map_or(&[][..], |taken| &taken.leases);
     tracing::debug!(
         settlements = settlements.len(),
-        leased = lease.as_ref().ok().and_then(Option::as_ref).map_or(0, |l| l.messages.len()),
+        leased = leased.iter().map(|l| l.messages.len()).sum::<usize>(),
         elapsed_us = started.elapsed().as_micros() as u64,
         "round trip: settle, lease, fetch"
     );
-    Ok(Exchanged { settled, lease })
+    Ok(Exchanged { settled, taken })
+}
+
+/// One lease, from the queue's only lane or from the first that has messages.
+async fn lease_one(
+    client: &Pooled,
+    statements: &Statements,
+    session: SessionId,
+    r: LeaseRequest,
+) -> Result<Taken, QueueError> {
+    let lanes = if let Turn::First(lanes) = r.turn { Some(lanes) } else { None };
+    let text = if lanes.is_some() { &statements.lease_of } else { &statements.lease };
+    let lease_statement = client.prepare_cached(text).await?;
+    let fetch_statement = client.prepare_cached(&statements.fetch).await?;
+    let token = Uuid::new_v4();
+    let messages_max = r.messages_max.cast_signed();
+    let bytes_max = r.bytes_max.cast_signed();
+    let (handler, number) = (r.handler.get(), session.get());
+    let mut lease_params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
+        vec![&handler, &number, &r.seq, &token, &messages_max, &bytes_max];
+    if let Some(lanes) = &lanes {
+        lease_params.push(lanes);
+    }
+    // The fetch is sent before the lease has answered: it goes by numbers that are ours.
+    let (row, fetched) = join(
+        client.query_one(&lease_statement, &lease_params),
+        fetch(client, &fetch_statement, session, r.seq, r.handler),
+    )
+    .await;
+    let row = row?;
+    let Some(id) = row.try_get::<_, Option<i64>>(0)? else { return Ok(Taken::default()) };
+    let count = row.try_get::<_, i32>(1)?.cast_unsigned() as usize;
+    let ledger = Ledger::new(LeaseId::new(id), token, count);
+    let leases = vec![open(ledger, fetched?)?];
+    Ok(Taken { leases, more: row.try_get(2)?, wait: None })
 }
 
 /// A lease from its rows. They must be all there: positions would name the wrong messages otherwise.
-pub(super) fn open(
-    id: LeaseId,
-    token: Uuid,
-    count: usize,
-    fetched: Fetched,
-    more: bool,
-) -> Result<Lease, QueueError> {
+pub(super) fn open(mut ledger: Ledger, fetched: Fetched) -> Result<Lease, QueueError> {
     let Fetched { messages, early, expired, removed, not_ours } = fetched;
     let have = messages.len() + early.len() + expired.len() + removed.len() + not_ours.len();
+    let (id, count) = (ledger.lease(), ledger.rest());
     if have != count {
         return Err(QueueError::Unexpected(format!(
             "lease {id} is of {count} messages, but {have} are there: was the table changed by hand?"
         )));
     }
-    let mut ledger = Ledger::new(id, token, count);
     for position in early {
         ledger.early(position);
     }
@@ -150,5 +182,5 @@ pub(super) fn open(
     for position in not_ours {
         ledger.not_ours(position);
     }
-    Ok(Lease { id, ledger, messages, expired, more })
+    Ok(Lease { id, ledger, messages, expired })
 }

@@ -38,20 +38,45 @@ pub(super) async fn fetch(
     let rows = client.query(statement, &[&session.get(), &seq, &handler.get()]).await?;
     let mut fetched = Fetched { messages: Vec::with_capacity(rows.len()), ..Fetched::default() };
     for row in &rows {
+        fetched.add(row, handler)?;
+    }
+    Ok(fetched)
+}
+
+/// The same for the `count` leases that the session numbered from `seq` on; what there is of each.
+pub(super) async fn fetch_lanes(
+    client: &ClientWrapper,
+    statement: &Statement,
+    session: SessionId,
+    seq: i64,
+    handler: HandlerId,
+    count: i32,
+) -> Result<Vec<Fetched>, QueueError> {
+    let rows = client.query(statement, &[&session.get(), &seq, &handler.get(), &count]).await?;
+    let mut leases: Vec<_> = (0..count).map(|_| Fetched::default()).collect();
+    for row in &rows {
+        let lease = leases.get_mut((row.try_get::<_, i64>(8)? - seq) as usize);
+        lease.ok_or_else(|| QueueError::Unexpected("no such lease".into()))?.add(row, handler)?;
+    }
+    Ok(leases)
+}
+
+impl Fetched {
+    fn add(&mut self, row: &Row, handler: HandlerId) -> Result<(), QueueError> {
         let position = row.try_get::<_, i32>(0)?.cast_unsigned();
         let meant_for: Option<i32> = row.try_get(5)?;
         if meant_for.is_some_and(|h| h != handler.get()) {
-            fetched.not_ours.push(position);
-            continue;
+            self.not_ours.push(position);
+            return Ok(());
         }
         match row.try_get::<_, Option<&str>>(4)? {
-            None => fetched.messages.push(message(row, position)?),
-            Some("early") => fetched.early.push(position),
-            Some("removed") => fetched.removed.push(position),
-            Some(_) => fetched.expired.push(Expired { position, attempt: attempt(row)? }),
+            None => self.messages.push(message(row, position)?),
+            Some("early") => self.early.push(position),
+            Some("removed") => self.removed.push(position),
+            Some(_) => self.expired.push(Expired { position, attempt: attempt(row)? }),
         }
+        Ok(())
     }
-    Ok(fetched)
 }
 
 fn message(row: &Row, position: u32) -> Result<Message, QueueError> {

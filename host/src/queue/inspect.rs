@@ -54,6 +54,18 @@ pub struct Lag {
     pub waiting: u64,
     /// Messages that are leased and not settled.
     pub in_flight: u64,
+    /// Lanes that a retry holds; only of a queue that keeps an order.
+    #[serde(default)]
+    pub held: Option<HeldLanes>,
+}
+
+/// Lanes in which messages wait for one that is tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct HeldLanes {
+    /// How many.
+    pub lanes: u64,
+    /// Until the last of them is due, in RFC 3339; `None`: there is none.
+    pub until: Option<String>,
 }
 
 /// A version of a handler.

@@ -233,15 +233,17 @@ pub async fn forget_cancelled(
     Ok(())
 }
 
-/// Removes messages that wait for a handler, in one transaction. True: there are more.
+/// Removes messages that wait for a handler in a lane, in one transaction. True: there are more.
 pub async fn purge_some(
     client: &Client,
     queue: &QueueName,
     handler: HandlerId,
+    lane: u16,
     purged: &mut Purged,
 ) -> Result<bool, QueueError> {
-    let call = format!("SELECT * FROM host.{queue}__purge($1, $2)");
-    let row = client.query_one(&call, &[&handler.get(), &PURGE_MAX]).await?;
+    let call = format!("SELECT * FROM host.{queue}__purge($1, $2, $3)");
+    let lane = i32::from(lane);
+    let row = client.query_one(&call, &[&handler.get(), &lane, &PURGE_MAX]).await?;
     purged.removed += u64::from(row.try_get::<_, i32>("removed")?.cast_unsigned());
     purged.parked += u64::from(row.try_get::<_, i32>("parked")?.cast_unsigned());
     Ok(row.try_get("more")?)

@@ -13,6 +13,7 @@ use tokio_postgres::{Client, Transaction};
 use super::error::QueueError;
 use super::unique::taken_by;
 use crate::id::MessageId;
+use crate::lane::Priority;
 use crate::message::PayloadType;
 use crate::name::QueueName;
 
@@ -25,6 +26,10 @@ pub struct Envelope {
     pub when: When,
     /// From when on not to deliver them any more.
     pub expires: Option<When>,
+    /// The `priority` column.
+    pub priority: Option<Priority>,
+    /// The `key` column.
+    pub key: Option<String>,
 }
 
 /// A time, as its user gave it.
@@ -46,6 +51,8 @@ pub struct Batch<'a> {
     headers: Option<Json<BTreeMap<String, String>>>,
     run_at: Option<SystemTime>,
     expires_at: Option<SystemTime>,
+    priority: Option<i16>,
+    key: Option<String>,
 }
 
 /// What came of one message.
@@ -67,10 +74,14 @@ pub async fn enqueue(
 ) -> Result<Enqueued, QueueError> {
     let transaction = client.transaction().await?;
     let (run_at, expires_at) = times(&transaction, &envelope).await?;
-    let headers = headers(envelope.headers);
+    let priority = envelope.priority.map(Priority::number);
+    let (key, headers) = (envelope.key, headers(envelope.headers));
     let insert = include_str!("sql/enqueue.sql").replace("{q}", queue.as_str());
     let row = transaction
-        .query_opt(&insert, &[&Payload(payload), &headers, &run_at, &expires_at, &unique_key])
+        .query_opt(
+            &insert,
+            &[&Payload(payload), &headers, &run_at, &expires_at, &priority, &key, &unique_key],
+        )
         .await?;
     let enqueued = match (row, unique_key) {
         (Some(row), _) => Enqueued::As(MessageId::new(row.try_get(0)?)),
@@ -99,15 +110,24 @@ impl<'a> Batch<'a> {
         let (run_at, expires_at) = times(&transaction, &envelope).await?;
         let copy = include_str!("sql/copy.sql").replace("{q}", queue.as_str());
         let sink = transaction.copy_in(&copy).await?;
-        let types = [sql_type(payload_type), Type::JSONB, Type::TIMESTAMPTZ, Type::TIMESTAMPTZ];
+        let (payload, time) = (sql_type(payload_type), Type::TIMESTAMPTZ);
+        let types = [payload, Type::JSONB, time.clone(), time, Type::INT2, Type::TEXT];
         let writer = Box::pin(BinaryCopyInWriter::new(sink, &types));
-        Ok(Self { transaction, writer, headers: headers(envelope.headers), run_at, expires_at })
+        let priority = envelope.priority.map(Priority::number);
+        let (key, headers) = (envelope.key, headers(envelope.headers));
+        Ok(Self { transaction, writer, headers, run_at, expires_at, priority, key })
     }
 
     /// Adds one message.
     pub async fn add(&mut self, payload: &[u8]) -> Result<(), QueueError> {
-        let row: [&(dyn ToSql + Sync); 4] =
-            [&Payload(payload), &self.headers, &self.run_at, &self.expires_at];
+        let row: [&(dyn ToSql + Sync); 6] = [
+            &Payload(payload),
+            &self.headers,
+            &self.run_at,
+            &self.expires_at,
+            &self.priority,
+            &self.key,
+        ];
         self.writer.as_mut().write(&row).await.map_err(located)
     }
 

@@ -7,6 +7,7 @@ use tokio_postgres::Client;
 
 use super::error::QueueError;
 use super::unique;
+use crate::lane::Lanes;
 use crate::limits::{
     ATTEMPTS, BACKOFF, BACKOFF_CAP_DEFAULT, BACKOFF_CAP_MAX, BACKOFF_DEFAULT, DELAYS, KEEP,
     OutOfRange, PAYLOAD_BYTES, ROTATE_AGE, ROTATE_BYTES, bytes_within, count_within,
@@ -37,6 +38,8 @@ pub struct NewQueue {
     pub rotate_age: Duration,
     /// Whether an INSERT may wake a sleeping host.
     pub wake_up: bool,
+    /// Its strands.
+    pub lanes: Lanes,
     /// How long settled messages stay readable, at least; `None`: until their generation is truncated.
     pub keep: Option<Duration>,
     /// How it takes unique keys, if it does.
@@ -105,10 +108,11 @@ pub async fn create(client: &mut Client, queue: &NewQueue) -> Result<bool, Queue
             (BACKOFF_DEFAULT, BACKOFF_CAP_DEFAULT, Some(delays))
         }
     };
+    let ordered = queue.lanes.ordered().map(i32::from);
     let transaction = client.transaction().await?;
     let created = transaction
         .execute(
-            "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
             &[
                 &queue.name.as_str(),
                 &queue.payload_type.sql_name(),
@@ -121,6 +125,8 @@ pub async fn create(client: &mut Client, queue: &NewQueue) -> Result<bool, Queue
                 &queue.wake_up,
                 &delays,
                 &queue.keep.map(millis),
+                &queue.lanes.by_priority(),
+                &ordered,
             ],
         )
         .await;

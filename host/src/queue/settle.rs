@@ -3,16 +3,51 @@
 use deadpool_postgres::ClientWrapper;
 use serde_json::Value;
 use tokio_postgres::Statement;
-use tokio_postgres::types::Json;
+use tokio_postgres::types::{Json, ToSql};
 
 use super::error::QueueError;
 use crate::id::SessionId;
 use crate::message::FollowUp;
-use crate::settlement::Settlement;
+use crate::settlement::{HandOn, Settlement};
 
 /// Sends a settlement; the reply says that it is durable. One that had been done before, its reply
 /// lost, is done.
 pub(super) async fn settle(
+    client: &ClientWrapper,
+    statement: &Statement,
+    hand_on_statement: Option<&Statement>,
+    session: SessionId,
+    s: &Settlement,
+) -> Result<(), QueueError> {
+    if !s.settled.is_empty() {
+        settle_positions(client, statement, session, s).await?;
+    }
+    match (&s.hand_on, hand_on_statement) {
+        (Some(how), Some(statement)) => hand_on(client, statement, session, s, how).await,
+        _ => Ok(()),
+    }
+}
+
+/// Ends a lease that keeps its lane's order, and leaves what is not settled of it to whoever comes. A transaction of its
+/// own, after the settlement: should this host die in between, the rest is taken over as it is.
+async fn hand_on(
+    client: &ClientWrapper,
+    statement: &Statement,
+    session: SessionId,
+    s: &Settlement,
+    how: &HandOn,
+) -> Result<(), QueueError> {
+    let retry = if let HandOn::Retry(retry) = how { Some(retry) } else { None };
+    let position = retry.map(|r| r.position.cast_signed());
+    let delay = retry.map(|r| i64::try_from(r.delay.as_millis()).unwrap_or(i64::MAX));
+    let entry = retry.map(|r| Json(&r.entry));
+    let params: [&(dyn ToSql + Sync); 6] =
+        [&s.lease.get(), &session.get(), &s.token, &position, &delay, &entry];
+    client.execute(statement, &params).await?;
+    Ok(())
+}
+
+async fn settle_positions(
     client: &ClientWrapper,
     statement: &Statement,
     session: SessionId,

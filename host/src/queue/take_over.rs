@@ -7,10 +7,11 @@ use uuid::Uuid;
 
 use super::connect::{Database, Pooled};
 use super::error::QueueError;
-use super::exchange::{Lease, LeaseRequest, open};
+use super::exchange::{LeaseRequest, Taken, open};
 use super::fetch::fetch;
 use super::statements::Statements;
 use crate::id::{HandlerId, LeaseId, SessionId};
+use crate::settlement::Ledger;
 
 /// A message that was in flight when so many hosts died is a dead letter. From the second on it is
 /// leased alone, so that it takes no other with it.
@@ -42,14 +43,14 @@ pub async fn strays(
 }
 
 /// Makes a stray ours, or at most `request.messages_max` messages of it: what remains is a new stray.
-/// `None`: there was nothing to do, or it went to the dead letters, or another host was faster.
+/// No lease: there was nothing to do, or it went to the dead letters, or another host was faster.
 pub async fn adopt(
     database: &Database,
     statements: &Statements,
     session: SessionId,
     stray: Stray,
     request: LeaseRequest,
-) -> Result<Option<Lease>, QueueError> {
+) -> Result<Taken, QueueError> {
     let client = database.get().await?;
     client.ask(adopt_on(&client, statements, session, stray, request)).await
 }
@@ -60,7 +61,7 @@ async fn adopt_on(
     session: SessionId,
     stray: Stray,
     request: LeaseRequest,
-) -> Result<Option<Lease>, QueueError> {
+) -> Result<Taken, QueueError> {
     let fetch_statement = client.prepare_cached(&statements.fetch).await?;
     let take_over = client.prepare_cached(&statements.take_over).await?;
     let token = Uuid::new_v4();
@@ -74,10 +75,16 @@ async fn adopt_on(
     .await;
     let row = match answer.map_err(QueueError::from) {
         // Settled meanwhile, or two hosts at once and the other was faster.
-        Err(QueueError::LeaseLost(_) | QueueError::Busy(_)) => return Ok(None),
+        Err(QueueError::LeaseLost(_) | QueueError::Busy(_)) => return Ok(Taken::default()),
         row => row?,
     };
-    let Some(id) = row.try_get::<_, Option<i64>>(0)? else { return Ok(None) };
+    let Some(id) = row.try_get::<_, Option<i64>>(0)? else { return Ok(Taken::default()) };
     let count = row.try_get::<_, i32>(1)?.cast_unsigned() as usize;
-    open(LeaseId::new(id), token, count, fetched?, true).map(Some)
+    let (id, left) = (LeaseId::new(id), row.try_get(2)?);
+    let ledger = if statements.in_order {
+        Ledger::in_order(id, token, count, left)
+    } else {
+        Ledger::new(id, token, count)
+    };
+    Ok(Taken { leases: vec![open(ledger, fetched?)?], ..Taken::default() })
 }

@@ -203,7 +203,7 @@ impl Roster {
         });
         for queue in &catalog.queues {
             self.queues.entry(queue.id).or_insert_with(|| {
-                let statements = Arc::new(Statements::new(&queue.name));
+                let statements = Arc::new(Statements::new(&queue.name, queue.lanes));
                 let schedule_changed = Arc::new(Notify::new());
                 let maintenance = Maintenance {
                     database: self.shared.database.clone(),
@@ -325,6 +325,7 @@ impl Roster {
             queue: queue.name.clone(),
             name: deployment.name.clone(),
             handler: deployment.handler,
+            lanes: queue.lanes,
             statements: upkeep.statements.clone(),
             loaded: loaded.clone(),
             control: receiver,

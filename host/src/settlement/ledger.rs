@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Dead, Effects, Retry, Settlement};
+use super::{Dead, Effects, HandOn, Retry, Settlement};
 use crate::id::LeaseId;
 use crate::outcome::Outcome;
 
@@ -19,13 +19,36 @@ pub struct Ledger {
     /// Positions without an outcome.
     rest: usize,
     pending: Option<Settlement>,
+    /// What comes after one that is tried again must wait for it.
+    in_order: bool,
+    /// The lease has more than was given out.
+    left_behind: bool,
 }
 
 impl Ledger {
     /// The account of a lease with `count` positions to settle.
     #[must_use]
     pub const fn new(lease: LeaseId, token: Uuid, count: usize) -> Self {
-        Self { lease, token, next_seq: 0, rest: count, pending: None }
+        let (in_order, left_behind) = (false, false);
+        Self { lease, token, next_seq: 0, rest: count, pending: None, in_order, left_behind }
+    }
+
+    /// That of a lease whose messages keep their order; `left_behind`: it has more than `count`.
+    #[must_use]
+    pub fn in_order(lease: LeaseId, token: Uuid, count: usize, left_behind: bool) -> Self {
+        Self { in_order: true, left_behind, ..Self::new(lease, token, count) }
+    }
+
+    /// Whether the messages keep their order.
+    #[must_use]
+    pub const fn is_in_order(&self) -> bool {
+        self.in_order
+    }
+
+    /// The lease.
+    #[must_use]
+    pub const fn lease(&self) -> LeaseId {
+        self.lease
     }
 
     /// Positions that have no outcome yet.
@@ -49,13 +72,40 @@ impl Ledger {
             results: Vec::new(),
             held: Vec::new(),
             tied: HashMap::new(),
+            hand_on: None,
         })
     }
 
     fn settle(&mut self, position: u32) {
         debug_assert!(self.rest > 0, "more outcomes than messages");
         self.rest -= 1;
-        self.pending().settled.push(position);
+        let left = self.rest == 0 && self.left_behind;
+        let pending = self.pending();
+        pending.settled.push(position);
+        pending.hand_on = left.then_some(HandOn::Untried);
+    }
+
+    /// Ends the lease with a message that is tried again.
+    fn hand_on(&mut self, retry: Retry) {
+        self.rest = 0;
+        self.pending().hand_on = Some(HandOn::Retry(retry));
+    }
+
+    /// Ends a lease in order with a message that was refused when it was to be settled: with what came before it, of the
+    /// `waiting` settlements, and without all that came after it, which has to run again.
+    pub fn end_with(
+        &mut self,
+        retry: Retry,
+        refused: &mut Settlement,
+        waiting: impl Iterator<Item = Settlement>,
+    ) -> Settlement {
+        self.rest = 0;
+        self.pending = None;
+        let before = waiting.last().map(|mut later| later.split_off(|p| p < retry.position));
+        let mut last = before.unwrap_or_else(|| refused.split_off(|_| false));
+        last.seq = refused.seq;
+        last.hand_on = Some(HandOn::Retry(retry));
+        last
     }
 
     /// Notes a message that is not due yet.
@@ -84,6 +134,12 @@ impl Ledger {
         effects: Effects,
         entry: impl FnOnce(String) -> Value,
     ) {
+        let outcome = match outcome {
+            Outcome::Reschedule { delay, error } if self.in_order => {
+                return self.hand_on(Retry { position, delay, entry: entry(error) });
+            }
+            outcome => outcome,
+        };
         self.settle(position);
         let pending = self.pending();
         match outcome {
@@ -123,6 +179,9 @@ impl Ledger {
         settlement.settled.sort_unstable();
         settlement.removed.sort_unstable();
         self.pending = settlement.split_off_excess();
+        if let Some(excess) = &mut self.pending {
+            excess.hand_on = settlement.hand_on.take();
+        }
         settlement.seq = self.next_seq;
         self.next_seq += 1;
         Some(settlement)
@@ -131,5 +190,38 @@ impl Ledger {
     /// Accounts for a settlement that was made in `parts` instead of one.
     pub fn made_in_parts(&mut self, parts: i32) {
         self.next_seq += parts - 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn record(ledger: &mut Ledger, position: u32, outcome: Outcome) {
+        ledger.record(position, outcome, Effects::default(), Value::from);
+    }
+
+    #[test]
+    fn in_order_a_retry_ends_the_lease_with_what_came_before_it() {
+        let mut ledger = Ledger::in_order(LeaseId::new(7), Uuid::nil(), 5, false);
+        ledger.early(4);
+        record(&mut ledger, 0, Outcome::Ack);
+        let retry = Outcome::Reschedule { delay: Duration::ZERO, error: "x".into() };
+        record(&mut ledger, 1, retry);
+        assert_eq!(ledger.rest(), 0);
+        let last = ledger.take().unwrap();
+        assert_eq!((last.settled.as_slice(), last.retries.len()), (&[0, 4][..], 0));
+        assert!(matches!(last.hand_on, Some(HandOn::Retry(r)) if r.position == 1));
+    }
+
+    #[test]
+    fn what_was_left_behind_is_handed_on_with_the_last() {
+        let mut ledger = Ledger::in_order(LeaseId::new(7), Uuid::nil(), 1, true);
+        record(&mut ledger, 3, Outcome::Ack);
+        let last = ledger.take().unwrap();
+        assert_eq!(last.settled, [3]);
+        assert!(matches!(last.hand_on, Some(HandOn::Untried)));
     }
 }

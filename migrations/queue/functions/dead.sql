@@ -52,8 +52,8 @@ SET search_path = pg_catalog, pg_temp AS $$
         WHERE h.id = d.handler_id AND d.id IN (SELECT host.{q}__dead_ids(p_ids, p_where))
         RETURNING d.*
     ), again AS (
-        INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload)
-        SELECT g.enqueued_at, g.message_id, g.handler_id, 1, g.headers, g.history, g.payload
+        INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload, priority, key)
+        SELECT g.enqueued_at, g.message_id, g.handler_id, 1, g.headers, g.history, g.payload, g.priority, g.key
         FROM gone g ORDER BY g.id
     ), forgiven AS (
         DELETE FROM host.cancellation c USING gone g WHERE c.handler_id = g.handler_id AND c.message_id = g.message_id

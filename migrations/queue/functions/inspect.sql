@@ -6,34 +6,29 @@ CREATE OR REPLACE FUNCTION host.{q}__backlog(p_handler int, p_cap int, OUT waiti
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
 DECLARE
-    c record;
     part record;
     n bigint;
 BEGIN
-    SELECT * INTO c FROM host.{q}__lease l WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
     waiting := 0;
-    IF c.more THEN
-        FOR part IN SELECT * FROM host.parts_after(c.txids, c.to_txid, c.to_id) LOOP
-            SELECT count(*) INTO n FROM (SELECT FROM queue.{q} m
-                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
-                LIMIT p_cap - waiting) m;
-            waiting := waiting + n;
-        END LOOP;
-    END IF;
-    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(host.txid_window(c.hi, txid_current_snapshot())) r LOOP
+    FOR part IN SELECT * FROM host.{q}__ahead(p_handler) LOOP
         SELECT count(*) INTO n FROM (SELECT FROM queue.{q} m
-            WHERE m.txid >= part.a AND m.txid < part.b LIMIT p_cap - waiting) m;
+            WHERE {lanes?m.lane = part.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b{ordered? AND m.id > part.after_id}
+            LIMIT p_cap - waiting) m;
         waiting := waiting + n;
     END LOOP;
-    -- Probes, not joins: of a join without statistics Postgres makes one that compares every lease with every
-    -- settlement.
-    SELECT coalesce(sum(coalesce(
-            (SELECT t.rest FROM host.{q}__settlement t
-                WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
-                ORDER BY t.seq DESC LIMIT 1),
-            host.positions(l.positions), l.row_count)), 0)
-        INTO in_flight FROM host.{q}__lease l
-        WHERE l.handler_id = p_handler AND l.row_count > 0;
+    -- What session 0 has is nobody's: it waits for a retry before it. Probes, not joins: of a join without statistics
+    -- Postgres makes one that compares every lease with every settlement.
+    SELECT waiting + coalesce(sum(o.rest) FILTER (WHERE o.session_id = 0), 0),
+            coalesce(sum(o.rest) FILTER (WHERE o.session_id <> 0), 0) INTO waiting, in_flight
+        FROM (
+            SELECT l.session_id, coalesce(
+                (SELECT t.rest FROM host.{q}__settlement t
+                    WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+                    ORDER BY t.seq DESC LIMIT 1),
+                host.positions(l.positions), l.row_count) AS rest
+            FROM host.{q}__lease l
+            WHERE l.handler_id = p_handler AND l.row_count > 0
+        ) o;
     SELECT coalesce(sum(host.positions(s.settled)), 0) INTO last_minute
         FROM host.{q}__settlement s
         WHERE s.settled_at > clock_timestamp() - interval '1 minute'
@@ -67,25 +62,21 @@ CREATE OR REPLACE FUNCTION host.{q}__lag(p_handler int, p_cap int, OUT waiting b
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
 DECLARE
-    c record;
     part record;
+    lane_done smallint := -1;
+    first_at timestamptz;
 BEGIN
     SELECT b.waiting INTO waiting FROM host.{q}__backlog(p_handler, p_cap) b;
-    SELECT * INTO c FROM host.{q}__lease l WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
-    IF c.more THEN
-        FOR part IN SELECT * FROM host.parts_after(c.txids, c.to_txid, c.to_id) LOOP
-            SELECT m.enqueued_at INTO oldest FROM queue.{q} m
-                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b ORDER BY m.txid, m.id LIMIT 1;
-            EXIT WHEN FOUND;
-        END LOOP;
-    END IF;
-    IF oldest IS NULL THEN
-        FOR part IN SELECT * FROM host.parts_after(host.txid_window(c.hi, txid_current_snapshot()), 0, 0) LOOP
-            SELECT m.enqueued_at INTO oldest FROM queue.{q} m
-                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b ORDER BY m.txid, m.id LIMIT 1;
-            EXIT WHEN FOUND;
-        END LOOP;
-    END IF;
+    FOR part IN SELECT * FROM host.{q}__ahead(p_handler) LOOP
+        CONTINUE WHEN part.lane = lane_done;
+        SELECT m.enqueued_at INTO first_at FROM queue.{q} m
+            WHERE {lanes?m.lane = part.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b{ordered? AND m.id > part.after_id}
+            ORDER BY m.txid, m.id LIMIT 1;
+        IF FOUND THEN
+            oldest := least(oldest, first_at);
+            lane_done := part.lane;
+        END IF;
+    END LOOP;
 END $$;
 
 -- The queue, its handlers, and the oldest open lease that keeps a leaf from being truncated.

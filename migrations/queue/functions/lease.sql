@@ -1,6 +1,6 @@
 -- Template: lease and read. The first half of a message's walk.
 
--- Leases up to p_n messages, or p_bytes of payload as stored, of the handler's next ones to the
+-- Leases up to p_n messages, or p_bytes of payload as stored, of the handler's next ones in a lane to the
 -- session: cuts them from the window between the cursor's snapshot and the present one, and
 -- appends a row to the lease log. Returns no payload, and nothing but NULLs when there is no message.
 --
@@ -12,7 +12,7 @@
 -- that cannot do without what is off looks dear, so that Postgres would compile it: hence no JIT, which took
 -- longer than all the rest.
 CREATE OR REPLACE FUNCTION host.{q}__lease(
-    p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint,
+    p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint, p_lane int DEFAULT 0,
     OUT lease_id bigint, OUT row_count int, OUT more boolean
 )
 LANGUAGE plpgsql
@@ -45,7 +45,7 @@ BEGIN
         RAISE EXCEPTION 'session % has ended', p_session USING ERRCODE = 'HQ001';
     END IF;
     SELECT l.* INTO c FROM host.{q}__lease l
-        WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
+        WHERE l.handler_id = p_handler {lanes?AND l.lane = p_lane }AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'handler % has no cursor on queue "{q}"', p_handler USING ERRCODE = 'HQ004';
     END IF;
@@ -72,7 +72,7 @@ BEGIN
                     min(m.id) AS id_min, max(m.id) AS id_max, sum(m.size) AS bytes INTO cut
                 FROM (SELECT m.txid, m.id, CASE WHEN pg_column_compression(m.payload) IS NULL
                         THEN pg_column_size(m.payload) ELSE {payload_bytes_max} END AS size FROM queue.{q} m
-                    WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                    WHERE {lanes?m.lane = p_lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                     ORDER BY m.txid, m.id LIMIT p_n - row_count) m;
             IF bytes + cut.bytes > p_bytes THEN
                 -- Too much: again, only as far as the bytes allow, but at least one message.
@@ -83,7 +83,7 @@ BEGIN
                                 THEN pg_column_size(m.payload) ELSE {payload_bytes_max} END) OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS total,
                             row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS nth
                         FROM queue.{q} m
-                        WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                        WHERE {lanes?m.lane = p_lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                         ORDER BY m.txid, m.id LIMIT p_n - row_count) m
                     WHERE bytes + m.total <= p_bytes OR row_count + m.nth = 1;
                 more := true;
@@ -105,20 +105,21 @@ BEGIN
 
     IF row_count = 0 THEN
         -- An empty poll writes nothing; but a window that is wide, or dear to walk because much in it was
-        -- rolled back, is walked once and left.
-        IF c.more OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
-            OR clock_timestamp() - began > interval '10 ms' THEN
+        -- rolled back, is walked once and left. (In lanes, of which many may be
+        -- empty, width is no reason, and dear is more.)
+        IF c.more {plain?OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
+            }OR clock_timestamp() - began > interval '{plain?10}{lanes?100} ms' THEN
             INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                    row_count, leaves, is_cursor, more, token, hi, txids)
-                VALUES (p_seq, 0, 0, 0, 0, p_handler, p_session, 0, 0, true, false, p_token, hi, '{}');
+                    row_count, leaves, is_cursor, more, token, hi, txids, lane)
+                VALUES (p_seq, 0, 0, 0, 0, p_handler, p_session, 0, 0, true, false, p_token, hi, '{}', p_lane);
         END IF;
         row_count := NULL;
         RETURN;
     END IF;
     INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-            row_count, leaves, is_cursor, more, token, hi, txids)
+            row_count, leaves, is_cursor, more, token, hi, txids, lane)
         VALUES (p_seq, f_txid, f_id, t_txid, t_id, p_handler, p_session,
-            row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, w)
+            row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, w, p_lane)
         RETURNING id INTO lease_id;
 END $$;
 
@@ -129,7 +130,7 @@ END $$;
 CREATE OR REPLACE FUNCTION host.{q}__read(p_session int, p_seq bigint)
 RETURNS TABLE (
     pos int, id bigint, enqueued_at timestamptz, run_at timestamptz, handler_id int,
-    attempt smallint, headers jsonb, history jsonb, payload {payload}, expires_at timestamptz
+    attempt smallint, headers jsonb, history jsonb, payload {payload}, expires_at timestamptz, priority smallint, key text
 )
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
@@ -150,9 +151,9 @@ BEGIN
         IF l.positions IS NULL THEN
             RETURN QUERY
                 SELECT done - 1 + (row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING))::int, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
-                    m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at
+                    m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at, m.priority, m.key
                 FROM queue.{q} m
-                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                WHERE {lanes?m.lane = l.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                 ORDER BY m.txid, m.id LIMIT l.row_count - done;
             GET DIAGNOSTICS n = ROW_COUNT;
         ELSE
@@ -160,14 +161,14 @@ BEGIN
             RETURN QUERY
                 SELECT m.* FROM (
                     SELECT done - 1 + (row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING))::int AS pos, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
-                        m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at
+                        m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at, m.priority, m.key
                     FROM queue.{q} m
-                    WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                    WHERE {lanes?m.lane = l.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                     ORDER BY m.txid, m.id LIMIT l.row_count - done) m
                 WHERE l.positions @> m.pos;
             SELECT count(*) INTO n FROM (
                 SELECT FROM queue.{q} m
-                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                WHERE {lanes?m.lane = l.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                 ORDER BY m.txid, m.id LIMIT l.row_count - done) m;
         END IF;
         done := done + n;

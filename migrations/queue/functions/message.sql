@@ -8,23 +8,22 @@
 CREATE OR REPLACE FUNCTION host.{q}__runs(p_message bigint)
 RETURNS TABLE (
     handler_id int, attempt smallint, history jsonb, passed boolean, lease_id bigint, session_id int,
-    leased_at timestamptz, ended_at timestamptz, what text, result bytea
+    leased_at timestamptz, ended_at timestamptz, what text, result bytea, due timestamptz
 )
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     WITH mine AS MATERIALIZED (
-        SELECT m.txid, m.id, m.attempt, m.history, m.handler_id FROM queue.{q} m WHERE m.id = p_message OR m.origin = p_message
+        SELECT m.txid, m.id, m.attempt, m.history, m.handler_id{lanes?, m.lane} FROM queue.{q} m WHERE m.id = p_message OR m.origin = p_message
     )
     SELECT h.id, m.attempt, m.history,
         txid_visible_in_snapshot(m.txid, c.hi)
-            AND NOT (c.more AND m.txid <@ c.txids AND (m.txid, m.id) > (c.to_txid, c.to_id)),
-        r.id, r.session_id, r.leased_at, r.settled_at, r.what, r.result
+            AND NOT (c.more AND m.txid <@ c.txids AND {ordered?m.id > c.to_id}{unordered?(m.txid, m.id) > (c.to_txid, c.to_id)}),
+        r.id, r.session_id, r.leased_at, r.settled_at, r.what, r.result, r.due
     FROM mine m
     JOIN host.handler h ON h.queue_id = {queue_id} AND coalesce(m.handler_id = h.id, true)
-    CROSS JOIN LATERAL (SELECT l.hi, l.more, l.txids, l.to_txid, l.to_id FROM host.{q}__lease l
-        WHERE l.handler_id = h.id AND l.is_cursor ORDER BY l.id DESC LIMIT 1) c
+    JOIN LATERAL host.{q}__cursors(h.id) c ON {lanes?c.lane = m.lane}{plain?true}
     LEFT JOIN LATERAL (
-        SELECT l.id, l.session_id, l.leased_at, t.settled_at, CASE
+        SELECT l.id, l.session_id, l.leased_at, l.due, t.settled_at, CASE
                 WHEN t.lease_id IS NULL THEN 'open'
                 WHEN NOT t.settled @> p.pos THEN 'taken over'
                 WHEN t.removed @> p.pos THEN 'removed'
@@ -33,15 +32,15 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
             t.results[array_position(t.result_pos, p.pos)] AS result
         FROM host.{q}__lease l
         CROSS JOIN LATERAL (
-            SELECT count(*)::int AS pos FROM queue.{q} x WHERE x.txid <@ l.txids
-                AND (x.txid, x.id) > (l.from_txid, l.from_id) AND (x.txid, x.id) < (m.txid, m.id)
+            SELECT count(*)::int AS pos FROM queue.{q} x WHERE {lanes?x.lane = m.lane AND }x.txid <@ l.txids
+                AND {ordered?x.id > l.from_id AND x.id < m.id}{unordered?(x.txid, x.id) > (l.from_txid, l.from_id) AND (x.txid, x.id) < (m.txid, m.id)}
         ) p
         LEFT JOIN LATERAL (
             SELECT s.* FROM host.{q}__settlement s
             WHERE s.lease_id = l.id AND (s.settled @> p.pos OR s.revoked) ORDER BY s.seq LIMIT 1
         ) t ON true
-        WHERE l.handler_id = h.id AND l.row_count > 0 AND m.txid <@ l.txids
-            AND (m.txid, m.id) > (l.from_txid, l.from_id) AND (m.txid, m.id) <= (l.to_txid, l.to_id)
+        WHERE l.handler_id = h.id {lanes?AND l.lane = m.lane }AND l.row_count > 0 AND m.txid <@ l.txids
+            AND {ordered?m.id > l.from_id AND m.id <= l.to_id}{unordered?(m.txid, m.id) > (l.from_txid, l.from_id) AND (m.txid, m.id) <= (l.to_txid, l.to_id)}
             AND coalesce(l.positions @> p.pos, true)
     ) r ON true
 $$;
@@ -85,7 +84,7 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
         EXISTS (SELECT FROM host.cancellation c WHERE c.handler_id = w.handler_id AND c.message_id = p_message), w.result
     FROM (
         SELECT CASE WHEN NOT r.passed THEN 2 WHEN r.what = 'open' THEN 1 WHEN r.what = 'removed' THEN 5 ELSE 6 END AS rank,
-            CASE WHEN NOT r.passed THEN 'waiting' WHEN r.what = 'open' THEN 'in flight' WHEN r.what = 'removed' THEN r.what ELSE 'settled' END AS state,
+            CASE WHEN NOT r.passed OR r.what = 'open' AND r.session_id = 0 THEN 'waiting' WHEN r.what = 'open' THEN 'in flight' WHEN r.what = 'removed' THEN r.what ELSE 'settled' END AS state,
             r.handler_id, NULL AS handler, coalesce(r.ended_at, r.leased_at) AS at, format('%s/%s', s.host_name, s.pid) AS whose,
             r.attempt, r.result
         FROM host.{q}__runs(p_message) r LEFT JOIN host.session s ON s.id = r.session_id
@@ -127,11 +126,12 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
         SELECT m.enqueued_at AS at, NULL::int AS handler_id, NULL::smallint AS attempt, 'enqueued' AS what
             FROM host.{q}__message(p_message) m
         UNION ALL
-        SELECT r.leased_at, r.handler_id, r.attempt, CASE r.session_id WHEN 0 THEN format('lease %s, to purge it', r.lease_id)
+        SELECT r.leased_at, r.handler_id, r.attempt, CASE WHEN r.due IS NOT NULL THEN format('lease %s by nobody, due %s', r.lease_id, r.due)
+                WHEN r.session_id = 0 THEN format('lease %s, to purge it', r.lease_id)
                 ELSE format('lease %s by %s/%s', r.lease_id, s.host_name, s.pid) END
             FROM (
-                SELECT lease_id, session_id, leased_at, handler_id, attempt FROM runs WHERE lease_id IS NOT NULL
-                UNION ALL SELECT lease_id, session_id, leased_at, handler_id, attempt FROM kept
+                SELECT lease_id, session_id, leased_at, handler_id, attempt, due FROM runs WHERE lease_id IS NOT NULL
+                UNION ALL SELECT lease_id, session_id, leased_at, handler_id, attempt, NULL FROM kept
             ) r LEFT JOIN host.session s ON s.id = r.session_id
         UNION ALL
         SELECT r.ended_at, r.handler_id, r.attempt, CASE r.what WHEN 'removed' THEN 'removed by an operator' ELSE r.what END
@@ -164,21 +164,15 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    c record;
     part record;
     found_rows bigint := 0;
     n bigint;
 BEGIN
-    SELECT * INTO c FROM host.{q}__lease l WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
-    FOR part IN
-        SELECT * FROM host.parts_after(CASE WHEN c.more THEN c.txids ELSE '{}' END, c.to_txid, c.to_id)
-        UNION ALL
-        SELECT * FROM host.parts_after(host.txid_window(coalesce(c.hi, '1:1:'), txid_current_snapshot()), 0, 0)
-    LOOP
+    FOR part IN SELECT * FROM host.{q}__ahead(p_handler) LOOP
         RETURN QUERY
             SELECT coalesce(m.origin, m.id), m.enqueued_at, m.run_at, m.attempt, m.headers, m.payload::text
             FROM queue.{q} m
-            WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+            WHERE {lanes?m.lane = part.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b{ordered? AND m.id > part.after_id}
                 AND coalesce(m.handler_id = p_handler, true)
             ORDER BY m.txid, m.id LIMIT p_n - found_rows;
         GET DIAGNOSTICS n = ROW_COUNT;
@@ -219,12 +213,12 @@ SET search_path = pg_catalog, pg_temp AS $$
         AND w.state NOT IN ('in flight', 'waiting', 'scheduled')
 $$;
 
--- Removes up to p_n messages that wait for a handler: leases them and settles them without running any, in one
+-- Removes up to p_n messages that wait for a handler in a lane: leases them and settles them without running any, in one
 -- transaction, so that whoever calls this can be killed at any instant. Those that are not due yet go to the schedule.
 -- It keeps the handler's cursor locked while its commit reaches the disk, which a host would not.
 -- `more`: call again. Alone in its transaction, as lease. SECURITY DEFINER: an operator must not write into the logs
 -- by hand. Locks: as lease. Tables: lease, settlement, schedule.
-CREATE OR REPLACE FUNCTION host.{q}__purge(p_handler int, p_n int, OUT removed int, OUT parked int, OUT more boolean)
+CREATE OR REPLACE FUNCTION host.{q}__purge(p_handler int, p_lane int, p_n int, OUT removed int, OUT parked int, OUT more boolean)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -235,7 +229,7 @@ DECLARE
     early int[];
 BEGIN
     -- Session 0 is nobody's.
-    SELECT * INTO l FROM host.{q}__lease(p_handler, 0, seq, token, p_n, 1::bigint << 60);
+    SELECT * INTO l FROM host.{q}__lease(p_handler, 0, seq, token, p_n, 1::bigint << 60, p_lane);
     removed := 0;
     parked := 0;
     more := coalesce(l.more, false);

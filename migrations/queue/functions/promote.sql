@@ -61,8 +61,8 @@ BEGIN
                 AND (s.due, s.id) <= (c.due, c.schedule_id)
             ORDER BY s.txid, s.id LIMIT p_n - promoted
         ), moved AS (
-            INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at)
-            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at FROM due_rows d
+            INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
+            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at, d.priority, d.key FROM due_rows d
         )
         SELECT count(*)::int AS n, max(d.txid) AS txid, (array_agg(d.id))[count(*)] AS id INTO cut FROM due_rows d;
         promoted := promoted + cut.n;
@@ -86,8 +86,8 @@ BEGIN
                 AND txid_visible_in_snapshot(s.txid, hi)
             ORDER BY s.due, s.id LIMIT p_n - promoted
         ), moved AS (
-            INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at)
-            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at FROM due_rows d
+            INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
+            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at, d.priority, d.key FROM due_rows d
         )
         SELECT count(*)::int AS n, max(d.due) AS due, (array_agg(d.id))[count(*)] AS id INTO cut FROM due_rows d;
         IF cut.n > 0 THEN

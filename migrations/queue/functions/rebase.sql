@@ -40,10 +40,10 @@ BEGIN
             OR (age(m.xmin) >= f.index_age AND m.xmin <> (m.txid & 4294967295)::text::xid) AS restored
         FROM queue.{q} m JOIN pg_temp.rebase_leaf f ON f.leaf = m.tableoid;
     CREATE TEMP TABLE rebase_cursor AS
-        SELECT h AS handler_id, l.hi, l.more, l.txids, l.to_txid, l.to_id
+        SELECT h AS handler_id, n AS lane, l.hi, l.more, l.txids, l.to_txid, l.to_id
         -- One whose cursor did not come along has settled nothing, as far as is known.
-        FROM unnest(everyone) h LEFT JOIN LATERAL (SELECT * FROM host.{q}__lease x
-            WHERE x.handler_id = h AND x.is_cursor ORDER BY x.id DESC LIMIT 1) l ON true;
+        FROM unnest(everyone) h CROSS JOIN generate_series(0, {lanes} - 1) n
+        LEFT JOIN LATERAL host.{q}__cursors(h) l ON l.lane = n;
     -- What open leases have not settled. Should the rows of one not be as many as it says, its positions
     -- prove nothing, and all of it is in doubt.
     CREATE TEMP TABLE rebase_open AS
@@ -55,9 +55,9 @@ BEGIN
             FROM host.{q}__settlement t WHERE t.lease_id = l.id
         ) rest
         CROSS JOIN LATERAL (
-            SELECT m.txid, m.id, row_number() OVER (ORDER BY m.txid, m.id)::int - 1 AS pos, count(*) OVER () AS row_count
+            SELECT m.txid, m.id, row_number() OVER (ORDER BY {unordered?m.txid, }m.id)::int - 1 AS pos, count(*) OVER () AS row_count
             FROM pg_temp.rebase_row m
-            WHERE m.restored AND (m.txid, m.id) > (l.from_txid, l.from_id) AND (m.txid, m.id) <= (l.to_txid, l.to_id)
+            WHERE m.restored {lanes?AND m.lane = l.lane }AND {ordered?m.id > l.from_id AND m.id <= l.to_id}{unordered?(m.txid, m.id) > (l.from_txid, l.from_id) AND (m.txid, m.id) <= (l.to_txid, l.to_id)}
                 AND m.txid <@ l.txids
         ) r
         WHERE l.row_count > 0 AND (r.row_count <> l.row_count OR rest.positions @> r.pos)
@@ -68,15 +68,16 @@ BEGIN
 
     CREATE TEMP TABLE rebase_message (LIKE queue.{q} INCLUDING STORAGE, restored boolean);
     INSERT INTO pg_temp.rebase_message
-            (id, txid, enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at, restored)
+            (id, txid, enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority,
+            key, restored)
         SELECT m.id, m.txid, m.enqueued_at, m.run_at, coalesce(m.origin, m.id), copy.handler_id, m.attempt, m.headers,
-            m.history, m.payload, m.expires_at, m.restored
+            m.history, m.payload, m.expires_at, m.priority, m.key, m.restored
         FROM pg_temp.rebase_row m
         CROSS JOIN LATERAL (SELECT ARRAY(
             SELECT k.handler_id FROM pg_temp.rebase_cursor k
-            WHERE coalesce(m.handler_id = k.handler_id, true) AND NOT (
+            WHERE coalesce(m.handler_id = k.handler_id, true) {lanes?AND k.lane = m.lane }AND NOT (
                 m.restored AND k.hi IS NOT NULL AND txid_visible_in_snapshot(m.txid, k.hi)
-                AND NOT (k.more AND m.txid <@ k.txids AND (m.txid, m.id) > (k.to_txid, k.to_id))
+                AND NOT (k.more AND m.txid <@ k.txids AND {ordered?m.id > k.to_id}{unordered?(m.txid, m.id) > (k.to_txid, k.to_id)})
                 AND NOT EXISTS (SELECT FROM pg_temp.rebase_open o
                     WHERE o.handler_id = k.handler_id AND o.txid = m.txid AND o.id = m.id))
             ORDER BY k.handler_id
@@ -117,17 +118,21 @@ BEGIN
         setval('host.{q}__lease_id_seq', g * 100000000000 + 1, false),
         setval('host.{q}__promotion_id_seq', g * 100000000000 + 1, false);
 
-    INSERT INTO queue.{q} (enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at)
-        SELECT enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at
-        FROM pg_temp.rebase_message ORDER BY restored DESC, txid, id;
-    INSERT INTO host.{q}__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at)
-        SELECT due, host.slot(due, now()), origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at
+    INSERT INTO queue.{q} (enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority,
+            key)
+        SELECT enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key
+        FROM pg_temp.rebase_message ORDER BY restored DESC, {unordered?txid, }id;
+    INSERT INTO host.{q}__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at,
+            priority, key)
+        SELECT due, host.slot(due, now()), origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at,
+            priority, key
         FROM pg_temp.rebase_schedule ORDER BY due, id;
     INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
         VALUES ('-infinity', 0, '1:1:', '{}', 0, 0);
     INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-            row_count, leaves, is_cursor, more, token, hi, txids)
-        SELECT -h, 0, 0, 0, 0, h, 0, 0, 0, true, false, gen_random_uuid(), '1:1:', '{}' FROM unnest(everyone) h;
+            row_count, leaves, is_cursor, more, token, hi, txids, lane)
+        SELECT host.cursor_seq(h, n), 0, 0, 0, 0, h, 0, 0, 0, true, false, gen_random_uuid(), '1:1:', '{}', n
+        FROM unnest(everyone) h CROSS JOIN generate_series(0, {lanes} - 1) n;
     -- The key of a message that is not kept is free, whatever its register has missed.
     UPDATE host.{q}__unique u SET settled_by = everyone
         WHERE NOT host.is_settled({queue_id}, u.taken_at, u.settled_by) AND u.message_id NOT IN (

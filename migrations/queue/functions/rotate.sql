@@ -3,31 +3,26 @@
 -- the same number and go together. Each function is one try, alone in its transaction, and says in
 -- words what is in the way; NULL means that it has done it.
 
--- Whether a leaf has a message that the handlers' cursors have not passed.
-CREATE OR REPLACE FUNCTION host.{q}__beyond_cursor(
-    p_leaf int, p_hi txid_snapshot, p_txids int8multirange, p_more boolean, p_txid bigint, p_id bigint
-) RETURNS boolean
+-- Whether a leaf has a message that a handler's cursors have not passed.
+CREATE OR REPLACE FUNCTION host.{q}__beyond_cursor(p_leaf int, p_handler int) RETURNS boolean
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     found_one boolean;
-    part record;
 BEGIN
-    EXECUTE format('SELECT EXISTS (SELECT FROM host.{q}__message_%s WHERE txid >= $1)', p_leaf)
-        INTO found_one USING txid_snapshot_xmax(p_hi);
-    IF NOT found_one THEN
-        EXECUTE format('SELECT EXISTS (SELECT FROM host.{q}__message_%s WHERE txid = ANY ($1))', p_leaf)
-            INTO found_one USING ARRAY(SELECT txid_snapshot_xip(p_hi));
-    END IF;
-    IF found_one OR NOT p_more THEN
-        RETURN found_one;
-    END IF;
-    FOR part IN SELECT * FROM host.parts_after(p_txids, p_txid, p_id) LOOP
-        EXECUTE format('SELECT EXISTS (SELECT FROM host.{q}__message_%s WHERE (txid, id) > ($1, $2) AND txid < $3)', p_leaf)
-            INTO found_one USING part.a_txid, part.a_id, part.b;
-        EXIT WHEN found_one;
-    END LOOP;
-    RETURN coalesce(found_one, false);
+    EXECUTE format(
+        'SELECT EXISTS (SELECT FROM host.{q}__cursors($1) c WHERE
+            EXISTS (SELECT FROM host.{q}__message_%1$s m
+                WHERE {lanes?m.lane = c.lane AND }m.txid >= txid_snapshot_xmax(c.hi))
+            OR EXISTS (SELECT FROM host.{q}__message_%1$s m
+                WHERE {lanes?m.lane = c.lane AND }m.txid = ANY (ARRAY(SELECT txid_snapshot_xip(c.hi))))
+            OR c.more AND EXISTS ({ordered?SELECT FROM host.{q}__message_%1$s m
+                WHERE m.lane = c.lane AND m.id > c.to_id AND m.id <= c.last_id AND m.txid <@ c.txids
+            }{unordered?SELECT FROM host.parts_after(c.txids, c.to_txid, c.to_id) p
+                CROSS JOIN LATERAL (SELECT FROM host.{q}__message_%1$s m
+                    WHERE {lanes?m.lane = c.lane AND }(m.txid, m.id) > (p.a_txid, p.a_id) AND m.txid < p.b LIMIT 1) x}))',
+        p_leaf) INTO found_one USING p_handler;
+    RETURN found_one;
 END $$;
 
 -- What keeps a leaf from being truncated, in words, or NULL. Takes no lock but for reading. Leases and settlements are
@@ -37,7 +32,6 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_mergejoin = off SET enable_nestloop = off AS $$
 DECLARE
     h record;
-    c record;
     o record;
     p bigint;
 BEGIN
@@ -45,12 +39,10 @@ BEGIN
         RETURN 'no handler is deployed yet';
     END IF;
     FOR h IN SELECT * FROM host.handler WHERE queue_id = {queue_id} ORDER BY id LOOP
-        SELECT * INTO c FROM host.{q}__lease l
-            WHERE l.handler_id = h.id AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
-        IF c.id / 100000000000 % 3 = p_leaf THEN
+        IF EXISTS (SELECT FROM host.{q}__cursors(h.id) c WHERE c.id / 100000000000 % 3 = p_leaf) THEN
             RETURN format('the cursor of handler "%s" has not been carried forward', h.name);
         END IF;
-        IF host.{q}__beyond_cursor(p_leaf, c.hi, c.txids, c.more, c.to_txid, c.to_id) THEN
+        IF host.{q}__beyond_cursor(p_leaf, h.id) THEN
             RETURN format('handler "%s"%s has messages in it to come', h.name, CASE WHEN h.paused THEN ', which is paused,' END);
         END IF;
     END LOOP;
@@ -58,13 +50,16 @@ BEGIN
     IF p / 100000000000 % 3 = p_leaf THEN
         RETURN 'the cursor of the schedule has not been carried forward';
     END IF;
-    SELECT l.id, l.session_id, l.leased_at INTO o FROM host.{q}__lease l
+    SELECT l.id, l.session_id, l.leased_at, l.lane, l.due INTO o FROM host.{q}__lease l
         WHERE l.row_count > 0 AND (l.leaves & (1 << p_leaf) <> 0 OR l.id / 100000000000 % 3 = p_leaf)
             -- What handlers that were removed had open is nobody's.
             AND EXISTS (SELECT FROM host.handler x WHERE x.id = l.handler_id)
             AND NOT EXISTS (SELECT FROM host.{q}__settlement s WHERE s.lease_id = l.id AND s.rest = 0)
         LIMIT 1;
     IF FOUND THEN
+        IF o.session_id = 0 THEN
+            RETURN format('a retry holds lane %s until %s', o.lane, date_trunc('second', o.due));
+        END IF;
         RETURN format('lease %s of session %s has been open since %s', o.id, o.session_id, date_trunc('second', o.leased_at));
     END IF;
     RETURN NULL;
@@ -83,7 +78,6 @@ DECLARE
     why text;
     dump int;
     h record;
-    c record;
 BEGIN
     IF p_leaf = (SELECT last_value / 100000000000 % 3 FROM queue.{q}_id_seq)
         OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.{q}__lease_id_seq)
@@ -117,9 +111,7 @@ BEGIN
         RETURN format('process %s (pg_dump) may be about to read it', dump);
     END IF;
     FOR h IN SELECT id, name FROM host.handler WHERE queue_id = {queue_id} LOOP
-        SELECT * INTO c FROM host.{q}__lease l
-            WHERE l.handler_id = h.id AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
-        IF host.{q}__beyond_cursor(p_leaf, c.hi, c.txids, c.more, c.to_txid, c.to_id) THEN
+        IF host.{q}__beyond_cursor(p_leaf, h.id) THEN
             RETURN format('handler "%s" has late messages in it', h.name);
         END IF;
     END LOOP;
@@ -213,9 +205,10 @@ BEGIN
         SELECT due, schedule_id, hi, late_txids, late_txid, late_id FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
     FOR h IN SELECT id FROM host.handler WHERE queue_id = {queue_id} ORDER BY id LOOP
         INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                row_count, leaves, is_cursor, more, token, hi, txids)
-            SELECT -h.id, from_txid, from_id, to_txid, to_id, handler_id, 0, 0, 0, true, more, gen_random_uuid(), hi, txids
-            FROM host.{q}__lease WHERE handler_id = h.id AND is_cursor ORDER BY id DESC LIMIT 1;
+                row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id)
+            SELECT host.cursor_seq(h.id, c.lane), c.from_txid, c.from_id, c.to_txid, c.to_id, h.id, 0, 0, 0, true, c.more,
+                gen_random_uuid(), c.hi, c.txids, c.lane, c.last_id
+            FROM host.{q}__cursors(h.id) c;
     END LOOP;
     RETURN NULL;
 END $$;

@@ -66,11 +66,11 @@ BEGIN
         RETURNING settled_at INTO ended;
 
     IF p_retry_pos IS NOT NULL OR p_park_pos IS NOT NULL THEN
-        INSERT INTO host.{q}__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at)
+        INSERT INTO host.{q}__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at, priority, key)
             SELECT again.due, host.slot(again.due, now()), m.id, m.enqueued_at, l.handler_id,
                 m.attempt + again.attempts, m.headers,
                 CASE WHEN again.entry IS NULL THEN m.history ELSE coalesce(m.history, '[]') || again.entry END,
-                m.payload, m.expires_at
+                m.payload, m.expires_at, m.priority, m.key
             FROM host.{q}__read(l.session_id, l.seq) m
             JOIN (
                 SELECT r.pos, now() + r.delay_ms * interval '1 ms' AS due, 1 AS attempts, r.entry
@@ -85,9 +85,9 @@ BEGIN
             ORDER BY m.pos;
     END IF;
     IF p_dead_pos IS NOT NULL THEN
-        INSERT INTO host.{q}__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload)
+        INSERT INTO host.{q}__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload, priority, key)
             SELECT m.id, m.enqueued_at, l.handler_id, m.attempt, d.reason, d.entry ->> 'error', m.headers,
-                coalesce(m.history, '[]') || d.entry, m.payload
+                coalesce(m.history, '[]') || d.entry, m.payload, m.priority, m.key
             FROM host.{q}__read(l.session_id, l.seq) m
             JOIN unnest(p_dead_pos, p_dead_reason, p_dead_entry) d (pos, reason, entry) ON d.pos = m.pos
             ORDER BY m.pos;
@@ -113,7 +113,7 @@ BEGIN
 END $$;
 
 -- Ends an open lease of a session that has ended, or of p_session itself (whose reply was lost), and leases
--- up to p_n of what it left to p_session; what remains stays where it was, for the next call. A message in
+-- up to p_n of what it left to p_session; what remains (`more`) stays where it was, for the next call. A message in
 -- flight when two hosts died is leased alone; when p_deaths_max have, it becomes a dead letter: it may be
 -- what kills them. A session that stopped in order is no death.
 -- NULL: there was nothing left, or it went to the dead letters. Raises HQ002 when the lease is not to be had.
@@ -121,7 +121,7 @@ END $$;
 -- commits; waits for no one longer than lock_timeout. Tables: as settle.
 CREATE OR REPLACE FUNCTION host.{q}__take_over(
     p_lease bigint, p_session int, p_seq bigint, p_token uuid, p_n int, p_deaths_max int,
-    OUT lease_id bigint, OUT row_count int
+    OUT lease_id bigint, OUT row_count int, OUT more boolean
 )
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' SET plan_cache_mode = force_generic_plan
@@ -152,12 +152,12 @@ BEGIN
     deaths := l.deaths + CASE WHEN ended.lost AND NOT (l.seq < 0) THEN 1 ELSE 0 END;
 
     IF deaths >= p_deaths_max THEN
-        INSERT INTO host.{q}__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload)
+        INSERT INTO host.{q}__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload, priority, key)
             SELECT m.id, m.enqueued_at, l.handler_id, m.attempt, 'poison',
                 format('%s hosts died with it in flight', deaths), m.headers,
                 coalesce(m.history, '[]') || jsonb_build_object('attempt', m.attempt, 'at', clock_timestamp(),
                     'error', format('%s hosts died with it in flight', deaths)),
-                m.payload
+                m.payload, m.priority, m.key
             FROM host.{q}__read(l.session_id, l.seq) m
             -- Another handler's retry only lay beside them.
             WHERE rest @> m.pos AND coalesce(m.handler_id, l.handler_id) = l.handler_id;
@@ -171,16 +171,17 @@ BEGIN
         FROM (SELECT pos FROM unnest(rest) r, generate_series(lower(r), upper(r) - 1) pos
             ORDER BY pos LIMIT CASE WHEN deaths >= 2 THEN 1 ELSE p_n END) x;
     INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-            row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions)
+            row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions, lane)
         VALUES (p_seq, l.from_txid, l.from_id, l.to_txid, l.to_id, l.handler_id, p_session,
-            l.row_count, l.leaves, deaths, false, false, p_token, l.hi, l.txids, mine)
+            l.row_count, l.leaves, deaths, false, false, p_token, l.hi, l.txids, mine, l.lane)
         RETURNING id INTO lease_id;
-    IF rest <> mine THEN
+    more := rest <> mine;
+    IF more THEN
         -- Negative: chosen by the server, and its death is counted already.
         INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions)
+                row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions, lane)
             VALUES (-p_lease, l.from_txid, l.from_id, l.to_txid, l.to_id, l.handler_id, l.session_id,
-                l.row_count, l.leaves, deaths, false, false, gen_random_uuid(), l.hi, l.txids, rest - mine);
+                l.row_count, l.leaves, deaths, false, false, gen_random_uuid(), l.hi, l.txids, rest - mine, l.lane);
     END IF;
 END $$;
 

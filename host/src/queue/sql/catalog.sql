@@ -16,6 +16,8 @@ SELECT jsonb_build_object(
             'rotate_bytes', q.rotate_bytes,
             'rotate_age_ms', q.rotate_age_ms,
             'wake_up', q.wake_up,
+            'priorities', q.priorities,
+            'ordered_lanes', q.ordered_lanes,
             'keep_ms', q.keep_ms,
             'paused', q.paused,
             'unique_ms', q.unique_ms,

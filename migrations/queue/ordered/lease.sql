@@ -1,0 +1,215 @@
+-- Template, only for queues that keep an order: lease and read, in place of those of queue/functions.
+--
+-- A lane has at most one open lease, and a lease is of one lane. Its messages are handed out in order of their ids: in
+-- order of (txid, id) a transaction that began early and inserted late would come first. An id is taken at the
+-- INSERT, so whoever inserts after another's commit has the greater one; of what one window holds
+-- and another does not, the earlier window was committed first.
+
+-- Leases the next messages of a lane, whoever may have an open lease of it. NULLs when there is none. `bytes`: of
+-- payload, as stored. The caller has made the checks of lease, and holds its lock.
+CREATE OR REPLACE FUNCTION host.{q}__cut(
+    p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint, p_lane int,
+    OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT bytes bigint
+)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    c record;       -- the cursor
+    hi txid_snapshot;
+    w int8multirange;
+    f_id bigint;    -- from
+    l_id bigint;    -- the window's last
+    cut record;
+BEGIN
+    SELECT l.* INTO c FROM host.{q}__lease l
+        WHERE l.handler_id = p_handler AND l.lane = p_lane AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'handler % has no cursor on queue "{q}"', p_handler USING ERRCODE = 'HQ004';
+    END IF;
+    IF c.more THEN
+        hi := c.hi;
+        w := c.txids;
+        f_id := c.to_id;
+        l_id := c.last_id;
+    ELSE
+        hi := txid_current_snapshot();
+        w := CASE WHEN hi::text = c.hi::text THEN '{}' ELSE host.txid_window(c.hi, hi) END;
+        -- id + 0: not by a walk over the lane in order of ids.
+        SELECT min(m.first) - 1, max(m.last) INTO f_id, l_id FROM host.parts_after(w, 0, 0) part
+            CROSS JOIN LATERAL (SELECT min(m.id + 0) AS first, max(m.id + 0) AS last FROM queue.{q} m
+                WHERE m.lane = p_lane AND (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b) m;
+    END IF;
+    SELECT count(*)::int AS n, min(m.id) AS id_min, max(m.id) AS id_max, sum(m.size) AS size INTO cut
+        FROM (SELECT m.id, CASE WHEN pg_column_compression(m.payload) IS NULL
+                THEN pg_column_size(m.payload) ELSE {payload_bytes_max} END AS size FROM queue.{q} m
+            WHERE m.lane = p_lane AND m.id > f_id AND m.id <= l_id AND m.txid <@ w
+            ORDER BY m.id LIMIT p_n) m;
+    IF cut.size > p_bytes THEN
+        -- Too much: again, only as far as the bytes allow, but at least one message.
+        SELECT count(*)::int AS n, min(m.id) AS id_min, max(m.id) AS id_max, max(m.total) AS size INTO cut
+            FROM (SELECT m.id,
+                    sum(CASE WHEN pg_column_compression(m.payload) IS NULL
+                        THEN pg_column_size(m.payload) ELSE {payload_bytes_max} END) OVER (ORDER BY m.id ROWS UNBOUNDED PRECEDING) AS total,
+                    row_number() OVER (ORDER BY m.id ROWS UNBOUNDED PRECEDING) AS nth
+                FROM queue.{q} m
+                WHERE m.lane = p_lane AND m.id > f_id AND m.id <= l_id AND m.txid <@ w
+                ORDER BY m.id LIMIT p_n) m
+            WHERE m.total <= p_bytes OR m.nth = 1;
+    END IF;
+    IF cut.n = 0 THEN
+        RETURN;
+    END IF;
+    more := cut.id_max < l_id;
+    INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+            row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id)
+        VALUES (p_seq, 0, f_id, 0, cut.id_max, p_handler, p_session,
+            cut.n, host.leaves_between(cut.id_min, cut.id_max), true, more, p_token, hi, w, p_lane, l_id)
+        RETURNING id INTO lease_id;
+    row_count := cut.n;
+    bytes := cut.size;
+END $$;
+
+-- Refuses what a lease may not be, and waits for its lock. See lease in queue/functions, of which this has the checks.
+CREATE OR REPLACE FUNCTION host.{q}__begin_lease(p_handler int, p_session int) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+BEGIN
+    IF pg_current_xact_id_if_assigned() IS NOT NULL
+        OR current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'lease needs a READ COMMITTED transaction of its own';
+    END IF;
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM pg_advisory_xact_lock(1752134402, p_handler);
+    IF p_session <> 0 AND NOT EXISTS (SELECT FROM host.session s WHERE s.id = p_session AND s.ended_at IS NULL) THEN
+        RAISE EXCEPTION 'session % has ended', p_session USING ERRCODE = 'HQ001';
+    END IF;
+END $$;
+
+-- As everywhere, but of a lane, and in order of the ids. For what needs no order (see purge).
+-- Locks, tables: as everywhere.
+CREATE OR REPLACE FUNCTION host.{q}__lease(
+    p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint, p_lane int DEFAULT 0,
+    OUT lease_id bigint, OUT row_count int, OUT more boolean
+)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM host.{q}__begin_lease(p_handler, p_session);
+    SELECT c.lease_id, c.row_count, c.more INTO lease_id, row_count, more
+        FROM host.{q}__cut(p_handler, p_session, p_seq, p_token, p_n, p_bytes, p_lane) c;
+END $$;
+
+-- Leases from up to p_lanes lanes that are free and have messages, beginning with p_first and going round: a lease
+-- for each, up to p_n messages and p_bytes together. Free is a lane whose newest lease is settled; of one that is held for a
+-- retry, the lease is inherited when it is due. One row for each lease, with the seqs p_seq, p_seq + 1 …; and a last one
+-- without a lease: `more` says whether further lanes have messages, `wait_ms` when the next that is held will be due.
+-- Locks, tables: as lease, and as inherit.
+CREATE OR REPLACE FUNCTION host.{q}__lease_lanes(
+    p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint, p_first int, p_lanes int,
+    p_deaths_max int
+)
+RETURNS TABLE (lease_id bigint, row_count int, more boolean, wait_ms bigint)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    present txid_snapshot;
+    done int8multirange;
+    lane record;
+    leased record;
+    taken int := 0;
+    bytes_left bigint := p_bytes;
+    full_up boolean := false;
+    next_due timestamptz;
+BEGIN
+    PERFORM host.{q}__begin_lease(p_handler, p_session);
+    present := txid_current_snapshot();
+    done := int8multirange(int8range(0, txid_snapshot_xmax(present)))
+        - coalesce((SELECT range_agg(int8range(x, x + 1)) FROM txid_snapshot_xip(present) x), '{}');
+    FOR lane IN
+        SELECT n.lane, held.id AS held_id, held.due
+        FROM (SELECT (p_first + i) % {lanes} AS lane FROM generate_series(0, {lanes} - 1) i) n
+        CROSS JOIN LATERAL (
+            SELECT l.hi, l.more FROM host.{q}__lease l
+            WHERE l.handler_id = p_handler AND l.lane = n.lane AND l.is_cursor ORDER BY l.id DESC LIMIT 1
+        ) c
+        LEFT JOIN LATERAL (
+            SELECT l.id, l.due, l.session_id,
+                (SELECT t.rest FROM host.{q}__settlement t
+                    WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+                    ORDER BY t.seq DESC LIMIT 1) IS NOT DISTINCT FROM 0 AS settled
+            FROM host.{q}__lease l
+            WHERE l.handler_id = p_handler AND l.lane = n.lane
+                AND l.row_count > 0 AND (l.session_id <> 0 OR l.due IS NOT NULL)
+            ORDER BY l.id DESC LIMIT 1
+        ) newest ON true
+        LEFT JOIN LATERAL (SELECT newest.id, newest.due) held ON NOT newest.settled AND newest.session_id = 0
+        WHERE held.id IS NOT NULL
+            OR coalesce(newest.settled, true) AND (c.more
+                OR EXISTS (SELECT FROM unnest(done) part CROSS JOIN LATERAL (
+                        SELECT FROM queue.{q} m
+                        WHERE m.lane = n.lane AND (m.txid, m.id) > (greatest(lower(part), txid_snapshot_xmax(c.hi)), 0)
+                            AND m.txid < upper(part) LIMIT 1) m
+                    WHERE upper(part) > txid_snapshot_xmax(c.hi))
+                OR EXISTS (SELECT FROM txid_snapshot_xip(c.hi) late CROSS JOIN LATERAL (
+                        SELECT FROM queue.{q} m WHERE m.lane = n.lane AND m.txid = late LIMIT 1) m
+                    WHERE txid_visible_in_snapshot(late, present)))
+    LOOP
+        IF lane.due > clock_timestamp() THEN
+            next_due := least(next_due, lane.due);
+            CONTINUE;
+        END IF;
+        IF taken = p_lanes OR bytes_left <= 0 THEN
+            full_up := true;
+            EXIT;
+        END IF;
+        IF lane.held_id IS NOT NULL THEN
+            SELECT i.lease_id, i.row_count, i.more, 0::bigint AS bytes INTO leased
+                FROM host.{q}__inherit(lane.held_id, p_session, p_seq + taken, p_token, p_deaths_max) i;
+        ELSE
+            SELECT * INTO leased FROM host.{q}__cut(p_handler, p_session, p_seq + taken, p_token,
+                greatest(p_n / p_lanes, 1), bytes_left, lane.lane);
+        END IF;
+        CONTINUE WHEN leased.lease_id IS NULL;
+        taken := taken + 1;
+        bytes_left := bytes_left - leased.bytes;
+        RETURN QUERY SELECT leased.lease_id, leased.row_count, leased.more, NULL::bigint;
+    END LOOP;
+    RETURN QUERY SELECT NULL::bigint, NULL::int, full_up,
+        CASE WHEN next_due IS NOT NULL THEN greatest(0, ceil(extract(epoch FROM next_due - clock_timestamp()) * 1000)) END::bigint;
+END $$;
+
+-- The messages of a lease, in order. The attempt and the history of one that is tried again are with the lease. Where two
+-- hosts have died over the lease, only the first of them: the rest is handed on.
+CREATE OR REPLACE FUNCTION host.{q}__read(p_session int, p_seq bigint)
+RETURNS TABLE (
+    pos int, id bigint, enqueued_at timestamptz, run_at timestamptz, handler_id int,
+    attempt smallint, headers jsonb, history jsonb, payload {payload}, expires_at timestamptz, priority smallint, key text
+)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    l record;
+BEGIN
+    SELECT * INTO l FROM host.{q}__lease l WHERE l.session_id = p_session AND l.seq = p_seq;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    RETURN QUERY
+        SELECT m.pos, m.id, m.enqueued_at, m.run_at, m.handler_id,
+            CASE WHEN m.pos = lower(l.positions) THEN coalesce(l.attempt, m.attempt) ELSE m.attempt END, m.headers,
+            CASE WHEN m.pos = lower(l.positions) AND l.attempt IS NOT NULL THEN l.history ELSE m.history END,
+            m.payload, m.expires_at, m.priority, m.key
+        FROM (
+            SELECT (row_number() OVER (ORDER BY m.id ROWS UNBOUNDED PRECEDING))::int - 1 AS pos, coalesce(m.origin, m.id) AS id,
+                m.enqueued_at, m.run_at, m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at, m.priority,
+                m.key
+            FROM queue.{q} m
+            WHERE m.lane = l.lane AND m.id > l.from_id AND m.id <= l.to_id AND m.txid <@ l.txids
+            ORDER BY m.id LIMIT l.row_count) m
+        WHERE coalesce(l.positions @> m.pos, true)
+        LIMIT CASE WHEN l.deaths >= 2 THEN 1 END;
+END $$;
