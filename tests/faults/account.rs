@@ -60,8 +60,9 @@ pub struct Totals {
     faults: BTreeMap<Kind, u32>,
 }
 
-/// Longer than a fault silences a host without being held for dead, and it is noticed.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Longer than a fault silences a host without being held for dead, and it is noticed: with the time that all are given
+/// when Postgres has begun anew.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// From what a fault does to when it is seen.
 const A_MOMENT: Duration = Duration::from_secs(1);
 
@@ -185,7 +186,8 @@ async fn unexplained(world: &World) -> Vec<String> {
         })
     };
     let ever = SystemTime::UNIX_EPOCH;
-    // What silences a host without a lock for two seconds may be another fault, or a busy machine.
+    // What silences a host without a lock for two seconds may be another fault, or a busy machine. Or it never knew of
+    // the session: the reply to its beginning was lost.
     let silenced = |e: &Ended| befell(&e.host, e.at - SILENCE_MAX, e.at, Kind::takes_the_lock);
     let reason_to_end = |e: &Ended, leased_at: SystemTime| {
         if e.lost {

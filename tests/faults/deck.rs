@@ -119,7 +119,15 @@ impl Kind {
 
     /// Whether it takes a host's lock.
     pub fn takes_the_lock(self) -> bool {
-        matches!(self, BackendsTerminated | CutBoth | CutOnlyClient | StallAndCut)
+        matches!(
+            self,
+            BackendsTerminated
+                | CutBoth
+                | CutOnlyClient
+                | StallAndCut
+                | PostgresCrash
+                | PostgresPanic
+        )
     }
 
     /// Whether a host that it befalls may end its session with messages in flight.
