@@ -78,15 +78,19 @@ pub fn queue_json(q: &QueueStatus) -> Value {
 }
 
 fn lag_json(l: &Lag) -> Value {
-    json!({
+    let mut lag = json!({
         "handler": l.handler,
         "version": l.version,
         "paused": l.paused,
         "waiting": l.waiting,
         "in_flight": l.in_flight,
-        "held_lanes": l.held.as_ref().map(|held| held.lanes),
-        "held_until": l.held.as_ref().map(|held| &held.until),
-    })
+    });
+    // Only a queue that keeps order has lanes to hold.
+    if let Some(held) = &l.held {
+        lag["held_lanes"] = held.lanes.into();
+        lag["held_until"] = json!(held.until);
+    }
+    lag
 }
 
 /// A queue's handlers: of several, how much each has before it.
