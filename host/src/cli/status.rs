@@ -86,6 +86,7 @@ fn lag_json(l: &Lag) -> Value {
         "in_flight": l.in_flight,
         "held_lanes": l.held.as_ref().map(|held| held.lanes),
         "held_until": l.held.as_ref().map(|held| &held.until),
+        "limited": l.limited,
     })
 }
 
@@ -99,7 +100,9 @@ pub fn handlers_text(q: &QueueStatus) -> String {
             let until = held.until.as_ref()?;
             Some(format!("{} held until {until}", show::plural(held.lanes as usize, "lane")))
         });
-        let notes: Vec<String> = paused.into_iter().chain(waiting).chain(held).collect();
+        let limited = l.limited.as_ref().map(|why| format!("limited: {why}"));
+        let notes: Vec<String> =
+            paused.into_iter().chain(waiting).chain(held).chain(limited).collect();
         let name = format!("{} v{}", l.handler, l.version);
         if notes.is_empty() { name } else { format!("{name} ({})", notes.join(", ")) }
     };
