@@ -117,9 +117,13 @@ async fn a_host_that_waits_for_a_limit_hears_that_it_is_gone_and_others_do_not_w
 
 /// A queue with limits and the handler `default`.
 async fn by_hand(limits: &str) -> (TestDb, Hand) {
+    by_hand_of(ROTATES_ALWAYS, limits).await
+}
+
+async fn by_hand_of(settings: &str, limits: &str) -> (TestDb, Hand) {
     let db = TestDb::new().await;
     let client = db.client().await;
-    create_queue(&client, "q", ROTATES_ALWAYS).await;
+    create_queue(&client, "q", settings).await;
     client.batch_execute(&format!("SELECT host.set_limits('q', {limits})")).await.unwrap();
     let handler = deploy(&client, "q", "default").await;
     let hand = Hand::new(&db, "q", handler).await;
@@ -227,6 +231,30 @@ async fn only_what_starts_uses_up_a_rate() {
     // As when the clock has gone back: what was noted can no longer be.
     hand.run("SELECT host.set_limits('{q}', NULL, 1000, 1000, 1)").await;
     assert_eq!(allowed(&hand).await, 1);
+}
+
+#[tokio::test]
+async fn the_lanes_of_priorities_have_the_limits_together_and_an_order_takes_none() {
+    let settings = format!("{ROTATES_ALWAYS}, p_priorities => true");
+    let (db, hand) = by_hand_of(&settings, "5, 8, 3600000, 8").await;
+    hand.run("INSERT INTO queue.{q} (payload, priority) SELECT '1', 1 + g % 3 FROM generate_series(1, 30) g").await;
+    let first = hand.must_lease(3).await;
+    assert_eq!((first.count, allowed(&hand).await), (3, 2));
+    let of_others = "SELECT row_count, wait_ms, full_up
+        FROM host.{q}__lease_of('{1,2}', $1, $2, $3, gen_random_uuid(), 100, 1 << 30)";
+    let row = hand.query(of_others, &[&hand.handler, &hand.session, &hand.next_seq()]).await;
+    assert_eq!(row.unwrap().get::<_, i32>(0), 2);
+    let row = hand.query(of_others, &[&hand.handler, &hand.session, &hand.next_seq()]).await;
+    assert!(row.unwrap().get::<_, bool>(2), "five of five");
+    hand.ack(&first).await;
+    assert_eq!(hand.advance().await, None);
+    assert_eq!(hand.must_lease(100).await.count, 3);
+    assert_eq!(allowed(&hand).await, 0);
+
+    let client = db.client().await;
+    create_queue(&client, "o", ", p_ordered_lanes => 4").await;
+    let refused = client.batch_execute("SELECT host.set_limits('o', 5, NULL, NULL, NULL)").await;
+    assert!(refused.unwrap_err().as_db_error().unwrap().message().contains("keeps an order"));
 }
 
 #[tokio::test]
