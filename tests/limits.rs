@@ -223,8 +223,11 @@ async fn only_what_starts_uses_up_a_rate() {
     assert_eq!(allowed(&hand).await, 0, "the next generation knows");
     // An operator need not wait, and uses nothing up.
     assert_eq!(
-        hand.value::<i32>(&format!("SELECT removed FROM host.{{q}}__purge({}, 50)", hand.handler))
-            .await,
+        hand.value::<i32>(&format!(
+            "SELECT removed FROM host.{{q}}__purge({}, 0, 50)",
+            hand.handler
+        ))
+        .await,
         50
     );
     assert_eq!(allowed(&hand).await, 0);

@@ -116,7 +116,7 @@ pub async fn create(client: &mut Client, queue: &NewQueue) -> Result<bool, Queue
     let transaction = client.transaction().await?;
     let created = transaction
         .execute(
-            "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $13)",
+            "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
             &[
                 &queue.name.as_str(),
                 &queue.payload_type.sql_name(),
