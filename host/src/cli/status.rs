@@ -84,6 +84,7 @@ fn lag_json(l: &Lag) -> Value {
         "paused": l.paused,
         "waiting": l.waiting,
         "in_flight": l.in_flight,
+        "limited": l.limited,
     });
     // Only a queue that keeps order has lanes to hold.
     if let Some(held) = &l.held {
@@ -103,7 +104,9 @@ pub fn handlers_text(q: &QueueStatus) -> String {
             let until = held.until.as_ref()?;
             Some(format!("{} held until {until}", show::plural(held.lanes as usize, "lane")))
         });
-        let notes: Vec<String> = paused.into_iter().chain(waiting).chain(held).collect();
+        let limited = l.limited.as_ref().map(|why| format!("limited: {why}"));
+        let notes: Vec<String> =
+            paused.into_iter().chain(waiting).chain(held).chain(limited).collect();
         let name = format!("{} v{}", l.handler, l.version);
         if notes.is_empty() { name } else { format!("{name} ({})", notes.join(", ")) }
     };
