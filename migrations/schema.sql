@@ -13,7 +13,10 @@ DECLARE
     t text;
 BEGIN
     SELECT * INTO STRICT q FROM host.queue WHERE name = p_name;
-    FOR t IN SELECT name FROM host.template WHERE name LIKE 'functions/%' ORDER BY name LOOP
+    FOR t IN SELECT name FROM host.template
+        WHERE name LIKE 'functions/%' OR (name LIKE 'priorities/%' AND q.priorities)
+            OR (name LIKE 'ordered/%' AND q.ordered_lanes IS NOT NULL) ORDER BY name
+    LOOP
         EXECUTE host.render(t, q);
     END LOOP;
 END $$;
@@ -52,18 +55,20 @@ CREATE FUNCTION host.begin_from_now(p_handler integer) RETURNS void
     AS $_$
 DECLARE
     queue text;
+    lanes int;
 BEGIN
-    SELECT q.name INTO queue FROM host.handler h JOIN host.queue q ON q.id = h.queue_id
+    SELECT q.name, host.lanes(q) INTO queue, lanes FROM host.handler h JOIN host.queue q ON q.id = h.queue_id
         WHERE h.id = p_handler AND h.created_at = now();
     IF NOT FOUND THEN
         RAISE EXCEPTION 'handler % has begun already', p_handler;
     END IF;
     EXECUTE format(
         'INSERT INTO host.%I (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-            row_count, leaves, is_cursor, more, token, hi, txids)
-         VALUES (-$1 - (1::bigint << 32), 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(),
-            txid_current_snapshot(), ''{}'')', queue || '__lease')
-        USING p_handler;
+            row_count, leaves, is_cursor, more, token, hi, txids, lane)
+         SELECT host.cursor_seq($1, n) - (1::bigint << 32), 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(),
+            txid_current_snapshot(), ''{}'', n
+         FROM generate_series(0, $2 - 1) n', queue || '__lease')
+        USING p_handler, lanes;
     -- What it passes by, it will not settle.
     PERFORM host.release_all_keys(queue, p_handler);
 END $_$;
@@ -94,7 +99,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE FUNCTION host.create_queue(p_name text, p_payload_type text DEFAULT 'jsonb'::text, p_payload_bytes_max bigint DEFAULT (1 << 20), p_max_attempts integer DEFAULT 10, p_backoff_base_ms bigint DEFAULT 1000, p_backoff_cap_ms bigint DEFAULT 3600000, p_rotate_bytes bigint DEFAULT (64 << 20), p_rotate_age_ms bigint DEFAULT 60000, p_wake_up boolean DEFAULT true, p_delays_ms bigint[] DEFAULT NULL::bigint[], p_keep_ms bigint DEFAULT NULL::bigint) RETURNS integer
+CREATE FUNCTION host.create_queue(p_name text, p_payload_type text DEFAULT 'jsonb'::text, p_payload_bytes_max bigint DEFAULT (1 << 20), p_max_attempts integer DEFAULT 10, p_backoff_base_ms bigint DEFAULT 1000, p_backoff_cap_ms bigint DEFAULT 3600000, p_rotate_bytes bigint DEFAULT (64 << 20), p_rotate_age_ms bigint DEFAULT 60000, p_wake_up boolean DEFAULT true, p_delays_ms bigint[] DEFAULT NULL::bigint[], p_keep_ms bigint DEFAULT NULL::bigint, p_priorities boolean DEFAULT false, p_ordered_lanes integer DEFAULT NULL::integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -102,9 +107,11 @@ DECLARE
     q host.queue;
 BEGIN
     INSERT INTO host.queue (name, payload_type, payload_bytes_max, max_attempts, backoff_base_ms,
-            backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up, delays_ms, keep_ms)
+            backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up, delays_ms, keep_ms, priorities,
+            ordered_lanes)
         VALUES (p_name, p_payload_type, p_payload_bytes_max, p_max_attempts, p_backoff_base_ms,
-            p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up, p_delays_ms, p_keep_ms)
+            p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up, p_delays_ms, p_keep_ms, p_priorities,
+            p_ordered_lanes)
         RETURNING * INTO q;
     EXECUTE host.render('tables.sql', q);
     IF q.keep_ms IS NOT NULL THEN
@@ -247,6 +254,13 @@ BEGIN
     RETURN (SELECT currval(format('queue.%I', q.name || '_id_seq')) FROM host.queue q WHERE q.id = c.queue_id);
 END $$;
 
+CREATE FUNCTION host.cursor_seq(p_handler integer, p_lane integer) RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT -p_handler - p_lane * (1::bigint << 33)
+$$;
+
 CREATE FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, p_http text[] DEFAULT '{}'::text[], p_secrets text[] DEFAULT '{}'::text[], p_http_requests integer DEFAULT 100, p_http_bytes bigint DEFAULT (16 << 20), p_batch_size integer DEFAULT NULL::integer, OUT handler_id integer, OUT version integer) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -264,9 +278,10 @@ BEGIN
         INSERT INTO host.handler (queue_id, name, version) VALUES (queue, p_handler, 0) RETURNING id INTO handler_id;
         EXECUTE format(
             'INSERT INTO host.%I (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                row_count, leaves, is_cursor, more, token, hi, txids)
-             VALUES (-$1, 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(), ''1:1:'', ''{}'')', p_queue || '__lease')
-            USING handler_id;
+                row_count, leaves, is_cursor, more, token, hi, txids, lane)
+             SELECT host.cursor_seq($1, n), 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(), ''1:1:'', ''{}'', n
+             FROM generate_series(0, $2 - 1) n', p_queue || '__lease')
+            USING handler_id, (SELECT host.lanes(q) FROM host.queue q WHERE q.id = queue);
     END IF;
     version := 1 + coalesce((SELECT max(v.version) FROM host.handler_version v WHERE v.handler_id = deploy.handler_id), 0);
     INSERT INTO host.handler_version (handler_id, version, sha256, config, isolation, concurrency, memory_bytes,
@@ -490,7 +505,7 @@ BEGIN
         RAISE EXCEPTION 'no role "%"', p_role USING ERRCODE = 'HQ004';
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA queue TO %I', p_role);
-    EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at, unique_key), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
+    EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at, priority, key, unique_key), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
 END $$;
 
 CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version integer, in_force boolean, paused boolean, sha256 text, size_bytes bigint, isolation text, concurrency integer, batch_size integer, http text[], secrets text[], deployed_at timestamp with time zone, deployed_by text, runs_on text[], failed_on text[])
@@ -538,12 +553,17 @@ CREATE TABLE host.queue (
     unique_ms bigint,
     on_duplicate text DEFAULT 'drop'::text NOT NULL,
     keep_ms bigint,
+    priorities boolean DEFAULT false NOT NULL,
+    ordered_lanes integer,
     fleet_concurrency integer,
     rate_count integer,
     rate_ms bigint,
     rate_burst integer,
     CONSTRAINT delays_are_one_to_a_hundred CHECK ((((cardinality(delays_ms) >= 1) AND (cardinality(delays_ms) <= 100)) AND (array_position(delays_ms, NULL::bigint) IS NULL))),
     CONSTRAINT keep_is_a_time CHECK ((keep_ms > 0)),
+    CONSTRAINT limits_are_not_for_queues_that_keep_an_order CHECK (((ordered_lanes IS NULL) OR (num_nonnulls(fleet_concurrency, rate_count) = 0))),
+    CONSTRAINT ordered_lanes_are_a_power_of_two CHECK ((ordered_lanes = ANY (ARRAY[2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]))),
+    CONSTRAINT priorities_and_order_exclude_each_other CHECK (((NOT priorities) OR (ordered_lanes IS NULL))),
     CONSTRAINT queue_backoff_base_ms_check CHECK (((backoff_base_ms >= 1) AND (backoff_base_ms <= 86400000))),
     CONSTRAINT queue_check CHECK (((backoff_cap_ms >= backoff_base_ms) AND (backoff_cap_ms <= '31536000000'::bigint))),
     CONSTRAINT queue_fleet_concurrency_check CHECK (((fleet_concurrency >= 1) AND (fleet_concurrency <= 10000))),
@@ -577,6 +597,13 @@ BEGIN
     RETURN p_settled_by <> '{}' AND NOT EXISTS (SELECT FROM host.handler h
         WHERE h.queue_id = p_queue AND h.created_at <= p_taken_at AND h.id <> ALL (p_settled_by));
 END $$;
+
+CREATE FUNCTION host.lanes(q host.queue) RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT CASE WHEN q.priorities THEN 3 ELSE coalesce(q.ordered_lanes, 1) END
+$$;
 
 CREATE FUNCTION host.leaf_locks(p_queue text) RETURNS TABLE(pid integer, prepared text, application text, role text, query text, age_ms bigint)
     LANGUAGE sql STABLE
@@ -726,7 +753,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
     SELECT p.role, p.kind, replace(p.object, '{q}', coalesce(q.name, '')), privilege, p.columns::text[]
     FROM (VALUES
         ('host_producer', 'SCHEMA', 'queue', 'USAGE', NULL),
-        ('host_producer', 'TABLE', 'queue.{q}', 'INSERT', '{payload,headers,run_at,expires_at,unique_key}'),
+        ('host_producer', 'TABLE', 'queue.{q}', 'INSERT', '{payload,headers,run_at,expires_at,priority,key,unique_key}'),
         ('host_producer', 'TABLE', 'queue.{q}', 'SELECT', '{id}'),
 
         ('host_operator', 'SCHEMA', 'queue', 'USAGE', NULL),
@@ -763,12 +790,12 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'FUNCTION', 'host.remove_handler', 'EXECUTE', NULL),
         -- Peeking is an operator's business.
         ('host_operator', 'TABLE', 'queue.{q}', 'SELECT', NULL),
-        ('host_operator', 'TABLE', 'host.{q}__message_0', 'SELECT', '{id,txid}'),
-        ('host_operator', 'TABLE', 'host.{q}__message_1', 'SELECT', '{id,txid}'),
-        ('host_operator', 'TABLE', 'host.{q}__message_2', 'SELECT', '{id,txid}'),
+        ('host_operator', 'TABLE', 'host.{q}__message_0', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__message_1', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.{q}__message_2', 'SELECT', NULL),
         -- What retrying a dead letter inserts.
         ('host_operator', 'TABLE', 'queue.{q}', 'INSERT',
-            '{payload,headers,run_at,expires_at,unique_key,enqueued_at,origin,handler_id,attempt,history}'),
+            '{payload,headers,run_at,expires_at,priority,key,unique_key,enqueued_at,origin,handler_id,attempt,history}'),
         ('host_operator', 'TABLE', 'host.{q}__dead_letter', 'SELECT DELETE', NULL),
         ('host_operator', 'TABLE', 'host.{q}__schedule', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.{q}__unique', 'SELECT', NULL),
@@ -853,6 +880,7 @@ CREATE FUNCTION host.queue_status(p_queue text, p_cap integer DEFAULT 1000000, O
 DECLARE
     h record;
     b record;
+    held record;
     limited text;
 BEGIN
     EXECUTE format('SELECT unhandled, scheduled, dead, bytes FROM host.%I($1)', p_queue || '__stored')
@@ -860,13 +888,18 @@ BEGIN
     in_flight := 0;
     last_minute := 0;
     lag := '[]';
-    FOR h IN SELECT x.* FROM host.handler x JOIN host.queue q ON q.id = x.queue_id
+    FOR h IN SELECT x.*, q.ordered_lanes FROM host.handler x JOIN host.queue q ON q.id = x.queue_id
         WHERE q.name = p_queue ORDER BY x.name
     LOOP
         EXECUTE format('SELECT * FROM host.%I($1, $2)', p_queue || '__backlog') INTO b USING h.id, p_cap;
         EXECUTE format('SELECT why FROM host.%I($1)', p_queue || '__allowance') INTO limited USING h.id;
         lag := lag || jsonb_build_object('handler', h.name, 'version', h.version, 'paused', h.paused,
             'waiting', b.waiting, 'in_flight', b.in_flight, 'limited', limited);
+        IF h.ordered_lanes IS NOT NULL THEN
+            EXECUTE format('SELECT * FROM host.%I($1)', p_queue || '__held_lanes') INTO held USING h.id;
+            lag := jsonb_set(lag, '{-1,held}', jsonb_build_object('lanes', held.lanes,
+                'until', to_char(held.last_due AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')));
+        END IF;
         waiting := greatest(waiting, b.waiting);
         in_flight := in_flight + b.in_flight;
         last_minute := last_minute + b.last_minute;
@@ -942,24 +975,43 @@ BEGIN
 END $$;
 
 CREATE FUNCTION host.render(template text, q host.queue) RETURNS text
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    SELECT replace(replace(replace(replace(replace(replace(replace(t.body,
-        '{q}', q.name),
-        '{unique}', (q.unique_ms IS NOT NULL)::text),
-        '{limited}', host.is_limited(q)::text),
-        '{queue_id}', q.id::text),
-        '{payload_bytes_max}', q.payload_bytes_max::text),
-        '{payload_check}', CASE
-            WHEN q.payload_type IN ('text', 'bytea')
-                THEN format('octet_length(payload) <= %s', q.payload_bytes_max)
-            -- As text, which is how it travels: 1e100000 is small in a jsonb, and compressed data anywhere.
-            ELSE format('octet_length(payload::text) <= %s', q.payload_bytes_max)
-        END),
-        '{payload}', q.payload_type)
-    FROM host.template t WHERE t.name = template
-$$;
+DECLARE
+    made text;
+    kind record;
+BEGIN
+    SELECT replace(replace(replace(replace(replace(replace(replace(replace(replace(t.body,
+            '{q}', q.name),
+            '{unique}', (q.unique_ms IS NOT NULL)::text),
+            '{limited}', host.is_limited(q)::text),
+            '{queue_id}', q.id::text),
+            '{payload_bytes_max}', q.payload_bytes_max::text),
+            '{payload_check}', CASE
+                WHEN q.payload_type IN ('text', 'bytea')
+                    THEN format('octet_length(payload) <= %s', q.payload_bytes_max)
+                -- As text, which is how it travels: 1e100000 is small in a jsonb, and compressed data anywhere.
+                ELSE format('octet_length(payload::text) <= %s', q.payload_bytes_max)
+            END),
+            '{payload}', q.payload_type),
+            '{lanes}', host.lanes(q)::text),
+            '{lane_of}', CASE
+                WHEN q.priorities THEN 'coalesce(priority, 2) - 1'
+                -- Without a key there is no order to keep: over all lanes.
+                ELSE format('coalesce(hashtextextended(key, 0), id) & %s', host.lanes(q) - 1)
+            END)
+        INTO made FROM host.template t WHERE t.name = template;
+    FOR kind IN
+        SELECT * FROM (VALUES
+            ('lanes', host.lanes(q) > 1), ('plain', host.lanes(q) = 1),
+            ('priorities', q.priorities), ('no_priorities', NOT q.priorities),
+            ('ordered', q.ordered_lanes IS NOT NULL), ('unordered', q.ordered_lanes IS NULL)) v (name, holds)
+    LOOP
+        made := regexp_replace(made, '\{' || kind.name || '\?([^{}]*)\}', CASE WHEN kind.holds THEN '\1' ELSE '' END, 'g');
+    END LOOP;
+    RETURN made;
+END $$;
 
 CREATE FUNCTION host.report_loaded(p_session integer, p_handler integer, p_version integer, p_error text) RETURNS void
     LANGUAGE sql
@@ -1052,14 +1104,31 @@ BEGIN
         SELECT due, schedule_id, hi, late_txids, late_txid, late_id FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
     FOR h IN SELECT id FROM host.handler WHERE queue_id = 1 ORDER BY id LOOP
         INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                row_count, leaves, is_cursor, more, token, hi, txids, tat, held)
-            SELECT -h.id, l.from_txid, l.from_id, l.to_txid, l.to_id, l.handler_id, 0, 0, 0, true, l.more, gen_random_uuid(),
-                l.hi, l.txids, a.tat, a.held
-            FROM host.sample__lease l CROSS JOIN host.sample__allowance(h.id) a
-            WHERE l.handler_id = h.id AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
+                row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id, tat, held)
+            SELECT host.cursor_seq(h.id, c.lane), c.from_txid, c.from_id, c.to_txid, c.to_id, h.id, 0, 0, 0, true, c.more,
+                gen_random_uuid(), c.hi, c.txids, c.lane, c.last_id, a.tat, a.held
+            FROM host.sample__cursors(h.id) c CROSS JOIN host.sample__allowance(h.id) a;
     END LOOP;
     RETURN NULL;
 END $$;
+
+CREATE FUNCTION host.sample__ahead(p_handler integer) RETURNS TABLE(lane smallint, a_txid bigint, a_id bigint, b bigint, after_id bigint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+    SELECT c.lane, p.* FROM (
+        SELECT x.lane, x.hi, x.to_txid, x.to_id, CASE WHEN x.more THEN x.txids ELSE '{}' END AS txids
+            FROM host.sample__cursors(p_handler) x
+        UNION ALL
+        SELECT n::smallint, '1:1:', 0, 0, '{}' FROM generate_series(0, 1 - 1) n WHERE p_handler IS NULL
+    ) c
+    CROSS JOIN LATERAL (
+        SELECT x.*, 0 FROM host.parts_after(c.txids, c.to_txid, c.to_id) x
+        UNION ALL
+        SELECT x.*, 0 FROM host.parts_after(host.txid_window(c.hi, txid_current_snapshot()), 0, 0) x
+    ) p
+$$;
 
 CREATE FUNCTION host.sample__allowance(p_handler integer, OUT messages integer, OUT wait_ms bigint, OUT full_up boolean, OUT why text, OUT tat timestamp with time zone, OUT held bigint[], OUT step double precision) RETURNS record
     LANGUAGE plpgsql STABLE
@@ -1081,7 +1150,8 @@ BEGIN
     END IF;
     SELECT x.* INTO STRICT q FROM host.queue x WHERE x.id = 1;
     SELECT l.id, l.row_count, l.tat, l.held INTO c FROM host.sample__lease l
-        WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
+        WHERE l.handler_id = p_handler AND l.is_cursor
+        ORDER BY l.id DESC LIMIT 1;
     messages := 2147483647;
     full_up := false;
 
@@ -1175,34 +1245,29 @@ CREATE FUNCTION host.sample__backlog(p_handler integer, p_cap integer, OUT waiti
     SET enable_bitmapscan TO 'off'
     AS $$
 DECLARE
-    c record;
     part record;
     n bigint;
 BEGIN
-    SELECT * INTO c FROM host.sample__lease l WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
     waiting := 0;
-    IF c.more THEN
-        FOR part IN SELECT * FROM host.parts_after(c.txids, c.to_txid, c.to_id) LOOP
-            SELECT count(*) INTO n FROM (SELECT FROM queue.sample m
-                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
-                LIMIT p_cap - waiting) m;
-            waiting := waiting + n;
-        END LOOP;
-    END IF;
-    FOR part IN SELECT lower(r) AS a, upper(r) AS b FROM unnest(host.txid_window(c.hi, txid_current_snapshot())) r LOOP
+    FOR part IN SELECT * FROM host.sample__ahead(p_handler) LOOP
         SELECT count(*) INTO n FROM (SELECT FROM queue.sample m
-            WHERE m.txid >= part.a AND m.txid < part.b LIMIT p_cap - waiting) m;
+            WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+            LIMIT p_cap - waiting) m;
         waiting := waiting + n;
     END LOOP;
-    -- Probes, not joins: of a join without statistics Postgres makes one that compares every lease with every
-    -- settlement.
-    SELECT coalesce(sum(coalesce(
-            (SELECT t.rest FROM host.sample__settlement t
-                WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
-                ORDER BY t.seq DESC LIMIT 1),
-            host.positions(l.positions), l.row_count)), 0)
-        INTO in_flight FROM host.sample__lease l
-        WHERE l.handler_id = p_handler AND l.row_count > 0;
+    -- What session 0 has is nobody's: it waits for a retry before it. Probes, not joins: of a join without statistics
+    -- Postgres makes one that compares every lease with every settlement.
+    SELECT waiting + coalesce(sum(o.rest) FILTER (WHERE o.session_id = 0), 0),
+            coalesce(sum(o.rest) FILTER (WHERE o.session_id <> 0), 0) INTO waiting, in_flight
+        FROM (
+            SELECT l.session_id, coalesce(
+                (SELECT t.rest FROM host.sample__settlement t
+                    WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+                    ORDER BY t.seq DESC LIMIT 1),
+                host.positions(l.positions), l.row_count) AS rest
+            FROM host.sample__lease l
+            WHERE l.handler_id = p_handler AND l.row_count > 0
+        ) o;
     SELECT coalesce(sum(host.positions(s.settled)), 0) INTO last_minute
         FROM host.sample__settlement s
         WHERE s.settled_at > clock_timestamp() - interval '1 minute'
@@ -1210,7 +1275,7 @@ BEGIN
                 WHERE l.id = s.lease_id AND l.id / 100000000000 % 3 = s.lease_id / 100000000000 % 3) = p_handler;
 END $$;
 
-CREATE FUNCTION host.sample__beyond_cursor(p_leaf integer, p_hi txid_snapshot, p_txids int8multirange, p_more boolean, p_txid bigint, p_id bigint) RETURNS boolean
+CREATE FUNCTION host.sample__beyond_cursor(p_leaf integer, p_handler integer) RETURNS boolean
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_sort TO 'off'
@@ -1220,23 +1285,18 @@ CREATE FUNCTION host.sample__beyond_cursor(p_leaf integer, p_hi txid_snapshot, p
     AS $_$
 DECLARE
     found_one boolean;
-    part record;
 BEGIN
-    EXECUTE format('SELECT EXISTS (SELECT FROM host.sample__message_%s WHERE txid >= $1)', p_leaf)
-        INTO found_one USING txid_snapshot_xmax(p_hi);
-    IF NOT found_one THEN
-        EXECUTE format('SELECT EXISTS (SELECT FROM host.sample__message_%s WHERE txid = ANY ($1))', p_leaf)
-            INTO found_one USING ARRAY(SELECT txid_snapshot_xip(p_hi));
-    END IF;
-    IF found_one OR NOT p_more THEN
-        RETURN found_one;
-    END IF;
-    FOR part IN SELECT * FROM host.parts_after(p_txids, p_txid, p_id) LOOP
-        EXECUTE format('SELECT EXISTS (SELECT FROM host.sample__message_%s WHERE (txid, id) > ($1, $2) AND txid < $3)', p_leaf)
-            INTO found_one USING part.a_txid, part.a_id, part.b;
-        EXIT WHEN found_one;
-    END LOOP;
-    RETURN coalesce(found_one, false);
+    EXECUTE format(
+        'SELECT EXISTS (SELECT FROM host.sample__cursors($1) c WHERE
+            EXISTS (SELECT FROM host.sample__message_%1$s m
+                WHERE m.txid >= txid_snapshot_xmax(c.hi))
+            OR EXISTS (SELECT FROM host.sample__message_%1$s m
+                WHERE m.txid = ANY (ARRAY(SELECT txid_snapshot_xip(c.hi))))
+            OR c.more AND EXISTS (SELECT FROM host.parts_after(c.txids, c.to_txid, c.to_id) p
+                CROSS JOIN LATERAL (SELECT FROM host.sample__message_%1$s m
+                    WHERE (m.txid, m.id) > (p.a_txid, p.a_id) AND m.txid < p.b LIMIT 1) x))',
+        p_leaf) INTO found_one USING p_handler;
+    RETURN found_one;
 END $_$;
 
 CREATE FUNCTION host.sample__cancel(p_message bigint) RETURNS bigint
@@ -1260,6 +1320,22 @@ BEGIN
     END IF;
     RETURN n;
 END $$;
+
+CREATE FUNCTION host.sample__cursors(p_handler integer) RETURNS TABLE(lane smallint, id bigint, from_txid bigint, from_id bigint, to_txid bigint, to_id bigint, more boolean, hi txid_snapshot, txids int8multirange, last_id bigint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+    SELECT c.lane, c.id, c.from_txid, c.from_id, c.to_txid, c.to_id, c.more, c.hi, c.txids, c.last_id
+    FROM generate_series(0, 1 - 1) n
+    CROSS JOIN LATERAL (
+        SELECT l.* FROM host.sample__lease l
+        WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1
+    ) c
+$$;
 
 CREATE FUNCTION host.sample__dead_ids(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
     LANGUAGE sql STABLE
@@ -1321,8 +1397,8 @@ CREATE FUNCTION host.sample__dead_retry(p_ids bigint[], p_where jsonpath) RETURN
         WHERE h.id = d.handler_id AND d.id IN (SELECT host.sample__dead_ids(p_ids, p_where))
         RETURNING d.*
     ), again AS (
-        INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload)
-        SELECT g.enqueued_at, g.message_id, g.handler_id, 1, g.headers, g.history, g.payload
+        INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, priority, key)
+        SELECT g.enqueued_at, g.message_id, g.handler_id, 1, g.headers, g.history, g.payload, g.priority, g.key
         FROM gone g ORDER BY g.id
     ), forgiven AS (
         DELETE FROM host.cancellation c USING gone g WHERE c.handler_id = g.handler_id AND c.message_id = g.message_id
@@ -1404,7 +1480,6 @@ CREATE FUNCTION host.sample__holds(p_leaf integer) RETURNS text
     AS $$
 DECLARE
     h record;
-    c record;
     o record;
     p bigint;
 BEGIN
@@ -1412,17 +1487,16 @@ BEGIN
         RETURN 'no handler is deployed yet';
     END IF;
     FOR h IN SELECT * FROM host.handler WHERE queue_id = 1 ORDER BY id LOOP
-        SELECT * INTO c FROM host.sample__lease l
-            WHERE l.handler_id = h.id AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
-        IF c.id / 100000000000 % 3 = p_leaf THEN
+        IF EXISTS (SELECT FROM host.sample__cursors(h.id) c WHERE c.id / 100000000000 % 3 = p_leaf) THEN
             RETURN format('the cursor of handler "%s" has not been carried forward', h.name);
         END IF;
         -- Who has taken one of these over is told from its row and its settlement.
-        IF EXISTS (SELECT FROM unnest(c.held) x WHERE x / 100000000000 % 3 = p_leaf)
+        IF false AND EXISTS (SELECT FROM host.sample__lease l, unnest(l.held) x
+                WHERE l.id = (SELECT max(c.id) FROM host.sample__cursors(h.id) c) AND x / 100000000000 % 3 = p_leaf)
             AND (SELECT held <> '{}' FROM host.sample__allowance(h.id)) THEN
             RETURN format('handler "%s" has yet to note what is in flight of it', h.name);
         END IF;
-        IF host.sample__beyond_cursor(p_leaf, c.hi, c.txids, c.more, c.to_txid, c.to_id) THEN
+        IF host.sample__beyond_cursor(p_leaf, h.id) THEN
             RETURN format('handler "%s"%s has messages in it to come', h.name, CASE WHEN h.paused THEN ', which is paused,' END);
         END IF;
     END LOOP;
@@ -1430,13 +1504,16 @@ BEGIN
     IF p / 100000000000 % 3 = p_leaf THEN
         RETURN 'the cursor of the schedule has not been carried forward';
     END IF;
-    SELECT l.id, l.session_id, l.leased_at INTO o FROM host.sample__lease l
+    SELECT l.id, l.session_id, l.leased_at, l.lane, l.due INTO o FROM host.sample__lease l
         WHERE l.row_count > 0 AND (l.leaves & (1 << p_leaf) <> 0 OR l.id / 100000000000 % 3 = p_leaf)
             -- What handlers that were removed had open is nobody's.
             AND EXISTS (SELECT FROM host.handler x WHERE x.id = l.handler_id)
             AND NOT EXISTS (SELECT FROM host.sample__settlement s WHERE s.lease_id = l.id AND s.rest = 0)
         LIMIT 1;
     IF FOUND THEN
+        IF o.session_id = 0 THEN
+            RETURN format('a retry holds lane %s until %s', o.lane, date_trunc('second', o.due));
+        END IF;
         RETURN format('lease %s of session %s has been open since %s', o.id, o.session_id, date_trunc('second', o.leased_at));
     END IF;
     RETURN NULL;
@@ -1466,25 +1543,21 @@ CREATE FUNCTION host.sample__lag(p_handler integer, p_cap integer, OUT waiting b
     SET enable_bitmapscan TO 'off'
     AS $$
 DECLARE
-    c record;
     part record;
+    lane_done smallint := -1;
+    first_at timestamptz;
 BEGIN
     SELECT b.waiting INTO waiting FROM host.sample__backlog(p_handler, p_cap) b;
-    SELECT * INTO c FROM host.sample__lease l WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
-    IF c.more THEN
-        FOR part IN SELECT * FROM host.parts_after(c.txids, c.to_txid, c.to_id) LOOP
-            SELECT m.enqueued_at INTO oldest FROM queue.sample m
-                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b ORDER BY m.txid, m.id LIMIT 1;
-            EXIT WHEN FOUND;
-        END LOOP;
-    END IF;
-    IF oldest IS NULL THEN
-        FOR part IN SELECT * FROM host.parts_after(host.txid_window(c.hi, txid_current_snapshot()), 0, 0) LOOP
-            SELECT m.enqueued_at INTO oldest FROM queue.sample m
-                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b ORDER BY m.txid, m.id LIMIT 1;
-            EXIT WHEN FOUND;
-        END LOOP;
-    END IF;
+    FOR part IN SELECT * FROM host.sample__ahead(p_handler) LOOP
+        CONTINUE WHEN part.lane = lane_done;
+        SELECT m.enqueued_at INTO first_at FROM queue.sample m
+            WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+            ORDER BY m.txid, m.id LIMIT 1;
+        IF FOUND THEN
+            oldest := least(oldest, first_at);
+            lane_done := part.lane;
+        END IF;
+    END LOOP;
 END $$;
 
 CREATE FUNCTION host.sample__leaf_bytes(p_leaf integer) RETURNS bigint
@@ -1496,7 +1569,7 @@ CREATE FUNCTION host.sample__leaf_bytes(p_leaf integer) RETURNS bigint
     JOIN pg_class c ON c.oid = format('host.sample__%s_%s', kind, p_leaf)::regclass
 $$;
 
-CREATE FUNCTION host.sample__lease(p_handler integer, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_bytes bigint, OUT lease_id bigint, OUT row_count integer, OUT more boolean, OUT wait_ms bigint, OUT full_up boolean) RETURNS record
+CREATE FUNCTION host.sample__lease(p_handler integer, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_bytes bigint, p_lane integer DEFAULT 0, OUT lease_id bigint, OUT row_count integer, OUT more boolean, OUT wait_ms bigint, OUT full_up boolean) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '1s'
@@ -1610,24 +1683,25 @@ BEGIN
 
     IF row_count = 0 THEN
         -- An empty poll writes nothing; but a window that is wide, or dear to walk because much in it was
-        -- rolled back, is walked once and left.
+        -- rolled back, is walked once and left. (In lanes, of which many may be
+        -- empty, width is no reason, and dear is more.)
         IF c.more OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
             OR clock_timestamp() - began > interval '10 ms' THEN
             INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                    row_count, leaves, is_cursor, more, token, hi, txids, tat, held)
-                VALUES (p_seq, 0, 0, 0, 0, p_handler, p_session, 0, 0, true, false, p_token, hi, '{}', tat, held);
+                    row_count, leaves, is_cursor, more, token, hi, txids, lane, tat, held)
+                VALUES (p_seq, 0, 0, 0, 0, p_handler, p_session, 0, 0, true, false, p_token, hi, '{}', p_lane, tat, held);
         END IF;
         row_count := NULL;
         RETURN;
     END IF;
     IF tat IS NOT NULL AND p_session <> 0 THEN
-        tat := greatest(tat, clock_timestamp()) + host.sample__starts(p_handler, w, f_txid, f_id, row_count)
+        tat := greatest(tat, clock_timestamp()) + host.sample__starts(p_handler, w, f_txid, f_id, row_count, p_lane)
             * allowed.step * interval '1 microsecond';
     END IF;
     INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-            row_count, leaves, is_cursor, more, token, hi, txids, tat, held)
+            row_count, leaves, is_cursor, more, token, hi, txids, lane, tat, held)
         VALUES (p_seq, f_txid, f_id, t_txid, t_id, p_handler, p_session,
-            row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, w, tat, held)
+            row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, w, p_lane, tat, held)
         RETURNING id INTO lease_id;
 END $$;
 
@@ -1656,17 +1730,11 @@ CREATE FUNCTION host.sample__peek(p_handler integer, p_n integer) RETURNS TABLE(
     AS $$
 #variable_conflict use_column
 DECLARE
-    c record;
     part record;
     found_rows bigint := 0;
     n bigint;
 BEGIN
-    SELECT * INTO c FROM host.sample__lease l WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
-    FOR part IN
-        SELECT * FROM host.parts_after(CASE WHEN c.more THEN c.txids ELSE '{}' END, c.to_txid, c.to_id)
-        UNION ALL
-        SELECT * FROM host.parts_after(host.txid_window(coalesce(c.hi, '1:1:'), txid_current_snapshot()), 0, 0)
-    LOOP
+    FOR part IN SELECT * FROM host.sample__ahead(p_handler) LOOP
         RETURN QUERY
             SELECT coalesce(m.origin, m.id), m.enqueued_at, m.run_at, m.attempt, m.headers, m.payload::text
             FROM queue.sample m
@@ -1737,8 +1805,8 @@ BEGIN
                 AND (s.due, s.id) <= (c.due, c.schedule_id)
             ORDER BY s.txid, s.id LIMIT p_n - promoted
         ), moved AS (
-            INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at)
-            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at FROM due_rows d
+            INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
+            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at, d.priority, d.key FROM due_rows d
         )
         SELECT count(*)::int AS n, max(d.txid) AS txid, (array_agg(d.id))[count(*)] AS id INTO cut FROM due_rows d;
         promoted := promoted + cut.n;
@@ -1762,8 +1830,8 @@ BEGIN
                 AND txid_visible_in_snapshot(s.txid, hi)
             ORDER BY s.due, s.id LIMIT p_n - promoted
         ), moved AS (
-            INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at)
-            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at FROM due_rows d
+            INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
+            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at, d.priority, d.key FROM due_rows d
         )
         SELECT count(*)::int AS n, max(d.due) AS due, (array_agg(d.id))[count(*)] AS id INTO cut FROM due_rows d;
         IF cut.n > 0 THEN
@@ -1784,7 +1852,7 @@ BEGIN
         FROM host.sample__schedule s WHERE (s.due, s.id) > (to_due, to_id) ORDER BY s.due, s.id LIMIT 1;
 END $$;
 
-CREATE FUNCTION host.sample__purge(p_handler integer, p_n integer, OUT removed integer, OUT parked integer, OUT more boolean) RETURNS record
+CREATE FUNCTION host.sample__purge(p_handler integer, p_lane integer, p_n integer, OUT removed integer, OUT parked integer, OUT more boolean) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -1796,7 +1864,7 @@ DECLARE
     early int[];
 BEGIN
     -- Session 0 is nobody's.
-    SELECT * INTO l FROM host.sample__lease(p_handler, 0, seq, token, p_n, 1::bigint << 60);
+    SELECT * INTO l FROM host.sample__lease(p_handler, 0, seq, token, p_n, 1::bigint << 60, p_lane);
     removed := 0;
     parked := 0;
     more := coalesce(l.more, false);
@@ -1813,7 +1881,7 @@ BEGIN
         p_removed => every - coalesce((SELECT range_agg(int4range(e, e + 1)) FROM unnest(early) e), '{}'));
 END $$;
 
-CREATE FUNCTION host.sample__read(p_session integer, p_seq bigint) RETURNS TABLE(pos integer, id bigint, enqueued_at timestamp with time zone, run_at timestamp with time zone, handler_id integer, attempt smallint, headers jsonb, history jsonb, payload jsonb, expires_at timestamp with time zone)
+CREATE FUNCTION host.sample__read(p_session integer, p_seq bigint) RETURNS TABLE(pos integer, id bigint, enqueued_at timestamp with time zone, run_at timestamp with time zone, handler_id integer, attempt smallint, headers jsonb, history jsonb, payload jsonb, expires_at timestamp with time zone, priority smallint, key text)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -1838,7 +1906,7 @@ BEGIN
         IF l.positions IS NULL THEN
             RETURN QUERY
                 SELECT done - 1 + (row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING))::int, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
-                    m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at
+                    m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at, m.priority, m.key
                 FROM queue.sample m
                 WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                 ORDER BY m.txid, m.id LIMIT l.row_count - done;
@@ -1848,7 +1916,7 @@ BEGIN
             RETURN QUERY
                 SELECT m.* FROM (
                     SELECT done - 1 + (row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING))::int AS pos, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
-                        m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at
+                        m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at, m.priority, m.key
                     FROM queue.sample m
                     WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                     ORDER BY m.txid, m.id LIMIT l.row_count - done) m
@@ -1905,10 +1973,10 @@ BEGIN
             OR (age(m.xmin) >= f.index_age AND m.xmin <> (m.txid & 4294967295)::text::xid) AS restored
         FROM queue.sample m JOIN pg_temp.rebase_leaf f ON f.leaf = m.tableoid;
     CREATE TEMP TABLE rebase_cursor AS
-        SELECT h AS handler_id, l.hi, l.more, l.txids, l.to_txid, l.to_id
+        SELECT h AS handler_id, n AS lane, l.hi, l.more, l.txids, l.to_txid, l.to_id
         -- One whose cursor did not come along has settled nothing, as far as is known.
-        FROM unnest(everyone) h LEFT JOIN LATERAL (SELECT * FROM host.sample__lease x
-            WHERE x.handler_id = h AND x.is_cursor ORDER BY x.id DESC LIMIT 1) l ON true;
+        FROM unnest(everyone) h CROSS JOIN generate_series(0, 1 - 1) n
+        LEFT JOIN LATERAL host.sample__cursors(h) l ON l.lane = n;
     -- What open leases have not settled. Should the rows of one not be as many as it says, its positions
     -- prove nothing, and all of it is in doubt.
     CREATE TEMP TABLE rebase_open AS
@@ -1933,9 +2001,10 @@ BEGIN
 
     CREATE TEMP TABLE rebase_message (LIKE queue.sample INCLUDING STORAGE, restored boolean);
     INSERT INTO pg_temp.rebase_message
-            (id, txid, enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at, restored)
+            (id, txid, enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority,
+            key, restored)
         SELECT m.id, m.txid, m.enqueued_at, m.run_at, coalesce(m.origin, m.id), copy.handler_id, m.attempt, m.headers,
-            m.history, m.payload, m.expires_at, m.restored
+            m.history, m.payload, m.expires_at, m.priority, m.key, m.restored
         FROM pg_temp.rebase_row m
         CROSS JOIN LATERAL (SELECT ARRAY(
             SELECT k.handler_id FROM pg_temp.rebase_cursor k
@@ -1982,17 +2051,21 @@ BEGIN
         setval('host.sample__lease_id_seq', g * 100000000000 + 1, false),
         setval('host.sample__promotion_id_seq', g * 100000000000 + 1, false);
 
-    INSERT INTO queue.sample (enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at)
-        SELECT enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at
+    INSERT INTO queue.sample (enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority,
+            key)
+        SELECT enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key
         FROM pg_temp.rebase_message ORDER BY restored DESC, txid, id;
-    INSERT INTO host.sample__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at)
-        SELECT due, host.slot(due, now()), origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at
+    INSERT INTO host.sample__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at,
+            priority, key)
+        SELECT due, host.slot(due, now()), origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at,
+            priority, key
         FROM pg_temp.rebase_schedule ORDER BY due, id;
     INSERT INTO host.sample__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
         VALUES ('-infinity', 0, '1:1:', '{}', 0, 0);
     INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-            row_count, leaves, is_cursor, more, token, hi, txids)
-        SELECT -h, 0, 0, 0, 0, h, 0, 0, 0, true, false, gen_random_uuid(), '1:1:', '{}' FROM unnest(everyone) h;
+            row_count, leaves, is_cursor, more, token, hi, txids, lane)
+        SELECT host.cursor_seq(h, n), 0, 0, 0, 0, h, 0, 0, 0, true, false, gen_random_uuid(), '1:1:', '{}', n
+        FROM unnest(everyone) h CROSS JOIN generate_series(0, 1 - 1) n;
     -- The key of a message that is not kept is free, whatever its register has missed.
     UPDATE host.sample__unique u SET settled_by = everyone
         WHERE NOT host.is_settled(1, u.taken_at, u.settled_by) AND u.message_id NOT IN (
@@ -2033,7 +2106,7 @@ BEGIN
         FROM (SELECT leaf, host.sample__leaf_bytes(leaf) AS bytes FROM generate_series(0, 2) leaf) l;
 END $$;
 
-CREATE FUNCTION host.sample__runs(p_message bigint) RETURNS TABLE(handler_id integer, attempt smallint, history jsonb, passed boolean, lease_id bigint, session_id integer, leased_at timestamp with time zone, ended_at timestamp with time zone, what text, result bytea)
+CREATE FUNCTION host.sample__runs(p_message bigint) RETURNS TABLE(handler_id integer, attempt smallint, history jsonb, passed boolean, lease_id bigint, session_id integer, leased_at timestamp with time zone, ended_at timestamp with time zone, what text, result bytea, due timestamp with time zone)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -2044,13 +2117,12 @@ CREATE FUNCTION host.sample__runs(p_message bigint) RETURNS TABLE(handler_id int
     SELECT h.id, m.attempt, m.history,
         txid_visible_in_snapshot(m.txid, c.hi)
             AND NOT (c.more AND m.txid <@ c.txids AND (m.txid, m.id) > (c.to_txid, c.to_id)),
-        r.id, r.session_id, r.leased_at, r.settled_at, r.what, r.result
+        r.id, r.session_id, r.leased_at, r.settled_at, r.what, r.result, r.due
     FROM mine m
     JOIN host.handler h ON h.queue_id = 1 AND coalesce(m.handler_id = h.id, true)
-    CROSS JOIN LATERAL (SELECT l.hi, l.more, l.txids, l.to_txid, l.to_id FROM host.sample__lease l
-        WHERE l.handler_id = h.id AND l.is_cursor ORDER BY l.id DESC LIMIT 1) c
+    JOIN LATERAL host.sample__cursors(h.id) c ON true
     LEFT JOIN LATERAL (
-        SELECT l.id, l.session_id, l.leased_at, t.settled_at, CASE
+        SELECT l.id, l.session_id, l.leased_at, l.due, t.settled_at, CASE
                 WHEN t.lease_id IS NULL THEN 'open'
                 WHEN NOT t.settled @> p.pos THEN 'taken over'
                 WHEN t.removed @> p.pos THEN 'removed'
@@ -2129,11 +2201,11 @@ BEGIN
         RETURNING settled_at INTO ended;
 
     IF p_retry_pos IS NOT NULL OR p_park_pos IS NOT NULL THEN
-        INSERT INTO host.sample__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at)
+        INSERT INTO host.sample__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at, priority, key)
             SELECT again.due, host.slot(again.due, now()), m.id, m.enqueued_at, l.handler_id,
                 m.attempt + again.attempts, m.headers,
                 CASE WHEN again.entry IS NULL THEN m.history ELSE coalesce(m.history, '[]') || again.entry END,
-                m.payload, m.expires_at
+                m.payload, m.expires_at, m.priority, m.key
             FROM host.sample__read(l.session_id, l.seq) m
             JOIN (
                 SELECT r.pos, now() + r.delay_ms * interval '1 ms' AS due, 1 AS attempts, r.entry
@@ -2148,9 +2220,9 @@ BEGIN
             ORDER BY m.pos;
     END IF;
     IF p_dead_pos IS NOT NULL THEN
-        INSERT INTO host.sample__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload)
+        INSERT INTO host.sample__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload, priority, key)
             SELECT m.id, m.enqueued_at, l.handler_id, m.attempt, d.reason, d.entry ->> 'error', m.headers,
-                coalesce(m.history, '[]') || d.entry, m.payload
+                coalesce(m.history, '[]') || d.entry, m.payload, m.priority, m.key
             FROM host.sample__read(l.session_id, l.seq) m
             JOIN unnest(p_dead_pos, p_dead_reason, p_dead_entry) d (pos, reason, entry) ON d.pos = m.pos
             ORDER BY m.pos;
@@ -2192,7 +2264,7 @@ BEGIN
     END IF;
 END $$;
 
-CREATE FUNCTION host.sample__starts(p_handler integer, p_window int8multirange, p_txid bigint, p_id bigint, p_count integer) RETURNS bigint
+CREATE FUNCTION host.sample__starts(p_handler integer, p_window int8multirange, p_txid bigint, p_id bigint, p_count integer, p_lane integer) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -2263,11 +2335,12 @@ CREATE FUNCTION host.sample__story(p_message bigint) RETURNS TABLE(at timestamp 
         SELECT m.enqueued_at AS at, NULL::int AS handler_id, NULL::smallint AS attempt, 'enqueued' AS what
             FROM host.sample__message(p_message) m
         UNION ALL
-        SELECT r.leased_at, r.handler_id, r.attempt, CASE r.session_id WHEN 0 THEN format('lease %s, to purge it', r.lease_id)
+        SELECT r.leased_at, r.handler_id, r.attempt, CASE WHEN r.due IS NOT NULL THEN format('lease %s by nobody, due %s', r.lease_id, r.due)
+                WHEN r.session_id = 0 THEN format('lease %s, to purge it', r.lease_id)
                 ELSE format('lease %s by %s/%s', r.lease_id, s.host_name, s.pid) END
             FROM (
-                SELECT lease_id, session_id, leased_at, handler_id, attempt FROM runs WHERE lease_id IS NOT NULL
-                UNION ALL SELECT lease_id, session_id, leased_at, handler_id, attempt FROM kept
+                SELECT lease_id, session_id, leased_at, handler_id, attempt, due FROM runs WHERE lease_id IS NOT NULL
+                UNION ALL SELECT lease_id, session_id, leased_at, handler_id, attempt, NULL FROM kept
             ) r LEFT JOIN host.session s ON s.id = r.session_id
         UNION ALL
         SELECT r.ended_at, r.handler_id, r.attempt, CASE r.what WHEN 'removed' THEN 'removed by an operator' ELSE r.what END
@@ -2353,7 +2426,7 @@ BEGIN
     RETURN NEW;
 END $$;
 
-CREATE FUNCTION host.sample__take_over(p_lease bigint, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_deaths_max integer, OUT lease_id bigint, OUT row_count integer) RETURNS record
+CREATE FUNCTION host.sample__take_over(p_lease bigint, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_deaths_max integer, OUT lease_id bigint, OUT row_count integer, OUT more boolean) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '1s'
@@ -2388,12 +2461,12 @@ BEGIN
     deaths := l.deaths + CASE WHEN ended.lost AND NOT (l.seq < 0) THEN 1 ELSE 0 END;
 
     IF deaths >= p_deaths_max THEN
-        INSERT INTO host.sample__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload)
+        INSERT INTO host.sample__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload, priority, key)
             SELECT m.id, m.enqueued_at, l.handler_id, m.attempt, 'poison',
                 format('%s hosts died with it in flight', deaths), m.headers,
                 coalesce(m.history, '[]') || jsonb_build_object('attempt', m.attempt, 'at', clock_timestamp(),
                     'error', format('%s hosts died with it in flight', deaths)),
-                m.payload
+                m.payload, m.priority, m.key
             FROM host.sample__read(l.session_id, l.seq) m
             -- Another handler's retry only lay beside them.
             WHERE rest @> m.pos AND coalesce(m.handler_id, l.handler_id) = l.handler_id;
@@ -2407,16 +2480,17 @@ BEGIN
         FROM (SELECT pos FROM unnest(rest) r, generate_series(lower(r), upper(r) - 1) pos
             ORDER BY pos LIMIT CASE WHEN deaths >= 2 THEN 1 ELSE p_n END) x;
     INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-            row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions)
+            row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions, lane)
         VALUES (p_seq, l.from_txid, l.from_id, l.to_txid, l.to_id, l.handler_id, p_session,
-            l.row_count, l.leaves, deaths, false, false, p_token, l.hi, l.txids, mine)
+            l.row_count, l.leaves, deaths, false, false, p_token, l.hi, l.txids, mine, l.lane)
         RETURNING id INTO lease_id;
-    IF rest <> mine THEN
+    more := rest <> mine;
+    IF more THEN
         -- Negative: chosen by the server, and its death is counted already.
         INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions)
+                row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions, lane)
             VALUES (-p_lease, l.from_txid, l.from_id, l.to_txid, l.to_id, l.handler_id, l.session_id,
-                l.row_count, l.leaves, deaths, false, false, gen_random_uuid(), l.hi, l.txids, rest - mine);
+                l.row_count, l.leaves, deaths, false, false, gen_random_uuid(), l.hi, l.txids, rest - mine, l.lane);
     END IF;
 END $$;
 
@@ -2429,7 +2503,6 @@ DECLARE
     why text;
     dump int;
     h record;
-    c record;
 BEGIN
     IF p_leaf = (SELECT last_value / 100000000000 % 3 FROM queue.sample_id_seq)
         OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.sample__lease_id_seq)
@@ -2463,9 +2536,7 @@ BEGIN
         RETURN format('process %s (pg_dump) may be about to read it', dump);
     END IF;
     FOR h IN SELECT id, name FROM host.handler WHERE queue_id = 1 LOOP
-        SELECT * INTO c FROM host.sample__lease l
-            WHERE l.handler_id = h.id AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
-        IF host.sample__beyond_cursor(p_leaf, c.hi, c.txids, c.more, c.to_txid, c.to_id) THEN
+        IF host.sample__beyond_cursor(p_leaf, h.id) THEN
             RETURN format('handler "%s" has late messages in it', h.name);
         END IF;
     END LOOP;
@@ -2578,7 +2649,7 @@ CREATE FUNCTION host.sample__whereabouts(p_message bigint) RETURNS TABLE(handler
         EXISTS (SELECT FROM host.cancellation c WHERE c.handler_id = w.handler_id AND c.message_id = p_message), w.result
     FROM (
         SELECT CASE WHEN NOT r.passed THEN 2 WHEN r.what = 'open' THEN 1 WHEN r.what = 'removed' THEN 5 ELSE 6 END AS rank,
-            CASE WHEN NOT r.passed THEN 'waiting' WHEN r.what = 'open' THEN 'in flight' WHEN r.what = 'removed' THEN r.what ELSE 'settled' END AS state,
+            CASE WHEN NOT r.passed OR r.what = 'open' AND r.session_id = 0 THEN 'waiting' WHEN r.what = 'open' THEN 'in flight' WHEN r.what = 'removed' THEN r.what ELSE 'settled' END AS state,
             r.handler_id, NULL AS handler, coalesce(r.ended_at, r.leased_at) AS at, format('%s/%s', s.host_name, s.pid) AS whose,
             r.attempt, r.result
         FROM host.sample__runs(p_message) r LEFT JOIN host.session s ON s.id = r.session_id
@@ -2662,6 +2733,9 @@ BEGIN
     SELECT * INTO before FROM host.queue WHERE name = p_queue FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
+    END IF;
+    IF before.ordered_lanes IS NOT NULL THEN
+        RAISE EXCEPTION 'queue "%" keeps an order, and such a queue takes no limits yet: make a queue without --ordered for it', p_queue;
     END IF;
     UPDATE host.queue SET fleet_concurrency = p_fleet_concurrency, rate_count = p_rate_count, rate_ms = p_rate_ms,
             rate_burst = p_rate_burst
@@ -2981,7 +3055,9 @@ CREATE TABLE host.sample__dead_letter (
     error text NOT NULL,
     headers jsonb,
     history jsonb,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    priority smallint,
+    key text
 );
 
 ALTER TABLE host.sample__dead_letter ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -3259,6 +3335,11 @@ CREATE TABLE host.sample__lease (
     hi txid_snapshot NOT NULL,
     txids int8multirange NOT NULL,
     positions int4multirange,
+    lane smallint DEFAULT 0 NOT NULL,
+    last_id bigint,
+    due timestamp with time zone,
+    attempt smallint,
+    history jsonb,
     tat timestamp with time zone,
     held bigint[]
 )
@@ -3283,6 +3364,11 @@ CREATE TABLE host.sample__lease_0 (
     hi txid_snapshot NOT NULL,
     txids int8multirange NOT NULL,
     positions int4multirange,
+    lane smallint DEFAULT 0 NOT NULL,
+    last_id bigint,
+    due timestamp with time zone,
+    attempt smallint,
+    history jsonb,
     tat timestamp with time zone,
     held bigint[]
 )
@@ -3307,6 +3393,11 @@ CREATE TABLE host.sample__lease_1 (
     hi txid_snapshot NOT NULL,
     txids int8multirange NOT NULL,
     positions int4multirange,
+    lane smallint DEFAULT 0 NOT NULL,
+    last_id bigint,
+    due timestamp with time zone,
+    attempt smallint,
+    history jsonb,
     tat timestamp with time zone,
     held bigint[]
 )
@@ -3331,6 +3422,11 @@ CREATE TABLE host.sample__lease_2 (
     hi txid_snapshot NOT NULL,
     txids int8multirange NOT NULL,
     positions int4multirange,
+    lane smallint DEFAULT 0 NOT NULL,
+    last_id bigint,
+    due timestamp with time zone,
+    attempt smallint,
+    history jsonb,
     tat timestamp with time zone,
     held bigint[]
 )
@@ -3358,10 +3454,14 @@ CREATE TABLE queue.sample (
     payload jsonb NOT NULL,
     expires_at timestamp with time zone,
     unique_key text,
+    priority smallint,
+    key text,
     CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
+    CONSTRAINT queue_has_no_priorities CHECK ((priority IS NULL)),
+    CONSTRAINT queue_keeps_no_order CHECK ((key IS NULL)),
     CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
     CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval))),
     CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK ((unique_key IS NULL))
@@ -3382,10 +3482,14 @@ CREATE TABLE host.sample__message_0 (
     payload jsonb NOT NULL,
     expires_at timestamp with time zone,
     unique_key text,
+    priority smallint,
+    key text,
     CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
+    CONSTRAINT queue_has_no_priorities CHECK ((priority IS NULL)),
+    CONSTRAINT queue_keeps_no_order CHECK ((key IS NULL)),
     CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
     CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval))),
     CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK ((unique_key IS NULL))
@@ -3406,10 +3510,14 @@ CREATE TABLE host.sample__message_1 (
     payload jsonb NOT NULL,
     expires_at timestamp with time zone,
     unique_key text,
+    priority smallint,
+    key text,
     CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
+    CONSTRAINT queue_has_no_priorities CHECK ((priority IS NULL)),
+    CONSTRAINT queue_keeps_no_order CHECK ((key IS NULL)),
     CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
     CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval))),
     CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK ((unique_key IS NULL))
@@ -3430,10 +3538,14 @@ CREATE TABLE host.sample__message_2 (
     payload jsonb NOT NULL,
     expires_at timestamp with time zone,
     unique_key text,
+    priority smallint,
+    key text,
     CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
+    CONSTRAINT queue_has_no_priorities CHECK ((priority IS NULL)),
+    CONSTRAINT queue_keeps_no_order CHECK ((key IS NULL)),
     CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
     CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval))),
     CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK ((unique_key IS NULL))
@@ -3506,7 +3618,9 @@ CREATE TABLE host.sample__schedule (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 PARTITION BY LIST (slot);
 ALTER TABLE ONLY host.sample__schedule ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3523,7 +3637,9 @@ CREATE TABLE host.sample__schedule_0 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_0 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3540,7 +3656,9 @@ CREATE TABLE host.sample__schedule_1 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_1 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3557,7 +3675,9 @@ CREATE TABLE host.sample__schedule_10 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_10 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3574,7 +3694,9 @@ CREATE TABLE host.sample__schedule_11 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_11 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3591,7 +3713,9 @@ CREATE TABLE host.sample__schedule_12 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_12 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3608,7 +3732,9 @@ CREATE TABLE host.sample__schedule_13 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_13 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3625,7 +3751,9 @@ CREATE TABLE host.sample__schedule_14 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_14 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3642,7 +3770,9 @@ CREATE TABLE host.sample__schedule_15 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_15 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3659,7 +3789,9 @@ CREATE TABLE host.sample__schedule_16 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_16 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3676,7 +3808,9 @@ CREATE TABLE host.sample__schedule_17 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_17 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3693,7 +3827,9 @@ CREATE TABLE host.sample__schedule_18 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_18 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3710,7 +3846,9 @@ CREATE TABLE host.sample__schedule_19 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_19 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3727,7 +3865,9 @@ CREATE TABLE host.sample__schedule_2 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_2 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3744,7 +3884,9 @@ CREATE TABLE host.sample__schedule_20 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_20 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3761,7 +3903,9 @@ CREATE TABLE host.sample__schedule_3 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_3 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3778,7 +3922,9 @@ CREATE TABLE host.sample__schedule_4 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_4 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3795,7 +3941,9 @@ CREATE TABLE host.sample__schedule_5 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_5 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3812,7 +3960,9 @@ CREATE TABLE host.sample__schedule_6 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_6 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3829,7 +3979,9 @@ CREATE TABLE host.sample__schedule_7 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_7 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3846,7 +3998,9 @@ CREATE TABLE host.sample__schedule_8 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_8 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -3863,7 +4017,9 @@ CREATE TABLE host.sample__schedule_9 (
     headers jsonb,
     history jsonb,
     payload jsonb NOT NULL,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    priority smallint,
+    key text
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_9 ALTER COLUMN payload SET STORAGE EXTERNAL;
@@ -4527,8 +4683,8 @@ GRANT USAGE ON SCHEMA queue TO host_serve;
 REVOKE ALL ON FUNCTION host.begin_from_now(p_handler integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.begin_from_now(p_handler integer) TO host_operator;
 
-REVOKE ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean, p_delays_ms bigint[], p_keep_ms bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean, p_delays_ms bigint[], p_keep_ms bigint) TO host_operator;
+REVOKE ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean, p_delays_ms bigint[], p_keep_ms bigint, p_priorities boolean, p_ordered_lanes integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean, p_delays_ms bigint[], p_keep_ms bigint, p_priorities boolean, p_ordered_lanes integer) TO host_operator;
 
 REVOKE ALL ON FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, p_http text[], p_secrets text[], p_http_requests integer, p_http_bytes bigint, p_batch_size integer, OUT handler_id integer, OUT version integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, p_http text[], p_secrets text[], p_http_requests integer, p_http_bytes bigint, p_batch_size integer, OUT handler_id integer, OUT version integer) TO host_operator;
@@ -4550,8 +4706,8 @@ GRANT ALL ON FUNCTION host.remove_handler(p_handler integer) TO host_operator;
 REVOKE ALL ON FUNCTION host.sample__advance() FROM PUBLIC;
 GRANT ALL ON FUNCTION host.sample__advance() TO host_serve;
 
-REVOKE ALL ON FUNCTION host.sample__purge(p_handler integer, p_n integer, OUT removed integer, OUT parked integer, OUT more boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION host.sample__purge(p_handler integer, p_n integer, OUT removed integer, OUT parked integer, OUT more boolean) TO host_operator;
+REVOKE ALL ON FUNCTION host.sample__purge(p_handler integer, p_lane integer, p_n integer, OUT removed integer, OUT parked integer, OUT more boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.sample__purge(p_handler integer, p_lane integer, p_n integer, OUT removed integer, OUT parked integer, OUT more boolean) TO host_operator;
 
 REVOKE ALL ON FUNCTION host.sample__take_key() FROM PUBLIC;
 
@@ -4666,17 +4822,17 @@ GRANT INSERT(expires_at) ON TABLE queue.sample TO host_operator;
 GRANT INSERT(unique_key) ON TABLE queue.sample TO host_producer;
 GRANT INSERT(unique_key) ON TABLE queue.sample TO host_operator;
 
-GRANT SELECT(id) ON TABLE host.sample__message_0 TO host_operator;
+GRANT INSERT(priority) ON TABLE queue.sample TO host_producer;
+GRANT INSERT(priority) ON TABLE queue.sample TO host_operator;
 
-GRANT SELECT(txid) ON TABLE host.sample__message_0 TO host_operator;
+GRANT INSERT(key) ON TABLE queue.sample TO host_producer;
+GRANT INSERT(key) ON TABLE queue.sample TO host_operator;
 
-GRANT SELECT(id) ON TABLE host.sample__message_1 TO host_operator;
+GRANT SELECT ON TABLE host.sample__message_0 TO host_operator;
 
-GRANT SELECT(txid) ON TABLE host.sample__message_1 TO host_operator;
+GRANT SELECT ON TABLE host.sample__message_1 TO host_operator;
 
-GRANT SELECT(id) ON TABLE host.sample__message_2 TO host_operator;
-
-GRANT SELECT(txid) ON TABLE host.sample__message_2 TO host_operator;
+GRANT SELECT ON TABLE host.sample__message_2 TO host_operator;
 
 GRANT SELECT ON TABLE host.sample__promotion TO host_operator;
 GRANT SELECT,INSERT ON TABLE host.sample__promotion TO host_serve;
