@@ -536,15 +536,6 @@ CREATE FUNCTION host.history_slot(at timestamp with time zone, keep_ms bigint) R
     LANGUAGE sql IMMUTABLE
     RETURN ((((EXTRACT(epoch FROM at))::bigint / GREATEST((1)::bigint, (keep_ms / 6000))) % (12)::bigint))::smallint;
 
-CREATE FUNCTION host.is_settled(p_queue integer, p_taken_at timestamp with time zone, p_settled_by integer[]) RETURNS boolean
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-BEGIN
-    RETURN p_settled_by <> '{}' AND NOT EXISTS (SELECT FROM host.handler h
-        WHERE h.queue_id = p_queue AND h.created_at <= p_taken_at AND h.id <> ALL (p_settled_by));
-END $$;
-
 CREATE TABLE host.queue (
     id integer NOT NULL,
     name text NOT NULL,
@@ -564,21 +555,48 @@ CREATE TABLE host.queue (
     keep_ms bigint,
     priorities boolean DEFAULT false NOT NULL,
     ordered_lanes integer,
+    fleet_concurrency integer,
+    rate_count integer,
+    rate_ms bigint,
+    rate_burst integer,
     CONSTRAINT delays_are_one_to_a_hundred CHECK ((((cardinality(delays_ms) >= 1) AND (cardinality(delays_ms) <= 100)) AND (array_position(delays_ms, NULL::bigint) IS NULL))),
     CONSTRAINT keep_is_a_time CHECK ((keep_ms > 0)),
+    CONSTRAINT limits_are_not_for_queues_that_keep_an_order CHECK (((ordered_lanes IS NULL) OR (num_nonnulls(fleet_concurrency, rate_count) = 0))),
     CONSTRAINT ordered_lanes_are_a_power_of_two CHECK ((ordered_lanes = ANY (ARRAY[2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]))),
     CONSTRAINT priorities_and_order_exclude_each_other CHECK (((NOT priorities) OR (ordered_lanes IS NULL))),
     CONSTRAINT queue_backoff_base_ms_check CHECK (((backoff_base_ms >= 1) AND (backoff_base_ms <= 86400000))),
     CONSTRAINT queue_check CHECK (((backoff_cap_ms >= backoff_base_ms) AND (backoff_cap_ms <= '31536000000'::bigint))),
+    CONSTRAINT queue_fleet_concurrency_check CHECK (((fleet_concurrency >= 1) AND (fleet_concurrency <= 10000))),
     CONSTRAINT queue_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 1000))),
     CONSTRAINT queue_name_is_lower_case_and_short CHECK (((name ~ '^[a-z][a-z0-9_]{0,39}$'::text) AND (name !~ '__'::text) AND (name !~ '_$'::text))),
     CONSTRAINT queue_on_duplicate_check CHECK ((on_duplicate = ANY (ARRAY['drop'::text, 'refuse'::text]))),
     CONSTRAINT queue_payload_bytes_max_check CHECK (((payload_bytes_max >= 1) AND (payload_bytes_max <= (64 << 20)))),
     CONSTRAINT queue_payload_type_check CHECK ((payload_type = ANY (ARRAY['jsonb'::text, 'json'::text, 'text'::text, 'bytea'::text]))),
+    CONSTRAINT queue_rate_burst_check CHECK (((rate_burst >= 1) AND (rate_burst <= 1000000))),
+    CONSTRAINT queue_rate_count_check CHECK (((rate_count >= 1) AND (rate_count <= 1000000))),
+    CONSTRAINT queue_rate_ms_check CHECK (((rate_ms >= 1) AND (rate_ms <= '31536000000'::bigint))),
     CONSTRAINT queue_rotate_age_ms_check CHECK ((rotate_age_ms >= 10)),
     CONSTRAINT queue_rotate_bytes_check CHECK ((rotate_bytes >= 8192)),
-    CONSTRAINT queue_unique_ms_check CHECK (((unique_ms >= 0) AND (unique_ms <= '31536000000'::bigint)))
+    CONSTRAINT queue_unique_ms_check CHECK (((unique_ms >= 0) AND (unique_ms <= '31536000000'::bigint))),
+    CONSTRAINT rate_is_at_most_1000_a_millisecond CHECK ((rate_count <= (rate_ms * 1000))),
+    CONSTRAINT rate_is_whole CHECK ((num_nulls(rate_count, rate_ms, rate_burst) = ANY (ARRAY[0, 3])))
 );
+
+CREATE FUNCTION host.is_limited(q host.queue) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT q.fleet_concurrency IS NOT NULL OR q.rate_count IS NOT NULL
+$$;
+
+CREATE FUNCTION host.is_settled(p_queue integer, p_taken_at timestamp with time zone, p_settled_by integer[]) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    RETURN p_settled_by <> '{}' AND NOT EXISTS (SELECT FROM host.handler h
+        WHERE h.queue_id = p_queue AND h.created_at <= p_taken_at AND h.id <> ALL (p_settled_by));
+END $$;
 
 CREATE FUNCTION host.lanes(q host.queue) RETURNS integer
     LANGUAGE sql IMMUTABLE
@@ -763,6 +781,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'TABLE', 'host.secret', 'DELETE', NULL),
         ('host_operator', 'FUNCTION', 'host.create_queue', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.set_unique', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.set_limits', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.drop_queue', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.set_keep', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
@@ -862,6 +881,7 @@ DECLARE
     h record;
     b record;
     held record;
+    limited text;
 BEGIN
     EXECUTE format('SELECT unhandled, scheduled, dead, bytes FROM host.%I($1)', p_queue || '__stored')
         INTO waiting, scheduled, dead, bytes USING p_cap;
@@ -872,8 +892,9 @@ BEGIN
         WHERE q.name = p_queue ORDER BY x.name
     LOOP
         EXECUTE format('SELECT * FROM host.%I($1, $2)', p_queue || '__backlog') INTO b USING h.id, p_cap;
+        EXECUTE format('SELECT why FROM host.%I($1)', p_queue || '__allowance') INTO limited USING h.id;
         lag := lag || jsonb_build_object('handler', h.name, 'version', h.version, 'paused', h.paused,
-            'waiting', b.waiting, 'in_flight', b.in_flight);
+            'waiting', b.waiting, 'in_flight', b.in_flight, 'limited', limited);
         IF h.ordered_lanes IS NOT NULL THEN
             EXECUTE format('SELECT * FROM host.%I($1)', p_queue || '__held_lanes') INTO held USING h.id;
             lag := jsonb_set(lag, '{-1,held}', jsonb_build_object('lanes', held.lanes,
@@ -961,9 +982,10 @@ DECLARE
     made text;
     kind record;
 BEGIN
-    SELECT replace(replace(replace(replace(replace(replace(replace(replace(t.body,
+    SELECT replace(replace(replace(replace(replace(replace(replace(replace(replace(t.body,
             '{q}', q.name),
             '{unique}', (q.unique_ms IS NOT NULL)::text),
+            '{limited}', host.is_limited(q)::text),
             '{queue_id}', q.id::text),
             '{payload_bytes_max}', q.payload_bytes_max::text),
             '{payload_check}', CASE
@@ -1082,10 +1104,10 @@ BEGIN
         SELECT due, schedule_id, hi, late_txids, late_txid, late_id FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
     FOR h IN SELECT id FROM host.handler WHERE queue_id = 1 ORDER BY id LOOP
         INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id)
+                row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id, tat, held)
             SELECT host.cursor_seq(h.id, c.lane), c.from_txid, c.from_id, c.to_txid, c.to_id, h.id, 0, 0, 0, true, c.more,
-                gen_random_uuid(), c.hi, c.txids, c.lane, c.last_id
-            FROM host.sample__cursors(h.id) c;
+                gen_random_uuid(), c.hi, c.txids, c.lane, c.last_id, a.tat, a.held
+            FROM host.sample__cursors(h.id) c CROSS JOIN host.sample__allowance(h.id) a;
     END LOOP;
     RETURN NULL;
 END $$;
@@ -1107,6 +1129,87 @@ CREATE FUNCTION host.sample__ahead(p_handler integer) RETURNS TABLE(lane smallin
         SELECT x.*, 0 FROM host.parts_after(host.txid_window(c.hi, txid_current_snapshot()), 0, 0) x
     ) p
 $$;
+
+CREATE FUNCTION host.sample__allowance(p_handler integer, OUT messages integer, OUT wait_ms bigint, OUT full_up boolean, OUT why text, OUT tat timestamp with time zone, OUT held bigint[], OUT step double precision) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+DECLARE
+    q record;
+    c record;
+    in_flight bigint;
+    -- Until the bucket is full again, in microseconds.
+    ahead float8;
+BEGIN
+    IF NOT false THEN
+        RETURN;
+    END IF;
+    SELECT x.* INTO STRICT q FROM host.queue x WHERE x.id = 1;
+    SELECT l.id, l.row_count, l.tat, l.held INTO c FROM host.sample__lease l
+        WHERE l.handler_id = p_handler AND l.is_cursor
+        ORDER BY l.id DESC LIMIT 1;
+    messages := 2147483647;
+    full_up := false;
+
+    IF q.fleet_concurrency IS NOT NULL THEN
+        -- As noted, and the newest itself; or, where the limit is new, all there are.
+        held := CASE WHEN c.held IS NOT NULL THEN c.held || c.id ELSE ARRAY(SELECT l.id FROM host.sample__lease l
+            WHERE l.handler_id = p_handler AND l.row_count > 0
+                -- A probe for each: see strays.
+                AND (SELECT t.rest FROM host.sample__settlement t
+                    WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+                    ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0) END;
+        -- What was taken over goes on as its heirs: the lease of who took it, and what that one left. LIMIT 1, of what is
+        -- one: so that each is probed for. A join would read the whole log.
+        WITH RECURSIVE chain AS (
+            SELECT unnest(held) AS id
+            UNION
+            SELECT h.id FROM chain
+                CROSS JOIN LATERAL (SELECT s.heir_session, s.heir_seq FROM host.sample__settlement s
+                    WHERE s.lease_id = chain.id AND s.revoked LIMIT 1) s
+                CROSS JOIN LATERAL (SELECT l.id, l.session_id FROM host.sample__lease l WHERE l.id = chain.id LIMIT 1) l
+                CROSS JOIN LATERAL (
+                    SELECT x.id FROM host.sample__lease x WHERE x.session_id = s.heir_session AND x.seq = s.heir_seq
+                    UNION ALL
+                    SELECT x.id FROM host.sample__lease x WHERE x.session_id = l.session_id AND x.seq = -l.id
+                ) h
+        )
+        SELECT coalesce(array_agg(chain.id), '{}'), coalesce(sum(r.rest), 0) INTO held, in_flight
+            FROM chain CROSS JOIN LATERAL (
+                SELECT coalesce(
+                    (SELECT s.rest FROM host.sample__settlement s WHERE s.lease_id = l.id ORDER BY s.seq DESC LIMIT 1),
+                    host.positions(l.positions), l.row_count) AS rest
+                FROM host.sample__lease l WHERE l.id = chain.id LIMIT 1) r
+            WHERE r.rest > 0;
+        messages := greatest(0, q.fleet_concurrency - in_flight);
+        IF messages = 0 THEN
+            full_up := true;
+            wait_ms := 50;
+            why := format('%s of %s in flight', in_flight, q.fleet_concurrency);
+        END IF;
+    END IF;
+
+    IF q.rate_count IS NOT NULL THEN
+        step := 1000.0 * q.rate_ms / q.rate_count;
+        tat := coalesce(c.tat, clock_timestamp());
+        -- Further ahead than a whole bucket: the clock has gone back, or the rate has changed. One may start, and sets it right.
+        IF tat > clock_timestamp() + (q.rate_burst * step + 1000) * interval '1 microsecond' THEN
+            tat := clock_timestamp() + (q.rate_burst - 1) * step * interval '1 microsecond';
+        END IF;
+        ahead := greatest(0, 1000000 * extract(epoch FROM tat - clock_timestamp())::float8);
+        messages := least(messages, greatest(0, q.rate_burst - ceil(ahead / step)));
+        IF messages = 0 AND NOT full_up THEN
+            -- For what comes in 20 ms at once: a look costs the same for one as for many. But half a bucket is left to
+            -- who comes late.
+            wait_ms := ceil((ahead - (q.rate_burst - greatest(1, least(q.rate_burst / 2, floor(20000 / step)))) * step) / 1000);
+            why := format('%s every %s, the next in %s ms', q.rate_count, q.rate_ms * interval '1 ms', wait_ms);
+        END IF;
+    END IF;
+END $$;
 
 CREATE FUNCTION host.sample__archive(p_lease bigint, p_settled int4multirange, p_settled_at timestamp with time zone, p_later integer[], p_removed int4multirange, p_result_pos integer[], p_results bytea[]) RETURNS void
     LANGUAGE plpgsql
@@ -1387,6 +1490,12 @@ BEGIN
         IF EXISTS (SELECT FROM host.sample__cursors(h.id) c WHERE c.id / 100000000000 % 3 = p_leaf) THEN
             RETURN format('the cursor of handler "%s" has not been carried forward', h.name);
         END IF;
+        -- Who has taken one of these over is told from its row and its settlement.
+        IF false AND EXISTS (SELECT FROM host.sample__lease l, unnest(l.held) x
+                WHERE l.id = (SELECT max(c.id) FROM host.sample__cursors(h.id) c) AND x / 100000000000 % 3 = p_leaf)
+            AND (SELECT held <> '{}' FROM host.sample__allowance(h.id)) THEN
+            RETURN format('handler "%s" has yet to note what is in flight of it', h.name);
+        END IF;
         IF host.sample__beyond_cursor(p_leaf, h.id) THEN
             RETURN format('handler "%s"%s has messages in it to come', h.name, CASE WHEN h.paused THEN ', which is paused,' END);
         END IF;
@@ -1460,7 +1569,7 @@ CREATE FUNCTION host.sample__leaf_bytes(p_leaf integer) RETURNS bigint
     JOIN pg_class c ON c.oid = format('host.sample__%s_%s', kind, p_leaf)::regclass
 $$;
 
-CREATE FUNCTION host.sample__lease(p_handler integer, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_bytes bigint, p_lane integer DEFAULT 0, OUT lease_id bigint, OUT row_count integer, OUT more boolean) RETURNS record
+CREATE FUNCTION host.sample__lease(p_handler integer, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_bytes bigint, p_lane integer DEFAULT 0, OUT lease_id bigint, OUT row_count integer, OUT more boolean, OUT wait_ms bigint, OUT full_up boolean) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '1s'
@@ -1484,6 +1593,9 @@ DECLARE
     cut record;
     id_min bigint;
     id_max bigint;
+    allowed record;
+    tat timestamptz;
+    held bigint[];
     began timestamptz := clock_timestamp();
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL
@@ -1500,6 +1612,20 @@ BEGIN
         WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'handler % has no cursor on queue "sample"', p_handler USING ERRCODE = 'HQ004';
+    END IF;
+
+    IF false THEN
+        SELECT * INTO allowed FROM host.sample__allowance(p_handler);
+        tat := allowed.tat;
+        held := allowed.held;
+        IF p_session <> 0 THEN
+            IF allowed.messages = 0 THEN
+                wait_ms := allowed.wait_ms;
+                full_up := allowed.full_up;
+                RETURN;
+            END IF;
+            p_n := least(p_n, allowed.messages);
+        END IF;
     END IF;
 
     -- First what is left of the cursor's window; when that is nothing, a new window.
@@ -1562,16 +1688,20 @@ BEGIN
         IF c.more OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
             OR clock_timestamp() - began > interval '10 ms' THEN
             INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                    row_count, leaves, is_cursor, more, token, hi, txids, lane)
-                VALUES (p_seq, 0, 0, 0, 0, p_handler, p_session, 0, 0, true, false, p_token, hi, '{}', p_lane);
+                    row_count, leaves, is_cursor, more, token, hi, txids, lane, tat, held)
+                VALUES (p_seq, 0, 0, 0, 0, p_handler, p_session, 0, 0, true, false, p_token, hi, '{}', p_lane, tat, held);
         END IF;
         row_count := NULL;
         RETURN;
     END IF;
+    IF tat IS NOT NULL AND p_session <> 0 THEN
+        tat := greatest(tat, clock_timestamp()) + host.sample__starts(p_handler, w, f_txid, f_id, row_count, p_lane)
+            * allowed.step * interval '1 microsecond';
+    END IF;
     INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-            row_count, leaves, is_cursor, more, token, hi, txids, lane)
+            row_count, leaves, is_cursor, more, token, hi, txids, lane, tat, held)
         VALUES (p_seq, f_txid, f_id, t_txid, t_id, p_handler, p_session,
-            row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, w, p_lane)
+            row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, w, p_lane, tat, held)
         RETURNING id INTO lease_id;
 END $$;
 
@@ -2134,6 +2264,35 @@ BEGIN
     END IF;
 END $$;
 
+CREATE FUNCTION host.sample__starts(p_handler integer, p_window int8multirange, p_txid bigint, p_id bigint, p_count integer, p_lane integer) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+DECLARE
+    part record;
+    cut record;
+    done int := 0;
+    starts bigint := 0;
+BEGIN
+    FOR part IN SELECT * FROM host.parts_after(p_window, p_txid, p_id) LOOP
+        EXIT WHEN done >= p_count;
+        SELECT count(*) AS n, count(*) FILTER (WHERE coalesce(m.handler_id = p_handler, true)
+                AND coalesce(m.run_at <= clock_timestamp(), true) AND coalesce(m.expires_at > clock_timestamp(), true)) AS starts
+            INTO cut
+            FROM (SELECT m.handler_id, m.run_at, m.expires_at FROM queue.sample m
+                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                ORDER BY m.txid, m.id LIMIT p_count - done) m;
+        done := done + cut.n;
+        starts := starts + cut.starts;
+    END LOOP;
+    RETURN starts;
+END $$;
+
 CREATE FUNCTION host.sample__stored(p_cap integer, OUT unhandled bigint, OUT scheduled bigint, OUT dead bigint, OUT bytes bigint) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2295,8 +2454,8 @@ BEGIN
         OR NOT EXISTS (SELECT FROM host.session x WHERE x.id = p_session AND x.ended_at IS NULL) THEN
         RAISE EXCEPTION 'lease % is not to be taken over', p_lease USING ERRCODE = 'HQ002';
     END IF;
-    INSERT INTO host.sample__settlement (lease_id, seq, rest, settled, revoked)
-        VALUES (p_lease, coalesce(s.seq, -1) + 1, 0, '{}', true);
+    INSERT INTO host.sample__settlement (lease_id, seq, rest, settled, revoked, heir_session, heir_seq)
+        VALUES (p_lease, coalesce(s.seq, -1) + 1, 0, '{}', true, p_session, p_seq);
     rest := coalesce(l.positions, int4multirange(int4range(0, l.row_count)))
         - coalesce((SELECT range_agg(t.settled) FROM host.sample__settlement t WHERE t.lease_id = p_lease), '{}');
     deaths := l.deaths + CASE WHEN ended.lost AND NOT (l.seq < 0) THEN 1 ELSE 0 END;
@@ -2560,6 +2719,29 @@ BEGIN
     IF p_keep_ms IS NOT NULL AND to_regclass(format('host.%I', p_queue || '__history')) IS NULL THEN
         EXECUTE host.render('history.sql', q);
         PERFORM host.grant_privileges(p_queue);
+    END IF;
+END $$;
+
+CREATE FUNCTION host.set_limits(p_queue text, p_fleet_concurrency integer, p_rate_count integer, p_rate_ms bigint, p_rate_burst integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '1s'
+    AS $$
+DECLARE
+    before host.queue;
+BEGIN
+    SELECT * INTO before FROM host.queue WHERE name = p_queue FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
+    END IF;
+    IF before.ordered_lanes IS NOT NULL THEN
+        RAISE EXCEPTION 'queue "%" keeps an order, and such a queue takes no limits yet: make a queue without --ordered for it', p_queue;
+    END IF;
+    UPDATE host.queue SET fleet_concurrency = p_fleet_concurrency, rate_count = p_rate_count, rate_ms = p_rate_ms,
+            rate_burst = p_rate_burst
+        WHERE name = p_queue;
+    IF host.is_limited(before) <> (SELECT host.is_limited(q) FROM host.queue q WHERE q.name = p_queue) THEN
+        PERFORM host.apply_queue_functions(p_queue);
     END IF;
 END $$;
 
@@ -3157,7 +3339,9 @@ CREATE TABLE host.sample__lease (
     last_id bigint,
     due timestamp with time zone,
     attempt smallint,
-    history jsonb
+    history jsonb,
+    tat timestamp with time zone,
+    held bigint[]
 )
 PARTITION BY LIST ((((id / '100000000000'::bigint) % (3)::bigint)));
 
@@ -3184,7 +3368,9 @@ CREATE TABLE host.sample__lease_0 (
     last_id bigint,
     due timestamp with time zone,
     attempt smallint,
-    history jsonb
+    history jsonb,
+    tat timestamp with time zone,
+    held bigint[]
 )
 WITH (autovacuum_enabled=off);
 
@@ -3211,7 +3397,9 @@ CREATE TABLE host.sample__lease_1 (
     last_id bigint,
     due timestamp with time zone,
     attempt smallint,
-    history jsonb
+    history jsonb,
+    tat timestamp with time zone,
+    held bigint[]
 )
 WITH (autovacuum_enabled=off);
 
@@ -3238,7 +3426,9 @@ CREATE TABLE host.sample__lease_2 (
     last_id bigint,
     due timestamp with time zone,
     attempt smallint,
-    history jsonb
+    history jsonb,
+    tat timestamp with time zone,
+    held bigint[]
 )
 WITH (autovacuum_enabled=off);
 
@@ -3852,7 +4042,9 @@ CREATE TABLE host.sample__settlement (
     settled int4multirange NOT NULL,
     removed int4multirange,
     result_pos integer[],
-    results bytea[]
+    results bytea[],
+    heir_session integer,
+    heir_seq bigint
 )
 PARTITION BY LIST ((((lease_id / '100000000000'::bigint) % (3)::bigint)));
 
@@ -3865,7 +4057,9 @@ CREATE TABLE host.sample__settlement_0 (
     settled int4multirange NOT NULL,
     removed int4multirange,
     result_pos integer[],
-    results bytea[]
+    results bytea[],
+    heir_session integer,
+    heir_seq bigint
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 
@@ -3878,7 +4072,9 @@ CREATE TABLE host.sample__settlement_1 (
     settled int4multirange NOT NULL,
     removed int4multirange,
     result_pos integer[],
-    results bytea[]
+    results bytea[],
+    heir_session integer,
+    heir_seq bigint
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 
@@ -3891,7 +4087,9 @@ CREATE TABLE host.sample__settlement_2 (
     settled int4multirange NOT NULL,
     removed int4multirange,
     result_pos integer[],
-    results bytea[]
+    results bytea[],
+    heir_session integer,
+    heir_seq bigint
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 
@@ -4526,6 +4724,9 @@ REVOKE ALL ON FUNCTION host.sample__wake() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION host.set_keep(p_queue text, p_keep_ms bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.set_keep(p_queue text, p_keep_ms bigint) TO host_operator;
+
+REVOKE ALL ON FUNCTION host.set_limits(p_queue text, p_fleet_concurrency integer, p_rate_count integer, p_rate_ms bigint, p_rate_burst integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.set_limits(p_queue text, p_fleet_concurrency integer, p_rate_count integer, p_rate_ms bigint, p_rate_burst integer) TO host_operator;
 
 REVOKE ALL ON FUNCTION host.set_unique(p_queue text, p_unique_ms bigint, p_on_duplicate text) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.set_unique(p_queue text, p_unique_ms bigint, p_on_duplicate text) TO host_operator;

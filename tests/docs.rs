@@ -44,6 +44,11 @@ async fn priorities() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn limits() {
+    works_as_written("limits.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unique() {
     works_as_written("unique.md").await;
 }

@@ -25,6 +25,7 @@ mod faults;
 mod fencing;
 mod history;
 mod injection;
+mod limits;
 mod migrate;
 mod order;
 mod overload;

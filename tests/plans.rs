@@ -204,7 +204,8 @@ async fn open_leases_are_found_without_comparing_each_lease_with_each_settlement
          SELECT g, 0, 0, 0, 0, {handler}, {session}, 1, 1, true, false, gen_random_uuid(), txid_current_snapshot(), '{{}}'
          FROM generate_series(1, 20000) g;
          INSERT INTO host.q__settlement (lease_id, seq, rest, settled)
-         SELECT id, 0, 0, '{{[0,1)}}' FROM host.q__lease WHERE row_count > 0"
+         SELECT id, 0, 0, '{{[0,1)}}' FROM host.q__lease WHERE row_count > 0;
+         SELECT host.set_limits('q', 10, NULL, NULL, NULL)"
     );
     client.batch_execute(&fill).await.unwrap();
     let (client, told) = explained(&db).await;
@@ -213,6 +214,7 @@ async fn open_leases_are_found_without_comparing_each_lease_with_each_settlement
         format!("strays({handler}, {session}, 10)"),
         format!("backlog({handler}, 1000)"),
         "examine()".to_owned(),
+        format!("allowance({handler})"),
     ];
     for call in calls {
         told.lock().unwrap().clear();
@@ -221,5 +223,8 @@ async fn open_leases_are_found_without_comparing_each_lease_with_each_settlement
         assert!(told.contains("q__settlement_0"), "{call}: {told}");
         assert!(!told.contains("Materialize"), "{call}: {told}");
     }
+    // The last of these, at every lease of a queue with limits, knows which are open.
+    let told = told.lock().unwrap().clone();
+    assert!(!told.contains("Hash Join") && !told.contains("Merge Join"), "{told}");
     hand.end(false).await;
 }

@@ -76,7 +76,7 @@ async fn an_operator_runs_every_command_and_has_no_other_way_to_change_anything(
     ok(&["queue", "grant", "emails", &role]).await;
     ok(&["enqueue", "emails", "1", "--header", "a=b", "--delay", "1h"]).await;
     ok(&["enqueue", "emails", "--file", "/dev/null"]).await;
-    ok(&["queue", "set", "emails", "--unique", "1h"]).await;
+    ok(&["queue", "set", "emails", "--unique", "1h", "--rate", "10/1s"]).await;
     for _ in 0..2 {
         ok(&["enqueue", "emails", "1", "--unique-key", "k", "--delay", "1h"]).await;
     }
@@ -309,6 +309,7 @@ async fn few_functions_have_the_owners_rights_and_all_pin_where_names_are_looked
             "grant_producer",
             "remove_handler",
             "set_keep",
+            "set_limits",
             "set_unique",
             "truncate_heartbeat",
             "work__advance",

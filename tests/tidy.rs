@@ -32,6 +32,7 @@ const VOCABULARY: &[&str] = &[
     "outcome",
     "secret",
     "settlement",
+    "throttle",
     "trouble",
     "unique",
 ];

@@ -371,7 +371,11 @@ impl Dispatcher {
                 }
             }
             Ok(taken) => {
-                self.idle.nothing(now);
+                if let Some(limit) = taken.limit {
+                    self.idle.limited(limit, now);
+                } else {
+                    self.idle.nothing(now);
+                }
                 taken.wait.into_iter().for_each(|wait| self.idle.look_by(now + wait));
             }
             Err(error) => return self.cannot_lease(&error, now),

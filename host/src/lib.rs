@@ -23,5 +23,6 @@ pub mod sandbox;
 pub mod secret;
 pub mod serve;
 pub mod settlement;
+pub mod throttle;
 pub mod trouble;
 pub mod unique;

@@ -89,6 +89,15 @@ pub const KEEP: RangeInclusive<Duration> =
     Duration::from_mins(1)..=Duration::from_hours(3_650 * 24);
 /// The shortest and the longest time for which a queue takes a unique key at least.
 pub const UNIQUE_WINDOW: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(365 * 24);
+/// The fewest and the most messages that a queue may let be in flight at once, over all hosts.
+pub const FLEET_CONCURRENCY: RangeInclusive<u32> = 1..=10_000;
+/// The fewest and the most messages that a queue may let start in its rate's time.
+pub const RATE_COUNT: RangeInclusive<u32> = 1..=1_000_000;
+/// The shortest and the longest time of a queue's rate.
+pub const RATE_INTERVAL: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_hours(365 * 24);
+/// The fewest and the most messages that a queue may let start at once.
+pub const RATE_BURST: RangeInclusive<u32> = 1..=1_000_000;
 /// The largest component that is accepted, in bytes.
 pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 /// The largest result of a message, in bytes.

@@ -13,6 +13,7 @@ pub mod exchange;
 mod fetch;
 pub mod inspect;
 mod lanes;
+pub mod limits;
 pub mod message;
 pub mod migrate;
 pub mod producer;

@@ -44,6 +44,7 @@ DECLARE
     h record;
     b record;
     held record;
+    limited text;
 BEGIN
     EXECUTE format('SELECT unhandled, scheduled, dead, bytes FROM host.%I($1)', p_queue || '__stored')
         INTO waiting, scheduled, dead, bytes USING p_cap;
@@ -54,8 +55,9 @@ BEGIN
         WHERE q.name = p_queue ORDER BY x.name
     LOOP
         EXECUTE format('SELECT * FROM host.%I($1, $2)', p_queue || '__backlog') INTO b USING h.id, p_cap;
+        EXECUTE format('SELECT why FROM host.%I($1)', p_queue || '__allowance') INTO limited USING h.id;
         lag := lag || jsonb_build_object('handler', h.name, 'version', h.version, 'paused', h.paused,
-            'waiting', b.waiting, 'in_flight', b.in_flight);
+            'waiting', b.waiting, 'in_flight', b.in_flight, 'limited', limited);
         IF h.ordered_lanes IS NOT NULL THEN
             EXECUTE format('SELECT * FROM host.%I($1)', p_queue || '__held_lanes') INTO held USING h.id;
             lag := jsonb_set(lag, '{-1,held}', jsonb_build_object('lanes', held.lanes,

@@ -43,6 +43,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_operator', 'TABLE', 'host.secret', 'DELETE', NULL),
         ('host_operator', 'FUNCTION', 'host.create_queue', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.set_unique', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.set_limits', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.drop_queue', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.set_keep', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),

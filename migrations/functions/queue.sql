@@ -24,9 +24,10 @@ DECLARE
     made text;
     kind record;
 BEGIN
-    SELECT replace(replace(replace(replace(replace(replace(replace(replace(t.body,
+    SELECT replace(replace(replace(replace(replace(replace(replace(replace(replace(t.body,
             '{q}', q.name),
             '{unique}', (q.unique_ms IS NOT NULL)::text),
+            '{limited}', host.is_limited(q)::text),
             '{queue_id}', q.id::text),
             '{payload_bytes_max}', q.payload_bytes_max::text),
             '{payload_check}', CASE

@@ -97,7 +97,10 @@ CREATE TABLE host.{q}__lease (
     due timestamptz,
     -- Of the first of the positions, if it is tried again.
     attempt smallint,
-    history jsonb
+    history jsonb,
+    -- On a queue with limits (see functions/limits.sql), else NULL.
+    tat timestamptz,
+    held bigint[]
 ) PARTITION BY LIST ((id / 100000000000 % 3));
 
 -- The settlement log. A lease is open until it has a row with rest 0. (lease_id, seq) is unique:
@@ -116,7 +119,10 @@ CREATE TABLE host.{q}__settlement (
     removed int4multirange,
     -- Of these: acked with a result, and the results in the same order; NULL: none.
     result_pos int[],
-    results bytea[]
+    results bytea[],
+    -- Of one that was taken over: what the lease that goes on with it is called by its session.
+    heir_session int,
+    heir_seq bigint
 ) PARTITION BY LIST ((lease_id / 100000000000 % 3));
 
 -- The promotion log: how far the schedule has been promoted into the queue. The newest row counts.

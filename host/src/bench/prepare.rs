@@ -24,6 +24,7 @@ use crate::queue::bench::load::Producer;
 use crate::queue::catalog::Settings;
 use crate::queue::deployments::Deployed;
 use crate::queue::queues::NewQueue;
+use crate::throttle::Throttle;
 
 /// Messages that are worked off before anything is measured: caches and plans are warm then.
 const WARM_UP: u64 = 5_000;
@@ -142,5 +143,6 @@ pub fn new_queue(name: &QueueName, wake_up: bool) -> NewQueue {
         lanes: Lanes::One,
         keep: None,
         unique: None,
+        throttle: Throttle::default(),
     }
 }

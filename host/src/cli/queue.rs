@@ -4,7 +4,7 @@ use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use self::set::{Set, UniqueArgs};
+use self::set::{LimitArgs, Set, UniqueArgs};
 use self::words::{backoff, described, settings_json, state};
 use super::lanes::LanesArgs;
 use super::purge::Purge;
@@ -16,6 +16,7 @@ use crate::outcome::{Backoff, RetryPolicy};
 use crate::queue::catalog;
 use crate::queue::inspect;
 use crate::queue::queues::{self, DropError, NewQueue};
+use crate::throttle::Throttle;
 
 mod set;
 mod words;
@@ -88,6 +89,8 @@ struct Create {
     lanes: LanesArgs,
     #[command(flatten)]
     unique: UniqueArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 /// List the queues
@@ -202,6 +205,7 @@ impl Create {
             lanes: self.lanes.resolve()?,
             keep: self.keep.map(Into::into),
             unique: self.unique.resolve(None)?,
+            throttle: self.limits.resolve(Throttle::default())?,
         };
         queue.check().map_err(|error| Fail::usage(error.to_string()))?;
         Ok(queue)

@@ -78,15 +78,20 @@ pub fn queue_json(q: &QueueStatus) -> Value {
 }
 
 fn lag_json(l: &Lag) -> Value {
-    json!({
+    let mut lag = json!({
         "handler": l.handler,
         "version": l.version,
         "paused": l.paused,
         "waiting": l.waiting,
         "in_flight": l.in_flight,
-        "held_lanes": l.held.as_ref().map(|held| held.lanes),
-        "held_until": l.held.as_ref().map(|held| &held.until),
-    })
+        "limited": l.limited,
+    });
+    // Only a queue that keeps order has lanes to hold.
+    if let Some(held) = &l.held {
+        lag["held_lanes"] = held.lanes.into();
+        lag["held_until"] = json!(held.until);
+    }
+    lag
 }
 
 /// A queue's handlers: of several, how much each has before it.
@@ -99,7 +104,9 @@ pub fn handlers_text(q: &QueueStatus) -> String {
             let until = held.until.as_ref()?;
             Some(format!("{} held until {until}", show::plural(held.lanes as usize, "lane")))
         });
-        let notes: Vec<String> = paused.into_iter().chain(waiting).chain(held).collect();
+        let limited = l.limited.as_ref().map(|why| format!("limited: {why}"));
+        let notes: Vec<String> =
+            paused.into_iter().chain(waiting).chain(held).chain(limited).collect();
         let name = format!("{} v{}", l.handler, l.version);
         if notes.is_empty() { name } else { format!("{name} ({})", notes.join(", ")) }
     };

@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::queue::exchange::Wait;
+
 /// After messages were found, so many looks in vain are followed by another at once: where some came,
 /// more will, and a round trip is a wait already.
 const EAGER: u32 = 2;
@@ -31,6 +33,10 @@ pub struct Idle {
     woken: bool,
     /// There may be something at that time, whatever a look that is on its way finds.
     by: Option<Instant>,
+    /// The queue's limits let nothing start before: no use looking.
+    limited_until: Instant,
+    /// Or before something is settled.
+    full_up: bool,
 }
 
 impl Idle {
@@ -46,6 +52,8 @@ impl Idle {
             asleep: Some(false),
             woken: false,
             by: None,
+            limited_until: now,
+            full_up: false,
         }
     }
 
@@ -53,7 +61,7 @@ impl Idle {
     #[must_use]
     pub fn next_look(&self, on_their_way: usize) -> Option<Instant> {
         let most = if self.busy { LEASING_MAX } else { 1 };
-        (on_their_way < most).then_some(self.next_look)
+        (on_their_way < most).then(|| self.next_look.max(self.limited_until))
     }
 
     /// A look has found messages; `more`: and there are more.
@@ -88,6 +96,26 @@ impl Idle {
     pub fn look_by(&mut self, at: Instant) {
         self.next_look = self.next_look.min(at);
         self.by = Some(self.by.map_or(at, |by| by.min(at)));
+    }
+
+    /// The queue's limits let nothing start: no look for so long, whoever wakes us. Not for very long: the
+    /// limits may be changed. Producers need not notify.
+    pub fn limited(&mut self, limit: Wait, now: Instant) {
+        self.busy = false;
+        self.eager = 0;
+        self.wait = FIRST;
+        self.next_look = now;
+        let spread = if limit.until_settled { 1.0 - fastrand::f64() / 4.0 } else { 1.0 };
+        self.limited_until = now + limit.time.min(self.wait_max).mul_f64(spread);
+        self.full_up = limit.until_settled;
+    }
+
+    /// Messages are about to be settled: if too many were in flight, others may start.
+    pub const fn settled(&mut self, now: Instant) {
+        if self.full_up {
+            self.full_up = false;
+            self.limited_until = now;
+        }
     }
 
     /// A message may have come.
@@ -186,6 +214,23 @@ mod tests {
         assert_eq!(idle.next_look(0), Some(due), "a look that was on its way knew nothing of it");
         idle.nothing(due);
         assert!(idle.next_look(0).unwrap() > due, "once");
+    }
+
+    #[test]
+    fn a_limited_queue_is_not_looked_at_before_its_time_or_before_there_is_room() {
+        let now = Instant::now();
+        let mut idle = Idle::new(Duration::from_secs(1), now);
+        idle.limited(Wait { time: Duration::from_millis(300), until_settled: false }, now);
+        idle.wake(now);
+        idle.settled(now);
+        assert_eq!(idle.next_look(0), Some(now + Duration::from_millis(300)));
+        assert_eq!((idle.next_look(1), idle.announce(true)), (None, None));
+        idle.limited(Wait { time: Duration::from_hours(1), until_settled: false }, now);
+        assert_eq!(idle.next_look(0), Some(now + Duration::from_secs(1)), "limits may change");
+        idle.limited(Wait { time: Duration::from_millis(50), until_settled: true }, now);
+        assert!(idle.next_look(0) > Some(now + Duration::from_millis(37)));
+        idle.settled(now);
+        assert_eq!(idle.next_look(0), Some(now));
     }
 
     #[test]

@@ -48,6 +48,7 @@ impl Dispatcher {
     /// A lease's messages are done; or one of a lease in order did not succeed: should it be given up on, those after it
     /// go on, else they wait for it. Then its lane is free, or another's turn has come.
     pub(super) fn collect(&mut self, lease: LeaseId, now: Instant) {
+        self.idle.settled(now);
         let context = self.context();
         let any = self.open.collect(lease, &context, &mut self.pace);
         self.learn(any);

@@ -20,6 +20,7 @@ use crate::message::{PayloadType, QueueShape};
 use crate::name::{HandlerName, QueueName};
 use crate::outcome::{Backoff, RetryPolicy};
 use crate::secret::SecretName;
+use crate::throttle::{Rate, Throttle};
 use crate::unique::{OnDuplicate, Unique};
 
 /// All queues and all deployments, at one moment.
@@ -75,6 +76,8 @@ pub struct Queue {
     pub paused: bool,
     /// How it takes unique keys, if it does.
     pub unique: Option<Unique>,
+    /// Its limits, if it has any.
+    pub throttle: Throttle,
 }
 
 /// A version of a handler that is in force.
@@ -223,10 +226,16 @@ struct QueueRow {
     unique_ms: Option<u64>,
     #[serde(deserialize_with = "on_duplicate")]
     on_duplicate: OnDuplicate,
+    fleet_concurrency: Option<u32>,
+    rate_count: Option<u32>,
+    rate_ms: Option<u64>,
+    rate_burst: Option<u32>,
 }
 
 impl From<QueueRow> for Queue {
     fn from(row: QueueRow) -> Self {
+        let rate = |(count, ms, burst)| Rate { count, interval: Duration::from_millis(ms), burst };
+        let rate_row = row.rate_count.zip(row.rate_ms).zip(row.rate_burst);
         Self {
             id: QueueId::new(row.id),
             name: row.name,
@@ -258,6 +267,10 @@ impl From<QueueRow> for Queue {
                 window: Duration::from_millis(ms),
                 on_duplicate: row.on_duplicate,
             }),
+            throttle: Throttle {
+                fleet_concurrency: row.fleet_concurrency,
+                rate: rate_row.map(|((count, ms), burst)| rate((count, ms, burst))),
+            },
         }
     }
 }

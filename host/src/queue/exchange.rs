@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::connect::{Database, Pooled};
@@ -59,6 +60,17 @@ pub struct Taken {
     pub more: bool,
     /// How long until there will be more, of what is known to wait for its time.
     pub wait: Option<Duration>,
+    /// The queue's limits let nothing start.
+    pub limit: Option<Wait>,
+}
+
+/// How long a limit lets no message start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Ask again after this time …
+    pub time: Duration,
+    /// … or when messages of the handler are settled: so many are in flight as may.
+    pub until_settled: bool,
 }
 
 /// What came of an exchange. Each part stands for itself: one may fail and the others not.
@@ -156,11 +168,19 @@ async fn lease_one(
     )
     .await;
     let row = row?;
-    let Some(id) = row.try_get::<_, Option<i64>>(0)? else { return Ok(Taken::default()) };
+    let Some(id) = row.try_get::<_, Option<i64>>(0)? else { return none(&row) };
     let count = row.try_get::<_, i32>(1)?.cast_unsigned() as usize;
     let ledger = Ledger::new(LeaseId::new(id), token, count);
     let leases = vec![open(ledger, fetched?)?];
-    Ok(Taken { leases, more: row.try_get(2)?, wait: None })
+    Ok(Taken { leases, more: row.try_get(2)?, ..Taken::default() })
+}
+
+/// Why there is no lease.
+fn none(row: &Row) -> Result<Taken, QueueError> {
+    let Some(ms) = row.try_get::<_, Option<i64>>(3)? else { return Ok(Taken::default()) };
+    let time = Duration::from_millis(ms.max(1).cast_unsigned());
+    let limit = Some(Wait { time, until_settled: row.try_get(4)? });
+    Ok(Taken { limit, ..Taken::default() })
 }
 
 /// A lease from its rows. They must be all there: positions would name the wrong messages otherwise.

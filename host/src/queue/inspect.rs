@@ -54,6 +54,8 @@ pub struct Lag {
     pub waiting: u64,
     /// Messages that are leased and not settled.
     pub in_flight: u64,
+    /// Why the queue's limits let none start, at this moment.
+    pub limited: Option<String>,
     /// Lanes that a retry holds; only of a queue that keeps an order.
     #[serde(default)]
     pub held: Option<HeldLanes>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::error::QueueError;
-use super::unique;
+use super::{limits, unique};
 use crate::lane::Lanes;
 use crate::limits::{
     ATTEMPTS, BACKOFF, BACKOFF_CAP_DEFAULT, BACKOFF_CAP_MAX, BACKOFF_DEFAULT, DELAYS, KEEP,
@@ -16,6 +16,7 @@ use crate::limits::{
 use crate::message::PayloadType;
 use crate::name::QueueName;
 use crate::outcome::{Backoff, RetryPolicy};
+use crate::throttle::Throttle;
 use crate::unique::Unique;
 
 /// Raised when a queue that is to be dropped has messages left.
@@ -44,6 +45,8 @@ pub struct NewQueue {
     pub keep: Option<Duration>,
     /// How it takes unique keys, if it does.
     pub unique: Option<Unique>,
+    /// Its limits, if it has any.
+    pub throttle: Throttle,
 }
 
 impl NewQueue {
@@ -65,6 +68,7 @@ impl NewQueue {
         }
         bytes_within("rotate-size", self.rotate_bytes, &ROTATE_BYTES)?;
         duration_within("rotate-age", self.rotate_age, &ROTATE_AGE)?;
+        self.throttle.check()?;
         self.unique.as_ref().map_or(Ok(()), Unique::check)?;
         self.keep.map_or(Ok(()), check_keep)
     }
@@ -137,6 +141,9 @@ pub async fn create(client: &mut Client, queue: &NewQueue) -> Result<bool, Queue
     }
     if queue.unique.is_some() {
         unique::set(transaction.client(), &queue.name, queue.unique).await?;
+    }
+    if queue.throttle != Throttle::default() {
+        limits::set(transaction.client(), &queue.name, queue.throttle).await?;
     }
     transaction.commit().await?;
     Ok(true)

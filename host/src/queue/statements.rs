@@ -35,10 +35,10 @@ impl Statements {
         Self {
             in_order: lanes.in_order(),
             lease: call(
-                "SELECT lease_id, row_count, more FROM host.{q}__lease($1, $2, $3, $4, $5, $6)",
+                "SELECT lease_id, row_count, more, wait_ms, full_up FROM host.{q}__lease($1, $2, $3, $4, $5, $6)",
             ),
             lease_of: call(
-                "SELECT lease_id, row_count, more FROM host.{q}__lease_of($7, $1, $2, $3, $4, $5, $6)",
+                "SELECT lease_id, row_count, more, wait_ms, full_up FROM host.{q}__lease_of($7, $1, $2, $3, $4, $5, $6)",
             ),
             lease_lanes: call(
                 "SELECT * FROM host.{q}__lease_lanes($1, $2, $3, $4, $5, $6, $7, $8, $9)",

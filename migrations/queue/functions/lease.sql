@@ -2,7 +2,8 @@
 
 -- Leases up to p_n messages, or p_bytes of payload as stored, of the handler's next ones in a lane to the
 -- session: cuts them from the window between the cursor's snapshot and the present one, and
--- appends a row to the lease log. Returns no payload, and nothing but NULLs when there is no message.
+-- appends a row to the lease log. Returns no payload, and nothing but NULLs when there is no message; where the
+-- queue's limits let none start, when to ask again, and whether that is as soon as some are settled.
 --
 -- Alone in its transaction, which must have no xid when it begins: a snapshot does not list its
 -- own transaction as in progress, so rows that the same transaction inserted would be lost.
@@ -13,7 +14,7 @@
 -- longer than all the rest.
 CREATE OR REPLACE FUNCTION host.{q}__lease(
     p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint, p_lane int DEFAULT 0,
-    OUT lease_id bigint, OUT row_count int, OUT more boolean
+    OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT wait_ms bigint, OUT full_up boolean
 )
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' SET plan_cache_mode = force_generic_plan
@@ -32,6 +33,9 @@ DECLARE
     cut record;
     id_min bigint;
     id_max bigint;
+    allowed record;
+    tat timestamptz;
+    held bigint[];
     began timestamptz := clock_timestamp();
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL
@@ -48,6 +52,20 @@ BEGIN
         WHERE l.handler_id = p_handler {lanes?AND l.lane = p_lane }AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'handler % has no cursor on queue "{q}"', p_handler USING ERRCODE = 'HQ004';
+    END IF;
+
+    IF {limited} THEN
+        SELECT * INTO allowed FROM host.{q}__allowance(p_handler);
+        tat := allowed.tat;
+        held := allowed.held;
+        IF p_session <> 0 THEN
+            IF allowed.messages = 0 THEN
+                wait_ms := allowed.wait_ms;
+                full_up := allowed.full_up;
+                RETURN;
+            END IF;
+            p_n := least(p_n, allowed.messages);
+        END IF;
     END IF;
 
     -- First what is left of the cursor's window; when that is nothing, a new window.
@@ -110,16 +128,20 @@ BEGIN
         IF c.more {plain?OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
             }OR clock_timestamp() - began > interval '{plain?10}{lanes?100} ms' THEN
             INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                    row_count, leaves, is_cursor, more, token, hi, txids, lane)
-                VALUES (p_seq, 0, 0, 0, 0, p_handler, p_session, 0, 0, true, false, p_token, hi, '{}', p_lane);
+                    row_count, leaves, is_cursor, more, token, hi, txids, lane, tat, held)
+                VALUES (p_seq, 0, 0, 0, 0, p_handler, p_session, 0, 0, true, false, p_token, hi, '{}', p_lane, tat, held);
         END IF;
         row_count := NULL;
         RETURN;
     END IF;
+    IF tat IS NOT NULL AND p_session <> 0 THEN
+        tat := greatest(tat, clock_timestamp()) + host.{q}__starts(p_handler, w, f_txid, f_id, row_count, p_lane)
+            * allowed.step * interval '1 microsecond';
+    END IF;
     INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-            row_count, leaves, is_cursor, more, token, hi, txids, lane)
+            row_count, leaves, is_cursor, more, token, hi, txids, lane, tat, held)
         VALUES (p_seq, f_txid, f_id, t_txid, t_id, p_handler, p_session,
-            row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, w, p_lane)
+            row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, w, p_lane, tat, held)
         RETURNING id INTO lease_id;
 END $$;
 

@@ -42,6 +42,12 @@ BEGIN
         IF EXISTS (SELECT FROM host.{q}__cursors(h.id) c WHERE c.id / 100000000000 % 3 = p_leaf) THEN
             RETURN format('the cursor of handler "%s" has not been carried forward', h.name);
         END IF;
+        -- Who has taken one of these over is told from its row and its settlement.
+        IF {limited} AND EXISTS (SELECT FROM host.{q}__lease l, unnest(l.held) x
+                WHERE l.id = (SELECT max(c.id) FROM host.{q}__cursors(h.id) c) AND x / 100000000000 % 3 = p_leaf)
+            AND (SELECT held <> '{}' FROM host.{q}__allowance(h.id)) THEN
+            RETURN format('handler "%s" has yet to note what is in flight of it', h.name);
+        END IF;
         IF host.{q}__beyond_cursor(p_leaf, h.id) THEN
             RETURN format('handler "%s"%s has messages in it to come', h.name, CASE WHEN h.paused THEN ', which is paused,' END);
         END IF;
@@ -205,10 +211,10 @@ BEGIN
         SELECT due, schedule_id, hi, late_txids, late_txid, late_id FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
     FOR h IN SELECT id FROM host.handler WHERE queue_id = {queue_id} ORDER BY id LOOP
         INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id)
+                row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id, tat, held)
             SELECT host.cursor_seq(h.id, c.lane), c.from_txid, c.from_id, c.to_txid, c.to_id, h.id, 0, 0, 0, true, c.more,
-                gen_random_uuid(), c.hi, c.txids, c.lane, c.last_id
-            FROM host.{q}__cursors(h.id) c;
+                gen_random_uuid(), c.hi, c.txids, c.lane, c.last_id, a.tat, a.held
+            FROM host.{q}__cursors(h.id) c CROSS JOIN host.{q}__allowance(h.id) a;
     END LOOP;
     RETURN NULL;
 END $$;

@@ -145,8 +145,8 @@ BEGIN
         OR NOT EXISTS (SELECT FROM host.session x WHERE x.id = p_session AND x.ended_at IS NULL) THEN
         RAISE EXCEPTION 'lease % is not to be taken over', p_lease USING ERRCODE = 'HQ002';
     END IF;
-    INSERT INTO host.{q}__settlement (lease_id, seq, rest, settled, revoked)
-        VALUES (p_lease, coalesce(s.seq, -1) + 1, 0, '{}', true);
+    INSERT INTO host.{q}__settlement (lease_id, seq, rest, settled, revoked, heir_session, heir_seq)
+        VALUES (p_lease, coalesce(s.seq, -1) + 1, 0, '{}', true, p_session, p_seq);
     rest := coalesce(l.positions, int4multirange(int4range(0, l.row_count)))
         - coalesce((SELECT range_agg(t.settled) FROM host.{q}__settlement t WHERE t.lease_id = p_lease), '{}');
     deaths := l.deaths + CASE WHEN ended.lost AND NOT (l.seq < 0) THEN 1 ELSE 0 END;

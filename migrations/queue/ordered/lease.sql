@@ -90,7 +90,7 @@ END $$;
 -- Locks, tables: as everywhere.
 CREATE OR REPLACE FUNCTION host.{q}__lease(
     p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint, p_lane int DEFAULT 0,
-    OUT lease_id bigint, OUT row_count int, OUT more boolean
+    OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT wait_ms bigint, OUT full_up boolean
 )
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$

@@ -51,6 +51,7 @@ pub fn settings_json(q: &Queue) -> Value {
         "paused": q.paused,
         "unique_ms": q.unique.map(|u| millis(u.window)),
         "on_duplicate": q.unique.map(|u| u.on_duplicate.name()),
+        "limits": set::limits_json(q.throttle),
     })
 }
 
@@ -90,7 +91,8 @@ pub fn described(queue: &Queue, status: &QueueStatus) -> String {
             format!("{}, {} apart", queue.policy.max_attempts, backoff(&queue.policy.backoff)),
         ),
         ("Order", queue.lanes.to_string()),
-        ("Unique keys", set::described(queue.unique)),
+        ("Unique keys", set::keys_text(queue.unique)),
+        ("Limits", set::limits_text(queue.throttle)),
         ("Handlers", handlers),
         ("Messages", messages),
         ("On disk", show::bytes(status.bytes)),

@@ -21,7 +21,11 @@ SELECT jsonb_build_object(
             'keep_ms', q.keep_ms,
             'paused', q.paused,
             'unique_ms', q.unique_ms,
-            'on_duplicate', q.on_duplicate
+            'on_duplicate', q.on_duplicate,
+            'fleet_concurrency', q.fleet_concurrency,
+            'rate_count', q.rate_count,
+            'rate_ms', q.rate_ms,
+            'rate_burst', q.rate_burst
         ) ORDER BY q.name) FROM host.queue q), '[]'),
     'deployments', coalesce((SELECT jsonb_agg(jsonb_build_object(
             'handler', h.id,
