@@ -83,7 +83,6 @@ pub struct Dispatcher {
     woken: Arc<Notify>,
     /// Told when the schedule has got new messages.
     schedule_changed: Arc<Notify>,
-
     /// Payload that this handler may hold when the host's is used up, in KiB.
     reserve_kib: Arc<Semaphore>,
     open: OpenLeases,
@@ -266,8 +265,7 @@ impl Dispatcher {
             let kib = from.available_permits().clamp(1, LEASE_KIB_MAX);
             from.clone().try_acquire_many_owned(kib as u32)
         };
-        // However much the others hold, it moves on with what is its own (I5). One in trouble holds no more than
-        // that while it waits for its turn among those.
+        // However much the others hold, it moves on with what is its own (I5); one in trouble has no more.
         let poor = self.health.is_poor();
         let bytes = if poor { None } else { some_of(&self.shared.payload_kib).ok() };
         let bytes = bytes.map_or_else(|| some_of(&self.reserve_kib), Ok);

@@ -100,9 +100,7 @@ pub struct Deployment {
 
 /// Settings that are stored and make no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "its settings in the database cannot be read: {0}; deploy it again with --reset, or roll back"
-)]
+#[error("its settings in the database cannot be read: {0}; deploy with --reset, or roll back")]
 pub struct Unreadable(String);
 
 /// How a version of a handler is run.
@@ -176,8 +174,7 @@ pub async fn component(client: &Client, sha256: &Digest) -> Result<Vec<u8>, Queu
     let (bytes, wasm): (i64, Option<Vec<u8>>) = (row.try_get(0)?, row.try_get(1)?);
     let too_large = || {
         QueueError::Unexpected(format!(
-            "component {sha256} has {bytes} bytes in the database, and at most {COMPONENT_BYTES_MAX} \
-             are accepted; deploy it again"
+            "component {sha256} has {bytes} bytes in the database, more than {COMPONENT_BYTES_MAX}; deploy it again"
         ))
     };
     let wasm = wasm.ok_or_else(too_large)?;
