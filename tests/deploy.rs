@@ -101,7 +101,7 @@ async fn a_redeploy_keeps_what_it_is_not_told_to_change() {
     let settings = async || {
         let database = db.database();
         let catalog = host::queue::catalog::load(&database.get().await.unwrap()).await.unwrap();
-        catalog.deployments[0].settings.clone()
+        catalog.deployments[0].settings.clone().unwrap()
     };
     let first = deploy(&db, &["--timeout", "5s", "--config", "a=1", "--config", "b=2"]).await;
     assert_eq!((&first["version"], &first["unchanged"]), (&json!(1), &json!(false)));

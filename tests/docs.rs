@@ -24,6 +24,11 @@ async fn http_and_secrets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn components() {
+    works_as_written("components.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn messages() {
     works_as_written("messages.md").await;
 }

@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod bad_guests;
 mod batches;
 mod bench;
 mod cancel;
@@ -47,8 +48,10 @@ mod schema;
 mod status;
 mod storm;
 mod take_over;
+mod tampered;
 mod tidy;
 mod tls;
 mod unique;
+mod uploads;
 mod wake;
 mod windows;

@@ -14,10 +14,12 @@ use host::outcome::{Failure, Verdict};
 use host::sandbox::{Handler, HandlerSettings, Refusal, Run, Sandbox, SandboxConfig, SandboxError};
 use host::secret::Secrets;
 
+mod attacks;
 mod batches;
 mod contained;
 mod http;
 mod logged;
+mod mutated;
 mod plugins;
 mod refused;
 mod results;
@@ -92,4 +94,49 @@ fn with_limits(change: impl FnOnce(&mut Limits)) -> HandlerSettings {
     let mut settings = settings();
     change(&mut settings.limits);
     settings
+}
+
+fn wat(text: &str) -> Vec<u8> {
+    wat::parse_str(text).expect("valid text format")
+}
+
+/// The body of a function `handle` that acks: the verdict at 0 is zero.
+pub const ACKS: &str = "(i32.const 0)";
+
+/// A component of the world `handler`, made of this core module's memory and more, and the body of its `handle`.
+pub fn handler_of(core: &str, handle: &str) -> Vec<u8> {
+    wat(&handler_text(core, handle))
+}
+
+pub fn handler_text(core: &str, handle: &str) -> String {
+    format!(
+        r#"(component
+        (import "host:jobs/types@1.0.0" (instance $types
+            (type $trace' (record (field "traceparent" string) (field "tracestate" string)))
+            (export "trace-context" (type $trace (eq $trace')))
+            (type $message' (record
+                (field "id" string) (field "queue" string) (field "payload" (list u8))
+                (field "content-type" string) (field "headers" (list (tuple string string)))
+                (field "attempt" u32) (field "max-attempts" u32) (field "enqueued-at-ms" u64)
+                (field "deadline-ms" u64) (field "trace" (option $trace))))
+            (export "message" (type (eq $message')))
+            (type $retry' (record (field "after-ms" (option u64)) (field "reason" string)))
+            (export "retry-options" (type $retry (eq $retry')))
+            (type $failure' (record (field "reason" string)))
+            (export "failure" (type $failure (eq $failure')))
+            (type $verdict' (variant (case "ack") (case "retry" $retry)
+                (case "dead-letter" $failure)))
+            (export "verdict" (type (eq $verdict')))))
+        (alias export $types "message" (type $message))
+        (alias export $types "verdict" (type $verdict))
+        (core module $m
+            {core}
+            ;; Everything it is given goes to one place.
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+            (func (export "handle") (param i32) (result i32) {handle}))
+        (core instance $i (instantiate $m))
+        (func (export "handle") (param "message" $message) (result $verdict)
+            (canon lift (core func $i "handle") (memory (core memory $i "memory"))
+                (realloc (core func $i "realloc")))))"#
+    )
 }

@@ -11,6 +11,7 @@ pub use self::fail::Fail;
 
 mod bench;
 mod cancel;
+mod component_file;
 mod context;
 mod cron;
 mod dead;
@@ -32,6 +33,7 @@ mod secret;
 mod serve;
 mod show;
 mod status;
+mod try_component;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -87,6 +89,8 @@ enum Command {
     Doctor(doctor::Doctor),
     Psql(psql::Psql),
     Bench(Box<bench::Bench>),
+    #[command(hide = true)]
+    TryComponent(try_component::TryComponent),
 }
 
 /// Reads the command line, does what it says, and says how that went.
@@ -122,6 +126,7 @@ fn run_async(cli: Cli) -> Result<ExitCode, Fail> {
             Command::Secret(command) => command.run(&cli.global).await,
             Command::Psql(command) => command.run(&cli.global).await,
             Command::Bench(command) => command.run(&cli.global).await,
+            Command::TryComponent(command) => command.run(),
             Command::Doctor(command) => return command.run(&cli.global).await,
         }
         .map(|()| ExitCode::SUCCESS)

@@ -10,8 +10,7 @@ use crate::queue::connect::{Database, Pooled};
 use crate::queue::deployments::{self, Deployed, SessionReport};
 use crate::queue::error::QueueError;
 use crate::queue::inspect::HandlerVersion;
-use crate::sandbox::{HandlerSettings, Refusal, Sandbox, SandboxConfig};
-use crate::secret::Secrets;
+use crate::sandbox::{Checked, Refusal, Terms, Trial};
 
 /// Between two looks at what hosts have reported. They hear of a deployment with their next heartbeat,
 /// a quarter of a second at most.
@@ -26,9 +25,6 @@ pub enum DeployError {
     /// The component is no handler, or not one for this host.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The compiler gave up on it without saying why.
-    #[error("the check of the component crashed: {0}")]
-    Crashed(String),
     /// Postgres said no.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -43,46 +39,20 @@ pub struct InForce {
     pub unchanged: bool,
 }
 
-/// What a check has found out about a component.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Checked {
-    /// Whether it takes many messages a call.
-    pub takes_batches: bool,
-}
-
 /// Checks a component as a host would when it loads it.
-pub async fn check(
-    wasm: Vec<u8>,
-    queue: &Queue,
-    settings: &Settings,
-) -> Result<Checked, DeployError> {
+pub async fn check(wasm: &[u8], settings: &Settings) -> Result<Checked, DeployError> {
     settings.limits.check()?;
     count_within("concurrency", settings.concurrency, &CONCURRENCY)?;
     if let Some(messages) = settings.batch_size {
         count_within("batch-size", messages, &BATCH_SIZE)?;
     }
-    let handler = HandlerSettings {
-        queue: queue.name.to_string(),
-        // It has none yet.
-        version: 0,
-        payload_type: queue.payload_type,
-        max_attempts: queue.policy.max_attempts,
-        limits: settings.limits.clone(),
-        batch_size: settings.batch_size,
-        isolation: settings.isolation,
-        config: settings.config.clone(),
+    let terms = Terms {
+        memory_bytes: settings.limits.memory_bytes,
         http: settings.http.clone(),
-        // Nothing is called, so nothing is asked for and nothing enqueued.
-        secret_names: settings.secrets.clone(),
-        secrets: Secrets::default(),
-        targets: arc_swap::ArcSwap::from_pointee(std::collections::HashMap::new()).into(),
+        cache_dir: None,
     };
-    let config = SandboxConfig { instances_max: 1, cache_dir: None };
-    let checked = tokio::task::spawn_blocking(move || {
-        let handler = Sandbox::new(&config)?.load(&wasm, handler)?;
-        Ok::<_, Refusal>(Checked { takes_batches: handler.batch_size().is_some() })
-    });
-    Ok(checked.await.map_err(|panic| DeployError::Crashed(panic.to_string()))??)
+    let trial = Trial::by_this_program().map_err(Refusal::from)?;
+    Ok(trial.run(wasm, &terms).await?)
 }
 
 /// Stores a component that was checked, and puts it in force, unless it is with these settings.
@@ -96,7 +66,8 @@ pub async fn store(
     from_now: bool,
 ) -> Result<InForce, DeployError> {
     let sha256 = crate::digest::Digest::of(wasm);
-    if let Some(same) = before.filter(|b| b.sha256 == sha256 && b.settings == *settings) {
+    if let Some(same) = before.filter(|b| b.sha256 == sha256 && b.settings.as_ref() == Ok(settings))
+    {
         let deployed = Deployed { handler: same.handler, version: same.version };
         return Ok(InForce { deployed, unchanged: true });
     }

@@ -28,6 +28,7 @@ use self::brake::Brake;
 use self::health::Health;
 use self::idle::Idle;
 use self::loaded::Loaded;
+use self::long_calls::Track;
 use self::open::{Context, OpenLeases};
 use self::pace::{LEASE_MAX, Pace};
 use self::parts::{Control, Parts, Shared};
@@ -45,6 +46,7 @@ pub mod brake;
 pub mod health;
 mod idle;
 pub mod loaded;
+pub mod long_calls;
 mod open;
 mod pace;
 pub mod parts;
@@ -81,11 +83,11 @@ pub struct Dispatcher {
     woken: Arc<Notify>,
     /// Told when the schedule has got new messages.
     schedule_changed: Arc<Notify>,
-
     /// Payload that this handler may hold when the host's is used up, in KiB.
     reserve_kib: Arc<Semaphore>,
     open: OpenLeases,
     pace: Pace,
+    track: Track,
     idle: Idle,
     turns: Turns,
     trips: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -111,6 +113,7 @@ impl Dispatcher {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let Parts { shared, queue, name, handler, statements, loaded, .. } = parts;
+        let track = Track::new(&shared.long_calls);
         Self {
             health: Health::of(queue.as_str(), name.as_str(), &shared.slow_lane),
             idle: Idle::new(shared.poll_max, Instant::now()),
@@ -127,6 +130,7 @@ impl Dispatcher {
             reserve_kib: Arc::new(Semaphore::new(RESERVE_KIB)),
             open: OpenLeases::default(),
             pace: Pace::default(),
+            track,
             turns: Turns::of(parts.lanes),
             trips: FuturesUnordered::new(),
             leasing: 0,
@@ -180,8 +184,7 @@ impl Dispatcher {
     fn settle_and_lease(&mut self, control: &Control, now: Instant) {
         if self.partial_at.is_some_and(|at| at <= now) {
             self.partial_at = None;
-            let context = self.context();
-            self.open.collect_all(&context, &mut self.pace);
+            self.collect_all();
             self.add_workers();
             self.send(true, None, now);
         }
@@ -262,15 +265,18 @@ impl Dispatcher {
             let kib = from.available_permits().clamp(1, LEASE_KIB_MAX);
             from.clone().try_acquire_many_owned(kib as u32)
         };
-        // However much the others hold, it moves on with what is its own (I5).
-        let bytes = some_of(&self.shared.payload_kib).or_else(|_| some_of(&self.reserve_kib));
+        // However much the others hold, it moves on with what is its own (I5); one in trouble has no more.
+        let poor = self.health.is_poor();
+        let bytes = if poor { None } else { some_of(&self.shared.payload_kib).ok() };
+        let bytes = bytes.map_or_else(|| some_of(&self.reserve_kib), Ok);
         let Ok(bytes) = bytes else { return self.idle.wait(now, Duration::from_millis(5)) };
         let loaded = self.loaded.load_full();
         let wanted = self.room().clamp(1, LEASE_MAX);
         self.leased_at = now;
         let mut slots = vec![slot];
         let per_call = loaded.shape().per_call;
-        while (slots.len() as u32) < self.pace.sandboxes(wanted).min(wanted.div_ceil(per_call)) {
+        let sandboxes = self.pace.sandboxes(wanted).min(wanted.div_ceil(per_call));
+        while !poor && (slots.len() as u32) < sandboxes {
             match loaded.slots().try_acquire() {
                 Some(slot) => slots.push(slot),
                 None => break,

@@ -24,6 +24,7 @@ use crate::message::{PayloadType, QueueShape};
 use crate::secret::{SecretName, Secrets};
 
 mod bindings;
+mod cache;
 mod check;
 mod compiler;
 mod engine;
@@ -34,12 +35,15 @@ mod log;
 mod meter;
 mod runner;
 mod state;
+mod trial;
 
 pub use check::Refusal;
 use compiler::Compiler;
 use engine::{Image, Workshop};
+pub use meter::Busy;
 pub use runner::{BatchRun, Run, Runner};
 use state::State;
+pub use trial::{Bounds, Checked, Terms, Trial, try_here};
 
 /// Targets of the log that write a line for each mistake of a guest or of its servers, however many they make:
 /// to be left out. What is worth knowing is said as the guest's own, within its limit.
@@ -64,6 +68,9 @@ pub enum SandboxError {
     /// No thread for the clock that interrupts guests, or to compile them.
     #[error("cannot start a thread for the sandbox: {0}; raise the limit of processes")]
     Thread(String),
+    /// A component cannot be tried.
+    #[error("cannot have a process of its own try a component: {0}; raise the limit of processes")]
+    Process(std::io::Error),
     /// Nobody's certificate could be verified.
     #[error(
         "a grant of https needs root certificates and this machine has none: install ca-certificates"
@@ -158,7 +165,7 @@ impl Sandbox {
     /// # Errors
     /// If the machine does not allow it, or the cache directory is not this host's own.
     pub fn new(config: &SandboxConfig) -> Result<Self, SandboxError> {
-        let cache = config.cache_dir.as_deref().map(engine::open_cache).transpose()?;
+        let cache = config.cache_dir.as_deref().map(cache::open).transpose()?;
         let small = Arc::new(Workshop::new(Image::Small, config.instances_max, cache.as_ref())?);
         let (instances_max, big) = (config.instances_max, Mutex::default());
         let (compiler, tls) = (Compiler::new()?, http::Tls::default());

@@ -11,19 +11,23 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::cron::CronLoop;
+use self::load::Loader;
 use self::pulse::{News, Pulse};
 use self::roster::Roster;
 use crate::budget::Budget;
 use crate::dispatch::health::SlowLane;
+use crate::dispatch::long_calls::LongCalls;
 use crate::dispatch::parts::Shared;
 use crate::id::SessionId;
 use crate::liveness::Observer;
 use crate::queue::connect::{Database, retry};
 use crate::queue::error::QueueError;
 use crate::queue::session::{self, Session};
-use crate::sandbox::{Sandbox, SandboxConfig, SandboxError};
+use crate::sandbox::{FollowUpTargets, Sandbox, SandboxConfig, SandboxError, Trial};
+use crate::secret::Secrets;
 
 mod cron;
+mod load;
 mod maintenance;
 mod pulse;
 mod roster;
@@ -61,6 +65,9 @@ pub enum ServeError {
     /// There is no sandbox to be had.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// No threads for calls that compute for long.
+    #[error("cannot start threads for long calls: {0}; raise the limit of processes")]
+    Threads(#[from] std::io::Error),
     /// Postgres says no, and would say so again.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -89,6 +96,15 @@ pub async fn serve(
         instances_max: config.concurrency + SPARE_SANDBOXES,
         cache_dir: config.cache_dir.clone(),
     })?;
+    let loader = Loader {
+        sandbox,
+        trial: Trial::by_this_program()?,
+        cache_dir: config.cache_dir.clone(),
+        targets: FollowUpTargets::default(),
+        secrets: Secrets::default(),
+    };
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    let long_calls = LongCalls::new(cores)?;
     let observer = Arc::new(Mutex::new(Observer::default()));
     // Sessions that ended without a word to the database.
     let mut unsaid = Vec::new();
@@ -113,7 +129,8 @@ pub async fn serve(
             unsaid.extend(say_farewell(&pool, before).await);
         }
         let pulse = Pulse::new(pool.clone(), session, observer.clone());
-        let serving = one_session(&pool, &config, &shutdown, &sandbox, id, pulse, woken);
+        let serving =
+            one_session(&pool, &config, &shutdown, (&loader, &long_calls), id, pulse, woken);
         let ended = Box::pin(serving).await;
         // Lost or not: nothing of it runs any more, so that its messages are not to blame.
         unsaid.extend(say_farewell(&pool, id).await);
@@ -135,7 +152,7 @@ async fn one_session(
     database: &Database,
     config: &ServeConfig,
     shutdown: &Shutdown,
-    sandbox: &Sandbox,
+    (loader, long_calls): (&Loader, &LongCalls),
     id: SessionId,
     pulse: Pulse,
     woken: mpsc::Receiver<String>,
@@ -153,7 +170,8 @@ async fn one_session(
         slow_lane: SlowLane::new(config.connections),
         host_name: config.host_name.as_str().into(),
         poll_max: config.poll_max,
-        cores: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+        cores: long_calls.cores(),
+        long_calls: long_calls.clone(),
         tasks: tasks.clone(),
         stop_now: stop_now.clone(),
     };
@@ -161,7 +179,7 @@ async fn one_session(
     let mut pulse = tokio::spawn(pulse.run(catalog_version));
     let slots = Arc::new(Semaphore::new(config.concurrency as usize));
     let cron = CronLoop::new(shared.database.clone(), catalog_changed.clone());
-    let mut roster = Roster::new(shared, sandbox.clone(), slots);
+    let mut roster = Roster::new(shared, loader.clone(), slots);
 
     let lost = tokio::select! {
         _ = &mut pulse => true,

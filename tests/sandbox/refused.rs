@@ -17,10 +17,6 @@ fn refused_with(wasm: &[u8], settings: HandlerSettings) -> Refusal {
     }
 }
 
-fn wat(text: &str) -> Vec<u8> {
-    wat::parse_str(text).expect("valid text format")
-}
-
 #[test]
 fn what_is_not_webassembly() {
     for (bytes, what) in [
@@ -145,40 +141,6 @@ fn a_component_that_needs_more_memory_than_it_gets() {
     assert_eq!(limit_bytes, 1 << 20);
 }
 
-/// A component of the world `handler` that acks, made of this core module's memory and more.
-fn handler_of(core: &str) -> Vec<u8> {
-    wat(&format!(
-        r#"(component
-        (import "host:jobs/types@1.0.0" (instance $types
-            (type $trace' (record (field "traceparent" string) (field "tracestate" string)))
-            (export "trace-context" (type $trace (eq $trace')))
-            (type $message' (record
-                (field "id" string) (field "queue" string) (field "payload" (list u8))
-                (field "content-type" string) (field "headers" (list (tuple string string)))
-                (field "attempt" u32) (field "max-attempts" u32) (field "enqueued-at-ms" u64)
-                (field "deadline-ms" u64) (field "trace" (option $trace))))
-            (export "message" (type (eq $message')))
-            (type $retry' (record (field "after-ms" (option u64)) (field "reason" string)))
-            (export "retry-options" (type $retry (eq $retry')))
-            (type $failure' (record (field "reason" string)))
-            (export "failure" (type $failure (eq $failure')))
-            (type $verdict' (variant (case "ack") (case "retry" $retry)
-                (case "dead-letter" $failure)))
-            (export "verdict" (type (eq $verdict')))))
-        (alias export $types "message" (type $message))
-        (alias export $types "verdict" (type $verdict))
-        (core module $m
-            {core}
-            ;; Everything it is given goes to one place; the verdict at 0 stays zero, which is ack.
-            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-            (func (export "handle") (param i32) (result i32) (i32.const 0)))
-        (core instance $i (instantiate $m))
-        (func (export "handle") (param "message" $message) (result $verdict)
-            (canon lift (core func $i "handle") (memory (core memory $i "memory"))
-                (realloc (core func $i "realloc")))))"#
-    ))
-}
-
 async fn verdict_of(wasm: &[u8]) -> Verdict {
     SANDBOX.load(wasm, settings()).expect("a handler").runner().run(&message("")).await.verdict
 }
@@ -188,7 +150,7 @@ async fn verdict_of(wasm: &[u8]) -> Verdict {
 async fn a_component_that_cannot_start() {
     let traps = r#"(memory (export "memory") 1) (func $start unreachable) (start $start)"#;
     assert_eq!(
-        verdict_of(&handler_of(traps)).await,
+        verdict_of(&handler_of(traps, ACKS)).await,
         Verdict::Failed(Failure::Start("wasm `unreachable` instruction executed".into()))
     );
 }
@@ -198,7 +160,7 @@ async fn a_component_that_cannot_start() {
 async fn a_component_with_megabytes_of_data() {
     let data = "x".repeat(2 << 20);
     let big = format!(r#"(memory (export "memory") 64) (data (i32.const 65536) "{data}")"#);
-    assert_eq!(verdict_of(&handler_of(&big)).await, Verdict::Ack);
+    assert_eq!(verdict_of(&handler_of(&big, ACKS)).await, Verdict::Ack);
 }
 
 fn cached(dir: &Path) -> Result<Sandbox, SandboxError> {
@@ -245,17 +207,47 @@ async fn compiled_code_is_reused_and_a_damaged_file_is_not() {
     }
 }
 
+/// Compiled code runs as the host's own: whoever could have put it there, or the folder in its place, is named.
 #[test]
 fn a_cache_that_others_may_write_to_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let Err(error) = cached(dir.path()) else { panic!("not refused") };
-    assert_eq!(
-        error.to_string(),
-        format!(
-            "cannot keep compiled code in {}: others may write to it (mode 777); run `chmod go-w` \
+    let above = tempfile::tempdir().unwrap();
+    let above = above.path().canonicalize().unwrap();
+    let dir = above.join("compiled");
+    cached(&dir).unwrap().load(&plugin("echo"), settings()).unwrap();
+    let entry = entries(&dir).remove(0);
+    let allow = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let said = || cached(&dir).err().map(|error| error.to_string());
+    let writable = |path: &Path, mode: u32| {
+        Some(format!(
+            "cannot keep compiled code in {}: others may write to {} (mode {mode:o}); run `chmod go-w` \
              on it; choose another directory",
-            dir.path().canonicalize().unwrap().display()
-        )
-    );
+            dir.display(),
+            path.display()
+        ))
+    };
+    allow(&dir, 0o777);
+    assert_eq!(said(), writable(&dir, 0o777));
+    allow(&dir, 0o755);
+    assert_eq!(said(), None);
+    allow(&entry, 0o664);
+    assert_eq!(said(), writable(&entry, 0o664));
+    // Where nobody else can enter, no mode below matters.
+    allow(&dir, 0o700);
+    assert_eq!(said(), None);
+    allow(&above, 0o777);
+    assert_eq!(said(), writable(&above, 0o777));
+    allow(&above, 0o1777);
+    assert_eq!(said(), None);
+
+    std::os::unix::fs::symlink("/etc/passwd", dir.join("link")).unwrap();
+    let text = said().expect("it is refused");
+    assert!(text.contains("link is a link, which is not followed; remove it"), "{text}");
+    fs::remove_file(dir.join("link")).unwrap();
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(&entry, Some(65_534), None).unwrap();
+        let text = said().expect("it is refused");
+        assert!(text.contains(&format!("{} belongs to user 65534", entry.display())), "{text}");
+    }
 }

@@ -90,7 +90,7 @@ impl Arena<'_> {
             concurrency: if stuck { 1 } else { self.options.concurrency },
             ..Settings::default()
         };
-        let checked = deploy::check(wasm.clone(), &self.settings, &settings).await?;
+        let checked = deploy::check(&wasm, &settings).await?;
         settings.batch_size = checked.takes_batches.then_some(BATCH_SIZE_DEFAULT);
         let stored =
             deploy::store(self.database, &self.settings, &name, &wasm, &settings, None, false)

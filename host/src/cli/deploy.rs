@@ -9,17 +9,18 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::{Context, Fail, Global, key_value, lookup, show};
-use crate::deploy::{self, Checked, DeployError, InForce, Progress};
+use super::{Context, Fail, Global, component_file, key_value, lookup, show};
+use crate::deploy::{self, DeployError, InForce, Progress};
 use crate::digest::Digest;
 use crate::grant::HttpGrant;
 use crate::id::HandlerId;
-use crate::limits::{BATCH_SIZE_DEFAULT, COMPONENT_BYTES_MAX, Isolation};
+use crate::limits::{BATCH_SIZE_DEFAULT, Isolation};
 use crate::name::HandlerName;
-use crate::queue::catalog::{self, Catalog, Queue, Settings};
+use crate::queue::catalog::{self, Catalog, Deployment, Queue, Settings};
 use crate::queue::connect::Pooled;
 use crate::queue::deployments::{self, Deployed};
 use crate::queue::{inspect, secrets};
+use crate::sandbox::Checked;
 use crate::secret::SecretName;
 
 /// Check a component, store it, and have all running hosts load it
@@ -141,8 +142,13 @@ pub struct Rollback {
 }
 
 impl Flags {
-    fn over(&self, before: Option<&Settings>) -> Settings {
-        let mut settings = before.filter(|_| !self.reset).cloned().unwrap_or_default();
+    fn over(&self, before: Option<&Deployment>) -> Result<Settings, Fail> {
+        let mut settings = match before.filter(|_| !self.reset) {
+            Some(before) => before.settings.clone().map_err(|error| {
+                Fail::failed(format!("version {} of {}: {error}", before.version, before.name))
+            })?,
+            None => Settings::default(),
+        };
         let limits = &mut settings.limits;
         set(&mut limits.timeout, self.timeout.map(Duration::from));
         set(&mut limits.cpu, self.cpu.map(Duration::from));
@@ -160,7 +166,7 @@ impl Flags {
         set(&mut settings.http, (!self.http.is_empty()).then(|| self.http.clone()));
         let secrets = || self.secret.iter().cloned().collect();
         set(&mut settings.secrets, (!self.secret.is_empty()).then(secrets));
-        settings
+        Ok(settings)
     }
 }
 
@@ -201,7 +207,7 @@ fn set<T>(value: &mut T, given: Option<T>) {
 impl Deploy {
     /// Does it.
     pub async fn run(self, global: &Global) -> Result<(), Fail> {
-        let wasm = read(&self.file).await?;
+        let wasm = component_file::read(&self.file).await?;
         super::with(global, async |context: &Context| {
             let client = lookup::client(context).await?;
             let catalog = catalog::load(&client).await?;
@@ -214,10 +220,10 @@ impl Deploy {
                 )));
             }
             let from_now = self.from.as_deref() == Some("now");
-            let mut settings = self.settings.over(before.map(|b| &b.settings));
+            let mut settings = self.settings.over(before)?;
             self.settings.check_secrets(&client).await?;
             let named = |error| fail(error, &self.file);
-            let checked = deploy::check(wasm.clone(), queue, &settings).await.map_err(named)?;
+            let checked = deploy::check(&wasm, &settings).await.map_err(named)?;
             self.settings.resolve_batch_size(checked, &mut settings)?;
             let (database, name) = (&context.database, &self.name);
             let stored = deploy::store(database, queue, name, &wasm, &settings, before, from_now);
@@ -248,25 +254,10 @@ fn what_happened(label: &str, in_force: InForce, wasm: &[u8]) -> String {
     format!("Deployed {label} ({}, sha256 {})", show::bytes(wasm.len() as u64), digest.short())
 }
 
-async fn read(file: &Path) -> Result<Vec<u8>, Fail> {
-    let named = |error| Fail::usage(format!("cannot read {}: {error}", file.display()));
-    let bytes = tokio::fs::metadata(file).await.map_err(named)?.len();
-    if bytes > COMPONENT_BYTES_MAX {
-        return Err(Fail::failed(format!(
-            "{} has {} and at most {} are accepted",
-            file.display(),
-            show::bytes(bytes),
-            show::bytes(COMPONENT_BYTES_MAX)
-        )));
-    }
-    tokio::fs::read(file).await.map_err(named)
-}
-
 fn fail(error: DeployError, file: &Path) -> Fail {
     match error {
         DeployError::OutOfRange(error) => Fail::usage(error.to_string()),
         DeployError::Refused(error) => Fail::failed(format!("{}: {error}", file.display())),
-        DeployError::Crashed(text) => Fail::failed(format!("{}: {text}", file.display())),
         DeployError::Queue(error) => error.into(),
     }
 }

@@ -2,6 +2,7 @@
 //! half of the connections with others that are in trouble. So however long each of their statements
 //! waits, the healthy ones have the rest (I5).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,21 +29,28 @@ pub struct Health {
     queue: String,
     task: String,
     trouble: Trouble,
+    /// Of each thing that fails: how often, since it last went well.
+    in_a_row: HashMap<&'static str, u32>,
+    poor: bool,
     lane: SlowLane,
 }
+
+/// One is an accident, as when two hosts want the same lock.
+const POOR_AFTER: u32 = 2;
 
 impl Health {
     /// Of a task that goes by that name in the log.
     #[must_use]
     pub fn of(queue: &str, task: &str, lane: &SlowLane) -> Self {
         let (queue, task) = (queue.to_owned(), task.to_owned());
-        Self { queue, task, trouble: Trouble::default(), lane: lane.clone() }
+        let (trouble, lane) = (Trouble::default(), lane.clone());
+        Self { queue, task, trouble, in_a_row: HashMap::new(), poor: false, lane }
     }
 
-    /// Whether there is trouble.
+    /// Whether there is trouble that was no accident.
     #[must_use]
     pub const fn is_poor(&self) -> bool {
-        self.trouble.is_on()
+        self.poor && self.trouble.is_on()
     }
 
     /// Waits for a place in the slow lane, if health is poor. The place is free again when it is dropped.
@@ -54,16 +62,23 @@ impl Health {
 
     /// Notes how something went. What concerns no single queue is named elsewhere: that there is no server, or
     /// that the session has ended; and a queue that was dropped is taken off the roster in a moment.
-    pub fn note(&mut self, what: &str, error: Option<&QueueError>, now: Instant) {
-        let Self { queue, task, trouble, .. } = self;
+    pub fn note(&mut self, what: &'static str, error: Option<&QueueError>, now: Instant) {
+        let Self { queue, task, trouble, in_a_row, poor, .. } = self;
         let Some(error) = error else {
+            in_a_row.remove(what);
             if let Some(Over { lasted, times }) = trouble.calm(now) {
                 tracing::info!(queue, task, ?lasted, times, "can {what} again");
             }
+            *poor &= trouble.is_on();
             return;
         };
         let elsewhere = matches!(error, QueueError::Unavailable(_) | QueueError::LeaseLost(_));
         let patience = if error.is_passing() { PATIENCE } else { Duration::ZERO };
+        if !elsewhere && !error.is_gone() {
+            let times = in_a_row.entry(what).or_default();
+            *times += 1;
+            *poor |= *times >= POOR_AFTER;
+        }
         if elsewhere || error.is_gone() || !trouble.shows(error.kind(), patience, now) {
             tracing::debug!(queue, task, %error, "cannot {what} now");
         } else {
@@ -81,8 +96,17 @@ mod tests {
         let lane = SlowLane::new(4);
         let healthy = Health::of("good", "default", &lane);
         let mut ailing = Health::of("bad", "default", &lane);
-        ailing.note("lease", Some(&QueueError::Busy("locked".into())), Instant::now());
+        let locked = QueueError::Busy("locked".into());
+        ailing.note("lease", Some(&locked), Instant::now());
+        assert!(!ailing.is_poor(), "once is an accident");
+        ailing.note("lease", None, Instant::now());
+        ailing.note("lease", Some(&locked), Instant::now());
+        assert!(!ailing.is_poor(), "and not twice in a row");
+        ailing.note("settle", None, Instant::now());
+        ailing.note("lease", Some(&locked), Instant::now());
         assert!(ailing.is_poor());
+        ailing.note("lease", None, Instant::now());
+        assert!(ailing.is_poor(), "it may come back");
         let places = [ailing.lane().await, ailing.lane().await];
         assert!(places.iter().all(Option::is_some));
         let mut third = Box::pin(ailing.lane());

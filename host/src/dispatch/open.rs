@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::batch::{Batch, Finished};
-use super::pace::Pace;
+use super::pace::{Pace, cost};
 use crate::id::{LeaseId, MessageId};
 use crate::message::Expired;
 use crate::outcome::{DeadReason, Failure, Outcome, RetryPolicy, Verdict, outcome};
@@ -137,12 +137,14 @@ impl OpenLeases {
         }
     }
 
-    /// Turns what has run of a lease since the last time into outcomes.
-    pub fn collect(&mut self, id: LeaseId, context: &Context, pace: &mut Pace) {
-        let Some(open) = self.leases.get_mut(&id) else { return };
+    /// Turns what has run of a lease since the last time into outcomes. Returns whether anything has.
+    pub fn collect(&mut self, id: LeaseId, context: &Context, pace: &mut Pace) -> bool {
+        let Some(open) = self.leases.get_mut(&id) else { return false };
         let finished = open.batch.take_finished();
         self.in_hand = self.in_hand.saturating_sub(finished.len());
-        pace.observe(finished.iter().map(|f| f.busy).sum(), finished.len());
+        let costs = finished.iter().map(|f| cost(&f.run)).sum();
+        pace.observe(finished.iter().map(|f| f.busy).sum(), costs, finished.len());
+        let any = !finished.is_empty();
         for f in finished {
             open.record(f, context);
         }
@@ -151,14 +153,17 @@ impl OpenLeases {
             self.in_hand = self.in_hand.saturating_sub(open.batch.abandon());
         }
         self.changed.push(id);
+        any
     }
 
     /// The same for all leases.
-    pub fn collect_all(&mut self, context: &Context, pace: &mut Pace) {
+    pub fn collect_all(&mut self, context: &Context, pace: &mut Pace) -> bool {
         let ids: Vec<LeaseId> = self.leases.keys().copied().collect();
+        let mut any = false;
         for id in ids {
-            self.collect(id, context, pace);
+            any |= self.collect(id, context, pace);
         }
+        any
     }
 
     /// The settlements that can be sent now: of leases whose messages are all done, or, with

@@ -1,6 +1,9 @@
-//! How much to lease and how many sandboxes to use for it, from how long messages have taken. Pure.
+//! How much to lease, how many sandboxes to use for it and on which threads, from how long messages have taken. Pure.
 
 use std::time::Duration;
+
+use crate::outcome::Verdict;
+use crate::sandbox::Run;
 
 /// Messages in one lease at most: past this a round trip costs nothing per message.
 pub const LEASE_MAX: u32 = 1_000;
@@ -15,6 +18,13 @@ const IN_HAND_MAX: f64 = 4_000.0;
 const UNKNOWN: f64 = 1e-3;
 /// How much the newest messages count in the mean.
 const WEIGHT: f64 = 0.2;
+/// A call that has computed for so long is a long one, with many messages one that has for each: of those that reach
+/// the next look at their limits, half have by then.
+pub const LONG: Duration = Duration::from_millis(5);
+/// Handlers whose calls cost more than this on the mean have long ones.
+const HEAVY: f64 = 2.5e-3;
+/// That mean is of about so many messages.
+const COSTS: f64 = 32.0;
 
 /// How a handler is called: by its deployment, and by the world that it targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,21 +40,32 @@ pub struct Shape {
 pub struct Pace {
     /// Of one message, in seconds.
     mean_s: f64,
+    /// What one message costs the threads that all share, in seconds.
+    cost_s: f64,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { mean_s: UNKNOWN }
+        Self { mean_s: UNKNOWN, cost_s: 0.0 }
     }
 }
 
 impl Pace {
-    /// Learns that `count` messages took `total` together, each on its own sandbox's clock.
-    pub fn observe(&mut self, total: Duration, count: usize) {
+    /// Learns that `count` messages took `total` together, each on its own sandbox's clock, and [cost] `costs`.
+    pub fn observe(&mut self, total: Duration, costs: Duration, count: usize) {
         if count > 0 {
-            let mean_s = (total.as_secs_f64() / count as f64).max(1e-7);
+            let n = count as f64;
+            let mean_s = (total.as_secs_f64() / n).max(1e-7);
             self.mean_s += WEIGHT * (mean_s - self.mean_s);
+            let weight = (n / COSTS).min(1.0);
+            self.cost_s += weight * (costs.as_secs_f64() / n - self.cost_s);
         }
+    }
+
+    /// Whether the handler's calls are long from the first.
+    #[must_use]
+    pub fn is_heavy(self) -> bool {
+        self.cost_s > HEAVY
     }
 
     /// Messages to have in hand, leased and not settled, on `cores`.
@@ -82,9 +103,17 @@ impl Pace {
     }
 }
 
+/// What a call costs the threads that all share: past [`LONG`] it is not theirs. One that came to nothing counts as
+/// a long one: who does nothing but fail gets what the others leave.
+#[must_use]
+pub fn cost(run: &Run) -> Duration {
+    if matches!(run.verdict, Verdict::Failed(_)) { LONG } else { run.cpu.min(LONG) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::Failure;
 
     fn shape(concurrency: u32, per_call: u32) -> Shape {
         Shape { concurrency, per_call }
@@ -92,8 +121,40 @@ mod tests {
 
     fn pace(mean: Duration) -> Pace {
         let mut pace = Pace::default();
-        (0..100).for_each(|_| pace.observe(mean, 1));
+        (0..100).for_each(|_| pace.observe(mean, mean.min(LONG), 1));
         pace
+    }
+
+    #[test]
+    fn a_handler_is_heavy_while_most_of_its_calls_are_long() {
+        let of = |long: u32| {
+            let mut pace = Pace::default();
+            (0..10).for_each(|_| pace.observe(Duration::ZERO, LONG * long, 100));
+            pace
+        };
+        assert!(!Pace::default().is_heavy());
+        assert!(!of(10).is_heavy(), "a tenth are");
+        assert!(of(60).is_heavy());
+        // It recovers within some messages.
+        let mut pace = of(100);
+        (0..3).for_each(|_| pace.observe(Duration::ZERO, Duration::ZERO, 16));
+        assert!(!pace.is_heavy());
+    }
+
+    #[test]
+    fn who_fails_costs_as_much_as_who_takes_long() {
+        let run = |verdict, ms| Run {
+            verdict,
+            follow_ups: vec![],
+            result: None,
+            elapsed: Duration::from_secs(9),
+            cpu: Duration::from_millis(ms),
+        };
+        assert_eq!(cost(&run(Verdict::Ack, 1)), Duration::from_millis(1));
+        assert_eq!(cost(&run(Verdict::Ack, 1_000)), LONG);
+        assert_eq!(cost(&run(Verdict::Failed(Failure::Stack), 1)), LONG);
+        let reason = "busy".to_owned();
+        assert_eq!(cost(&run(Verdict::DeadLetter { reason }, 1)), Duration::from_millis(1));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::health::SlowLane;
 use super::loaded::Loaded;
+use super::long_calls::LongCalls;
 use crate::budget::Budget;
 use crate::id::{HandlerId, MessageId, SessionId};
 use crate::lane::Lanes;
@@ -37,6 +38,8 @@ pub struct Shared {
     pub follow_up_bytes_max: u64,
     /// For queues that are in trouble.
     pub slow_lane: SlowLane,
+    /// For calls that compute for long.
+    pub long_calls: LongCalls,
     /// For the history.
     pub host_name: Arc<str>,
     /// The longest that a sleeping handler goes without a look.

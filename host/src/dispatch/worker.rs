@@ -2,7 +2,6 @@
 //! handler gets many a call; should such a call fail, each of its messages is called again alone, by whoever
 //! is free. Never decides what becomes of a message.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::slice;
@@ -16,9 +15,10 @@ use tracing::Instrument as _;
 use super::batch::{Batch, Finished, Turn};
 use super::brake::Brake;
 use super::loaded::Loaded;
+use super::long_calls::Watch;
 use super::slots::Slot;
-use crate::id::{LeaseId, MessageId};
-use crate::message::{FollowUp, Message};
+use crate::id::LeaseId;
+use crate::message::Message;
 use crate::outcome::{Failure, Verdict};
 use crate::sandbox::{BatchRun, Run, Runner};
 
@@ -29,6 +29,7 @@ struct Worker<'a> {
     batch: &'a Batch,
     handler: &'a Loaded,
     brake: &'a Brake,
+    watch: &'a Watch,
     runner: Runner,
     /// The batch's last message is done.
     last: bool,
@@ -43,11 +44,13 @@ pub async fn work(
     handler: Arc<Loaded>,
     slot: Slot,
     brake: Brake,
+    watch: Watch,
     complete: mpsc::UnboundedSender<LeaseId>,
 ) {
     let all = mine.batch().clone();
-    let (batch, handler, brake, runner) = (&*all, &*handler, &brake, handler.take_runner());
-    let mut worker = Worker { batch, handler, brake, runner, last: false, stops: false };
+    let (batch, handler, brake, watch) = (&*all, &*handler, &brake, &watch);
+    let runner = handler.take_runner();
+    let mut worker = Worker { batch, handler, brake, watch, runner, last: false, stops: false };
     let mut calls = 0;
     while !worker.stops && brake.is_off() && worker.call_next().await {
         calls += 1;
@@ -96,7 +99,9 @@ impl<'a> Worker<'a> {
             attempt = message.attempt,
             version = self.handler.version()
         );
+        let busy = self.runner.busy();
         let run = run(self.batch, &mut self.runner, message).instrument(span);
+        let run = self.watch.call(busy, 1, run);
         let run = if let Ok(run) = AssertUnwindSafe(run).catch_unwind().await {
             run.unwrap_or_else(|| no_verdict(Verdict::Removed))
         } else {
@@ -120,13 +125,14 @@ impl<'a> Worker<'a> {
             count = messages.len(),
             version = self.handler.version()
         );
+        let busy = self.runner.busy();
         let run = run_many(self.batch, &mut self.runner, messages).instrument(span);
+        let run = self.watch.call(busy, messages.len() as u32, run);
         let why = match AssertUnwindSafe(run).catch_unwind().await {
-            Ok(Some(BatchRun { verdicts: Ok(verdicts), follow_ups, results, elapsed })) => {
-                let together = self.together(messages, verdicts, follow_ups, results, elapsed);
-                return self.finish(together);
-            }
-            Ok(Some(BatchRun { verdicts: Err(failure), .. })) => failure.to_string(),
+            Ok(Some(run)) => match self.together(messages, run) {
+                Ok(finished) => return self.finish(finished),
+                Err(failure) => failure.to_string(),
+            },
             Ok(None) => "one of them was removed".to_owned(),
             Err(_) => {
                 self.runner = self.handler.take_runner();
@@ -143,12 +149,11 @@ impl<'a> Worker<'a> {
     fn together(
         &self,
         messages: &[Message],
-        verdicts: Vec<Verdict>,
-        follow_ups: Vec<FollowUp>,
-        mut results: HashMap<MessageId, Vec<u8>>,
-        elapsed: Duration,
-    ) -> Vec<Finished> {
-        let busy = elapsed / messages.len() as u32;
+        BatchRun { verdicts, follow_ups, mut results, elapsed, cpu }: BatchRun,
+    ) -> Result<Vec<Finished>, Failure> {
+        let verdicts = verdicts?;
+        let count = messages.len() as u32;
+        let (busy, cpu) = (elapsed / count, cpu / count);
         let first_acked = verdicts.iter().position(|verdict| *verdict == Verdict::Ack);
         let keeper = first_acked.filter(|_| !follow_ups.is_empty()).map(|at| messages[at].position);
         let mut follow_ups = Some(follow_ups);
@@ -157,10 +162,10 @@ impl<'a> Worker<'a> {
             let tied_to = keeper.filter(|_| verdict == Verdict::Ack);
             let follow_ups = follow_ups.take_if(|_| keeps).unwrap_or_default();
             let result = results.remove(&message.id).filter(|_| verdict == Verdict::Ack);
-            let run = Run { verdict, follow_ups, result, elapsed };
+            let run = Run { verdict, follow_ups, result, elapsed, cpu };
             self.finished(message, run, busy, tied_to)
         };
-        messages.iter().zip(verdicts).map(finished).collect()
+        Ok(messages.iter().zip(verdicts).map(finished).collect())
     }
 
     fn finished(
@@ -207,5 +212,11 @@ async fn run_many(batch: &Batch, runner: &mut Runner, messages: &[Message]) -> O
 }
 
 const fn no_verdict(verdict: Verdict) -> Run {
-    Run { verdict, follow_ups: Vec::new(), result: None, elapsed: Duration::ZERO }
+    Run {
+        verdict,
+        follow_ups: Vec::new(),
+        result: None,
+        elapsed: Duration::ZERO,
+        cpu: Duration::ZERO,
+    }
 }

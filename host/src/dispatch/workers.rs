@@ -1,5 +1,5 @@
-//! Workers: who runs the messages of a lease. As many as there are slots, and more when messages wait
-//! behind slow ones.
+//! Workers: who runs the messages of a lease, and what is learnt from how they went. As many as there are slots,
+//! and more when messages wait behind slow ones.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -50,7 +50,8 @@ impl Dispatcher {
     pub(super) fn collect(&mut self, lease: LeaseId, now: Instant) {
         self.idle.settled(now);
         let context = self.context();
-        self.open.collect(lease, &context, &mut self.pace);
+        let any = self.open.collect(lease, &context, &mut self.pace);
+        self.learn(any);
         if self.turns.in_order() {
             self.idle.look_by(now);
             self.add_workers();
@@ -72,11 +73,27 @@ impl Dispatcher {
         }
     }
 
+    /// What has run of all leases, done or not.
+    pub(super) fn collect_all(&mut self) {
+        let context = self.context();
+        let any = self.open.collect_all(&context, &mut self.pace);
+        self.learn(any);
+    }
+
+    /// From the messages that have run, if `any` have: which threads the next ones begin on.
+    fn learn(&self, any: bool) {
+        if any {
+            self.track.set_heavy(self.pace.is_heavy());
+        }
+    }
+
     fn spawn(&self, batch: &Arc<Batch>, slot: Slot) {
         let Some(turn) = batch.turn() else { return };
         let (handler, brake) = (self.loaded.load_full(), self.brake.clone());
-        let work = work(turn, handler, slot, brake, self.complete.0.clone());
-        let stop_now = self.shared.stop_now.clone();
-        self.shared.tasks.spawn(async move { stop_now.run_until_cancelled(work).await });
+        let (complete, stop_now) = (self.complete.0.clone(), self.shared.stop_now.clone());
+        self.shared.tasks.spawn(self.track.clone().carry(|watch| async move {
+            let work = work(turn, handler, slot, brake, watch, complete);
+            stop_now.run_until_cancelled(work).await;
+        }));
     }
 }

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use tokio_postgres::Client;
-use tokio_postgres::types::Json;
+use tokio_postgres::types::{Json, ToSql};
 
 use super::error::QueueError;
 use crate::digest::Digest;
 use crate::grant::HttpGrant;
 use crate::id::{HandlerId, MessageId, QueueId, SessionId};
 use crate::lane::Lanes;
-use crate::limits::{CONCURRENCY_DEFAULT, Isolation, Limits};
+use crate::limits::{COMPONENT_BYTES_MAX, CONCURRENCY_DEFAULT, Isolation, Limits};
 use crate::message::{PayloadType, QueueShape};
 use crate::name::{HandlerName, QueueName};
 use crate::outcome::{Backoff, RetryPolicy};
@@ -94,9 +94,14 @@ pub struct Deployment {
     pub version: i32,
     /// What to run.
     pub sha256: Digest,
-    /// How to run it.
-    pub settings: Settings,
+    /// How to run it. One whose row somebody has spoilt is nobody else's trouble.
+    pub settings: Result<Settings, Unreadable>,
 }
+
+/// Settings that are stored and make no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("its settings in the database cannot be read: {0}; deploy with --reset, or roll back")]
+pub struct Unreadable(String);
 
 /// How a version of a handler is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,9 +167,17 @@ pub async fn load(client: &Client) -> Result<Catalog, QueueError> {
 
 /// The bytes of an uploaded component, checked against its digest.
 pub async fn component(client: &Client, sha256: &Digest) -> Result<Vec<u8>, QueueError> {
-    let row = client.query_opt(include_str!("sql/component.sql"), &[&sha256.as_str()]).await?;
+    let parameters: [&(dyn ToSql + Sync); 2] = [&sha256.as_str(), &(COMPONENT_BYTES_MAX as i64)];
+    let row = client.query_opt(include_str!("sql/component.sql"), &parameters).await?;
     let missing = || QueueError::Unexpected(format!("component {sha256} is not stored"));
-    let wasm: Vec<u8> = row.ok_or_else(missing)?.try_get(0)?;
+    let row = row.ok_or_else(missing)?;
+    let (bytes, wasm): (i64, Option<Vec<u8>>) = (row.try_get(0)?, row.try_get(1)?);
+    let too_large = || {
+        QueueError::Unexpected(format!(
+            "component {sha256} has {bytes} bytes in the database, more than {COMPONENT_BYTES_MAX}; deploy it again"
+        ))
+    };
+    let wasm = wasm.ok_or_else(too_large)?;
     let found = Digest::of(&wasm);
     if found != *sha256 {
         return Err(QueueError::Unexpected(format!(
@@ -286,12 +299,12 @@ struct DeploymentRow {
     #[serde(deserialize_with = "from_text")]
     sha256: Digest,
     #[serde(flatten)]
-    settings: SettingsRow,
+    settings: serde_json::Map<String, serde_json::Value>,
 }
 
 /// The settings of a version as the database writes them.
 #[derive(Deserialize)]
-pub(super) struct SettingsRow {
+struct SettingsRow {
     config: BTreeMap<String, String>,
     batch_size: Option<u32>,
     #[serde(deserialize_with = "isolation")]
@@ -313,13 +326,14 @@ pub(super) struct SettingsRow {
 
 impl From<DeploymentRow> for Deployment {
     fn from(row: DeploymentRow) -> Self {
+        let settings = serde_json::from_value(row.settings.into()).map(SettingsRow::into);
         Self {
             handler: HandlerId::new(row.handler),
             queue: QueueId::new(row.queue),
             name: row.name,
             version: row.version,
             sha256: row.sha256,
-            settings: row.settings.into(),
+            settings: settings.map_err(|error| Unreadable(error.to_string())),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! does it import only what a host has. Never compiles, never runs anything.
 
 use wasmparser::{ComponentTypeRef, Parser, Payload, TypeBounds};
+use wasmtime::Engine;
 
 use super::SandboxError;
 use super::engine::Image;
@@ -116,6 +117,12 @@ pub enum Refusal {
         /// What the deployment allows.
         limit_bytes: u64,
     },
+    /// What its trial in another process found, in words of that.
+    #[error("{0}")]
+    Found(String),
+    /// Its trial was broken off.
+    #[error("the component was given up on: {0}; make it smaller, or split its largest functions")]
+    GivenUp(String),
     /// The fault is the host's.
     #[error(transparent)]
     Host(#[from] SandboxError),
@@ -170,7 +177,13 @@ fn check_header(wasm: &[u8]) -> Result<(), Refusal> {
         [0, b'a', b's', b'm', version @ ..] => {
             Err(Refusal::Version(hex::encode(&version[..version.len().min(4)])))
         }
+        _ if Engine::detect_precompiled(wasm).is_some() => {
+            Err(Refusal::NotWasm("code that was compiled already (.cwasm)"))
+        }
         [0x7f, b'E', b'L', b'F', ..] => Err(Refusal::NotWasm("a native executable")),
+        [0x1f, 0x8b, ..] => Err(Refusal::NotWasm("a gzip archive")),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Err(Refusal::NotWasm("a zstd archive")),
+        [b'P', b'K', 3, 4, ..] => Err(Refusal::NotWasm("a zip archive")),
         _ if std::str::from_utf8(wasm).is_ok() => Err(Refusal::NotWasm("text")),
         _ => Err(Refusal::NotWasm("some other file")),
     }

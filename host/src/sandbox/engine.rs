@@ -1,15 +1,12 @@
-//! The two wasmtime engines: how they are set up, the clock that interrupts guests, and the cache
-//! of compiled code. Never looks at a component's meaning and never runs a guest.
+//! The two wasmtime engines: how they are set up, and the clock that interrupts guests. Never looks at a
+//! component's meaning and never runs a guest.
 
-use std::fs;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use wasmtime::component::Linker;
 use wasmtime::{
-    Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    Cache, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
     WasmBacktraceDetails,
 };
 
@@ -135,39 +132,4 @@ fn tick(engine: &Engine) -> Result<(), SandboxError> {
         })
         .map(drop)
         .map_err(|error| SandboxError::Thread(error.to_string()))
-}
-
-/// Opens the cache of compiled code in `dir`, which is made if it is missing.
-///
-/// wasmtime keys the entries by the component and everything that the compiler depends on, writes
-/// them atomically, takes out what cannot be read, and keeps the whole under half a gigabyte. What
-/// it cannot do is tell who wrote a file, and compiled code is trusted: the directory must be ours
-/// alone.
-pub(super) fn open_cache(dir: &Path) -> Result<Cache, SandboxError> {
-    let refused = |what: String| SandboxError::Cache { dir: dir.to_path_buf(), what };
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| refused(error.to_string()))?;
-    // wasmtime wants an absolute path.
-    let dir = dir.canonicalize().map_err(|error| refused(error.to_string()))?;
-    let metadata = fs::metadata(&dir).map_err(|error| refused(error.to_string()))?;
-    let me = nix::unistd::geteuid();
-    if metadata.uid() != me.as_raw() {
-        return Err(refused(format!(
-            "it belongs to user {}, and this host runs as user {me}; compiled code of others is \
-             not trusted",
-            metadata.uid()
-        )));
-    }
-    if metadata.mode() & 0o022 != 0 {
-        return Err(refused(format!(
-            "others may write to it (mode {:03o}); run `chmod go-w` on it",
-            metadata.mode() & 0o777
-        )));
-    }
-    let mut config = CacheConfig::new();
-    config.with_directory(&dir);
-    Cache::new(config).map_err(|error| refused(format!("{error:#}")))
 }

@@ -38,10 +38,34 @@ impl Meter {
         Duration::from_nanos(self.used_ns.fetch_add(slice, Relaxed) + slice)
     }
 
+    /// The same at the end of a call; one that was never looked at has been on a processor for as long as it took.
+    pub(super) fn total(&self, started: Instant) -> Duration {
+        match self.slice_ns.load(Relaxed) {
+            0 => started.elapsed().min(FIRST_SLICE_MAX),
+            _ => self.used(started),
+        }
+    }
+
     /// Begins a new call.
     pub(super) fn reset(&self) {
         self.used_ns.store(0, Relaxed);
         self.slice_ns.store(0, Relaxed);
+    }
+}
+
+/// Looks at a call from outside, while it runs. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Busy(Arc<Meter>);
+
+impl Busy {
+    pub(super) const fn of(meter: Arc<Meter>) -> Self {
+        Self(meter)
+    }
+
+    /// The call's time on a processor, up to when it last waited or gave others a turn.
+    #[must_use]
+    pub fn time(&self) -> Duration {
+        Duration::from_nanos(self.0.used_ns.load(Relaxed))
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::Loaded;
 use super::live::Live;
 use super::log::Subject;
-use super::meter::{Meter, Metered};
+use super::meter::{Busy, Meter, Metered};
 use super::state::Left;
 use crate::id::MessageId;
 use crate::limits::Isolation;
@@ -42,6 +42,8 @@ pub struct Run {
     pub result: Option<Vec<u8>>,
     /// From the call to its verdict, the making of a sandbox included.
     pub elapsed: Duration,
+    /// Of that, on a processor; of a call with many messages, this one's share.
+    pub cpu: Duration,
 }
 
 /// What came of one call with many messages.
@@ -55,6 +57,8 @@ pub struct BatchRun {
     pub results: HashMap<MessageId, Vec<u8>>,
     /// From the call to its verdicts, the making of a sandbox included.
     pub elapsed: Duration,
+    /// Of that, on a processor.
+    pub cpu: Duration,
 }
 
 impl Run {
@@ -75,6 +79,12 @@ impl Runner {
     #[must_use]
     pub const fn is_warm(&self) -> bool {
         self.warm.is_some()
+    }
+
+    /// How busy its call is, to be asked while that runs.
+    #[must_use]
+    pub fn busy(&self) -> Busy {
+        Busy::of(self.meter.clone())
     }
 
     /// Calls the handler with one message. It never fails: a failure is a [`Verdict::Failed`].
@@ -103,7 +113,8 @@ impl Runner {
         };
         let Left { follow_ups, mut results } = left;
         let result = results.remove(&message.id);
-        Run { verdict, follow_ups, result, elapsed: started.elapsed() }
+        let cpu = self.meter.total(started);
+        Run { verdict, follow_ups, result, elapsed: started.elapsed(), cpu }
     }
 
     /// Calls a handler that takes batches with some messages, at least one. As with [`run`](Self::run), dropping
@@ -129,7 +140,8 @@ impl Runner {
             Err(failure) => (Err(failure), Left::default()),
         };
         let Left { follow_ups, results } = left;
-        BatchRun { verdicts, follow_ups, results, elapsed: started.elapsed() }
+        let cpu = self.meter.total(started);
+        BatchRun { verdicts, follow_ups, results, elapsed: started.elapsed(), cpu }
     }
 
     /// Taken, not borrowed: a call that fails, or is dropped in the middle, takes its sandbox along, for

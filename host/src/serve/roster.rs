@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::SPARE_SANDBOXES;
+use super::load::{Loader, Ready, Wanted};
 use super::maintenance::Maintenance;
 use crate::dispatch::Dispatcher;
 use crate::dispatch::loaded::Loaded;
@@ -24,11 +25,10 @@ use crate::dispatch::slots::Slots;
 use crate::id::{HandlerId, QueueId};
 use crate::name::{HandlerName, QueueName};
 use crate::queue::catalog::{self, Catalog, Deployment, Queue, Told};
-use crate::queue::connect::{Database, retry};
+use crate::queue::connect::retry;
 use crate::queue::secrets;
 use crate::queue::statements::Statements;
-use crate::sandbox::{FollowUpTargets, Handler, HandlerSettings, Sandbox};
-use crate::secret::{SecretName, Secrets};
+use crate::secret::SecretName;
 use crate::trouble::Trouble;
 
 /// How long a catalog that cannot be read is left alone.
@@ -37,11 +37,9 @@ const CATALOG_AGAIN: Duration = Duration::from_secs(5);
 /// The handlers of one session.
 pub(super) struct Roster {
     shared: Shared,
-    sandbox: Sandbox,
+    loader: Loader,
     slots: Arc<Semaphore>,
     warm: Arc<Semaphore>,
-    targets: FollowUpTargets,
-    secrets: Secrets,
     queues: HashMap<QueueId, Upkeep>,
     handlers: HashMap<HandlerId, Entry>,
     /// What each handler is to be, loaded or being loaded.
@@ -51,14 +49,7 @@ pub(super) struct Roster {
     catalog_version: i64,
     /// The secrets that are granted could not be read: their handlers wait.
     secrets_unread: bool,
-    loading: FuturesUnordered<LocalBoxFuture<'static, (Wanted, Result<Handler, String>)>>,
-}
-
-/// A deployment, and what its queue says that its guests are told.
-#[derive(Clone, PartialEq)]
-struct Wanted {
-    queue: Queue,
-    deployment: Deployment,
+    loading: FuturesUnordered<LocalBoxFuture<'static, (Wanted, Result<Ready, String>)>>,
 }
 
 /// A queue that is kept in order.
@@ -79,14 +70,12 @@ struct Entry {
 }
 
 impl Roster {
-    pub(super) fn new(shared: Shared, sandbox: Sandbox, slots: Arc<Semaphore>) -> Self {
+    pub(super) fn new(shared: Shared, loader: Loader, slots: Arc<Semaphore>) -> Self {
         Self {
             shared,
-            sandbox,
+            loader,
             slots,
             warm: Arc::new(Semaphore::new(SPARE_SANDBOXES as usize / 2)),
-            targets: FollowUpTargets::default(),
-            secrets: Secrets::default(),
             queues: HashMap::new(),
             handlers: HashMap::new(),
             wanted: HashMap::new(),
@@ -159,7 +148,7 @@ impl Roster {
             tokio::time::sleep(CATALOG_AGAIN).await;
         };
         let shapes = catalog.queues.iter().map(|q| (q.name.to_string(), q.shape()));
-        self.targets.store(Arc::new(shapes.collect()));
+        self.loader.targets.store(Arc::new(shapes.collect()));
         self.load_secrets(&catalog).await;
         self.catalog_version = catalog.version;
         self.told = catalog.told.iter().map(|told| (told.handler, told.clone())).collect();
@@ -171,7 +160,8 @@ impl Roster {
             };
             self.tell(queue, deployment.handler);
             // Without its secrets a guest would take them for not set.
-            if !self.secrets_unread || deployment.settings.secrets.is_empty() {
+            let asks = deployment.settings.as_ref().is_ok_and(|s| !s.secrets.is_empty());
+            if !self.secrets_unread || !asks {
                 self.deploy(queue, deployment);
             }
         }
@@ -179,7 +169,8 @@ impl Roster {
 
     /// Reads the secrets that are granted. One that changes raises the catalog's version.
     async fn load_secrets(&mut self, catalog: &Catalog) {
-        let granted = catalog.deployments.iter().flat_map(|d| &d.settings.secrets);
+        let readable = catalog.deployments.iter().filter_map(|d| d.settings.as_ref().ok());
+        let granted = readable.flat_map(|settings| &settings.secrets);
         let names: Vec<&str> = granted.map(SecretName::as_str).collect();
         if names.is_empty() {
             self.secrets_unread = false;
@@ -191,7 +182,7 @@ impl Roster {
         });
         match read.await {
             Ok(secrets) => {
-                self.secrets.store(Arc::new(secrets));
+                self.loader.secrets.store(Arc::new(secrets));
                 self.secrets_unread = false;
             }
             Err(error) => {
@@ -270,18 +261,12 @@ impl Roster {
         if before.is_some_and(|w| w.deployment == *deployment && told(&w.queue) == told(queue)) {
             return;
         }
-        let load = load(
-            self.shared.database.clone(),
-            self.sandbox.clone(),
-            self.targets.clone(),
-            self.secrets.clone(),
-            wanted.clone(),
-        );
+        let load = self.loader.clone().load(self.shared.database.clone(), wanted.clone());
         self.loading.push(Box::pin(async { (wanted, load.await) }));
     }
 
     /// Puts what has been loaded in force, if it is still wanted, and reports how it went.
-    async fn loaded(&mut self, loading: Wanted, loaded: Result<Handler, String>) {
+    async fn loaded(&mut self, loading: Wanted, loaded: Result<Ready, String>) {
         let wanted = self.wanted.get(&loading.deployment.handler);
         let Some(wanted) = wanted.filter(|w| w.deployment == loading.deployment).cloned() else {
             return;
@@ -289,7 +274,7 @@ impl Roster {
         let Wanted { queue, deployment } = &wanted;
         let error = loaded.as_ref().err().cloned();
         match loaded {
-            Ok(handler) => self.put_in_force(queue, deployment, handler),
+            Ok(ready) => self.put_in_force(queue, deployment, ready),
             Err(error) => tracing::error!(
                 queue = %queue.name, handler = %deployment.name, version = deployment.version, %error,
                 "cannot load a handler; the version before stays, if there is one"
@@ -319,8 +304,9 @@ impl Roster {
         }
     }
 
-    fn put_in_force(&mut self, queue: &Queue, deployment: &Deployment, handler: Handler) {
-        let slots = Slots::new(self.slots.clone(), deployment.settings.concurrency);
+    fn put_in_force(&mut self, queue: &Queue, deployment: &Deployment, ready: Ready) {
+        let Ready { handler, concurrency } = ready;
+        let slots = Slots::new(self.slots.clone(), concurrency);
         let loaded = Arc::new(Loaded::new(handler, slots, self.warm.clone()));
         tracing::info!(
             queue = %queue.name, handler = %deployment.name, version = deployment.version,
@@ -365,35 +351,4 @@ async fn watched(dispatcher: Dispatcher, stop_now: CancellationToken) {
         tracing::error!("a handler's loop panicked; ending the session");
         stop_now.cancel();
     }
-}
-
-/// Reads a component and compiles it.
-async fn load(
-    database: Database,
-    sandbox: Sandbox,
-    targets: FollowUpTargets,
-    secrets: Secrets,
-    Wanted { queue, deployment }: Wanted,
-) -> Result<Handler, String> {
-    let wasm = retry("read a component", async || {
-        let client = database.get().await?;
-        client.ask(catalog::component(&client, &deployment.sha256)).await
-    });
-    let wasm = wasm.await.map_err(|e| e.to_string())?;
-    let settings = HandlerSettings {
-        queue: queue.name.to_string(),
-        version: deployment.version,
-        payload_type: queue.payload_type,
-        max_attempts: queue.policy.max_attempts,
-        limits: deployment.settings.limits,
-        batch_size: deployment.settings.batch_size,
-        isolation: deployment.settings.isolation,
-        config: deployment.settings.config,
-        http: deployment.settings.http,
-        secret_names: deployment.settings.secrets,
-        secrets,
-        targets,
-    };
-    let compiled = tokio::task::spawn_blocking(move || sandbox.load(&wasm, settings)).await;
-    compiled.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
 }

@@ -13,12 +13,13 @@ use serde::Deserialize;
 use crate::host::jobs::types::{Failure, RetryOptions};
 use crate::host::jobs::{config, log, queue, results, secrets};
 
+mod attack;
 mod fetch;
 
 wit_bindgen::generate!({ path: "../../wit", world: "handler" });
 
 /// A command and its parameters; each command uses some.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Command {
     /// What to do; see [`obey`].
     r#do: String,
@@ -110,7 +111,9 @@ fn obey(command: &Command, message: &Message) -> Verdict {
         "environment" => return report(&command.queue, &environment()),
         "remember" => return report(&command.queue, &SEEN.load(Relaxed).to_string()),
         other => {
-            return Verdict::DeadLetter(Failure { reason: format!("unknown command {other:?}") });
+            return attack::obey(command).unwrap_or_else(|| {
+                Verdict::DeadLetter(Failure { reason: format!("unknown command {other:?}") })
+            });
         }
     }
     Verdict::Ack
