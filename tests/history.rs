@@ -136,7 +136,7 @@ async fn what_is_done_with_for_good_is_kept_and_nothing_else() {
     assert!(!hand.settle(&held, 0, "{[0,8)}", more).await.unwrap());
     assert_eq!(history(&hand).await, expected);
     // Another handler's work is its own, and what is purged is kept as removed.
-    hand.value::<i32>(&format!("SELECT removed FROM host.q__purge({other}, 10)")).await;
+    hand.value::<i32>(&format!("SELECT removed FROM host.q__purge({other}, 0, 10)")).await;
     let of_other =
         format!("SELECT count(*) FROM host.q__history WHERE handler_id = {other} AND removed");
     assert_eq!(hand.value::<i64>(&of_other).await, 7);
