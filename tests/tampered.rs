@@ -58,7 +58,7 @@ async fn what_is_spoilt_in_the_database_is_refused_and_stops_no_other_queue() {
     for (queue, why) in [
         ("swapped", "is damaged in the database: what is stored has the digest"),
         ("native", "is not a WebAssembly component but code that was compiled already (.cwasm)"),
-        ("huge", "has 67108865 bytes in the database, and at most 67108864 are accepted"),
+        ("huge", "has 67108865 bytes in the database, more than 67108864"),
         ("granted", cannot_read),
         ("named", cannot_read),
         ("configured", cannot_read),
