@@ -3,13 +3,17 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
 use super::engine::TICK;
+
+/// After a call that was quicker than this, the next one's first slice is measured on the wall: the thread's clock costs
+/// a system call.
+const QUICK: Duration = Duration::from_micros(20);
 
 /// The most that a first slice can have been: a guest that runs meets a tick by then. If more has
 /// passed, the system had taken the processor away.
@@ -22,9 +26,10 @@ const FIRST_SLICE_MAX: Duration = TICK.saturating_mul(2);
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     used_ns: AtomicU64,
-    /// The thread's clock when the present slice began; 0 in the first slice, which is measured on
-    /// the wall instead so that a call of a microsecond does not pay for a system call.
+    /// The thread's clock when the present slice began; 0 in the first slice of a call that is expected to be quick.
     slice_ns: AtomicU64,
+    /// The call before was quick, and the next one is expected to be.
+    quick: AtomicBool,
 }
 
 impl Meter {
@@ -38,18 +43,21 @@ impl Meter {
         Duration::from_nanos(self.used_ns.fetch_add(slice, Relaxed) + slice)
     }
 
-    /// The same at the end of a call; one that was never looked at has been on a processor for as long as it took.
+    /// The same at the end of a call. One that seemed quick, and was not, is taken for busy all of that time; the next is
+    /// measured, so that a thread that has to wait for a processor is not taken for one that uses it.
     pub(super) fn total(&self, started: Instant) -> Duration {
+        let elapsed = started.elapsed();
+        self.quick.store(elapsed < QUICK, Relaxed);
         match self.slice_ns.load(Relaxed) {
-            0 => started.elapsed().min(FIRST_SLICE_MAX),
+            0 => elapsed.min(FIRST_SLICE_MAX),
             _ => self.used(started),
         }
     }
 
     /// Begins a new call.
-    pub(super) fn reset(&self) {
+    fn begin(&self) {
         self.used_ns.store(0, Relaxed);
-        self.slice_ns.store(0, Relaxed);
+        self.slice_ns.store(if self.quick.load(Relaxed) { 0 } else { thread_ns() }, Relaxed);
     }
 }
 
@@ -87,7 +95,7 @@ pub(super) struct Metered<F> {
 impl<F> Metered<F> {
     /// Meters `inner`, a call that begins now.
     pub(super) fn new(meter: Arc<Meter>, started: Instant, inner: F) -> Self {
-        meter.reset();
+        meter.begin();
         Self { meter, started, waited: false, inner }
     }
 }
@@ -106,5 +114,27 @@ impl<F: Future + Unpin> Future for Metered<F> {
             self.waited = true;
         }
         poll
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A call that keeps its thread without using a processor, as one does that waits for its turn at one.
+    fn waits(meter: &Meter) -> Duration {
+        meter.begin();
+        let started = Instant::now();
+        std::thread::sleep(Duration::from_millis(10));
+        meter.total(started)
+    }
+
+    #[test]
+    fn waiting_for_a_processor_is_not_using_it() {
+        let meter = Meter::default();
+        assert!(waits(&meter) < Duration::from_millis(5), "of the first call nothing is expected");
+        meter.quick.store(true, Relaxed);
+        assert!(waits(&meter) >= Duration::from_millis(10), "it was expected to be quick");
+        assert!(waits(&meter) < Duration::from_millis(5), "and no more is");
     }
 }
