@@ -192,9 +192,10 @@ async fn one_session(
     let ended = if lost {
         Ended::Lost
     } else {
+        roster.drain();
         tracing::info!(session = %id, "draining");
         tokio::select! {
-            () = roster.drain() => {}
+            () = roster.drained() => {}
             () = shutdown.stop.cancelled() => tracing::warn!("stopping at once"),
             () = tokio::time::sleep(config.drain) => {
                 tracing::warn!(drain = ?config.drain, "messages are still in flight; they will run again");

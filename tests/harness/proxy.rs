@@ -132,6 +132,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn carry(mut client: TcpStream, shared: Arc<Shared>, mut cuts: broadcast::Receiver<Cut>) {
+    // The server does not hear of it before: one that is told to end would wait a minute for a client that
+    // says nothing.
+    let mut mode = shared.mode.subscribe();
+    tokio::select! {
+        _ = mode.wait_for(|mode| *mode != Mode::Stall) => {}
+        _ = cuts.recv() => return reset(client),
+    }
     let Ok(mut server) = UnixStream::connect(&shared.server).await else { return reset(client) };
     let _ = client.set_nodelay(true);
     let swallow = AtomicBool::new(false);

@@ -59,7 +59,7 @@ impl Standby {
         let port = free_port();
         let (socket, from) = (self.dir.display(), self.replication.port);
         let settings = format!(
-            "port = {port}\nlisten_addresses = ''\nunix_socket_directories = '{socket}'\nfsync = off\n\
+            "port = {port}\nlisten_addresses = ''\nunix_socket_directories = '{socket}'\nfsync = off\nlog_line_prefix = '%m [%p] '\n\
              primary_conninfo = 'host=127.0.0.1 port={from} user=postgres application_name={NAME} sslmode=disable'\n"
         );
         // Read last, so that it wins.
@@ -88,6 +88,15 @@ impl Standby {
     /// Its database, once it has been promoted.
     pub async fn scene(&self) -> Scene {
         Scene::of(TestDb { name: "postgres".into(), url: self.url.clone() }).await
+    }
+}
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+            eprintln!("--- log of the standby:\n{log}");
+        }
     }
 }
 

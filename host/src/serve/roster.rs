@@ -113,11 +113,15 @@ impl Roster {
         }
     }
 
-    /// Has every handler finish what it has begun.
-    pub(super) async fn drain(&mut self) {
+    /// Has every handler take no more.
+    pub(super) fn drain(&mut self) {
         for entry in self.handlers.values_mut() {
             entry.control.send_modify(|c| (c.leasing, c.draining) = (false, true));
         }
+    }
+
+    /// Waits until every handler has finished what it has begun.
+    pub(super) async fn drained(&mut self) {
         for (_, entry) in self.handlers.drain() {
             // One that panicked is as drained as can be.
             let _ = entry.dispatcher.await;
