@@ -12,8 +12,8 @@ use crate::harness::{Deployment, Scene, wait_until};
 const THOUSAND: i64 = 1_000;
 /// Enough of them for each run of the tests.
 const SOME: i64 = 200;
-/// What the threads for long calls are called, as the system shows it.
-const LONG_CALLS: &str = "long-calls";
+/// What the threads of calls that are long or fail are called, as the system shows it.
+const LOW_THREADS: [&str; 2] = ["(long-calls) ", "(failing-calls) "];
 
 /// A queue whose handler may have so many sandboxes, small ones, and one whose handler is good.
 async fn scene(bad: i64, cpu_ms: i64) -> Scene {
@@ -51,12 +51,12 @@ fn memory_peak(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
 
-/// Niceness and time on a processor, in the system's ticks, of each thread for long calls.
-fn long_calls(pid: u32) -> Vec<(i64, i64)> {
+/// Niceness and time on a processor, in the system's ticks, of each thread of low priority.
+fn low_threads(pid: u32) -> Vec<(i64, i64)> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
     let stats = threads.filter_map(|t| fs::read_to_string(t.ok()?.path().join("stat")).ok());
     let of = |stat: String| {
-        let (_, rest) = stat.split_once(&format!("({LONG_CALLS}) "))?;
+        let (_, rest) = LOW_THREADS.iter().find_map(|name| stat.split_once(name))?;
         // From the third on, see proc(5).
         let fields: Vec<i64> = rest.split(' ').map(|f| f.parse().unwrap_or_default()).collect();
         Some((fields[16], fields[11] + fields[12]))
@@ -120,7 +120,7 @@ async fn contain(bad: i64, good: i64) {
     let bound = (bad as u64 * (2 << 20)) + (512 << 20);
     assert!(memory_peak(host.pid()) < bound, "{} of {bound}", memory_peak(host.pid()));
     // Those that burned what they had did so on what the others left.
-    let threads = long_calls(host.pid());
+    let threads = low_threads(host.pid());
     assert!(!threads.is_empty() && threads.iter().all(|(nice, _)| *nice >= 10), "{threads:?}");
     assert!(threads.iter().map(|(_, ticks)| ticks).sum::<i64>() > 0, "{threads:?}");
 }
@@ -147,10 +147,11 @@ async fn rate_beside_bad_guests() {
         wait_in_flight(&scene, 1).await;
         let first = rate(&scene).await;
         let beside = rate(&scene).await;
+        let kept = kept(&scene, alone / 2.0).await;
         let left = scene.in_flight("work").await;
         println!(
             "alone {alone:.0} messages a second, beside {THOUSAND} {what} {first:.0} at first, then {beside:.0}; \
-             {left} of these in flight at the end"
+             of half its rate alone it keeps {kept:.3}; {left} of these in flight at the end"
         );
     }
 }
@@ -163,4 +164,22 @@ async fn rate(scene: &Scene) -> f64 {
     let started = Instant::now();
     scene.wait_done("good").await;
     MESSAGES as f64 / started.elapsed().as_secs_f64()
+}
+
+/// The share that is done of a rate that comes in all the time.
+async fn kept(scene: &Scene, a_second: f64) -> f64 {
+    const SECONDS: f64 = 5.0;
+    const A_TICK: f64 = 0.02;
+    let insert =
+        "INSERT INTO queue.good (payload) SELECT '\"ack\"' FROM generate_series(1, $1::bigint)";
+    let messages = (a_second * A_TICK) as i64;
+    let mut ticks = tokio::time::interval(std::time::Duration::from_secs_f64(A_TICK));
+    let started = Instant::now();
+    while started.elapsed().as_secs_f64() < SECONDS {
+        ticks.tick().await;
+        scene.client.execute(insert, &[&messages]).await.expect("enqueue");
+    }
+    let offered = started.elapsed().as_secs_f64();
+    scene.wait_done("good").await;
+    offered / started.elapsed().as_secs_f64()
 }

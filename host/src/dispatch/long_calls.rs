@@ -1,12 +1,12 @@
 //! Long calls: which threads a worker runs on. Short calls run where the host does everything else. A call that has
 //! computed for long, and each call of a handler that is used to that, goes on on threads of lower priority, where
-//! every handler has as many places as there are processors. So guests that burn what they are given, however many
-//! they are, get what the others leave, and a tenth of a processor that is never enough. Decides nothing about
-//! messages.
+//! every handler has as many places as there are processors; one that does little but fail has threads of the lowest.
+//! So guests that burn what they are given, however many they are, get what the others leave, and a tenth of a
+//! processor that is never enough; a sixtieth, if all come to nothing. Decides nothing about messages.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use futures_util::future::BoxFuture;
@@ -14,21 +14,37 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
 use tokio_util::sync::PollSemaphore;
 
-use super::pace::LONG;
+use super::pace::{LONG, Standing};
 use crate::sandbox::Busy;
 
 /// What `nice` calls it: a tenth of a processor beside one that is at 0.
 const NICENESS: i32 = 10;
+/// The most that there is: a sixtieth.
+const NICENESS_MAX: i32 = 19;
 
 /// The threads for long calls, of all handlers of a host. Cheap to clone; they end with the last clone.
 #[derive(Clone, Debug)]
 pub struct LongCalls {
-    threads: Arc<Threads>,
+    /// For those that take long, and for those that fail.
+    threads: Arc<[Threads; 2]>,
     cores: u32,
 }
 
 #[derive(Debug)]
 struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn start(count: u32, name: &str, niceness: i32) -> std::io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(count as usize)
+            .thread_name(name)
+            // On Linux a thread's own; where it is refused, long calls compete with short ones as equals.
+            .on_thread_start(move || _ = rustix::process::nice(niceness))
+            .enable_all()
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+}
 
 impl Drop for Threads {
     fn drop(&mut self) {
@@ -40,29 +56,49 @@ impl Drop for Threads {
 }
 
 impl LongCalls {
-    /// Starts a thread for each of `cores` processors.
+    /// Starts two threads for each of `cores` processors.
     ///
     /// # Errors
     /// If the system gives no more threads.
     pub fn new(cores: u32) -> std::io::Result<Self> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(cores as usize)
-            .thread_name("long-calls")
-            // On Linux a thread's own; where it is refused, long calls compete with short ones as equals.
-            .on_thread_start(|| _ = rustix::process::nice(NICENESS))
-            .enable_all()
-            .build()?;
-        Ok(Self { threads: Arc::new(Threads(Some(runtime))), cores })
+        let long = Threads::start(cores, "long-calls", NICENESS)?;
+        let failing = Threads::start(cores, "failing-calls", NICENESS_MAX)?;
+        Ok(Self { threads: Arc::new([long, failing]), cores })
     }
 
-    /// The number of these threads, and of processors.
+    /// The number of processors.
     #[must_use]
     pub const fn cores(&self) -> u32 {
         self.cores
     }
 
-    fn handle(&self) -> &Handle {
-        self.threads.0.as_ref().expect("it is taken only when this is dropped").handle()
+    /// The threads for calls of that standing; `None`: those that all share.
+    fn handle(&self, standing: Standing) -> Option<&Handle> {
+        let [long, failing] = &*self.threads;
+        let threads = match standing {
+            Standing::Good => return None,
+            Standing::Long => long,
+            Standing::Failing => failing,
+        };
+        Some(threads.0.as_ref().expect("it is taken only when this is dropped").handle())
+    }
+}
+
+/// A standing that many tasks look at.
+#[derive(Debug, Default)]
+struct SharedStanding(AtomicU8);
+
+impl SharedStanding {
+    fn get(&self) -> Standing {
+        match self.0.load(Relaxed) {
+            0 => Standing::Good,
+            1 => Standing::Long,
+            _ => Standing::Failing,
+        }
+    }
+
+    fn set(&self, standing: Standing) {
+        self.0.store(standing as u8, Relaxed);
     }
 }
 
@@ -72,8 +108,8 @@ pub struct Track {
     long_calls: LongCalls,
     /// The handler's calls that may compute at once on the threads for long calls.
     places: Arc<Semaphore>,
-    /// Whether its calls are long from the first.
-    heavy: Arc<AtomicBool>,
+    /// What its calls are from the first.
+    expected: Arc<SharedStanding>,
 }
 
 impl Track {
@@ -81,12 +117,12 @@ impl Track {
     #[must_use]
     pub fn new(long_calls: &LongCalls) -> Self {
         let places = Arc::new(Semaphore::new(long_calls.cores as usize));
-        Self { long_calls: long_calls.clone(), places, heavy: Arc::default() }
+        Self { long_calls: long_calls.clone(), places, expected: Arc::default() }
     }
 
-    /// Says whether the handler's calls are long from the first.
-    pub fn set_heavy(&self, heavy: bool) {
-        self.heavy.store(heavy, Relaxed);
+    /// Says what the handler's calls are from the first.
+    pub fn expect(&self, standing: Standing) {
+        self.expected.set(standing);
     }
 
     /// Runs a worker to its end, each of its calls where it belongs; `worker` is given what it is to watch them with.
@@ -94,18 +130,19 @@ impl Track {
     where
         W: Future<Output = ()> + Send + 'static,
     {
-        let is_long = Arc::new(AtomicBool::new(self.heavy.load(Relaxed)));
-        let watch = Watch { heavy: self.heavy, is_long: is_long.clone() };
+        let standing = Arc::new(SharedStanding::default());
+        standing.set(self.expected.get());
+        let watch = Watch { expected: self.expected, standing: standing.clone() };
         let mut worker: BoxFuture<'static, ()> = Box::pin(worker(watch));
         loop {
-            let here = is_long.load(Relaxed);
-            let place = here.then(|| PollSemaphore::new(self.places.clone()));
-            let stay = Stay { worker: Some(worker), is_long: is_long.clone(), place };
-            let left = if here {
+            let here = standing.get();
+            let threads = self.long_calls.handle(here);
+            let place = threads.map(|_| PollSemaphore::new(self.places.clone()));
+            let stay = Stay { worker: Some(worker), standing: standing.clone(), here, place };
+            let left = match threads {
                 // One that panicked is over.
-                self.long_calls.handle().spawn(stay).await.unwrap_or(None)
-            } else {
-                stay.await
+                Some(threads) => threads.spawn(stay).await.unwrap_or(None),
+                None => stay.await,
             };
             match left {
                 Some(moved) => worker = moved,
@@ -118,21 +155,24 @@ impl Track {
 /// Tells a worker's calls apart.
 #[derive(Debug)]
 pub struct Watch {
-    heavy: Arc<AtomicBool>,
-    is_long: Arc<AtomicBool>,
+    expected: Arc<SharedStanding>,
+    standing: Arc<SharedStanding>,
 }
 
 impl Watch {
     /// Runs a call with so many `messages`, and notes when it has become a long one for them.
-    pub async fn call<T>(&self, busy: Busy, messages: u32, call: impl Future<Output = T>) -> T {
+    pub async fn call<T>(&self, busy: &Busy, messages: u32, call: impl Future<Output = T>) -> T {
         let mut call = std::pin::pin!(call);
-        self.is_long.store(self.heavy.load(Relaxed), Relaxed);
+        self.standing.set(self.expected.get());
         std::future::poll_fn(|cx| {
             let poll = call.as_mut().poll(cx);
-            if poll.is_pending() && !self.is_long.load(Relaxed) && busy.time() >= LONG * messages {
-                self.is_long.store(true, Relaxed);
+            let good = || self.standing.get() == Standing::Good;
+            if poll.is_pending() && good() && busy.time() >= LONG * messages {
+                self.standing.set(Standing::Long);
                 // Those beside it are likely to be the same, until they are known to be better.
-                self.heavy.store(true, Relaxed);
+                if self.expected.get() == Standing::Good {
+                    self.expected.set(Standing::Long);
+                }
             }
             poll
         })
@@ -140,10 +180,12 @@ impl Watch {
     }
 }
 
-/// A worker, until it is over (`None`) or belongs on the other threads.
+/// A worker, until it is over (`None`) or belongs on other threads.
 struct Stay {
     worker: Option<BoxFuture<'static, ()>>,
-    is_long: Arc<AtomicBool>,
+    standing: Arc<SharedStanding>,
+    /// That of the threads that it is on.
+    here: Standing,
     /// Among the long calls of its handler; short ones take no place.
     place: Option<PollSemaphore>,
 }
@@ -152,7 +194,7 @@ impl Future for Stay {
     type Output = Option<BoxFuture<'static, ()>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { worker, is_long, place } = &mut *self;
+        let Self { worker, standing, here, place } = &mut *self;
         let Some(running) = worker else { return Poll::Ready(None) };
         // Held for this poll: until its next look at its limits, or until it waits.
         let _place = match place {
@@ -161,7 +203,7 @@ impl Future for Stay {
         };
         match running.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending if is_long.load(Relaxed) == place.is_some() => Poll::Pending,
+            Poll::Pending if standing.get() == *here => Poll::Pending,
             Poll::Pending => Poll::Ready(worker.take()),
         }
     }
@@ -178,10 +220,10 @@ mod tests {
     /// A worker of two calls, the first of which is found to be long; it says where it was before and after.
     async fn worker(watch: Watch, said: tokio::sync::mpsc::UnboundedSender<String>) {
         said.send(thread()).unwrap();
-        watch.is_long.store(true, Relaxed);
+        watch.standing.set(Standing::Long);
         tokio::task::yield_now().await;
         said.send(thread()).unwrap();
-        watch.call(Busy::default(), 1, tokio::task::yield_now()).await;
+        watch.call(&Busy::default(), 1, tokio::task::yield_now()).await;
         said.send(thread()).unwrap();
     }
 
@@ -197,19 +239,24 @@ mod tests {
         }
         assert_eq!(all, [&*here, "long-calls", &*here]);
 
-        // Of a heavy handler no call begins among the short ones.
-        track.set_heavy(true);
+        // Of a handler whose calls are long, none begins among the short ones.
+        track.expect(Standing::Long);
         let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
-        track.carry(|watch| worker(watch, said)).await;
+        track.clone().carry(|watch| worker(watch, said)).await;
         while let Some(thread) = heard.recv().await {
             assert_eq!(thread, "long-calls");
         }
+        // One that fails has threads of its own.
+        track.expect(Standing::Failing);
+        let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        track.carry(|watch| worker(watch, said)).await;
+        assert_eq!(heard.recv().await.unwrap(), "failing-calls");
     }
 
     #[tokio::test]
     async fn a_handler_has_as_many_places_as_there_are_processors() {
         let track = Track::new(&LongCalls::new(1).unwrap());
-        track.set_heavy(true);
+        track.expect(Standing::Long);
         let place = track.places.clone().acquire_owned().await.unwrap();
         let mut waits = Box::pin(track.clone().carry(|_| async {}));
         assert!(futures_util::poll!(&mut waits).is_pending());

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::batch::{Batch, Finished};
-use super::pace::{Pace, cost};
+use super::pace::{Cost, Pace};
 use crate::id::{LeaseId, MessageId};
 use crate::message::Expired;
 use crate::outcome::{DeadReason, Failure, Outcome, RetryPolicy, Verdict, outcome};
@@ -142,8 +142,11 @@ impl OpenLeases {
         let Some(open) = self.leases.get_mut(&id) else { return false };
         let finished = open.batch.take_finished();
         self.in_hand = self.in_hand.saturating_sub(finished.len());
-        let costs = finished.iter().map(|f| cost(&f.run)).sum();
-        pace.observe(finished.iter().map(|f| f.busy).sum(), costs, finished.len());
+        let mut cost = Cost::default();
+        for f in &finished {
+            cost.add(&f.run);
+        }
+        pace.observe(finished.iter().map(|f| f.busy).sum(), cost, finished.len());
         let any = !finished.is_empty();
         for f in finished {
             open.record(f, context);

@@ -23,8 +23,39 @@ const WEIGHT: f64 = 0.2;
 pub const LONG: Duration = Duration::from_millis(5);
 /// Handlers whose calls cost more than this on the mean have long ones.
 const HEAVY: f64 = 2.5e-3;
-/// That mean is of about so many messages.
+/// Handlers of whose calls more than this part come to nothing are failing.
+const FAILING: f64 = 0.5;
+/// These means are of about so many messages.
 const COSTS: f64 = 32.0;
+
+/// What is to be expected of a handler's calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Short ones.
+    #[default]
+    Good,
+    /// That they compute for [`LONG`].
+    Long,
+    /// That they come to nothing.
+    Failing,
+}
+
+/// What messages have cost the threads that all share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Together; of each call what is past [`LONG`] is not theirs.
+    pub time: Duration,
+    /// Those that came to nothing: not even a verdict.
+    pub failed: usize,
+}
+
+impl Cost {
+    /// Adds what one message has cost.
+    pub fn add(&mut self, run: &Run) {
+        self.time += run.cpu.min(LONG);
+        self.failed += usize::from(matches!(run.verdict, Verdict::Failed(_)));
+    }
+}
 
 /// How a handler is called: by its deployment, and by the world that it targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,30 +73,39 @@ pub struct Pace {
     mean_s: f64,
     /// What one message costs the threads that all share, in seconds.
     cost_s: f64,
+    /// The part that comes to nothing.
+    failed: f64,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { mean_s: UNKNOWN, cost_s: 0.0 }
+        Self { mean_s: UNKNOWN, cost_s: 0.0, failed: 0.0 }
     }
 }
 
 impl Pace {
-    /// Learns that `count` messages took `total` together, each on its own sandbox's clock, and [cost] `costs`.
-    pub fn observe(&mut self, total: Duration, costs: Duration, count: usize) {
+    /// Learns that `count` messages took `total` together, each on its own sandbox's clock, and cost `cost`.
+    pub fn observe(&mut self, total: Duration, cost: Cost, count: usize) {
         if count > 0 {
             let n = count as f64;
             let mean_s = (total.as_secs_f64() / n).max(1e-7);
             self.mean_s += WEIGHT * (mean_s - self.mean_s);
             let weight = (n / COSTS).min(1.0);
-            self.cost_s += weight * (costs.as_secs_f64() / n - self.cost_s);
+            self.cost_s += weight * (cost.time.as_secs_f64() / n - self.cost_s);
+            self.failed += weight * (cost.failed as f64 / n - self.failed);
         }
     }
 
-    /// Whether the handler's calls are long from the first.
+    /// What is to be expected of the handler's next calls.
     #[must_use]
-    pub fn is_heavy(self) -> bool {
-        self.cost_s > HEAVY
+    pub fn standing(self) -> Standing {
+        if self.failed > FAILING {
+            Standing::Failing
+        } else if self.cost_s > HEAVY {
+            Standing::Long
+        } else {
+            Standing::Good
+        }
     }
 
     /// Messages to have in hand, leased and not settled, on `cores`.
@@ -103,13 +143,6 @@ impl Pace {
     }
 }
 
-/// What a call costs the threads that all share: past [`LONG`] it is not theirs. One that came to nothing counts as
-/// a long one: who does nothing but fail gets what the others leave.
-#[must_use]
-pub fn cost(run: &Run) -> Duration {
-    if matches!(run.verdict, Verdict::Failed(_)) { LONG } else { run.cpu.min(LONG) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,28 +154,30 @@ mod tests {
 
     fn pace(mean: Duration) -> Pace {
         let mut pace = Pace::default();
-        (0..100).for_each(|_| pace.observe(mean, mean.min(LONG), 1));
+        (0..100).for_each(|_| pace.observe(mean, Cost { time: mean.min(LONG), failed: 0 }, 1));
         pace
     }
 
     #[test]
-    fn a_handler_is_heavy_while_most_of_its_calls_are_long() {
-        let of = |long: u32| {
+    fn a_handler_stands_as_most_of_its_calls_do() {
+        let of = |long: u32, failed| {
             let mut pace = Pace::default();
-            (0..10).for_each(|_| pace.observe(Duration::ZERO, LONG * long, 100));
+            let cost = Cost { time: LONG * long, failed };
+            (0..10).for_each(|_| pace.observe(Duration::ZERO, cost, 100));
             pace
         };
-        assert!(!Pace::default().is_heavy());
-        assert!(!of(10).is_heavy(), "a tenth are");
-        assert!(of(60).is_heavy());
+        assert_eq!(Pace::default().standing(), Standing::Good);
+        assert_eq!(of(10, 10).standing(), Standing::Good, "a tenth are bad");
+        assert_eq!(of(60, 10).standing(), Standing::Long);
+        assert_eq!(of(60, 60).standing(), Standing::Failing);
         // It recovers within some messages.
-        let mut pace = of(100);
-        (0..3).for_each(|_| pace.observe(Duration::ZERO, Duration::ZERO, 16));
-        assert!(!pace.is_heavy());
+        let mut pace = of(100, 100);
+        (0..3).for_each(|_| pace.observe(Duration::ZERO, Cost::default(), 16));
+        assert_eq!(pace.standing(), Standing::Good);
     }
 
     #[test]
-    fn who_fails_costs_as_much_as_who_takes_long() {
+    fn a_call_costs_the_others_no_more_than_they_share() {
         let run = |verdict, ms| Run {
             verdict,
             follow_ups: vec![],
@@ -150,11 +185,13 @@ mod tests {
             elapsed: Duration::from_secs(9),
             cpu: Duration::from_millis(ms),
         };
-        assert_eq!(cost(&run(Verdict::Ack, 1)), Duration::from_millis(1));
-        assert_eq!(cost(&run(Verdict::Ack, 1_000)), LONG);
-        assert_eq!(cost(&run(Verdict::Failed(Failure::Stack), 1)), LONG);
-        let reason = "busy".to_owned();
-        assert_eq!(cost(&run(Verdict::DeadLetter { reason }, 1)), Duration::from_millis(1));
+        let mut cost = Cost::default();
+        cost.add(&run(Verdict::Ack, 1));
+        cost.add(&run(Verdict::Ack, 1_000));
+        cost.add(&run(Verdict::Failed(Failure::Stack), 1));
+        // A handler that gives up on a message has done its work.
+        cost.add(&run(Verdict::DeadLetter { reason: "busy".to_owned() }, 1));
+        assert_eq!(cost, Cost { time: LONG + Duration::from_millis(3), failed: 1 });
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::slots::Slot;
 use crate::id::LeaseId;
 use crate::message::Message;
 use crate::outcome::{Failure, Verdict};
-use crate::sandbox::{BatchRun, Run, Runner};
+use crate::sandbox::{BatchRun, Busy, Run, Runner};
 
 /// A worker gives others a turn after so many calls that did not wait.
 const YIELD_AFTER: usize = 64;
@@ -31,6 +31,8 @@ struct Worker<'a> {
     brake: &'a Brake,
     watch: &'a Watch,
     runner: Runner,
+    /// Of the runner.
+    busy: Busy,
     /// The batch's last message is done.
     last: bool,
     /// A message of a batch in order did not succeed: it is to be seen whether those after it have to wait.
@@ -50,7 +52,9 @@ pub async fn work(
     let all = mine.batch().clone();
     let (batch, handler, brake, watch) = (&*all, &*handler, &brake, &watch);
     let runner = handler.take_runner();
-    let mut worker = Worker { batch, handler, brake, watch, runner, last: false, stops: false };
+    let busy = runner.busy();
+    let mut worker =
+        Worker { batch, handler, brake, watch, runner, busy, last: false, stops: false };
     let mut calls = 0;
     while !worker.stops && brake.is_off() && worker.call_next().await {
         calls += 1;
@@ -99,13 +103,12 @@ impl<'a> Worker<'a> {
             attempt = message.attempt,
             version = self.handler.version()
         );
-        let busy = self.runner.busy();
         let run = run(self.batch, &mut self.runner, message).instrument(span);
-        let run = self.watch.call(busy, 1, run);
+        let run = self.watch.call(&self.busy, 1, run);
         let run = if let Ok(run) = AssertUnwindSafe(run).catch_unwind().await {
             run.unwrap_or_else(|| no_verdict(Verdict::Removed))
         } else {
-            self.runner = self.handler.take_runner();
+            self.replace_runner();
             // A message without an outcome would keep its lease open for ever.
             let why = "the host panicked; see its log".to_owned();
             no_verdict(Verdict::Failed(Failure::Trap(why)))
@@ -125,9 +128,8 @@ impl<'a> Worker<'a> {
             count = messages.len(),
             version = self.handler.version()
         );
-        let busy = self.runner.busy();
         let run = run_many(self.batch, &mut self.runner, messages).instrument(span);
-        let run = self.watch.call(busy, messages.len() as u32, run);
+        let run = self.watch.call(&self.busy, messages.len() as u32, run);
         let why = match AssertUnwindSafe(run).catch_unwind().await {
             Ok(Some(run)) => match self.together(messages, run) {
                 Ok(finished) => return self.finish(finished),
@@ -135,13 +137,19 @@ impl<'a> Worker<'a> {
             },
             Ok(None) => "one of them was removed".to_owned(),
             Err(_) => {
-                self.runner = self.handler.take_runner();
+                self.replace_runner();
                 "the host panicked; see its log".to_owned()
             }
         };
         let (queue, count) = (self.handler.queue(), messages.len());
         tracing::debug!(queue, count, %why, "a call failed; its messages are called alone");
         self.batch.call_alone(which);
+    }
+
+    /// After a panic, in which the runner may have been left half done.
+    fn replace_runner(&mut self) {
+        self.runner = self.handler.take_runner();
+        self.busy = self.runner.busy();
     }
 
     /// What came of the messages of one call. Its follow-ups are kept with one message, and all that were acked

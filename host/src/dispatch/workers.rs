@@ -83,7 +83,7 @@ impl Dispatcher {
     /// From the messages that have run, if `any` have: which threads the next ones begin on.
     fn learn(&self, any: bool) {
         if any {
-            self.track.set_heavy(self.pace.is_heavy());
+            self.track.expect(self.pace.standing());
         }
     }
 

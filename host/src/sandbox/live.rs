@@ -43,12 +43,12 @@ enum Guest {
 impl Live {
     /// The sandbox that is there, or a new one, for a call that has begun.
     pub(super) async fn ready(
-        warm: Option<Self>,
+        warm: Option<Box<Self>>,
         loaded: &Loaded,
         subject: Subject,
         meter: &Arc<Meter>,
         started: Instant,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Box<Self>, Failure> {
         if let Some(mut live) = warm {
             live.store.data_mut().begin(subject, started);
             live.store.set_epoch_deadline(1);
@@ -71,7 +71,7 @@ impl Live {
             Pre::Many(pre) => pre.instantiate_async(&mut store).await.map(Guest::Many),
         };
         match guest {
-            Ok(guest) => Ok(Self { store, guest, born: started, served: 0 }),
+            Ok(guest) => Ok(Box::new(Self { store, guest, born: started, served: 0 })),
             Err(error) => Err(failure(&error, store.data_mut(), true)),
         }
     }

@@ -1,7 +1,7 @@
 //! Runs messages: calls the guest, bounds the call, keeps the sandbox for the next one if it may. Knows
 //! nothing of leases; messages go in, verdicts come out.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use crate::outcome::{Failure, Verdict};
 pub struct Runner {
     loaded: Arc<Loaded>,
     meter: Arc<Meter>,
-    /// The sandbox that the next call finds, under [`Isolation::Batch`].
-    warm: Option<Live>,
+    /// The sandbox that the next call finds, under [`Isolation::Batch`]. It changes hands with each call.
+    warm: Option<Box<Live>>,
     /// The message's id as text; kept so that it is not allocated for each message.
     id: String,
 }
@@ -54,7 +54,7 @@ pub struct BatchRun {
     /// What the handler enqueued; empty unless one of the verdicts is [`Verdict::Ack`].
     pub follow_ups: Vec<FollowUp>,
     /// What the handler left as results, acked or not.
-    pub results: HashMap<MessageId, Vec<u8>>,
+    pub results: BTreeMap<MessageId, Vec<u8>>,
     /// From the call to its verdicts, the making of a sandbox included.
     pub elapsed: Duration,
     /// Of that, on a processor.
@@ -146,11 +146,11 @@ impl Runner {
 
     /// Taken, not borrowed: a call that fails, or is dropped in the middle, takes its sandbox along, for
     /// a trap poisons it. And the old one goes before a new one comes.
-    fn take_warm(&mut self, now: Instant) -> Option<Live> {
+    fn take_warm(&mut self, now: Instant) -> Option<Box<Live>> {
         self.warm.take().filter(|live| live.is_usable(now))
     }
 
-    fn keep(&mut self, live: Live) {
+    fn keep(&mut self, live: Box<Live>) {
         if self.loaded.settings.isolation == Isolation::Batch && live.is_quiet() {
             self.warm = Some(live);
         }

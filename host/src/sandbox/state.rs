@@ -1,7 +1,7 @@
 //! What a host keeps for one sandbox, and the calls that a guest makes into it. Never does I/O: logs
 //! go to `tracing`, follow-ups into a list, requests to `http`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -54,8 +54,8 @@ pub(super) struct State {
 pub(super) struct Left {
     /// What it enqueued.
     pub(super) follow_ups: Vec<FollowUp>,
-    /// The results that it set, acked or not.
-    pub(super) results: HashMap<MessageId, Vec<u8>>,
+    /// The results that it set, acked or not. Nothing is hashed where there are none.
+    pub(super) results: BTreeMap<MessageId, Vec<u8>>,
 }
 
 impl State {
