@@ -396,28 +396,31 @@ BEGIN
     RETURN true;
 END $$;
 
-CREATE FUNCTION host.enqueue_follow_ups(p_queue text[], p_payload bytea[], p_headers jsonb[], p_delay_ms bigint[]) RETURNS void
+CREATE FUNCTION host.enqueue_follow_ups(p_queue text[], p_payload bytea[], p_headers jsonb[], p_delay_ms bigint[], p_key text[] DEFAULT NULL::text[], p_priority smallint[] DEFAULT NULL::smallint[], p_unique_key text[] DEFAULT NULL::text[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 DECLARE
+    more text := CASE WHEN num_nonnulls(p_key, p_priority, p_unique_key) > 0 THEN ', key, priority, unique_key' ELSE '' END;
     q record;
 BEGIN
     FOR q IN
-        SELECT f.name, host.queue.payload_type
-        FROM (SELECT DISTINCT unnest(p_queue) AS name) f LEFT JOIN host.queue USING (name)
+        SELECT f.name, x.payload_type, x.ordered_lanes
+        FROM (SELECT DISTINCT unnest(p_queue) AS name) f LEFT JOIN host.queue x USING (name)
         ORDER BY f.name
     LOOP
         IF q.payload_type IS NULL THEN
             RAISE EXCEPTION 'no queue "%"', q.name USING ERRCODE = 'HQ004';
         END IF;
         EXECUTE format(
-            'INSERT INTO queue.%I (payload, headers, run_at)
-             SELECT %s, f.headers, CASE WHEN f.delay_ms > 0 THEN now() + f.delay_ms * interval ''1 ms'' END
-             FROM unnest($2, $3, $4, $5) WITH ORDINALITY AS f (queue, payload, headers, delay_ms, n)
-             WHERE f.queue = $1 ORDER BY f.n',
-            q.name, host.payload_cast('f.payload', q.payload_type))
-        USING q.name, p_queue, p_payload, p_headers, p_delay_ms;
+            'INSERT INTO queue.%I (payload, headers, run_at%s)
+             SELECT %s, f.headers, CASE WHEN f.delay_ms > 0 THEN now() + f.delay_ms * interval ''1 ms'' END%s
+             FROM unnest($2, $3, $4, $5%s) WITH ORDINALITY AS f (queue, payload, headers, delay_ms%s, n)
+             WHERE f.queue = $1 ORDER BY %s f.n',
+            q.name, more, host.payload_cast('f.payload', q.payload_type), more,
+            CASE WHEN more <> '' THEN ', $6, $7, $8' ELSE '' END, more,
+            CASE WHEN p_unique_key IS NOT NULL AND q.ordered_lanes IS NULL THEN 'unique_key COLLATE "C",' ELSE '' END)
+        USING q.name, p_queue, p_payload, p_headers, p_delay_ms, p_key, p_priority, p_unique_key;
     END LOOP;
 END $_$;
 
@@ -2157,7 +2160,7 @@ CREATE FUNCTION host.sample__scheduled(p_message bigint) RETURNS TABLE(handler_i
             OR (s.txid <@ c.late_txids AND (s.txid, s.id) > (c.late_txid, c.late_id)))
 $$;
 
-CREATE FUNCTION host.sample__settle(p_lease bigint, p_session integer, p_token uuid, p_seq integer, p_settled int4multirange, p_retry_pos integer[] DEFAULT NULL::integer[], p_retry_delay_ms bigint[] DEFAULT NULL::bigint[], p_retry_entry jsonb[] DEFAULT NULL::jsonb[], p_park_pos integer[] DEFAULT NULL::integer[], p_dead_pos integer[] DEFAULT NULL::integer[], p_dead_reason text[] DEFAULT NULL::text[], p_dead_entry jsonb[] DEFAULT NULL::jsonb[], p_follow_up_queue text[] DEFAULT NULL::text[], p_follow_up_payload bytea[] DEFAULT NULL::bytea[], p_follow_up_headers jsonb[] DEFAULT NULL::jsonb[], p_follow_up_delay_ms bigint[] DEFAULT NULL::bigint[], p_removed int4multirange DEFAULT NULL::int4multirange, p_result_pos integer[] DEFAULT NULL::integer[], p_results bytea[] DEFAULT NULL::bytea[]) RETURNS boolean
+CREATE FUNCTION host.sample__settle(p_lease bigint, p_session integer, p_token uuid, p_seq integer, p_settled int4multirange, p_retry_pos integer[] DEFAULT NULL::integer[], p_retry_delay_ms bigint[] DEFAULT NULL::bigint[], p_retry_entry jsonb[] DEFAULT NULL::jsonb[], p_park_pos integer[] DEFAULT NULL::integer[], p_dead_pos integer[] DEFAULT NULL::integer[], p_dead_reason text[] DEFAULT NULL::text[], p_dead_entry jsonb[] DEFAULT NULL::jsonb[], p_follow_up_queue text[] DEFAULT NULL::text[], p_follow_up_payload bytea[] DEFAULT NULL::bytea[], p_follow_up_headers jsonb[] DEFAULT NULL::jsonb[], p_follow_up_delay_ms bigint[] DEFAULT NULL::bigint[], p_removed int4multirange DEFAULT NULL::int4multirange, p_result_pos integer[] DEFAULT NULL::integer[], p_results bytea[] DEFAULT NULL::bytea[], p_follow_up_key text[] DEFAULT NULL::text[], p_follow_up_priority smallint[] DEFAULT NULL::smallint[], p_follow_up_unique_key text[] DEFAULT NULL::text[]) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '5s'
@@ -2235,14 +2238,16 @@ BEGIN
         PERFORM host.sample__archive(p_lease, p_settled, ended, p_retry_pos || p_park_pos || p_dead_pos, p_removed,
             p_result_pos, p_results);
     END IF;
-    IF p_follow_up_queue IS NOT NULL THEN
-        PERFORM host.enqueue_follow_ups(p_follow_up_queue, p_follow_up_payload, p_follow_up_headers, p_follow_up_delay_ms);
-    END IF;
     IF false THEN
         -- What comes again is not done with, and another handler's retry is not ours.
         PERFORM host.sample__release_keys(l.handler_id, ARRAY(SELECT m.id FROM host.sample__read(l.session_id, l.seq) m
             WHERE p_settled - coalesce((SELECT range_agg(int4range(a, a + 1)) FROM unnest(p_retry_pos || p_park_pos) a), '{}') @> m.pos
                 AND coalesce(m.handler_id, l.handler_id) = l.handler_id));
+    END IF;
+    -- After the keys: a follow-up may have that of its own message.
+    IF p_follow_up_queue IS NOT NULL THEN
+        PERFORM host.enqueue_follow_ups(p_follow_up_queue, p_follow_up_payload, p_follow_up_headers, p_follow_up_delay_ms,
+            p_follow_up_key, p_follow_up_priority, p_follow_up_unique_key);
     END IF;
     RETURN true;
 END $$;

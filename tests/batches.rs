@@ -130,6 +130,25 @@ async fn acks_stand_and_fall_with_their_calls_follow_ups() {
     host.kill();
 }
 
+/// A queue that keeps order: a message a call, and what is tried again comes before what follows it.
+#[tokio::test]
+async fn in_a_queue_that_keeps_order_a_call_has_one_message() {
+    let scene = Scene::new("p_ordered_lanes => 2, p_delays_ms => '{10}'").await;
+    deploy(&scene, &[]).await;
+    for n in 0..12 {
+        let command = json!({"n": n, "do": if n % 5 == 2 { "retry" } else { "" }, "fails": 2});
+        let insert = "INSERT INTO queue.work (payload, key) VALUES ($1, 'k')";
+        scene.client.execute(insert, &[&command]).await.unwrap();
+    }
+    let host = scene.serve("a", &[]);
+    scene.wait_done("work").await;
+    let reports = scene.texts("SELECT payload FROM queue.sink ORDER BY id").await;
+    assert_eq!(reports, (0..12).map(|n| n.to_string()).collect::<Vec<_>>());
+    let tried = "SELECT count(*) FROM host.work__lease WHERE due IS NOT NULL";
+    assert_eq!(scene.number(tried).await, 4, "two of them, twice each");
+    host.kill();
+}
+
 /// What has expired is no message of any call.
 #[tokio::test]
 async fn an_expired_message_is_left_out_of_its_neighbours_call() {

@@ -49,6 +49,11 @@ async fn limits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn follow_ups() {
+    works_as_written("follow-ups.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unique() {
     works_as_written("unique.md").await;
 }

@@ -23,6 +23,7 @@ mod failover;
 mod fan_out;
 mod faults;
 mod fencing;
+mod follow_ups;
 mod history;
 mod injection;
 mod limits;

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use host::id::MessageId;
+use host::lane::Lanes;
 use host::limits::{Isolation, Limits};
 use host::message::{Message, PayloadType, QueueShape};
 use host::outcome::{Failure, Verdict};
@@ -47,10 +48,15 @@ fn plugin(name: &str) -> Vec<u8> {
 
 /// A queue of every payload type, named after it, and a small one.
 fn settings() -> HandlerSettings {
-    let shape = |payload_type| QueueShape { payload_type, payload_bytes_max: 1 << 20 };
+    let shape = |payload_type| QueueShape {
+        payload_type,
+        payload_bytes_max: 1 << 20,
+        lanes: Lanes::One,
+        is_unique: false,
+    };
     let mut targets: HashMap<_, _> =
         PayloadType::ALL.map(|kind| (kind.sql_name().to_owned(), shape(kind))).into();
-    let small = QueueShape { payload_type: PayloadType::Text, payload_bytes_max: 10 };
+    let small = QueueShape { payload_bytes_max: 10, ..shape(PayloadType::Text) };
     targets.insert("small".into(), small);
     targets.insert("outbox".into(), shape(PayloadType::Jsonb));
     targets.insert("thumbnails".into(), shape(PayloadType::Bytea));

@@ -43,6 +43,18 @@ impl Lanes {
     pub const fn in_order(self) -> bool {
         self.ordered().is_some()
     }
+
+    /// Why a message with or without a key and a priority does not suit them, said of the queue; `None`: it does.
+    #[must_use]
+    pub const fn lack(self, has_key: bool, has_priority: bool) -> Option<&'static str> {
+        if has_priority && !self.by_priority() {
+            Some("has no priorities: a queue has them from `host queue create --priorities` on")
+        } else if has_key && !self.in_order() {
+            Some("keeps no order: a queue does from `host queue create --ordered` on")
+        } else {
+            None
+        }
+    }
 }
 
 /// The order of its messages, in words.

@@ -5,6 +5,12 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use crate::id::MessageId;
+use crate::lane::{Lanes, Priority};
+
+/// The longest key, in bytes.
+const KEY_BYTES_MAX: usize = 255;
+/// The longest unique key, in bytes.
+const UNIQUE_KEY_BYTES_MAX: usize = 512;
 
 /// One message of a lease.
 #[derive(Clone, Debug)]
@@ -104,6 +110,42 @@ pub struct QueueShape {
     pub payload_type: PayloadType,
     /// Its largest payload, in bytes.
     pub payload_bytes_max: u64,
+    /// Its strands: whether it takes keys or priorities.
+    pub lanes: Lanes,
+    /// Whether it takes unique keys.
+    pub is_unique: bool,
+}
+
+impl QueueShape {
+    /// Says why a message with these columns cannot be stored, if it cannot.
+    ///
+    /// # Errors
+    /// What is wrong, said of the queue, in words for the handler's author.
+    pub fn check(
+        &self,
+        key: Option<&str>,
+        priority: Option<Priority>,
+        unique_key: Option<&str>,
+    ) -> Result<(), String> {
+        if let Some(lack) = self.lanes.lack(key.is_some(), priority.is_some()) {
+            return Err(lack.into());
+        }
+        if unique_key.is_some() && !self.is_unique {
+            return Err("takes no unique keys: it does after `host queue set --unique 1h`".into());
+        }
+        key.map_or(Ok(()), |key| check_key("key", key, KEY_BYTES_MAX))?;
+        unique_key.map_or(Ok(()), |key| check_key("unique key", key, UNIQUE_KEY_BYTES_MAX))
+    }
+}
+
+fn check_key(what: &str, key: &str, bytes_max: usize) -> Result<(), String> {
+    if !(1..=bytes_max).contains(&key.len()) {
+        return Err(format!("takes no {what} of {} bytes: use 1 to {bytes_max}", key.len()));
+    }
+    if key.contains('\0') {
+        return Err(format!("takes no {what} with a NUL character: Postgres cannot store it"));
+    }
+    Ok(())
 }
 
 /// A message that a handler enqueued; committed with its ack.
@@ -117,6 +159,12 @@ pub struct FollowUp {
     pub headers: Vec<(String, String)>,
     /// Deliver it no sooner than after this long.
     pub delay: std::time::Duration,
+    /// The `key` column.
+    pub key: Option<String>,
+    /// The `priority` column.
+    pub priority: Option<Priority>,
+    /// The `unique_key` column.
+    pub unique_key: Option<String>,
 }
 
 impl FollowUp {
@@ -125,6 +173,39 @@ impl FollowUp {
     pub fn bytes(&self) -> u64 {
         let header = |(key, value): &(String, String)| key.len() + value.len() + 64;
         let headers: usize = self.headers.iter().map(header).sum();
-        (size_of::<Self>() + self.queue.len() + self.payload.len() + headers) as u64
+        let keys = [&self.key, &self.unique_key].into_iter().flatten().map(String::len);
+        let texts = self.queue.len() + keys.sum::<usize>();
+        (size_of::<Self>() + texts + self.payload.len() + headers) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_takes_what_it_was_made_for() {
+        let shape = |lanes, is_unique| QueueShape {
+            payload_type: PayloadType::Text,
+            payload_bytes_max: 10,
+            lanes,
+            is_unique,
+        };
+        let plain = shape(Lanes::One, false);
+        assert_eq!(plain.check(None, None, None), Ok(()));
+        assert!(plain.check(Some("k"), None, None).unwrap_err().starts_with("keeps no order"));
+        let normal = Some(Priority::Normal);
+        assert!(plain.check(None, normal, None).unwrap_err().starts_with("has no priorities"));
+        assert!(plain.check(None, None, Some("k")).unwrap_err().starts_with("takes no unique"));
+        assert_eq!(shape(Lanes::Priorities, false).check(None, normal, None), Ok(()));
+        let all = shape(Lanes::Ordered(2), true);
+        let (longest, longest_unique) = ("k".repeat(255), "u".repeat(512));
+        assert_eq!(all.check(Some(&longest), None, Some(&longest_unique)), Ok(()));
+        for wrong in ["", "a\0b", &"k".repeat(256)] {
+            all.check(Some(wrong), None, None).unwrap_err();
+        }
+        for wrong in ["", "a\0b", &"u".repeat(513)] {
+            all.check(None, None, Some(wrong)).unwrap_err();
+        }
     }
 }

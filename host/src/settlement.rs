@@ -251,7 +251,15 @@ mod tests {
     /// A follow-up of so many bytes.
     fn enqueues(bytes: usize) -> Effects {
         let (queue, payload) = ("q".into(), vec![0; bytes]);
-        let follow_up = FollowUp { queue, payload, headers: vec![], delay: Duration::ZERO };
+        let follow_up = FollowUp {
+            queue,
+            payload,
+            headers: vec![],
+            delay: Duration::ZERO,
+            key: None,
+            priority: None,
+            unique_key: None,
+        };
         Effects { follow_ups: vec![follow_up], ..Effects::default() }
     }
 

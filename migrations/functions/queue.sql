@@ -222,30 +222,36 @@ SET search_path = pg_catalog, pg_temp AS $$
     END
 $$;
 
--- Puts follow-up messages on their queues, in the caller's transaction. The arrays run in parallel.
+-- Puts follow-up messages on their queues, in the caller's transaction. The arrays run in parallel; the last three are
+-- NULL if no message has such a thing. Keys that several settlements take at once are taken in their own order, or they would
+-- deadlock; where the queue keeps order that goes before, and a settlement that deadlocks is tried again.
 CREATE OR REPLACE FUNCTION host.enqueue_follow_ups(
-    p_queue text[], p_payload bytea[], p_headers jsonb[], p_delay_ms bigint[]
+    p_queue text[], p_payload bytea[], p_headers jsonb[], p_delay_ms bigint[],
+    p_key text[] DEFAULT NULL, p_priority smallint[] DEFAULT NULL, p_unique_key text[] DEFAULT NULL
 ) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    more text := CASE WHEN num_nonnulls(p_key, p_priority, p_unique_key) > 0 THEN ', key, priority, unique_key' ELSE '' END;
     q record;
 BEGIN
     FOR q IN
-        SELECT f.name, host.queue.payload_type
-        FROM (SELECT DISTINCT unnest(p_queue) AS name) f LEFT JOIN host.queue USING (name)
+        SELECT f.name, x.payload_type, x.ordered_lanes
+        FROM (SELECT DISTINCT unnest(p_queue) AS name) f LEFT JOIN host.queue x USING (name)
         ORDER BY f.name
     LOOP
         IF q.payload_type IS NULL THEN
             RAISE EXCEPTION 'no queue "%"', q.name USING ERRCODE = 'HQ004';
         END IF;
         EXECUTE format(
-            'INSERT INTO queue.%I (payload, headers, run_at)
-             SELECT %s, f.headers, CASE WHEN f.delay_ms > 0 THEN now() + f.delay_ms * interval ''1 ms'' END
-             FROM unnest($2, $3, $4, $5) WITH ORDINALITY AS f (queue, payload, headers, delay_ms, n)
-             WHERE f.queue = $1 ORDER BY f.n',
-            q.name, host.payload_cast('f.payload', q.payload_type))
-        USING q.name, p_queue, p_payload, p_headers, p_delay_ms;
+            'INSERT INTO queue.%I (payload, headers, run_at%s)
+             SELECT %s, f.headers, CASE WHEN f.delay_ms > 0 THEN now() + f.delay_ms * interval ''1 ms'' END%s
+             FROM unnest($2, $3, $4, $5%s) WITH ORDINALITY AS f (queue, payload, headers, delay_ms%s, n)
+             WHERE f.queue = $1 ORDER BY %s f.n',
+            q.name, more, host.payload_cast('f.payload', q.payload_type), more,
+            CASE WHEN more <> '' THEN ', $6, $7, $8' ELSE '' END, more,
+            CASE WHEN p_unique_key IS NOT NULL AND q.ordered_lanes IS NULL THEN 'unique_key COLLATE "C",' ELSE '' END)
+        USING q.name, p_queue, p_payload, p_headers, p_delay_ms, p_key, p_priority, p_unique_key;
     END LOOP;
 END $$;
 

@@ -2,7 +2,7 @@
 
 use super::{other, restore};
 use crate::harness::hand::{ROTATES_ALWAYS, create_queue, deploy};
-use crate::harness::{Hand, TestDb};
+use crate::harness::{Deployment, Hand, Scene, TestDb};
 
 #[tokio::test]
 async fn what_is_left_of_each_priority_comes_again_with_it() {
@@ -31,5 +31,48 @@ async fn what_is_left_of_each_priority_comes_again_with_it() {
     {
         hand.lane = lane;
         assert_eq!(hand.work_off().await, wanted);
+    }
+}
+
+/// A lane is held for a retry when the dump is taken: its first message comes again first, and all of its lane after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_held_lane_has_comes_in_its_order() {
+    const KEYS: usize = 6;
+    const NUMBERS: usize = 8;
+    let scene = Scene::new("p_ordered_lanes => 2, p_delays_ms => '{3600000}'").await;
+    scene.deploy("work", "misbehave", Deployment::default()).await;
+    for n in 0..NUMBERS {
+        for key in 0..KEYS {
+            let failures = u32::from(n == 3 && key == 2);
+            let command = serde_json::json!(
+                { "do": "watch", "n": failures, "text": format!("{key}:{n}"), "queue": "sink" }
+            );
+            let insert = "INSERT INTO queue.work (payload, key) VALUES ($1, $2)";
+            scene.client.execute(insert, &[&command, &key.to_string()]).await.unwrap();
+        }
+    }
+    let host = scene.serve("a", &[]);
+    let left = "SELECT waiting FROM host.work__backlog((SELECT id FROM host.handler), 1000000)";
+    let held = "SELECT count(*) FROM queue.work m, queue.work first
+        WHERE first.payload ->> 'n' = '1' AND m.lane = first.lane AND m.id >= first.id";
+    let held = scene.number(held).await;
+    assert!(held > 4, "{held}");
+    scene.wait_number(left, held).await;
+    assert!(host.terminate().await.success());
+
+    let restored = restore(&scene.db, other().await).await;
+    let text = restored.host(&["migrate", "--restored"]).await.ok();
+    assert!(text.contains(&format!("Rebased queue work: {held} waiting")), "{text}");
+    let scene = Scene::of(restored).await;
+    scene.run("UPDATE host.queue SET delays_ms = '{10}'").await;
+    let host = scene.serve("b", &[]);
+    scene.wait_done("work").await;
+    assert!(host.terminate().await.success());
+    for key in 0..KEYS {
+        let handled = format!(
+            "SELECT split_part(payload, ' ', 1) FROM queue.sink WHERE payload LIKE '{key}:%' ORDER BY id"
+        );
+        let wanted: Vec<_> = (0..NUMBERS).map(|n| format!("{key}:{n}")).collect();
+        assert_eq!(scene.texts(&handled).await, wanted);
     }
 }

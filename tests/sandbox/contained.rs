@@ -122,6 +122,18 @@ async fn a_follow_up_that_cannot_be_stored_is_refused_at_the_call() {
             r#"{"do": "enqueue", "n": 1, "queue": "jsonb", "text": "{"}"#,
             r#"InvalidPayload("not JSON: EOF while parsing an object at line 1 column 1")"#,
         ),
+        (
+            r#"{"do": "enqueue", "n": 1, "queue": "text", "key": "k"}"#,
+            r#"NotTaken("queue text keeps no order: a queue does from `host queue create --ordered` on")"#,
+        ),
+        (
+            r#"{"do": "enqueue", "n": 1, "queue": "text", "priority": "normal"}"#,
+            r#"NotTaken("queue text has no priorities: a queue has them from `host queue create --priorities` on")"#,
+        ),
+        (
+            r#"{"do": "enqueue", "n": 1, "queue": "text", "unique_key": "k"}"#,
+            r#"NotTaken("queue text takes no unique keys: it does after `host queue set --unique 1h`")"#,
+        ),
     ] {
         let reason = format!("after 0: Refusal::{refusal}");
         assert_eq!(misbehave(settings(), command).await.verdict, dead(&reason));

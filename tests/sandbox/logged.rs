@@ -77,14 +77,14 @@ async fn each_line_says_of_which_message_it_is() {
     let (log, _guard) = Captured::start();
     let mut settings = settings();
     settings.isolation = Isolation::Batch;
-    settings.limits.log_bytes = 10;
+    settings.limits.log_bytes = 100;
     let mut runner = load("misbehave", settings).runner();
     for (id, attempt) in [(7, 1), (8, 4)] {
         let mut message = message(r#"{"do": "print", "n": 2, "text": "hello"}"#);
         (message.id, message.attempt) = (MessageId::new(id), attempt);
         runner.run(&message).await;
     }
-    let notice = "WARN guest: log limit of 10 bytes a call: the rest is dropped queue=\"work\"";
+    let notice = "WARN guest: log limit of 100 bytes a call: the rest is dropped queue=\"work\"";
     let expected = [
         "INFO guest: hello queue=\"work\" id=7 attempt=1 version=3".to_owned(),
         format!("{notice} id=7 attempt=1 version=3"),
@@ -107,13 +107,13 @@ async fn stdout_and_stderr_come_out_by_lines() {
 #[tokio::test]
 async fn a_flood_is_cut_off_with_one_notice() {
     let (log, _guard) = Captured::start();
-    // 10 bytes a line, its end included.
-    let settings = with_limits(|l| l.log_bytes = 45);
+    // A short line counts as 64 bytes.
+    let settings = with_limits(|l| l.log_bytes = 319);
     let flood = r#"{"do": "log", "n": 10000, "text": "nine char"}"#;
     let run = misbehave(settings.clone(), flood).await;
     assert_eq!(run.verdict, Verdict::Ack);
     let mut expected = vec!["INFO guest: nine char"; 4];
-    expected.push("WARN guest: log limit of 45 bytes a call: the rest is dropped");
+    expected.push("WARN guest: log limit of 319 bytes a call: the rest is dropped");
     assert_eq!(log.lines(), expected);
 
     let (log, _guard) = Captured::start();
@@ -123,6 +123,18 @@ async fn a_flood_is_cut_off_with_one_notice() {
     let (log, _guard) = Captured::start();
     misbehave(settings, r#"{"do": "shout", "n": 5000000}"#).await;
     assert_eq!(log.lines(), expected[4..]);
+}
+
+#[tokio::test]
+async fn empty_lines_are_not_for_nothing() {
+    let (log, _guard) = Captured::start();
+    for command in [r#"{"do": "log", "n": 10000}"#, r#"{"do": "print", "n": 10000}"#] {
+        misbehave(settings(), command).await;
+    }
+    let (notices, empty): (Vec<_>, Vec<_>) =
+        log.lines().into_iter().partition(|line| line.contains("the rest is dropped"));
+    // 64 KiB each, at 64 bytes a line.
+    assert_eq!((empty.len(), notices.len()), (2 * 1_024, 2));
 }
 
 #[tokio::test]

@@ -35,6 +35,21 @@ async fn email_renders_and_enqueues() {
 }
 
 #[tokio::test]
+async fn email_gives_keys_if_it_is_told_to() {
+    let order = json!({"to": "ada@example.com", "template": "welcome", "name": "Ada"});
+    for (ordered, key) in [("true", Some("ada@example.com")), ("false", None)] {
+        let mut settings = settings();
+        settings.config = [("ordered".to_owned(), ordered.to_owned())].into();
+        let mut targets = HashMap::clone(&settings.targets.load());
+        targets.get_mut("outbox").unwrap().lanes = Lanes::Ordered(2);
+        settings.targets.store(Arc::new(targets));
+        let run = load("email", settings).runner().run(&message(order.to_string())).await;
+        assert_eq!(run.verdict, Verdict::Ack);
+        assert_eq!(run.follow_ups[0].key.as_deref(), key);
+    }
+}
+
+#[tokio::test]
 async fn email_takes_templates_from_its_configuration() {
     let order = json!({"to": "a@b.c", "template": "bill", "items": [{"n": 2}, {"n": 3}]});
     let bill = [("template.bill", "Bill\n{% for i in items %}{{ i.n }};{% endfor %}")];

@@ -120,14 +120,8 @@ impl Enqueue {
 
     /// Says what is wrong before Postgres does, which would not say what to do.
     fn check_lane(&self, queue: &Queue) -> Result<(), Fail> {
-        let lacks = if self.priority.is_some() && !queue.lanes.by_priority() {
-            "has no priorities: a queue has them from `host queue create --priorities` on"
-        } else if self.key.is_some() && !queue.lanes.in_order() {
-            "keeps no order: a queue does from `host queue create --ordered` on"
-        } else {
-            return Ok(());
-        };
-        Err(Fail::usage(format!("queue {} {lacks}", queue.name)))
+        let lack = queue.lanes.lack(self.key.is_some(), self.priority.is_some());
+        lack.map_or(Ok(()), |lack| Err(Fail::usage(format!("queue {} {lack}", queue.name))))
     }
 
     fn envelope(&self) -> Envelope {

@@ -47,6 +47,7 @@ impl Message {
                         "id": id.to_string(),
                         "enqueued_at": show::time(found.enqueued_at),
                         "headers": found.headers,
+                        "unique_key": found.unique_key,
                         "payload": found.payload,
                         "handlers": places.iter().map(place_json).collect::<Value>(),
                         "story": story.iter().map(event_json).collect::<Value>(),
@@ -112,6 +113,7 @@ fn text(
         format!("{:<12} {id} of queue {queue}", "Message"),
         format!("{:<12} {headers}", "Headers"),
     ];
+    lines.extend(found.unique_key.as_ref().map(|key| format!("{:<12} {key}", "Unique key")));
     for place in places {
         lines.push(format!("{:<12} {}", place.handler, place_text(place)));
         let result = place.result.as_deref().map(show::text);

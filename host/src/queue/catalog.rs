@@ -154,7 +154,8 @@ impl Queue {
     /// What it takes, for checking a follow-up.
     #[must_use]
     pub const fn shape(&self) -> QueueShape {
-        QueueShape { payload_type: self.payload_type, payload_bytes_max: self.payload_bytes_max }
+        let Self { payload_type, payload_bytes_max, lanes, .. } = *self;
+        QueueShape { payload_type, payload_bytes_max, lanes, is_unique: self.unique.is_some() }
     }
 }
 
@@ -231,8 +232,9 @@ struct QueueRow {
 
 impl From<QueueRow> for Queue {
     fn from(row: QueueRow) -> Self {
-        let rate = |(count, ms, burst)| Rate { count, interval: Duration::from_millis(ms), burst };
-        let rate_row = row.rate_count.zip(row.rate_ms).zip(row.rate_burst);
+        let rate =
+            |((count, ms), burst)| Rate { count, interval: Duration::from_millis(ms), burst };
+        let rate = row.rate_count.zip(row.rate_ms).zip(row.rate_burst).map(rate);
         Self {
             id: QueueId::new(row.id),
             name: row.name,
@@ -264,10 +266,7 @@ impl From<QueueRow> for Queue {
                 window: Duration::from_millis(ms),
                 on_duplicate: row.on_duplicate,
             }),
-            throttle: Throttle {
-                fleet_concurrency: row.fleet_concurrency,
-                rate: rate_row.map(|((count, ms), burst)| rate((count, ms, burst))),
-            },
+            throttle: Throttle { fleet_concurrency: row.fleet_concurrency, rate },
         }
     }
 }

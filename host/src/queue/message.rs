@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio_postgres::{Client, Row};
 
 use super::error::QueueError;
+use super::unique::key_of;
 use crate::id::{HandlerId, MessageId};
 use crate::name::QueueName;
 
@@ -62,6 +63,8 @@ pub struct Found {
     pub headers: Option<Value>,
     /// As text; `\x` and hexadecimal digits if the queue's payload is bytea.
     pub payload: String,
+    /// Its unique key, while the register has it.
+    pub unique_key: Option<String>,
 }
 
 /// Where a message is.
@@ -178,10 +181,12 @@ pub async fn find(
 ) -> Result<Option<Found>, QueueError> {
     let call = format!("SELECT * FROM host.{queue}__message($1)");
     let Some(row) = client.query_opt(&call, &[&id.get()]).await? else { return Ok(None) };
+    let unique_key = key_of(client, queue, id).await?;
     Ok(Some(Found {
         enqueued_at: row.try_get("enqueued_at")?,
         headers: row.try_get("headers")?,
         payload: row.try_get("payload")?,
+        unique_key,
     }))
 }
 

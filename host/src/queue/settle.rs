@@ -7,6 +7,7 @@ use tokio_postgres::types::{Json, ToSql};
 
 use super::error::QueueError;
 use crate::id::SessionId;
+use crate::lane::Priority;
 use crate::message::FollowUp;
 use crate::settlement::{HandOn, Settlement};
 
@@ -78,6 +79,9 @@ async fn settle_positions(
     let headers: Option<Vec<_>> = follow_ups.map(|f| f.iter().map(|(_, f)| headers(f)).collect());
     let delays: Option<Vec<i64>> =
         follow_ups.map(|f| f.iter().map(|(_, f)| millis(f.delay)).collect());
+    let keys = any_of(&s.follow_ups, |f| f.key.as_deref());
+    let priorities = any_of(&s.follow_ups, |f| f.priority.map(Priority::number));
+    let unique_keys = any_of(&s.follow_ups, |f| f.unique_key.as_deref());
     let results = (!s.results.is_empty()).then_some(&s.results);
     let result_pos: Option<Vec<i32>> =
         results.map(|r| r.iter().map(|(p, _)| position(*p)).collect());
@@ -106,10 +110,22 @@ async fn settle_positions(
                 &s.removed_multirange(),
                 &result_pos,
                 &results,
+                &keys,
+                &priorities,
+                &unique_keys,
             ],
         )
         .await?;
     Ok(())
+}
+
+/// A column that most follow-ups do not have: nothing at all if none has it.
+fn any_of<'a, T>(
+    follow_ups: &'a [(u32, FollowUp)],
+    column: impl Fn(&'a FollowUp) -> Option<T>,
+) -> Option<Vec<Option<T>>> {
+    let any = follow_ups.iter().any(|(_, f)| column(f).is_some());
+    any.then(|| follow_ups.iter().map(|(_, f)| column(f)).collect())
 }
 
 fn headers(follow_up: &FollowUp) -> Option<Json<serde_json::Map<String, Value>>> {

@@ -34,6 +34,17 @@ pub(super) async fn taken_by(
     row.map(|row| Ok(MessageId::new(row.try_get(0)?))).transpose()
 }
 
+/// The key of a message, if it is still registered.
+pub(super) async fn key_of(
+    client: &Client,
+    queue: &QueueName,
+    message: MessageId,
+) -> Result<Option<String>, QueueError> {
+    let sql = include_str!("sql/key_of.sql").replace("{q}", queue.as_str());
+    let row = client.query_opt(&sql, &[&message.get()]).await?;
+    row.map(|row| Ok(row.try_get(0)?)).transpose()
+}
+
 /// Forgets keys that are free, of the `keys_max` that were taken first. Returns how many.
 pub async fn forget(
     database: &Database,

@@ -20,6 +20,8 @@ use crate::secret::{Secret, hide, hide_in_beginning};
 
 /// The longest line of stdout or stderr, in bytes; longer ones are split.
 const LINE_BYTES_MAX: usize = 4 << 10;
+/// What a line counts at least, in bytes: the host writes more than its text.
+const LINE_BYTES_MIN: u64 = 64;
 /// What a guest may hand over in one write, in bytes.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
@@ -161,8 +163,7 @@ impl GuestLog {
 
 impl Lines {
     fn write(&mut self, level: Level, text: &str) {
-        // An empty line costs too, or a guest could write endlessly many.
-        let bytes = text.len() as u64 + 1;
+        let bytes = (text.len() as u64 + 1).max(LINE_BYTES_MIN);
         if bytes > self.left_bytes {
             self.left_bytes = 0;
             if !self.told {

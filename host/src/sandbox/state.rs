@@ -16,6 +16,7 @@ use super::log::{GuestLog, Subject};
 use super::meter::Meter;
 use super::{HandlerSettings, Loaded};
 use crate::id::MessageId;
+use crate::lane::Priority;
 use crate::limits::{Limits, RESULT_BYTES_MAX};
 use crate::message::FollowUp;
 
@@ -237,12 +238,19 @@ impl State {
             let text = "a header holds a NUL character, which Postgres cannot store".into();
             return Err(queue::Refusal::InvalidPayload(text));
         }
+        let priority = message.priority.map(priority_of);
+        shape
+            .check(message.key.as_deref(), priority, message.unique_key.as_deref())
+            .map_err(|lack| queue::Refusal::NotTaken(format!("queue {} {lack}", message.queue)))?;
         self.left_bytes = bytes;
         self.left.follow_ups.push(FollowUp {
             queue: message.queue,
             payload: message.payload,
             headers: message.headers,
             delay: Duration::from_millis(message.delay_ms),
+            key: message.key,
+            priority,
+            unique_key: message.unique_key,
         });
         Ok(())
     }
@@ -270,7 +278,17 @@ impl State {
 /// What a follow-up costs the host.
 fn bytes_of(message: &queue::FollowUp) -> u64 {
     let header = |(key, value): &(String, String)| key.len() + value.len() + HEADER_BYTES;
-    (message.payload.len() + message.headers.iter().map(header).sum::<usize>()) as u64
+    let keys = [&message.key, &message.unique_key].into_iter().flatten().map(String::len);
+    let headers = message.headers.iter().map(header);
+    (message.payload.len() + headers.chain(keys).sum::<usize>()) as u64
+}
+
+const fn priority_of(priority: queue::Priority) -> Priority {
+    match priority {
+        queue::Priority::High => Priority::High,
+        queue::Priority::Normal => Priority::Normal,
+        queue::Priority::Low => Priority::Low,
+    }
 }
 
 /// How much of the host a sandbox holds, and whether it asked for more than it may.

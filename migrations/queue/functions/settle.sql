@@ -10,7 +10,7 @@
 --   p_retry_*                 of these: copied to the schedule for the next attempt, with the entry for the history
 --   p_park                    of these: not due yet; copied to the schedule as they are
 --   p_dead_*                  of these: copied to the dead letters, with the entry for the history
---   p_follow_up_*             new messages, in order
+--   p_follow_up_*             new messages, in order; keys, priorities and unique keys are NULL if none has one
 --   p_removed                 of the settled: an operator's doing, none of them was run to its end
 --   p_result_*                of the acked: what their handler has left as the result
 --
@@ -26,7 +26,9 @@ CREATE OR REPLACE FUNCTION host.{q}__settle(
     p_follow_up_queue text[] DEFAULT NULL, p_follow_up_payload bytea[] DEFAULT NULL,
     p_follow_up_headers jsonb[] DEFAULT NULL, p_follow_up_delay_ms bigint[] DEFAULT NULL,
     p_removed int4multirange DEFAULT NULL,
-    p_result_pos int[] DEFAULT NULL, p_results bytea[] DEFAULT NULL
+    p_result_pos int[] DEFAULT NULL, p_results bytea[] DEFAULT NULL,
+    p_follow_up_key text[] DEFAULT NULL, p_follow_up_priority smallint[] DEFAULT NULL,
+    p_follow_up_unique_key text[] DEFAULT NULL
 ) RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' SET plan_cache_mode = force_generic_plan
@@ -100,14 +102,16 @@ BEGIN
         PERFORM host.{q}__archive(p_lease, p_settled, ended, p_retry_pos || p_park_pos || p_dead_pos, p_removed,
             p_result_pos, p_results);
     END IF;
-    IF p_follow_up_queue IS NOT NULL THEN
-        PERFORM host.enqueue_follow_ups(p_follow_up_queue, p_follow_up_payload, p_follow_up_headers, p_follow_up_delay_ms);
-    END IF;
     IF {unique} THEN
         -- What comes again is not done with, and another handler's retry is not ours.
         PERFORM host.{q}__release_keys(l.handler_id, ARRAY(SELECT m.id FROM host.{q}__read(l.session_id, l.seq) m
             WHERE p_settled - coalesce((SELECT range_agg(int4range(a, a + 1)) FROM unnest(p_retry_pos || p_park_pos) a), '{}') @> m.pos
                 AND coalesce(m.handler_id, l.handler_id) = l.handler_id));
+    END IF;
+    -- After the keys: a follow-up may have that of its own message.
+    IF p_follow_up_queue IS NOT NULL THEN
+        PERFORM host.enqueue_follow_ups(p_follow_up_queue, p_follow_up_payload, p_follow_up_headers, p_follow_up_delay_ms,
+            p_follow_up_key, p_follow_up_priority, p_follow_up_unique_key);
     END IF;
     RETURN true;
 END $$;

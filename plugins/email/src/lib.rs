@@ -10,6 +10,9 @@
 //! given at deploy: `--config 'template.bill=Your bill\nDear {{ name }}, …'`. The first line is the
 //! subject. `welcome` is built in.
 //!
+//! With `--config ordered=true` an e-mail has its address as its key, for an outbox that keeps order: each address gets its
+//! e-mails in the order in which they were rendered.
+//!
 //! What can never succeed (no JSON, a bad address, a broken template or a value that it misses) is dead-lettered; a template
 //! that is not there yet is retried, since the next deployment may bring it.
 
@@ -74,8 +77,15 @@ fn send(message: &Message) -> Result<(), Problem> {
         payload: email.to_string().into_bytes(),
         headers: vec![],
         delay_ms: 0,
+        key: is_ordered().then_some(order.to),
+        priority: None,
+        unique_key: None,
     })
     .map_err(|refusal| Problem::Later(format!("cannot enqueue on {OUTBOX}: {refusal:?}")))
+}
+
+fn is_ordered() -> bool {
+    config::get("ordered").is_some_and(|text| text == "true")
 }
 
 /// Not all that the standard forbids, but what surely cannot be delivered.

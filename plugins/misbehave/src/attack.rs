@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::mem::forget;
+use std::ptr::null;
 use std::time::Duration;
 
 use wasip2::clocks::monotonic_clock::{subscribe_duration, subscribe_instant};
@@ -26,6 +27,14 @@ unsafe extern "C" {
         headers: *const [usize; 4],
         headers_len: usize,
         delay_ms: u64,
+        has_key: i32,
+        key: *const u8,
+        key_len: usize,
+        has_priority: i32,
+        priority: i32,
+        has_unique_key: i32,
+        unique_key: *const u8,
+        unique_key_len: usize,
         result: *mut [u64; 4],
     );
 }
@@ -91,6 +100,14 @@ fn alias(n: usize) {
             payload.len(),
             headers.as_ptr(),
             headers.len(),
+            0,
+            0,
+            null(),
+            0,
+            0,
+            0,
+            0,
+            null(),
             0,
             &raw mut result,
         );

@@ -37,6 +37,10 @@ struct Command {
     /// For `enqueue`, `watch` and `remember`: the queue to put it on. For `result`: another message's id.
     #[serde(default)]
     queue: String,
+    /// Of what is put on that queue: its key, its priority and its unique key.
+    key: Option<String>,
+    priority: Option<String>,
+    unique_key: Option<String>,
     /// For `fetch`: the request.
     fetch: Option<fetch::Fetch>,
 }
@@ -99,17 +103,17 @@ fn obey(command: &Command, message: &Message) -> Verdict {
         "shout" => log::write(log::Level::Info, &"A".repeat(command.n as usize)),
         "enqueue" => return enqueue(command),
         "result" => return result(command, message),
-        "config" => return report(&command.queue, &format!("{:?}", config::get_all())),
+        "config" => return report(command, &format!("{:?}", config::get_all())),
         "watch" if u64::from(attempt) <= command.n => return retry(command),
         "watch" => return watch(command),
         "fetch" => match &command.fetch {
-            Some(request) => return report(&command.queue, &fetch::fetch(request)),
+            Some(request) => return report(command, &fetch::fetch(request)),
             None => return Verdict::DeadLetter(Failure { reason: "fetch what?".into() }),
         },
         // Shows a secret in every way that there is.
         "tell" => return tell(command),
-        "environment" => return report(&command.queue, &environment()),
-        "remember" => return report(&command.queue, &SEEN.load(Relaxed).to_string()),
+        "environment" => return report(command, &environment()),
+        "remember" => return report(command, &SEEN.load(Relaxed).to_string()),
         other => {
             return attack::obey(command).unwrap_or_else(|| {
                 Verdict::DeadLetter(Failure { reason: format!("unknown command {other:?}") })
@@ -138,7 +142,7 @@ fn enqueue(command: &Command) -> Verdict {
     std::thread::sleep(Duration::from_millis(command.ms));
     let mut done = 0_u64;
     while command.n == 0 || done < command.n {
-        if let Err(refusal) = queue::enqueue(&follow_up(&command.queue, &command.text)) {
+        if let Err(refusal) = queue::enqueue(&follow_up(command, &command.text)) {
             let reason = format!("after {done}: {refusal:?}");
             return Verdict::DeadLetter(Failure { reason });
         }
@@ -169,16 +173,16 @@ fn watch(command: &Command) -> Verdict {
     let version = || config::get("version").unwrap_or_default();
     let before = version();
     std::thread::sleep(Duration::from_millis(command.ms));
-    report(&command.queue, &format!("{} {before} {}", command.text, version()))
+    report(command, &format!("{} {before} {}", command.text, version()))
 }
 
 /// Writes a secret to the log, both outputs and its last words, and enqueues it where a queue is given.
 fn tell(command: &Command) -> Verdict {
     let Some(secret) = secrets::get(&command.text) else {
-        return report(&command.queue, "no secret");
+        return report(command, "no secret");
     };
     if !command.queue.is_empty() {
-        return report(&command.queue, &secret);
+        return report(command, &secret);
     }
     log::write(log::Level::Info, &format!("log {secret}"));
     println!("out {secret}");
@@ -188,18 +192,30 @@ fn tell(command: &Command) -> Verdict {
 }
 
 /// Acks, with a follow-up that says `text`; or writes it to the log if no queue is given.
-fn report(queue: &str, text: &str) -> Verdict {
-    if queue.is_empty() {
+fn report(command: &Command, text: &str) -> Verdict {
+    if command.queue.is_empty() {
         log::write(log::Level::Info, text);
-    } else if let Err(refusal) = queue::enqueue(&follow_up(queue, text)) {
+    } else if let Err(refusal) = queue::enqueue(&follow_up(command, text)) {
         return Verdict::DeadLetter(Failure { reason: format!("{refusal:?}") });
     }
     Verdict::Ack
 }
 
-fn follow_up(queue: &str, text: &str) -> queue::FollowUp {
-    let payload = text.as_bytes().to_vec();
-    queue::FollowUp { queue: queue.into(), payload, headers: vec![], delay_ms: 0 }
+fn follow_up(command: &Command, text: &str) -> queue::FollowUp {
+    let priority = command.priority.as_ref().map(|name| match name.as_str() {
+        "high" => queue::Priority::High,
+        "low" => queue::Priority::Low,
+        _ => queue::Priority::Normal,
+    });
+    queue::FollowUp {
+        queue: command.queue.clone(),
+        payload: text.as_bytes().to_vec(),
+        headers: vec![],
+        delay_ms: 0,
+        key: command.key.clone(),
+        priority,
+        unique_key: command.unique_key.clone(),
+    }
 }
 
 /// What this sandbox can see of the machine that it runs on.

@@ -25,6 +25,8 @@ struct Command {
     /// For `sleep` and `retry`: how long, in milliseconds.
     #[serde(default)]
     ms: u64,
+    /// For `retry`: the attempts that fail; nothing is: all.
+    fails: Option<u32>,
     /// The result to leave, whatever becomes of the message.
     result: Option<String>,
 }
@@ -47,12 +49,21 @@ impl Guest for Mob {
                 results::set(&message.id, result.as_bytes()).expect("a result is welcome");
             }
         }
-        let mut verdicts: Vec<Verdict> = commands.iter().map(obey).collect();
+        let mut verdicts: Vec<Verdict> =
+            commands.iter().zip(&messages).map(|(c, m)| obey(c, m.attempt)).collect();
         let acked = commands.iter().zip(&verdicts).filter(|(_, v)| matches!(v, Verdict::Ack));
         let acked: Vec<String> = acked.map(|(command, _)| command.n.to_string()).collect();
         if let Some(queue) = config::get("to") {
             let payload = acked.join(",").into_bytes();
-            let report = queue::FollowUp { queue, payload, headers: vec![], delay_ms: 0 };
+            let report = queue::FollowUp {
+                queue,
+                payload,
+                headers: vec![],
+                delay_ms: 0,
+                key: None,
+                priority: None,
+                unique_key: None,
+            };
             queue::enqueue(&report).expect("a queue to report to");
         }
         if commands.iter().any(|command| command.r#do == "short") {
@@ -62,9 +73,9 @@ impl Guest for Mob {
     }
 }
 
-fn obey(command: &Command) -> Verdict {
+fn obey(command: &Command, attempt: u32) -> Verdict {
     match command.r#do.as_str() {
-        "retry" => {
+        "retry" if command.fails.is_none_or(|fails| attempt <= fails) => {
             let reason = "on command".into();
             return Verdict::Retry(RetryOptions { after_ms: Some(command.ms), reason });
         }

@@ -65,8 +65,16 @@ fn add(totals: &mut BTreeMap<String, i64>, message: &Message) -> Result<(), Stri
 
 fn enqueue(payload: Vec<u8>) -> Result<(), String> {
     let queue = config::get("to").unwrap_or_else(|| "totals".into());
-    queue::enqueue(&queue::FollowUp { queue, payload, headers: vec![], delay_ms: 0 })
-        .map_err(|refusal| format!("cannot enqueue the totals: {refusal:?}"))
+    let totals = queue::FollowUp {
+        queue,
+        payload,
+        headers: vec![],
+        delay_ms: 0,
+        key: None,
+        priority: None,
+        unique_key: None,
+    };
+    queue::enqueue(&totals).map_err(|refusal| format!("cannot enqueue the totals: {refusal:?}"))
 }
 
 export!(Tally);

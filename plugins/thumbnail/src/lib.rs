@@ -44,7 +44,16 @@ fn thumbnail(message: &Message) -> Result<(), String> {
     let queue = config::get("to").unwrap_or_else(|| "thumbnails".into());
     // Who reads the thumbnail wants to know of which message it is one.
     let headers = vec![("source".into(), message.id.clone())];
-    queue::enqueue(&queue::FollowUp { queue, payload: png, headers, delay_ms: 0 })
+    let thumbnail = queue::FollowUp {
+        queue,
+        payload: png,
+        headers,
+        delay_ms: 0,
+        key: None,
+        priority: None,
+        unique_key: None,
+    };
+    queue::enqueue(&thumbnail)
         .map_err(|refusal| format!("cannot enqueue the thumbnail: {refusal:?}"))
 }
 

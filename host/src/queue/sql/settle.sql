@@ -5,4 +5,5 @@ SELECT host.{q}__settle($1, $2, $3, $4, $5::text::int4multirange,
     $10, $11, $12,
     $13, $14, $15, $16,
     $17::text::int4multirange,
-    $18, $19)
+    $18, $19,
+    $20, $21, $22)
