@@ -93,7 +93,7 @@ async fn a_frozen_host_wakes_to_find_that_its_messages_are_others() {
 async fn a_host_that_is_told_to_stop_finishes_what_it_has_begun() {
     let scene = Scene::new("").await;
     scene.deploy("work", "misbehave", Deployment::default()).await;
-    let host = scene.serve("host", &[]);
+    let host = scene.serve("host", &["--poll", "1h"]);
     let session = scene.session("host").await;
     scene
         .run(
@@ -102,6 +102,8 @@ async fn a_host_that_is_told_to_stop_finishes_what_it_has_begun() {
         )
         .await;
     scene.wait_held("work", session).await;
+    // Then no look is under way that could find what comes after the signal.
+    scene.wait_number("SELECT last_value FROM host.work__asleep", 1).await;
     host.signal(Signal::SIGTERM);
     host.wait_for_log("draining").await;
     enqueue_numbers(&scene, 1, 10).await;
