@@ -144,6 +144,7 @@ async fn hot_statements_use_indexes_whatever_the_statistics_say() {
 async fn so_they_do_in_a_lane() {
     checked_plans(", p_priorities => true", "1").await;
     checked_plans(", p_ordered_lanes => 2", "NULL").await;
+    checked_plans(", p_keyed_lanes => 2", "NULL").await;
 }
 
 /// The plans of a queue on which all messages have that priority, by statement.
