@@ -155,9 +155,7 @@ async fn a_queue_all_of_whose_keys_are_limited_leaves_hosts_to_others_and_hears_
     }
     scene.wait_number("SELECT sum(row_count) FROM host.work__lease", 3).await;
     scene
-        .run(
-            r#"INSERT INTO queue.free (payload) SELECT '"ack"' FROM generate_series(1, 20)"#,
-        )
+        .run(r#"INSERT INTO queue.free (payload) SELECT '"ack"' FROM generate_series(1, 20)"#)
         .await;
     scene.wait_done("free").await;
     let shown = scene.db.host(&["queue", "show", "work"]).await.ok();
@@ -298,9 +296,8 @@ async fn a_rate_is_used_up_lane_by_lane_and_what_is_tried_again_holds_nothing() 
     let (none, (more, wait_ms, full_up)) = lease_lanes(&hand, 20, 0, 4).await;
     assert_eq!((none.len(), more, full_up), (0, false, false));
     assert!(wait_ms.is_some_and(|ms| (1..=900_000).contains(&ms)), "{wait_ms:?}");
-    let limited: Option<String> = hand
-        .value(&format!("SELECT why FROM host.{{q}}__limited_lanes({})", hand.handler))
-        .await;
+    let limited: Option<String> =
+        hand.value(&format!("SELECT why FROM host.{{q}}__limited_lanes({})", hand.handler)).await;
     assert_eq!(limited.as_deref(), Some("2 of 4 lanes wait"));
     // An operator need not wait.
     let purge = format!("SELECT removed FROM host.{{q}}__purge({}, 1, 50)", hand.handler);

@@ -231,14 +231,15 @@ mod tests {
     fn a_limited_queue_is_not_looked_at_before_its_time_or_before_there_is_room() {
         let now = Instant::now();
         let mut idle = Idle::new(Duration::from_secs(1), now);
-        idle.limited(Wait { time: Duration::from_millis(300), until_settled: false, others_may_start: false }, now);
+        let wait = |time, until_settled| Wait { time, until_settled, others_may_start: false };
+        idle.limited(wait(Duration::from_millis(300), false), now);
         idle.wake(now);
         idle.settled(now);
         assert_eq!(idle.next_look(0), Some(now + Duration::from_millis(300)));
         assert_eq!((idle.next_look(1), idle.announce(true)), (None, None));
-        idle.limited(Wait { time: Duration::from_hours(1), until_settled: false, others_may_start: false }, now);
+        idle.limited(wait(Duration::from_hours(1), false), now);
         assert_eq!(idle.next_look(0), Some(now + Duration::from_secs(1)), "limits may change");
-        idle.limited(Wait { time: Duration::from_millis(50), until_settled: true, others_may_start: false }, now);
+        idle.limited(wait(Duration::from_millis(50), true), now);
         assert!(idle.next_look(0) > Some(now + Duration::from_millis(37)));
         idle.settled(now);
         assert_eq!(idle.next_look(0), Some(now));

@@ -43,8 +43,9 @@ BEGIN
             RETURN format('the cursor of handler "%s" has not been carried forward', h.name);
         END IF;
         -- Who has taken one of these over is told from its row and its settlement.
-        IF {limited} AND EXISTS (SELECT FROM host.{q}__cursors(h.id) c, unnest(c.held) x
-                WHERE {priorities?c.id = (SELECT max(id) FROM host.{q}__cursors(h.id)) AND }x / 100000000000 % 3 = p_leaf
+        IF {limited} AND EXISTS (SELECT FROM host.{q}__cursors(h.id) c
+                WHERE {priorities?c.id = (SELECT max(id) FROM host.{q}__cursors(h.id)) AND }EXISTS (
+                        SELECT FROM unnest(c.held) x WHERE x / 100000000000 % 3 = p_leaf)
                     AND (SELECT a.held <> '{}' FROM host.{q}__allowance(h.id, c.lane) a)) THEN
             RETURN format('handler "%s" has yet to note what is in flight of it', h.name);
         END IF;
