@@ -1502,8 +1502,9 @@ BEGIN
             RETURN format('the cursor of handler "%s" has not been carried forward', h.name);
         END IF;
         -- Who has taken one of these over is told from its row and its settlement.
-        IF false AND EXISTS (SELECT FROM host.sample__cursors(h.id) c, unnest(c.held) x
-                WHERE x / 100000000000 % 3 = p_leaf
+        IF false AND EXISTS (SELECT FROM host.sample__cursors(h.id) c
+                WHERE EXISTS (
+                        SELECT FROM unnest(c.held) x WHERE x / 100000000000 % 3 = p_leaf)
                     AND (SELECT a.held <> '{}' FROM host.sample__allowance(h.id, c.lane) a)) THEN
             RETURN format('handler "%s" has yet to note what is in flight of it', h.name);
         END IF;
