@@ -198,17 +198,17 @@ async fn lease_lanes(
     let token = Uuid::new_v4();
     let seq = hand.next_seq();
     (1..lanes).for_each(|_| _ = hand.next_seq());
-    let call = "SELECT lease_id, row_count, more, wait_ms, full_up, lane
+    let call = "SELECT lease_id, row_count, more, wait_ms, full_up, lane, seq
         FROM host.q__lease_lanes($1, $2, $3, $4, $5, 1 << 30, $6, $7, 5)";
     let params: [&(dyn ToSql + Sync); 7] =
         [&hand.handler, &hand.session, &seq, &token, &messages, &first, &lanes];
     let mut rows = hand.client.query(call, &params).await.expect("lease");
     let last = rows.pop().expect("there is a last row");
-    let held = |(at, row): (usize, &Row)| {
+    let held = |row: &Row| {
         let (id, count, more) = (row.get(0), row.get(1), row.get(2));
-        (row.get(5), Held { id, seq: seq + at as i64, token, count, more })
+        (row.get(5), Held { id, seq: row.get(6), token, count, more })
     };
-    let leases = rows.iter().enumerate().map(held).collect();
+    let leases = rows.iter().map(held).collect();
     (leases, (last.get(2), last.get(3), last.get(4)))
 }
 
@@ -241,6 +241,15 @@ async fn lanes_are_leased_from_in_turn_and_share_what_a_host_takes() {
     assert_eq!((counts(&leases), more), (vec![(2, 90)], true));
     let (leases, (more, ..)) = lease_lanes(&hand, 90, 0, 3).await;
     assert_eq!((counts(&leases), more), (vec![(2, 10)], false));
+    // Lanes of which a lease took just what there was are looked at once more, beside others.
+    for lane in 0..3 {
+        insert(&hand, lane, 5).await;
+    }
+    lease_lanes(&hand, 15, 0, 4).await;
+    insert(&hand, 3, 1).await;
+    let (leases, _) = lease_lanes(&hand, 15, 0, 4).await;
+    assert_eq!(counts(&leases), [(3, 1)]);
+    assert_eq!(hand.payloads(&leases[0].1).await, [0]);
     drop(hand);
     assert_only_inserted(&db).await;
 }

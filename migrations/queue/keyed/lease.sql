@@ -2,8 +2,8 @@
 -- the only one of a plain queue is, and has its own limits; so no lane waits for another's.
 
 -- Leases from up to p_lanes lanes that have messages of which some may start, beginning with p_first and going round: a
--- lease for each, up to p_n messages and p_bytes together, shared out evenly. One row for each lease, with the seqs p_seq,
--- p_seq + 1 …; and a last one without a lease: `more` says whether there are further messages that may start, `wait_ms` when
+-- lease for each, up to p_n messages and p_bytes together, shared out evenly. One row for each lease, with a seq from
+-- p_seq on, less than p_seq + p_lanes; and a last one without a lease: `more` says whether there are further messages that may start, `wait_ms` when
 -- the next of those may that wait for their limits, `full_up` whether some of these may as soon as others are settled.
 -- Arguments as those of its namesake in queue/ordered: p_deaths_max is of no use here.
 --
@@ -16,7 +16,7 @@ CREATE OR REPLACE FUNCTION host.{q}__lease_lanes(
     p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint, p_first int, p_lanes int,
     p_deaths_max int
 )
-RETURNS TABLE (lease_id bigint, row_count int, more boolean, wait_ms bigint, full_up boolean, lane int)
+RETURNS TABLE (lease_id bigint, row_count int, more boolean, wait_ms bigint, full_up boolean, lane int, seq bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' SET plan_cache_mode = force_generic_plan
 SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -32,7 +32,6 @@ DECLARE
     full_lane int;
     next_lane int;
     next_tat timestamptz;
-    taken int := 0;
     any_more boolean := false;
     waits record;
 BEGIN
@@ -95,18 +94,19 @@ BEGIN
             any_more := true;
             EXIT;
         END IF;
-        SELECT * INTO leased FROM host.{q}__lease(p_handler, p_session, p_seq + taken, p_token,
+        -- One that turns out to have no messages left may take its seq all the same, for a row that only moves the cursor.
+        SELECT * INTO leased FROM host.{q}__lease(p_handler, p_session, p_seq + nth - 1, p_token,
             greatest(1, p_n / (cardinality(ready) - nth + 1)), p_bytes, ready[nth], nth > 1);
         CONTINUE WHEN leased.lease_id IS NULL;
-        taken := taken + 1;
         p_n := p_n - leased.row_count;
         p_bytes := p_bytes - leased.bytes;
         any_more := any_more OR leased.more;
-        RETURN QUERY SELECT leased.lease_id, leased.row_count, leased.more, NULL::bigint, NULL::boolean, ready[nth];
+        RETURN QUERY SELECT leased.lease_id, leased.row_count, leased.more, NULL::bigint, NULL::boolean, ready[nth],
+            p_seq + nth - 1;
     END LOOP;
     SELECT min(coalesce(a.wait_ms, 1)) AS ms, bool_or(a.full_up) AS full_up INTO waits
         FROM unnest(ARRAY[full_lane, next_lane]) x CROSS JOIN LATERAL host.{q}__allowance(p_handler, x) a WHERE x IS NOT NULL;
-    RETURN QUERY SELECT NULL::bigint, NULL::int, any_more, waits.ms, coalesce(waits.full_up, false), NULL::int;
+    RETURN QUERY SELECT NULL::bigint, NULL::int, any_more, waits.ms, coalesce(waits.full_up, false), NULL::int, NULL::bigint;
 END $$;
 
 -- How many lanes have messages that wait for their limits, in words; NULL: none has.
