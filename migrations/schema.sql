@@ -15,7 +15,8 @@ BEGIN
     SELECT * INTO STRICT q FROM host.queue WHERE name = p_name;
     FOR t IN SELECT name FROM host.template
         WHERE name LIKE 'functions/%' OR (name LIKE 'priorities/%' AND q.priorities)
-            OR (name LIKE 'ordered/%' AND q.ordered_lanes IS NOT NULL) ORDER BY name
+            OR (name LIKE 'ordered/%' AND q.ordered_lanes IS NOT NULL)
+            OR (name LIKE 'keyed/%' AND q.keyed_lanes IS NOT NULL) ORDER BY name
     LOOP
         EXECUTE host.render(t, q);
     END LOOP;
@@ -99,7 +100,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE FUNCTION host.create_queue(p_name text, p_payload_type text DEFAULT 'jsonb'::text, p_payload_bytes_max bigint DEFAULT (1 << 20), p_max_attempts integer DEFAULT 10, p_backoff_base_ms bigint DEFAULT 1000, p_backoff_cap_ms bigint DEFAULT 3600000, p_rotate_bytes bigint DEFAULT (64 << 20), p_rotate_age_ms bigint DEFAULT 60000, p_wake_up boolean DEFAULT true, p_delays_ms bigint[] DEFAULT NULL::bigint[], p_keep_ms bigint DEFAULT NULL::bigint, p_priorities boolean DEFAULT false, p_ordered_lanes integer DEFAULT NULL::integer) RETURNS integer
+CREATE FUNCTION host.create_queue(p_name text, p_payload_type text DEFAULT 'jsonb'::text, p_payload_bytes_max bigint DEFAULT (1 << 20), p_max_attempts integer DEFAULT 10, p_backoff_base_ms bigint DEFAULT 1000, p_backoff_cap_ms bigint DEFAULT 3600000, p_rotate_bytes bigint DEFAULT (64 << 20), p_rotate_age_ms bigint DEFAULT 60000, p_wake_up boolean DEFAULT true, p_delays_ms bigint[] DEFAULT NULL::bigint[], p_keep_ms bigint DEFAULT NULL::bigint, p_priorities boolean DEFAULT false, p_ordered_lanes integer DEFAULT NULL::integer, p_keyed_lanes integer DEFAULT NULL::integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -108,10 +109,10 @@ DECLARE
 BEGIN
     INSERT INTO host.queue (name, payload_type, payload_bytes_max, max_attempts, backoff_base_ms,
             backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up, delays_ms, keep_ms, priorities,
-            ordered_lanes)
+            ordered_lanes, keyed_lanes)
         VALUES (p_name, p_payload_type, p_payload_bytes_max, p_max_attempts, p_backoff_base_ms,
             p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up, p_delays_ms, p_keep_ms, p_priorities,
-            p_ordered_lanes)
+            p_ordered_lanes, p_keyed_lanes)
         RETURNING * INTO q;
     EXECUTE host.render('tables.sql', q);
     IF q.keep_ms IS NOT NULL THEN
@@ -562,8 +563,11 @@ CREATE TABLE host.queue (
     rate_count integer,
     rate_ms bigint,
     rate_burst integer,
+    keyed_lanes integer,
+    CONSTRAINT a_queue_has_one_kind_of_lanes CHECK (((keyed_lanes IS NULL) OR ((NOT priorities) AND (ordered_lanes IS NULL)))),
     CONSTRAINT delays_are_one_to_a_hundred CHECK ((((cardinality(delays_ms) >= 1) AND (cardinality(delays_ms) <= 100)) AND (array_position(delays_ms, NULL::bigint) IS NULL))),
     CONSTRAINT keep_is_a_time CHECK ((keep_ms > 0)),
+    CONSTRAINT keyed_lanes_are_a_power_of_two CHECK ((keyed_lanes = ANY (ARRAY[2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]))),
     CONSTRAINT limits_are_not_for_queues_that_keep_an_order CHECK (((ordered_lanes IS NULL) OR (num_nonnulls(fleet_concurrency, rate_count) = 0))),
     CONSTRAINT ordered_lanes_are_a_power_of_two CHECK ((ordered_lanes = ANY (ARRAY[2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]))),
     CONSTRAINT priorities_and_order_exclude_each_other CHECK (((NOT priorities) OR (ordered_lanes IS NULL))),
@@ -605,7 +609,7 @@ CREATE FUNCTION host.lanes(q host.queue) RETURNS integer
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    SELECT CASE WHEN q.priorities THEN 3 ELSE coalesce(q.ordered_lanes, 1) END
+    SELECT CASE WHEN q.priorities THEN 3 ELSE coalesce(q.ordered_lanes, q.keyed_lanes, 1) END
 $$;
 
 CREATE FUNCTION host.leaf_locks(p_queue text) RETURNS TABLE(pid integer, prepared text, application text, role text, query text, age_ms bigint)
@@ -891,11 +895,12 @@ BEGIN
     in_flight := 0;
     last_minute := 0;
     lag := '[]';
-    FOR h IN SELECT x.*, q.ordered_lanes FROM host.handler x JOIN host.queue q ON q.id = x.queue_id
+    FOR h IN SELECT x.*, q.ordered_lanes, q.keyed_lanes FROM host.handler x JOIN host.queue q ON q.id = x.queue_id
         WHERE q.name = p_queue ORDER BY x.name
     LOOP
         EXECUTE format('SELECT * FROM host.%I($1, $2)', p_queue || '__backlog') INTO b USING h.id, p_cap;
-        EXECUTE format('SELECT why FROM host.%I($1)', p_queue || '__allowance') INTO limited USING h.id;
+        EXECUTE format('SELECT why FROM host.%I($1)', p_queue || CASE WHEN h.keyed_lanes IS NULL THEN '__allowance' ELSE '__limited_lanes' END)
+            INTO limited USING h.id;
         lag := lag || jsonb_build_object('handler', h.name, 'version', h.version, 'paused', h.paused,
             'waiting', b.waiting, 'in_flight', b.in_flight, 'limited', limited);
         IF h.ordered_lanes IS NOT NULL THEN
@@ -1001,7 +1006,7 @@ BEGIN
             '{lanes}', host.lanes(q)::text),
             '{lane_of}', CASE
                 WHEN q.priorities THEN 'coalesce(priority, 2) - 1'
-                -- Without a key there is no order to keep: over all lanes.
+                -- Without a key there is nothing to keep together: over all lanes.
                 ELSE format('coalesce(hashtextextended(key, 0), id) & %s', host.lanes(q) - 1)
             END)
         INTO made FROM host.template t WHERE t.name = template;
@@ -1009,7 +1014,10 @@ BEGIN
         SELECT * FROM (VALUES
             ('lanes', host.lanes(q) > 1), ('plain', host.lanes(q) = 1),
             ('priorities', q.priorities), ('no_priorities', NOT q.priorities),
-            ('ordered', q.ordered_lanes IS NOT NULL), ('unordered', q.ordered_lanes IS NULL)) v (name, holds)
+            ('ordered', q.ordered_lanes IS NOT NULL), ('unordered', q.ordered_lanes IS NULL),
+            ('keyed', q.keyed_lanes IS NOT NULL), ('unkeyed', q.keyed_lanes IS NULL),
+            ('keys', num_nonnulls(q.ordered_lanes, q.keyed_lanes) = 1),
+            ('no_keys', num_nonnulls(q.ordered_lanes, q.keyed_lanes) = 0)) v (name, holds)
     LOOP
         made := regexp_replace(made, '\{' || kind.name || '\?([^{}]*)\}', CASE WHEN kind.holds THEN '\1' ELSE '' END, 'g');
     END LOOP;
@@ -1110,7 +1118,7 @@ BEGIN
                 row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id, tat, held)
             SELECT host.cursor_seq(h.id, c.lane), c.from_txid, c.from_id, c.to_txid, c.to_id, h.id, 0, 0, 0, true, c.more,
                 gen_random_uuid(), c.hi, c.txids, c.lane, c.last_id, a.tat, a.held
-            FROM host.sample__cursors(h.id) c CROSS JOIN host.sample__allowance(h.id) a;
+            FROM host.sample__cursors(h.id) c CROSS JOIN LATERAL host.sample__allowance(h.id, c.lane) a;
     END LOOP;
     RETURN NULL;
 END $$;
@@ -1133,7 +1141,7 @@ CREATE FUNCTION host.sample__ahead(p_handler integer) RETURNS TABLE(lane smallin
     ) p
 $$;
 
-CREATE FUNCTION host.sample__allowance(p_handler integer, OUT messages integer, OUT wait_ms bigint, OUT full_up boolean, OUT why text, OUT tat timestamp with time zone, OUT held bigint[], OUT step double precision) RETURNS record
+CREATE FUNCTION host.sample__allowance(p_handler integer, p_lane integer DEFAULT 0, OUT messages integer, OUT wait_ms bigint, OUT full_up boolean, OUT why text, OUT tat timestamp with time zone, OUT held bigint[], OUT step double precision) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -1324,7 +1332,7 @@ BEGIN
     RETURN n;
 END $$;
 
-CREATE FUNCTION host.sample__cursors(p_handler integer) RETURNS TABLE(lane smallint, id bigint, from_txid bigint, from_id bigint, to_txid bigint, to_id bigint, more boolean, hi txid_snapshot, txids int8multirange, last_id bigint)
+CREATE FUNCTION host.sample__cursors(p_handler integer) RETURNS TABLE(lane smallint, id bigint, from_txid bigint, from_id bigint, to_txid bigint, to_id bigint, more boolean, hi txid_snapshot, txids int8multirange, last_id bigint, held bigint[])
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -1332,7 +1340,7 @@ CREATE FUNCTION host.sample__cursors(p_handler integer) RETURNS TABLE(lane small
     SET enable_sort TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $$
-    SELECT c.lane, c.id, c.from_txid, c.from_id, c.to_txid, c.to_id, c.more, c.hi, c.txids, c.last_id
+    SELECT c.lane, c.id, c.from_txid, c.from_id, c.to_txid, c.to_id, c.more, c.hi, c.txids, c.last_id, c.held
     FROM generate_series(0, 1 - 1) n
     CROSS JOIN LATERAL (
         SELECT l.* FROM host.sample__lease l
@@ -1494,9 +1502,10 @@ BEGIN
             RETURN format('the cursor of handler "%s" has not been carried forward', h.name);
         END IF;
         -- Who has taken one of these over is told from its row and its settlement.
-        IF false AND EXISTS (SELECT FROM host.sample__lease l, unnest(l.held) x
-                WHERE l.id = (SELECT max(c.id) FROM host.sample__cursors(h.id) c) AND x / 100000000000 % 3 = p_leaf)
-            AND (SELECT held <> '{}' FROM host.sample__allowance(h.id)) THEN
+        IF false AND EXISTS (SELECT FROM host.sample__cursors(h.id) c
+                WHERE EXISTS (
+                        SELECT FROM unnest(c.held) x WHERE x / 100000000000 % 3 = p_leaf)
+                    AND (SELECT a.held <> '{}' FROM host.sample__allowance(h.id, c.lane) a)) THEN
             RETURN format('handler "%s" has yet to note what is in flight of it', h.name);
         END IF;
         IF host.sample__beyond_cursor(p_leaf, h.id) THEN
@@ -1591,7 +1600,7 @@ DECLARE
     t_txid bigint;  -- to
     t_id bigint;
     fresh boolean;
-    bytes bigint := 0;
+    bytes bigint;
     part record;
     cut record;
     id_min bigint;
@@ -1618,7 +1627,7 @@ BEGIN
     END IF;
 
     IF false THEN
-        SELECT * INTO allowed FROM host.sample__allowance(p_handler);
+        SELECT * INTO allowed FROM host.sample__allowance(p_handler, p_lane);
         tat := allowed.tat;
         held := allowed.held;
         IF p_session <> 0 THEN
@@ -1633,6 +1642,7 @@ BEGIN
 
     -- First what is left of the cursor's window; when that is nothing, a new window.
     fresh := NOT c.more;
+    bytes := 0;
     LOOP
         IF fresh THEN
             hi := txid_current_snapshot();
@@ -2740,7 +2750,7 @@ BEGIN
         RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
     END IF;
     IF before.ordered_lanes IS NOT NULL THEN
-        RAISE EXCEPTION 'queue "%" keeps an order, and such a queue takes no limits yet: make a queue without --ordered for it', p_queue;
+        RAISE EXCEPTION 'queue "%" keeps an order, and such a queue takes no limits yet: make one without --ordered for it (with --per-key, it has limits for each key)', p_queue;
     END IF;
     UPDATE host.queue SET fleet_concurrency = p_fleet_concurrency, rate_count = p_rate_count, rate_ms = p_rate_ms,
             rate_burst = p_rate_burst
@@ -3466,7 +3476,7 @@ CREATE TABLE queue.sample (
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
     CONSTRAINT queue_has_no_priorities CHECK ((priority IS NULL)),
-    CONSTRAINT queue_keeps_no_order CHECK ((key IS NULL)),
+    CONSTRAINT queue_takes_no_key CHECK ((key IS NULL)),
     CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
     CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval))),
     CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK ((unique_key IS NULL))
@@ -3494,7 +3504,7 @@ CREATE TABLE host.sample__message_0 (
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
     CONSTRAINT queue_has_no_priorities CHECK ((priority IS NULL)),
-    CONSTRAINT queue_keeps_no_order CHECK ((key IS NULL)),
+    CONSTRAINT queue_takes_no_key CHECK ((key IS NULL)),
     CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
     CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval))),
     CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK ((unique_key IS NULL))
@@ -3522,7 +3532,7 @@ CREATE TABLE host.sample__message_1 (
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
     CONSTRAINT queue_has_no_priorities CHECK ((priority IS NULL)),
-    CONSTRAINT queue_keeps_no_order CHECK ((key IS NULL)),
+    CONSTRAINT queue_takes_no_key CHECK ((key IS NULL)),
     CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
     CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval))),
     CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK ((unique_key IS NULL))
@@ -3550,7 +3560,7 @@ CREATE TABLE host.sample__message_2 (
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
     CONSTRAINT queue_has_no_priorities CHECK ((priority IS NULL)),
-    CONSTRAINT queue_keeps_no_order CHECK ((key IS NULL)),
+    CONSTRAINT queue_takes_no_key CHECK ((key IS NULL)),
     CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
     CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval))),
     CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK ((unique_key IS NULL))
@@ -4688,8 +4698,8 @@ GRANT USAGE ON SCHEMA queue TO host_serve;
 REVOKE ALL ON FUNCTION host.begin_from_now(p_handler integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.begin_from_now(p_handler integer) TO host_operator;
 
-REVOKE ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean, p_delays_ms bigint[], p_keep_ms bigint, p_priorities boolean, p_ordered_lanes integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean, p_delays_ms bigint[], p_keep_ms bigint, p_priorities boolean, p_ordered_lanes integer) TO host_operator;
+REVOKE ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean, p_delays_ms bigint[], p_keep_ms bigint, p_priorities boolean, p_ordered_lanes integer, p_keyed_lanes integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.create_queue(p_name text, p_payload_type text, p_payload_bytes_max bigint, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint, p_wake_up boolean, p_delays_ms bigint[], p_keep_ms bigint, p_priorities boolean, p_ordered_lanes integer, p_keyed_lanes integer) TO host_operator;
 
 REVOKE ALL ON FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, p_http text[], p_secrets text[], p_http_requests integer, p_http_bytes bigint, p_batch_size integer, OUT handler_id integer, OUT version integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency integer, p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint, p_follow_ups integer, p_follow_up_bytes bigint, p_http text[], p_secrets text[], p_http_requests integer, p_http_bytes bigint, p_batch_size integer, OUT handler_id integer, OUT version integer) TO host_operator;

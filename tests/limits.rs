@@ -268,7 +268,10 @@ async fn the_commands_set_show_and_refuse() {
     let json: serde_json::Value =
         serde_json::from_str(&ok(&["queue", "list", "--json"]).await).unwrap();
     let rate = serde_json::json!({"count": 100, "interval_ms": 1000, "burst": 100});
-    assert_eq!(json[0]["limits"], serde_json::json!({"fleet_concurrency": 3, "rate": rate}));
+    assert_eq!(
+        json[0]["limits"],
+        serde_json::json!({"per_key": false, "fleet_concurrency": 3, "rate": rate})
+    );
     let said = ok(&["queue", "set", "q", "--burst", "7"]).await;
     assert_eq!(said, "Limits of queue q: 3 in flight; 100 every 1s, 7 at once\n");
     assert!(ok(&["queue", "show", "q"]).await.contains("3 in flight; 100 every 1s, 7 at once"));

@@ -32,6 +32,7 @@ mod order;
 mod overload;
 mod partial;
 mod pause;
+mod per_key;
 mod plans;
 mod plugins;
 mod priorities;

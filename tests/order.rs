@@ -283,7 +283,7 @@ async fn a_queue_keeps_order_or_has_priorities_or_neither() {
     assert_eq!(value::<String>(&client, "SELECT key FROM queue.q").await, "ada");
     assert!(db.host(&["queue", "show", "q"]).await.ok().contains("for each key, in 256 lanes"));
     create_queue(&client, "plain", "").await;
-    for (queue, constraint) in [("q", "key_is_1_to_255_bytes"), ("plain", "queue_keeps_no_order")] {
+    for (queue, constraint) in [("q", "key_is_1_to_255_bytes"), ("plain", "queue_takes_no_key")] {
         let insert = format!("INSERT INTO queue.{queue} (payload, key) VALUES ('1', '')");
         let error = client.batch_execute(&insert).await.expect_err("refused");
         assert_eq!(error.as_db_error().unwrap().constraint(), Some(constraint));

@@ -144,6 +144,7 @@ async fn hot_statements_use_indexes_whatever_the_statistics_say() {
 async fn so_they_do_in_a_lane() {
     checked_plans(", p_priorities => true", "1").await;
     checked_plans(", p_ordered_lanes => 2", "NULL").await;
+    checked_plans(", p_keyed_lanes => 2", "NULL").await;
 }
 
 /// The plans of a queue on which all messages have that priority, by statement.
@@ -226,5 +227,44 @@ async fn open_leases_are_found_without_comparing_each_lease_with_each_settlement
     // The last of these, at every lease of a queue with limits, knows which are open.
     let told = told.lock().unwrap().clone();
     assert!(!told.contains("Hash Join") && !told.contains("Merge Join"), "{told}");
+    hand.end(false).await;
+}
+
+/// However many lanes wait for their limits, and however much has been leased before.
+#[tokio::test]
+async fn a_look_at_many_lanes_probes_indexes() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    create_queue(&client, "q", ", p_keyed_lanes => 4").await;
+    let handler = deploy(&client, "q", "default").await;
+    let hand = Hand::new(&db, "q", handler).await;
+    let session = hand.session;
+    let fill = format!(
+        "INSERT INTO queue.q (payload, key) SELECT '1', g % 100 FROM generate_series(1, 20000) g;
+         INSERT INTO host.q__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id, row_count,
+             leaves, is_cursor, more, token, hi, txids, lane)
+         SELECT g, 0, 0, 0, 0, {handler}, {session}, 1, 1, true, false, gen_random_uuid(), '1:1:', '{{}}', g % 4
+         FROM generate_series(1, 20000) g;
+         INSERT INTO host.q__settlement (lease_id, seq, rest, settled)
+         SELECT id, 0, 0, '{{[0,1)}}' FROM host.q__lease WHERE row_count > 0;
+         SELECT host.set_limits('q', 10, NULL, NULL, NULL)"
+    );
+    client.batch_execute(&fill).await.unwrap();
+    let (client, told) = explained(&db).await;
+    // Where the limits are new, where there is room, and where there is none.
+    for seq in [30_001, 30_011, 30_021] {
+        told.lock().unwrap().clear();
+        let look = format!(
+            "SELECT host.q__lease_lanes({handler}, {session}, {seq}, gen_random_uuid(), 20, 1000000, 0, 4, 5)"
+        );
+        client.batch_execute(&look).await.unwrap();
+        let told = told.lock().unwrap();
+        assert!(told.contains("q__message_0_lane_txid_id_idx"), "{told}");
+        for costly in
+            ["Materialize", "Hash Join", "Merge Join", "Seq Scan on q__", "Bitmap", "Sort  (cost"]
+        {
+            assert!(!told.contains(costly), "{costly}: {told}");
+        }
+    }
     hand.end(false).await;
 }

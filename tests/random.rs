@@ -164,6 +164,11 @@ async fn so_it_is_on_a_queue_that_keeps_order() {
     delivered_once(", p_ordered_lanes => 4", 4, "NULL").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_it_is_on_a_queue_with_limits_per_key() {
+    delivered_once(", p_keyed_lanes => 4", 4, "NULL").await;
+}
+
 async fn delivered_once(settings: &str, lanes: i32, priority: &str) {
     let mut rng = Rng::with_seed(seed());
     let db = TestDb::new().await;

@@ -63,8 +63,6 @@ const TRIPS_MAX: usize = 4;
 const PARTIAL_AFTER: Duration = Duration::from_millis(20);
 /// How long a little room for messages waits for more.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// How long after a lost reply: longer than `strays` takes for a reply that is only late.
-const LOST_REPLY_AFTER: Duration = Duration::from_secs(4);
 /// Payload that each handler has in reserve, in KiB.
 const RESERVE_KIB: usize = 1 << 10;
 /// Payload that one lease may hold, in KiB.
@@ -352,6 +350,7 @@ impl Dispatcher {
         self.health.note("lease", leased.result.as_ref().err(), now);
         match leased.result {
             Ok(taken) if !taken.leases.is_empty() => {
+                self.turns.go_on_after(taken.last_lane);
                 if !leased.was_stray {
                     self.idle.found(taken.more, now);
                     let control = self.control.borrow().clone();
@@ -378,18 +377,6 @@ impl Dispatcher {
             }
             Err(error) => return self.cannot_lease(&error, now),
         }
-        ControlFlow::Continue(())
-    }
-
-    fn cannot_lease(&mut self, error: &QueueError, now: Instant) -> ControlFlow<()> {
-        // Whether the lease was made is not known: look for it when the server can be reached again.
-        self.sweep_at = self.sweep_at.min(now + LOST_REPLY_AFTER);
-        if error.is_gone() {
-            tracing::info!(queue = %self.queue, handler = %self.name, "the queue is gone");
-            return ControlFlow::Break(());
-        }
-        let wait = if error.is_passing() { 200 } else { 1_000 };
-        self.idle.wait(now, Duration::from_millis(wait));
         ControlFlow::Continue(())
     }
 

@@ -13,6 +13,8 @@ pub enum Lanes {
     Priorities,
     /// So many, by hash of the key. In each the messages run one at a time and in order.
     Ordered(u16),
+    /// So many, by hash of the key. Each has the queue's limits for itself, and they are leased from in turn.
+    Keyed(u16),
 }
 
 impl Lanes {
@@ -22,7 +24,18 @@ impl Lanes {
         match self {
             Self::One => 1,
             Self::Priorities => Priority::ALL.len() as u16,
-            Self::Ordered(lanes) => lanes,
+            Self::Ordered(lanes) | Self::Keyed(lanes) => lanes,
+        }
+    }
+
+    /// Those of a queue, as its row in the catalog has them: at most one of these is given.
+    #[must_use]
+    pub const fn of(priorities: bool, ordered: Option<u16>, keyed: Option<u16>) -> Self {
+        match (ordered, keyed) {
+            (Some(lanes), _) => Self::Ordered(lanes),
+            (None, Some(lanes)) => Self::Keyed(lanes),
+            (None, None) if priorities => Self::Priorities,
+            (None, None) => Self::One,
         }
     }
 
@@ -30,6 +43,18 @@ impl Lanes {
     #[must_use]
     pub const fn ordered(self) -> Option<u16> {
         if let Self::Ordered(lanes) = self { Some(lanes) } else { None }
+    }
+
+    /// How many, if each has limits of its own.
+    #[must_use]
+    pub const fn keyed(self) -> Option<u16> {
+        if let Self::Keyed(lanes) = self { Some(lanes) } else { None }
+    }
+
+    /// Whether messages may have a key.
+    #[must_use]
+    pub const fn by_key(self) -> bool {
+        matches!(self, Self::Ordered(_) | Self::Keyed(_))
     }
 
     /// Whether there is one for each priority.
@@ -49,8 +74,8 @@ impl Lanes {
     pub const fn lack(self, has_key: bool, has_priority: bool) -> Option<&'static str> {
         if has_priority && !self.by_priority() {
             Some("has no priorities: a queue has them from `host queue create --priorities` on")
-        } else if has_key && !self.in_order() {
-            Some("keeps no order: a queue does from `host queue create --ordered` on")
+        } else if has_key && !self.by_key() {
+            Some("takes no key: a queue does from `host queue create --ordered` or `--per-key` on")
         } else {
             None
         }
@@ -64,18 +89,22 @@ impl fmt::Display for Lanes {
             Self::One => f.write_str("roughly that of commit"),
             Self::Priorities => f.write_str("by priority, then roughly that of commit"),
             Self::Ordered(lanes) => write!(f, "that of commit for each key, in {lanes} lanes"),
+            Self::Keyed(lanes) => write!(f, "the keys in turn, in {lanes} lanes"),
         }
     }
 }
 
-/// Those of a queue that keeps an order, from their number.
-impl FromStr for Lanes {
+/// A number of lanes for keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneCount(pub u16);
+
+impl FromStr for LaneCount {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let lanes = text.parse().ok().filter(|n: &u16| n.is_power_of_two());
         let lanes = lanes.filter(|n| (2..=1024).contains(n));
-        lanes.map(Self::Ordered).ok_or_else(|| "use a power of two from 2 to 1024".to_owned())
+        lanes.map(Self).ok_or_else(|| "use a power of two from 2 to 1024".to_owned())
     }
 }
 
@@ -128,7 +157,7 @@ pub enum Turn {
     Only,
     /// In these lanes, one after the other, until one has some.
     First(&'static [i16]),
-    /// In all lanes that are free, from this one on and round: a lease for each that has some.
+    /// In all lanes that are free, from this one on and round: a lease for each that has some of which one may start.
     Free(u16),
 }
 
@@ -150,13 +179,15 @@ const STEP: usize = 97;
 pub struct Turns {
     lanes: Lanes,
     taken: usize,
+    /// The lane after the last that was leased from.
+    after: u16,
 }
 
 impl Turns {
     /// Begins with the first.
     #[must_use]
     pub const fn of(lanes: Lanes) -> Self {
-        Self { lanes, taken: 0 }
+        Self { lanes, taken: 0, after: 0 }
     }
 
     /// Whether the messages of a lane keep their order.
@@ -174,6 +205,14 @@ impl Turns {
             Lanes::Priorities => Turn::First(TURNS[taken % TURNS.len()]),
             // Each begins elsewhere; a step that is odd comes by all of a power of two.
             Lanes::Ordered(lanes) => Turn::Free((taken.wrapping_mul(STEP) % lanes as usize) as u16),
+            Lanes::Keyed(_) => Turn::Free(self.after),
+        }
+    }
+
+    /// Notes the last lane that was leased from, if there was one: where lanes have their turns, the next is the first.
+    pub const fn go_on_after(&mut self, lane: Option<u16>) {
+        if let Some(lane) = lane {
+            self.after = (lane + 1) % self.lanes.count();
         }
     }
 }
@@ -207,5 +246,17 @@ mod tests {
         let first = std::iter::repeat_with(|| turns.next()).take(256);
         let lanes: std::collections::HashSet<_> = first.map(|turn| format!("{turn:?}")).collect();
         assert_eq!(lanes.len(), 256);
+    }
+
+    #[test]
+    fn lanes_of_keys_have_their_turns_one_after_the_other() {
+        let mut turns = Turns::of(Lanes::Keyed(4));
+        assert_eq!(turns.next(), Turn::Free(0));
+        turns.go_on_after(Some(2));
+        assert_eq!(turns.next(), Turn::Free(3));
+        turns.go_on_after(None);
+        assert_eq!(turns.next(), Turn::Free(3), "nobody had a turn");
+        turns.go_on_after(Some(3));
+        assert_eq!(turns.next(), Turn::Free(0));
     }
 }

@@ -193,7 +193,7 @@ mod tests {
         };
         let plain = shape(Lanes::One, false);
         assert_eq!(plain.check(None, None, None), Ok(()));
-        assert!(plain.check(Some("k"), None, None).unwrap_err().starts_with("keeps no order"));
+        assert!(plain.check(Some("k"), None, None).unwrap_err().starts_with("takes no key"));
         let normal = Some(Priority::Normal);
         assert!(plain.check(None, normal, None).unwrap_err().starts_with("has no priorities"));
         assert!(plain.check(None, None, Some("k")).unwrap_err().starts_with("takes no unique"));

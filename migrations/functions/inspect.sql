@@ -51,11 +51,12 @@ BEGIN
     in_flight := 0;
     last_minute := 0;
     lag := '[]';
-    FOR h IN SELECT x.*, q.ordered_lanes FROM host.handler x JOIN host.queue q ON q.id = x.queue_id
+    FOR h IN SELECT x.*, q.ordered_lanes, q.keyed_lanes FROM host.handler x JOIN host.queue q ON q.id = x.queue_id
         WHERE q.name = p_queue ORDER BY x.name
     LOOP
         EXECUTE format('SELECT * FROM host.%I($1, $2)', p_queue || '__backlog') INTO b USING h.id, p_cap;
-        EXECUTE format('SELECT why FROM host.%I($1)', p_queue || '__allowance') INTO limited USING h.id;
+        EXECUTE format('SELECT why FROM host.%I($1)', p_queue || CASE WHEN h.keyed_lanes IS NULL THEN '__allowance' ELSE '__limited_lanes' END)
+            INTO limited USING h.id;
         lag := lag || jsonb_build_object('handler', h.name, 'version', h.version, 'paused', h.paused,
             'waiting', b.waiting, 'in_flight', b.in_flight, 'limited', limited);
         IF h.ordered_lanes IS NOT NULL THEN

@@ -15,7 +15,7 @@ BEGIN
         RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
     END IF;
     IF before.ordered_lanes IS NOT NULL THEN
-        RAISE EXCEPTION 'queue "%" keeps an order, and such a queue takes no limits yet: make a queue without --ordered for it', p_queue;
+        RAISE EXCEPTION 'queue "%" keeps an order, and such a queue takes no limits yet: make one without --ordered for it (with --per-key, it has limits for each key)', p_queue;
     END IF;
     UPDATE host.queue SET fleet_concurrency = p_fleet_concurrency, rate_count = p_rate_count, rate_ms = p_rate_ms,
             rate_burst = p_rate_burst

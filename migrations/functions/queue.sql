@@ -5,7 +5,7 @@
 CREATE OR REPLACE FUNCTION host.lanes(q host.queue) RETURNS int
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN q.priorities THEN 3 ELSE coalesce(q.ordered_lanes, 1) END
+    SELECT CASE WHEN q.priorities THEN 3 ELSE coalesce(q.ordered_lanes, q.keyed_lanes, 1) END
 $$;
 
 -- What the session 0, nobody's, calls the cursor of a handler and lane in the lease log: once in a generation.
@@ -40,7 +40,7 @@ BEGIN
             '{lanes}', host.lanes(q)::text),
             '{lane_of}', CASE
                 WHEN q.priorities THEN 'coalesce(priority, 2) - 1'
-                -- Without a key there is no order to keep: over all lanes.
+                -- Without a key there is nothing to keep together: over all lanes.
                 ELSE format('coalesce(hashtextextended(key, 0), id) & %s', host.lanes(q) - 1)
             END)
         INTO made FROM host.template t WHERE t.name = template;
@@ -48,7 +48,10 @@ BEGIN
         SELECT * FROM (VALUES
             ('lanes', host.lanes(q) > 1), ('plain', host.lanes(q) = 1),
             ('priorities', q.priorities), ('no_priorities', NOT q.priorities),
-            ('ordered', q.ordered_lanes IS NOT NULL), ('unordered', q.ordered_lanes IS NULL)) v (name, holds)
+            ('ordered', q.ordered_lanes IS NOT NULL), ('unordered', q.ordered_lanes IS NULL),
+            ('keyed', q.keyed_lanes IS NOT NULL), ('unkeyed', q.keyed_lanes IS NULL),
+            ('keys', num_nonnulls(q.ordered_lanes, q.keyed_lanes) = 1),
+            ('no_keys', num_nonnulls(q.ordered_lanes, q.keyed_lanes) = 0)) v (name, holds)
     LOOP
         made := regexp_replace(made, '\{' || kind.name || '\?([^{}]*)\}', CASE WHEN kind.holds THEN '\1' ELSE '' END, 'g');
     END LOOP;
@@ -66,7 +69,8 @@ BEGIN
     SELECT * INTO STRICT q FROM host.queue WHERE name = p_name;
     FOR t IN SELECT name FROM host.template
         WHERE name LIKE 'functions/%' OR (name LIKE 'priorities/%' AND q.priorities)
-            OR (name LIKE 'ordered/%' AND q.ordered_lanes IS NOT NULL) ORDER BY name
+            OR (name LIKE 'ordered/%' AND q.ordered_lanes IS NOT NULL)
+            OR (name LIKE 'keyed/%' AND q.keyed_lanes IS NOT NULL) ORDER BY name
     LOOP
         EXECUTE host.render(t, q);
     END LOOP;
@@ -105,7 +109,8 @@ CREATE OR REPLACE FUNCTION host.create_queue(
     p_delays_ms bigint[] DEFAULT NULL,
     p_keep_ms bigint DEFAULT NULL,
     p_priorities boolean DEFAULT false,
-    p_ordered_lanes int DEFAULT NULL
+    p_ordered_lanes int DEFAULT NULL,
+    p_keyed_lanes int DEFAULT NULL
 ) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -114,10 +119,10 @@ DECLARE
 BEGIN
     INSERT INTO host.queue (name, payload_type, payload_bytes_max, max_attempts, backoff_base_ms,
             backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up, delays_ms, keep_ms, priorities,
-            ordered_lanes)
+            ordered_lanes, keyed_lanes)
         VALUES (p_name, p_payload_type, p_payload_bytes_max, p_max_attempts, p_backoff_base_ms,
             p_backoff_cap_ms, p_rotate_bytes, p_rotate_age_ms, p_wake_up, p_delays_ms, p_keep_ms, p_priorities,
-            p_ordered_lanes)
+            p_ordered_lanes, p_keyed_lanes)
         RETURNING * INTO q;
     EXECUTE host.render('tables.sql', q);
     IF q.keep_ms IS NOT NULL THEN

@@ -40,9 +40,9 @@ CREATE TABLE queue.{q} (
     -- 1 is high, 3 is low; NULL: normal, which is 2.
     priority smallint
         {priorities?CONSTRAINT priority_is_1_to_3 CHECK (priority BETWEEN 1 AND 3)}{no_priorities?CONSTRAINT queue_has_no_priorities CHECK (priority IS NULL)},
-    -- Messages of one key run one at a time, in order of commit.
+    -- Messages of one key {ordered?run one at a time, in order of commit}{unordered?have the limits of one lane}.
     key text
-        {ordered?CONSTRAINT key_is_1_to_255_bytes CHECK (octet_length(key) BETWEEN 1 AND 255)}{unordered?CONSTRAINT queue_keeps_no_order CHECK (key IS NULL)}{lanes?,
+        {keys?CONSTRAINT key_is_1_to_255_bytes CHECK (octet_length(key) BETWEEN 1 AND 255)}{no_keys?CONSTRAINT queue_takes_no_key CHECK (key IS NULL)}{lanes?,
     -- The strand of the queue that it belongs to: each has a cursor of its own.
     lane smallint GENERATED ALWAYS AS ({lane_of}) STORED}
 ) PARTITION BY LIST ((id / 100000000000 % 3));
@@ -148,6 +148,8 @@ BEGIN
         EXECUTE format('CREATE INDEX ON host.{q}__lease_%s (handler_id, {lanes?lane, }id) WHERE is_cursor', leaf);
         {ordered?EXECUTE format('CREATE INDEX ON host.{q}__lease_%s (handler_id, lane, id)'
             ' WHERE row_count > 0 AND (session_id <> 0 OR due IS NOT NULL)', leaf);}
+        {keyed?-- For a lane whose limits are new.
+        EXECUTE format('CREATE INDEX ON host.{q}__lease_%s (handler_id, lane, id) WHERE row_count > 0', leaf);}
         EXECUTE format('CREATE TABLE host.{q}__settlement_%1$s PARTITION OF host.{q}__settlement FOR VALUES IN (%1$s)'
             ' WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off)', leaf);
         EXECUTE format('CREATE UNIQUE INDEX ON host.{q}__settlement_%s (lease_id, seq)', leaf);

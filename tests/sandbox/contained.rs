@@ -124,7 +124,7 @@ async fn a_follow_up_that_cannot_be_stored_is_refused_at_the_call() {
         ),
         (
             r#"{"do": "enqueue", "n": 1, "queue": "text", "key": "k"}"#,
-            r#"NotTaken("queue text keeps no order: a queue does from `host queue create --ordered` on")"#,
+            r#"NotTaken("queue text takes no key: a queue does from `host queue create --ordered` or `--per-key` on")"#,
         ),
         (
             r#"{"do": "enqueue", "n": 1, "queue": "text", "priority": "normal"}"#,

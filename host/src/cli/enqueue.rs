@@ -56,7 +56,8 @@ pub struct Enqueue {
     /// Take it before or after others; only on a queue that has priorities
     #[arg(long, value_name = "PRIORITY", value_parser = priority())]
     priority: Option<Priority>,
-    /// Run it after those of the same key that came before; only on a queue that keeps an order
+    /// Run it after those of the same key that came before, on a queue that keeps an order; or within the limits that
+    /// each key has, on one made with --per-key
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
     /// Enqueue it only if no other message has taken this key; for a queue with unique keys, and one message

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Fail;
-use crate::lane::Lanes;
+use crate::lane::{LaneCount, Lanes};
 
 /// Which lanes a queue is to have.
 #[derive(Debug, Args)]
@@ -13,19 +13,29 @@ pub struct LanesArgs {
     priorities: bool,
     /// Run messages of one key one at a time and in order of commit, in so many lanes; see host/docs/order.md
     #[arg(long, value_name = "LANES", num_args = 0..=1, require_equals = true, default_missing_value = "256")]
-    ordered: Option<Lanes>,
+    ordered: Option<LaneCount>,
+    /// Take a key, without order: the limits are for each, in so many lanes which are served in turn; see host/docs/limits.md
+    #[arg(long, value_name = "LANES", num_args = 0..=1, require_equals = true, default_missing_value = "256")]
+    per_key: Option<LaneCount>,
 }
 
 impl LanesArgs {
-    /// The lanes; refuses both kinds at once.
+    /// The lanes; refuses two kinds at once.
     pub fn resolve(&self) -> Result<Lanes, Fail> {
-        match self.ordered {
-            Some(_) if self.priorities => Err(Fail::usage(
-                "--priorities and --ordered exclude each other: high would overtake the others of its key",
-            )),
-            Some(ordered) => Ok(ordered),
-            None if self.priorities => Ok(Lanes::Priorities),
-            None => Ok(Lanes::One),
-        }
+        let why = match (self.priorities, self.ordered, self.per_key) {
+            (true, Some(_), _) => {
+                "--priorities and --ordered exclude each other: high would overtake the others of its key"
+            }
+            (true, _, Some(_)) => {
+                "--priorities and --per-key exclude each other: a message's turn is its priority's or its key's"
+            }
+            (_, Some(_), Some(_)) => {
+                "--ordered and --per-key exclude each other: a queue that keeps an order takes no limits yet"
+            }
+            (priorities, ordered, keyed) => {
+                return Ok(Lanes::of(priorities, ordered.map(|n| n.0), keyed.map(|n| n.0)));
+            }
+        };
+        Err(Fail::usage(why))
     }
 }

@@ -99,10 +99,20 @@ impl Idle {
     }
 
     /// The queue's limits let nothing start: no look for so long, whoever wakes us. Not for very long: the
-    /// limits may be changed. Producers need not notify.
+    /// limits may be changed. Producers need not notify. Where others may start, it is a look that finds nothing, but
+    /// that it is known when there will be something.
     pub fn limited(&mut self, limit: Wait, now: Instant) {
         self.busy = false;
         self.eager = 0;
+        if limit.others_may_start {
+            self.by = None;
+            // Producers shall notify soon: looking at many lanes costs something.
+            self.wait = self.wait.max(SLEEP_FROM);
+            self.nothing(now);
+            self.look_by(now + limit.time);
+            self.full_up = limit.until_settled;
+            return;
+        }
         self.wait = FIRST;
         self.next_look = now;
         let spread = if limit.until_settled { 1.0 - fastrand::f64() / 4.0 } else { 1.0 };
@@ -111,10 +121,11 @@ impl Idle {
     }
 
     /// Messages are about to be settled: if too many were in flight, others may start.
-    pub const fn settled(&mut self, now: Instant) {
+    pub fn settled(&mut self, now: Instant) {
         if self.full_up {
             self.full_up = false;
             self.limited_until = now;
+            self.next_look = self.next_look.min(now);
         }
     }
 
@@ -220,15 +231,34 @@ mod tests {
     fn a_limited_queue_is_not_looked_at_before_its_time_or_before_there_is_room() {
         let now = Instant::now();
         let mut idle = Idle::new(Duration::from_secs(1), now);
-        idle.limited(Wait { time: Duration::from_millis(300), until_settled: false }, now);
+        let wait = |time, until_settled| Wait { time, until_settled, others_may_start: false };
+        idle.limited(wait(Duration::from_millis(300), false), now);
         idle.wake(now);
         idle.settled(now);
         assert_eq!(idle.next_look(0), Some(now + Duration::from_millis(300)));
         assert_eq!((idle.next_look(1), idle.announce(true)), (None, None));
-        idle.limited(Wait { time: Duration::from_hours(1), until_settled: false }, now);
+        idle.limited(wait(Duration::from_hours(1), false), now);
         assert_eq!(idle.next_look(0), Some(now + Duration::from_secs(1)), "limits may change");
-        idle.limited(Wait { time: Duration::from_millis(50), until_settled: true }, now);
+        idle.limited(wait(Duration::from_millis(50), true), now);
         assert!(idle.next_look(0) > Some(now + Duration::from_millis(37)));
+        idle.settled(now);
+        assert_eq!(idle.next_look(0), Some(now));
+    }
+
+    #[test]
+    fn where_only_some_lanes_are_limited_others_wake_it() {
+        let now = Instant::now();
+        let mut idle = Idle::new(Duration::from_secs(1), now);
+        let time = Duration::from_millis(5);
+        idle.found(true, now);
+        idle.limited(Wait { time, until_settled: false, others_may_start: true }, now);
+        assert_eq!(idle.next_look(1), None);
+        assert_eq!(idle.next_look(0), Some(now + time));
+        assert_eq!(idle.announce(true), Some(true), "it sleeps until then");
+        idle.wake(now);
+        assert_eq!(idle.next_look(0), Some(now));
+        idle.limited(Wait { time: time * 100, until_settled: true, others_may_start: true }, now);
+        assert!(idle.next_look(0) > Some(now));
         idle.settled(now);
         assert_eq!(idle.next_look(0), Some(now));
     }

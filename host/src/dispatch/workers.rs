@@ -14,18 +14,20 @@ use crate::id::LeaseId;
 use crate::queue::exchange::Lease;
 
 impl Dispatcher {
-    /// Gives the messages of leases to workers, one for each slot.
+    /// Gives the messages of leases to workers, one for each slot; each lease its share of these.
     pub(super) fn begin(
         &mut self,
         leases: Vec<Lease>,
         mut slots: Vec<Slot>,
         mut bytes: OwnedSemaphorePermit,
     ) {
+        let mut left = leases.len();
         for lease in leases {
             let held_kib = lease.messages.iter().map(|m| m.payload.len()).sum::<usize>() / 1024 + 1;
             let held = bytes.split(held_kib.min(bytes.num_permits()));
             let held = held.expect("it has that many");
-            let workers = if lease.ledger.is_in_order() { 1 } else { slots.len() };
+            let workers = if lease.ledger.is_in_order() { 1 } else { slots.len() / left };
+            left -= 1;
             let its_slots = slots.split_off(slots.len().saturating_sub(workers));
             self.begin_one(lease, its_slots, held);
         }

@@ -220,6 +220,7 @@ struct QueueRow {
     wake_up: bool,
     priorities: bool,
     ordered_lanes: Option<u16>,
+    keyed_lanes: Option<u16>,
     paused: bool,
     unique_ms: Option<u64>,
     #[serde(deserialize_with = "on_duplicate")]
@@ -256,11 +257,7 @@ impl From<QueueRow> for Queue {
             rotate_age: Duration::from_millis(row.rotate_age_ms),
             keep: row.keep_ms.map(Duration::from_millis),
             wake_up: row.wake_up,
-            lanes: match row.ordered_lanes {
-                Some(lanes) => Lanes::Ordered(lanes),
-                None if row.priorities => Lanes::Priorities,
-                None => Lanes::One,
-            },
+            lanes: Lanes::of(row.priorities, row.ordered_lanes, row.keyed_lanes),
             paused: row.paused,
             unique: row.unique_ms.map(|ms| Unique {
                 window: Duration::from_millis(ms),

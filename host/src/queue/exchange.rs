@@ -62,6 +62,8 @@ pub struct Taken {
     pub wait: Option<Duration>,
     /// The queue's limits let nothing start.
     pub limit: Option<Wait>,
+    /// The lane of the last of the leases, where lanes have their turns.
+    pub last_lane: Option<u16>,
 }
 
 /// How long a limit lets no message start.
@@ -71,6 +73,8 @@ pub struct Wait {
     pub time: Duration,
     /// … or when messages of the handler are settled: so many are in flight as may.
     pub until_settled: bool,
+    /// The limits are of some lanes, and others may have messages at any time.
+    pub others_may_start: bool,
 }
 
 /// What came of an exchange. Each part stands for itself: one may fail and the others not.
@@ -179,7 +183,7 @@ async fn lease_one(
 fn none(row: &Row) -> Result<Taken, QueueError> {
     let Some(ms) = row.try_get::<_, Option<i64>>(3)? else { return Ok(Taken::default()) };
     let time = Duration::from_millis(ms.max(1).cast_unsigned());
-    let limit = Some(Wait { time, until_settled: row.try_get(4)? });
+    let limit = Some(Wait { time, until_settled: row.try_get(4)?, others_may_start: false });
     Ok(Taken { limit, ..Taken::default() })
 }
 

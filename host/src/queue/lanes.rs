@@ -1,4 +1,4 @@
-//! Leases of queues that keep an order: several lanes in one round trip, each with a lease of its own.
+//! Leases of queues with lanes by key: several lanes in one round trip, each with a lease of its own.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::connect::Pooled;
 use super::error::QueueError;
-use super::exchange::{LeaseRequest, Taken, open};
+use super::exchange::{LeaseRequest, Taken, Wait, open};
 use super::fetch::fetch_lanes;
 use super::statements::Statements;
 use super::take_over::DEATHS_MAX;
@@ -46,19 +46,31 @@ pub(super) async fn lease_lanes(
     )
     .await;
     let (rows, mut found) = (rows?, Taken::default());
-    let mut fetched = fetched?.into_iter();
-    for row in &rows {
+    let mut fetched = fetched?;
+    for (at, row) in rows.iter().enumerate() {
         // The last row is of no lease.
         let Some(id) = row.try_get::<_, Option<i64>>(0)? else {
             found.more = row.try_get(2)?;
             let wait_ms: Option<i64> = row.try_get(3)?;
-            found.wait = wait_ms.map(|ms| Duration::from_millis(ms.cast_unsigned()));
+            let wait = wait_ms.map(|ms| Duration::from_millis(ms.cast_unsigned()));
+            if statements.in_order {
+                found.wait = wait;
+            } else if let Some(time) = wait.filter(|_| !found.more) {
+                let until_settled = row.try_get(4)?;
+                found.limit = Some(Wait { time, until_settled, others_may_start: true });
+            }
             break;
         };
         let count = row.try_get::<_, i32>(1)?.cast_unsigned() as usize;
-        let ledger = Ledger::in_order(LeaseId::new(id), token, count, row.try_get(2)?);
-        // A number that is not there has not been leased.
-        found.leases.push(open(ledger, fetched.next().unwrap_or_default())?);
+        let (ledger, at) = if statements.in_order {
+            (Ledger::in_order(LeaseId::new(id), token, count, row.try_get(2)?), at)
+        } else {
+            found.last_lane = Some(row.try_get::<_, i32>(5)?.cast_unsigned() as u16);
+            let at = (row.try_get::<_, i64>(6)? - r.seq) as usize;
+            (Ledger::new(LeaseId::new(id), token, count), at)
+        };
+        let its = fetched.get_mut(at).map(std::mem::take);
+        found.leases.push(open(ledger, its.unwrap_or_default())?);
     }
     Ok(found)
 }

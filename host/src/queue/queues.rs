@@ -113,10 +113,11 @@ pub async fn create(client: &mut Client, queue: &NewQueue) -> Result<bool, Queue
         }
     };
     let ordered = queue.lanes.ordered().map(i32::from);
+    let keyed = queue.lanes.keyed().map(i32::from);
     let transaction = client.transaction().await?;
     let created = transaction
         .execute(
-            "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
             &[
                 &queue.name.as_str(),
                 &queue.payload_type.sql_name(),
@@ -131,6 +132,7 @@ pub async fn create(client: &mut Client, queue: &NewQueue) -> Result<bool, Queue
                 &queue.keep.map(millis),
                 &queue.lanes.by_priority(),
                 &ordered,
+                &keyed,
             ],
         )
         .await;

@@ -5,11 +5,11 @@
 CREATE OR REPLACE FUNCTION host.{q}__cursors(p_handler int)
 RETURNS TABLE (
     lane smallint, id bigint, from_txid bigint, from_id bigint, to_txid bigint, to_id bigint, more boolean,
-    hi txid_snapshot, txids int8multirange, last_id bigint
+    hi txid_snapshot, txids int8multirange, last_id bigint, held bigint[]
 )
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
-    SELECT c.lane, c.id, c.from_txid, c.from_id, c.to_txid, c.to_id, c.more, c.hi, c.txids, c.last_id
+    SELECT c.lane, c.id, c.from_txid, c.from_id, c.to_txid, c.to_id, c.more, c.hi, c.txids, c.last_id, c.held
     FROM generate_series(0, {lanes} - 1) n
     CROSS JOIN LATERAL (
         SELECT l.* FROM host.{q}__lease l

@@ -3,7 +3,8 @@
 -- Leases up to p_n messages, or p_bytes of payload as stored, of the handler's next ones in a lane to the
 -- session: cuts them from the window between the cursor's snapshot and the present one, and
 -- appends a row to the lease log. Returns no payload, and nothing but NULLs when there is no message; where the
--- queue's limits let none start, when to ask again, and whether that is as soon as some are settled.
+-- queue's limits let none start, when to ask again, and whether that is as soon as some are settled.{keyed? `bytes`: of
+-- what is leased. `p_again`: of another lane, in a transaction that has leased from some; it inserts nothing else.}
 --
 -- Alone in its transaction, which must have no xid when it begins: a snapshot does not list its
 -- own transaction as in progress, so rows that the same transaction inserted would be lost.
@@ -14,7 +15,8 @@
 -- longer than all the rest.
 CREATE OR REPLACE FUNCTION host.{q}__lease(
     p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint, p_lane int DEFAULT 0,
-    OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT wait_ms bigint, OUT full_up boolean
+    {keyed?p_again boolean DEFAULT false, OUT bytes bigint,
+    }OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT wait_ms bigint, OUT full_up boolean
 )
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' SET plan_cache_mode = force_generic_plan
@@ -28,7 +30,7 @@ DECLARE
     t_txid bigint;  -- to
     t_id bigint;
     fresh boolean;
-    bytes bigint := 0;
+    {unkeyed?bytes bigint;}
     part record;
     cut record;
     id_min bigint;
@@ -38,7 +40,7 @@ DECLARE
     held bigint[];
     began timestamptz := clock_timestamp();
 BEGIN
-    IF pg_current_xact_id_if_assigned() IS NOT NULL
+    IF {keyed?NOT p_again AND }pg_current_xact_id_if_assigned() IS NOT NULL
         OR current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'lease needs a READ COMMITTED transaction of its own';
     END IF;
@@ -55,7 +57,7 @@ BEGIN
     END IF;
 
     IF {limited} THEN
-        SELECT * INTO allowed FROM host.{q}__allowance(p_handler);
+        SELECT * INTO allowed FROM host.{q}__allowance(p_handler, p_lane);
         tat := allowed.tat;
         held := allowed.held;
         IF p_session <> 0 THEN
@@ -70,6 +72,7 @@ BEGIN
 
     -- First what is left of the cursor's window; when that is nothing, a new window.
     fresh := NOT c.more;
+    bytes := 0;
     LOOP
         IF fresh THEN
             hi := txid_current_snapshot();

@@ -1,4 +1,5 @@
--- Template: limits, of a queue that has some (`host queue set --fleet-concurrency, --rate`), for each handler by itself.
+-- Template: limits, of a queue that has some (`host queue set --fleet-concurrency, --rate`), for each handler by itself;
+-- on one that was made with --per-key, for each of its lanes. There the newest row is that of the lane.
 -- Nothing is counted up or down anywhere: the newest row of the lease log says all, and who adds the next holds the
 -- handler's lock anyway.
 --     held   the leases before it that were open
@@ -6,10 +7,10 @@
 --            algorithm): a message moves it one step into the future, and may start if it stays within the burst
 
 -- How many messages of a handler may start now. None: `wait_ms`: when to ask again; `full_up`: or as soon as some are
--- settled; `why`: in words. `tat`, `held`: for the next row; each message that starts moves tat by `step` microseconds.
+-- settled; `why`: in words. The lane counts only where each has limits of its own. `tat`, `held`: for the next row; each message that starts moves tat by `step` microseconds.
 -- Of a queue without limits, nothing but NULLs. Reads only; for a decision, under the handler's lock.
 CREATE OR REPLACE FUNCTION host.{q}__allowance(
-    p_handler int, OUT messages int, OUT wait_ms bigint, OUT full_up boolean, OUT why text,
+    p_handler int, p_lane int DEFAULT 0, OUT messages int, OUT wait_ms bigint, OUT full_up boolean, OUT why text,
     OUT tat timestamptz, OUT held bigint[], OUT step float8
 )
 LANGUAGE plpgsql STABLE
@@ -27,7 +28,7 @@ BEGIN
     END IF;
     SELECT x.* INTO STRICT q FROM host.queue x WHERE x.id = {queue_id};
     SELECT l.id, l.row_count, l.tat, l.held INTO c FROM host.{q}__lease l
-        WHERE {lanes?l.id = (SELECT max(x.id) FROM host.{q}__cursors(p_handler) x)}{plain?l.handler_id = p_handler AND l.is_cursor}
+        WHERE {priorities?l.id = (SELECT max(x.id) FROM host.{q}__cursors(p_handler) x)}{no_priorities?l.handler_id = p_handler AND l.is_cursor}{keyed? AND l.lane = p_lane}
         ORDER BY l.id DESC LIMIT 1;
     messages := 2147483647;
     full_up := false;
@@ -35,7 +36,7 @@ BEGIN
     IF q.fleet_concurrency IS NOT NULL THEN
         -- As noted, and the newest itself; or, where the limit is new, all there are.
         held := CASE WHEN c.held IS NOT NULL THEN c.held || c.id ELSE ARRAY(SELECT l.id FROM host.{q}__lease l
-            WHERE l.handler_id = p_handler AND l.row_count > 0
+            WHERE l.handler_id = p_handler {keyed?AND l.lane = p_lane }AND l.row_count > 0
                 -- A probe for each: see strays.
                 AND (SELECT t.rest FROM host.{q}__settlement t
                     WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3

@@ -43,9 +43,10 @@ BEGIN
             RETURN format('the cursor of handler "%s" has not been carried forward', h.name);
         END IF;
         -- Who has taken one of these over is told from its row and its settlement.
-        IF {limited} AND EXISTS (SELECT FROM host.{q}__lease l, unnest(l.held) x
-                WHERE l.id = (SELECT max(c.id) FROM host.{q}__cursors(h.id) c) AND x / 100000000000 % 3 = p_leaf)
-            AND (SELECT held <> '{}' FROM host.{q}__allowance(h.id)) THEN
+        IF {limited} AND EXISTS (SELECT FROM host.{q}__cursors(h.id) c
+                WHERE {priorities?c.id = (SELECT max(id) FROM host.{q}__cursors(h.id)) AND }EXISTS (
+                        SELECT FROM unnest(c.held) x WHERE x / 100000000000 % 3 = p_leaf)
+                    AND (SELECT a.held <> '{}' FROM host.{q}__allowance(h.id, c.lane) a)) THEN
             RETURN format('handler "%s" has yet to note what is in flight of it', h.name);
         END IF;
         IF host.{q}__beyond_cursor(p_leaf, h.id) THEN
@@ -214,7 +215,7 @@ BEGIN
                 row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id, tat, held)
             SELECT host.cursor_seq(h.id, c.lane), c.from_txid, c.from_id, c.to_txid, c.to_id, h.id, 0, 0, 0, true, c.more,
                 gen_random_uuid(), c.hi, c.txids, c.lane, c.last_id, a.tat, a.held
-            FROM host.{q}__cursors(h.id) c CROSS JOIN host.{q}__allowance(h.id) a;
+            FROM host.{q}__cursors(h.id) c CROSS JOIN LATERAL host.{q}__allowance(h.id, c.lane) a;
     END LOOP;
     RETURN NULL;
 END $$;

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::{Context, Fail, lookup, show};
+use crate::lane::Lanes;
 use crate::queue::{catalog, limits, queues, unique};
 use crate::throttle::{PerInterval, Rate, Throttle};
 use crate::unique::{OnDuplicate, Unique};
@@ -141,7 +142,7 @@ impl Set {
         }
         if self.limits.is_given() {
             limits::set(&client, &queue.name, throttle).await?;
-            println!("Limits of queue {}: {}", queue.name, limits_text(throttle));
+            println!("Limits of queue {}: {}", queue.name, limits_text(throttle, queue.lanes));
         }
         if let Some(keep) = keep {
             queues::set_keep(&client, &queue.name, keep).await?;
@@ -174,18 +175,20 @@ pub fn kept(keep: Option<Duration>) -> String {
 }
 
 /// A queue's limits, in words.
-pub fn limits_text(throttle: Throttle) -> String {
+pub fn limits_text(throttle: Throttle, lanes: Lanes) -> String {
     let fleet = throttle.fleet_concurrency.map(|messages| format!("{messages} in flight"));
     let rate = throttle.rate.map(|Rate { count, interval, burst }| {
         format!("{count} every {}, {burst} at once", show::duration(interval))
     });
     let all: Vec<String> = fleet.into_iter().chain(rate).collect();
-    if all.is_empty() { "none".to_owned() } else { all.join("; ") }
+    let each = if lanes.keyed().is_some() { ", for each key" } else { "" };
+    if all.is_empty() { "none".to_owned() } else { all.join("; ") + each }
 }
 
 /// A queue's limits, for machines.
-pub fn limits_json(throttle: Throttle) -> Value {
+pub fn limits_json(throttle: Throttle, lanes: Lanes) -> Value {
     json!({
+        "per_key": lanes.keyed().is_some(),
         "fleet_concurrency": throttle.fleet_concurrency,
         "rate": throttle.rate.map(|rate| json!({
             "count": rate.count,

@@ -51,7 +51,7 @@ pub fn settings_json(q: &Queue) -> Value {
         "paused": q.paused,
         "unique_ms": q.unique.map(|u| millis(u.window)),
         "on_duplicate": q.unique.map(|u| u.on_duplicate.name()),
-        "limits": set::limits_json(q.throttle),
+        "limits": set::limits_json(q.throttle, q.lanes),
     })
 }
 
@@ -92,7 +92,7 @@ pub fn described(queue: &Queue, status: &QueueStatus) -> String {
         ),
         ("Order", queue.lanes.to_string()),
         ("Unique keys", set::keys_text(queue.unique)),
-        ("Limits", set::limits_text(queue.throttle)),
+        ("Limits", set::limits_text(queue.throttle, queue.lanes)),
         ("Handlers", handlers),
         ("Messages", messages),
         ("On disk", show::bytes(status.bytes)),

@@ -18,6 +18,7 @@ SELECT jsonb_build_object(
             'wake_up', q.wake_up,
             'priorities', q.priorities,
             'ordered_lanes', q.ordered_lanes,
+            'keyed_lanes', q.keyed_lanes,
             'keep_ms', q.keep_ms,
             'paused', q.paused,
             'unique_ms', q.unique_ms,
