@@ -43,10 +43,9 @@ impl Meter {
         Duration::from_nanos(self.used_ns.fetch_add(slice, Relaxed) + slice)
     }
 
-    /// The same at the end of a call. One that seemed quick, and was not, is taken for busy all of that time; the next is
+    /// The same at the end of a call that took `elapsed`. One that seemed quick, and was not, is taken for busy all of that time; the next is
     /// measured, so that a thread that has to wait for a processor is not taken for one that uses it.
-    pub(super) fn total(&self, started: Instant) -> Duration {
-        let elapsed = started.elapsed();
+    pub(super) fn total(&self, started: Instant, elapsed: Duration) -> Duration {
         self.quick.store(elapsed < QUICK, Relaxed);
         match self.slice_ns.load(Relaxed) {
             0 => elapsed.min(FIRST_SLICE_MAX),
@@ -126,7 +125,7 @@ mod tests {
         meter.begin();
         let started = Instant::now();
         std::thread::sleep(Duration::from_millis(10));
-        meter.total(started)
+        meter.total(started, started.elapsed())
     }
 
     #[test]

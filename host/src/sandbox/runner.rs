@@ -113,8 +113,9 @@ impl Runner {
         };
         let Left { follow_ups, mut results } = left;
         let result = results.remove(&message.id);
-        let cpu = self.meter.total(started);
-        Run { verdict, follow_ups, result, elapsed: started.elapsed(), cpu }
+        let elapsed = started.elapsed();
+        let cpu = self.meter.total(started, elapsed);
+        Run { verdict, follow_ups, result, elapsed, cpu }
     }
 
     /// Calls a handler that takes batches with some messages, at least one. As with [`run`](Self::run), dropping
@@ -140,8 +141,9 @@ impl Runner {
             Err(failure) => (Err(failure), Left::default()),
         };
         let Left { follow_ups, results } = left;
-        let cpu = self.meter.total(started);
-        BatchRun { verdicts, follow_ups, results, elapsed: started.elapsed(), cpu }
+        let elapsed = started.elapsed();
+        let cpu = self.meter.total(started, elapsed);
+        BatchRun { verdicts, follow_ups, results, elapsed, cpu }
     }
 
     /// Taken, not borrowed: a call that fails, or is dropped in the middle, takes its sandbox along, for
