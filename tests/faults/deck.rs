@@ -135,12 +135,9 @@ impl Kind {
         self.may_lose_a_session() || self == TerminateTwice
     }
 
-    /// Whether a reply may be lost.
+    /// Whether a reply may be lost, or come so late that it is held for lost: of a lease, after three seconds.
     pub fn may_lose_a_reply(self) -> bool {
-        !matches!(
-            self,
-            Deploy | RollBack | Pause | QueueComesAndGoes | DeadRetried | DeadPurged | Delay
-        )
+        !matches!(self, Deploy | RollBack | Pause | QueueComesAndGoes | DeadRetried | DeadPurged)
     }
 }
 
