@@ -45,13 +45,18 @@ async fn hosts_keep_to_a_rate_together() {
         .unwrap();
     let leases: Vec<(SystemTime, i32)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     assert_eq!(leases.iter().map(|lease| lease.1).sum::<i32>(), 90 + 2 * 30, "retries count too");
+    assert_rate(&leases, PER_S, BURST);
+}
+
+/// In no time between two leases have more messages started than may: each with its time and how many it has.
+pub fn assert_rate(leases: &[(SystemTime, i32)], per_s: f64, burst: f64) {
     for (i, (begin, _)) in leases.iter().enumerate() {
         let mut started = 0;
         for (end, count) in &leases[i..] {
             started += count;
             let time_s = end.duration_since(*begin).unwrap().as_secs_f64();
             // A lease notes its time after it has decided: a moment, unless the machine is busy.
-            let most = PER_S * (time_s + 0.1) + BURST;
+            let most = per_s * (time_s + 0.1) + burst;
             assert!(f64::from(started) <= most, "{started} in {time_s} s: {leases:?}");
         }
     }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::harness::hand::{ROTATES_ALWAYS, assert_only_inserted, create_queue, deploy, value};
 use crate::harness::{Deployment, Hand, Held, Scene, TestDb, wait_until};
+use crate::limits::assert_rate;
 
 /// The most messages of a lane of `work` that were in flight at once, as the logs have it: leased, and not settled.
 const MOST_IN_FLIGHT: &str = "SELECT max(n) FROM (
@@ -107,16 +108,7 @@ async fn hosts_keep_to_the_rate_of_each_key_together() {
         let rows = scene.client.query(&log, &[]).await.unwrap();
         let leases: Vec<(SystemTime, i32)> = rows.iter().map(|r| (r.get(0), r.get(1))).collect();
         assert_eq!(leases.iter().map(|lease| lease.1).sum::<i32>(), 40 + 2 * 10, "retries count");
-        for (i, (begin, _)) in leases.iter().enumerate() {
-            let mut started = 0;
-            for (end, count) in &leases[i..] {
-                started += count;
-                let time_s = end.duration_since(*begin).unwrap().as_secs_f64();
-                // A lease notes its time after it has decided: a moment, unless the machine is busy.
-                let most = PER_S * (time_s + 0.1) + BURST;
-                assert!(f64::from(started) <= most, "{started} in {time_s} s: {leases:?}");
-            }
-        }
+        assert_rate(&leases, PER_S, BURST);
     }
 }
 

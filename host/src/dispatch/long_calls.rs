@@ -2,7 +2,7 @@
 //! computed for long, and each call of a handler that is used to that, goes on on threads of lower priority, where
 //! every handler has as many places as there are processors; one that does little but fail has threads of the lowest.
 //! So guests that burn what they are given, however many they are, get what the others leave, and a tenth of a
-//! processor that is never enough; a sixtieth, if all come to nothing. Decides nothing about messages.
+//! processor that is never enough; a seventieth, if most come to nothing. Decides nothing about messages.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::sandbox::Busy;
 
 /// What `nice` calls it: a tenth of a processor beside one that is at 0.
 const NICENESS: i32 = 10;
-/// The most that there is: a sixtieth.
+/// The most that there is: a seventieth (`sched_prio_to_weight` in Linux's kernel/sched/core.c: 15 beside 1,024).
 const NICENESS_MAX: i32 = 19;
 
 /// The threads for long calls, of all handlers of a host. Cheap to clone; they end with the last clone.
