@@ -1895,53 +1895,13 @@ BEGIN
 END $$;
 
 CREATE FUNCTION host.sample__read(p_session integer, p_seq bigint) RETURNS TABLE(pos integer, id bigint, enqueued_at timestamp with time zone, run_at timestamp with time zone, handler_id integer, attempt smallint, headers jsonb, history jsonb, payload jsonb, expires_at timestamp with time zone, priority smallint, key text)
-    LANGUAGE plpgsql STABLE
+    LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
-    SET plan_cache_mode TO 'force_generic_plan'
-    SET enable_sort TO 'off'
-    SET jit TO 'off'
-    SET enable_seqscan TO 'off'
-    SET enable_bitmapscan TO 'off'
     AS $$
-#variable_conflict use_column
-DECLARE
-    l record;
-    part record;
-    done int := 0;
-    n bigint;
-BEGIN
-    SELECT * INTO l FROM host.sample__lease l WHERE l.session_id = p_session AND l.seq = p_seq;
-    IF NOT FOUND THEN
-        RETURN;
-    END IF;
-    FOR part IN SELECT * FROM host.parts_after(l.txids, l.from_txid, l.from_id) LOOP
-        EXIT WHEN done >= l.row_count;
-        IF l.positions IS NULL THEN
-            RETURN QUERY
-                SELECT done - 1 + (row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING))::int, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
-                    m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at, m.priority, m.key
-                FROM queue.sample m
-                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
-                ORDER BY m.txid, m.id LIMIT l.row_count - done;
-            GET DIAGNOSTICS n = ROW_COUNT;
-        ELSE
-            -- What is left of a lease that was taken over.
-            RETURN QUERY
-                SELECT m.* FROM (
-                    SELECT done - 1 + (row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING))::int AS pos, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
-                        m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at, m.priority, m.key
-                    FROM queue.sample m
-                    WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
-                    ORDER BY m.txid, m.id LIMIT l.row_count - done) m
-                WHERE l.positions @> m.pos;
-            SELECT count(*) INTO n FROM (
-                SELECT FROM queue.sample m
-                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
-                ORDER BY m.txid, m.id LIMIT l.row_count - done) m;
-        END IF;
-        done := done + n;
-    END LOOP;
-END $$;
+    SELECT coalesce(r.pos, r.ordinality::int - 1), r.id, r.enqueued_at, r.run_at, r.handler_id, r.attempt, r.headers, r.history,
+        r.payload, r.expires_at, r.priority, r.key
+    FROM host.sample__rows(p_session, p_seq) WITH ORDINALITY r
+$$;
 
 CREATE FUNCTION host.sample__readers(p_leaf integer) RETURNS text
     LANGUAGE sql STABLE
@@ -2117,6 +2077,55 @@ BEGIN
             bool_or(leaf = present AND bytes >= (SELECT rotate_bytes FROM host.queue WHERE id = 1))
         INTO used, full_one
         FROM (SELECT leaf, host.sample__leaf_bytes(leaf) AS bytes FROM generate_series(0, 2) leaf) l;
+END $$;
+
+CREATE FUNCTION host.sample__rows(p_session integer, p_seq bigint) RETURNS TABLE(pos integer, id bigint, enqueued_at timestamp with time zone, run_at timestamp with time zone, handler_id integer, attempt smallint, headers jsonb, history jsonb, payload jsonb, expires_at timestamp with time zone, priority smallint, key text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    l record;
+    part record;
+    done int := 0;
+    n bigint;
+BEGIN
+    SELECT * INTO l FROM host.sample__lease l WHERE l.session_id = p_session AND l.seq = p_seq;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    FOR part IN SELECT * FROM host.parts_after(l.txids, l.from_txid, l.from_id) LOOP
+        EXIT WHEN done >= l.row_count;
+        IF l.positions IS NULL THEN
+            RETURN QUERY
+                SELECT NULL::int, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
+                    m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at, m.priority, m.key
+                FROM queue.sample m
+                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                ORDER BY m.txid, m.id LIMIT l.row_count - done;
+            GET DIAGNOSTICS n = ROW_COUNT;
+        ELSE
+            -- What is left of a lease that was taken over.
+            RETURN QUERY
+                SELECT m.* FROM (
+                    SELECT done - 1 + (row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING))::int AS pos, coalesce(m.origin, m.id), m.enqueued_at, m.run_at,
+                        m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at, m.priority, m.key
+                    FROM queue.sample m
+                    WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                    ORDER BY m.txid, m.id LIMIT l.row_count - done) m
+                WHERE l.positions @> m.pos;
+            SELECT count(*) INTO n FROM (
+                SELECT FROM queue.sample m
+                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                ORDER BY m.txid, m.id LIMIT l.row_count - done) m;
+        END IF;
+        done := done + n;
+    END LOOP;
 END $$;
 
 CREATE FUNCTION host.sample__runs(p_message bigint) RETURNS TABLE(handler_id integer, attempt smallint, history jsonb, passed boolean, lease_id bigint, session_id integer, leased_at timestamp with time zone, ended_at timestamp with time zone, what text, result bytea, due timestamp with time zone)

@@ -141,22 +141,22 @@ impl OpenLeases {
     pub fn collect(&mut self, id: LeaseId, context: &Context, pace: &mut Pace) -> bool {
         let Some(open) = self.leases.get_mut(&id) else { return false };
         let finished = open.batch.take_finished();
-        self.in_hand = self.in_hand.saturating_sub(finished.len());
-        let mut cost = Cost::default();
-        for f in &finished {
-            cost.add(&f.run);
-        }
-        pace.observe(finished.iter().map(|f| f.busy).sum(), cost, finished.len());
-        let any = !finished.is_empty();
+        let count = finished.len();
+        self.in_hand = self.in_hand.saturating_sub(count);
+        let (mut busy, mut cost) = (Duration::ZERO, Cost::default());
+        // Once: they are too many for the processor's nearest cache.
         for f in finished {
+            busy += f.busy;
+            cost.add(&f.run);
             open.record(f, context);
         }
+        pace.observe(busy, cost, count);
         if open.ledger.rest() == 0 {
             // In order, what comes after one that is tried again is not run.
             self.in_hand = self.in_hand.saturating_sub(open.batch.abandon());
         }
         self.changed.push(id);
-        any
+        count > 0
     }
 
     /// The same for all leases.

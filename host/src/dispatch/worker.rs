@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,9 +104,13 @@ impl<'a> Worker<'a> {
             attempt = message.attempt,
             version = self.handler.version()
         );
-        let run = run(self.batch, &mut self.runner, message).instrument(span);
-        let run = self.watch.call(&self.busy, 1, run);
-        let run = if let Ok(run) = AssertUnwindSafe(run).catch_unwind().await {
+        let called = {
+            // Pinned here, as each call is below: a call's state is large, and is made where it stays.
+            let run = pin!(run(self.batch, &mut self.runner, message));
+            let run = self.watch.call(&self.busy, 1, run.instrument(span));
+            AssertUnwindSafe(run).catch_unwind().await
+        };
+        let run = if let Ok(run) = called {
             run.unwrap_or_else(|| no_verdict(Verdict::Removed))
         } else {
             self.replace_runner();
@@ -128,9 +133,12 @@ impl<'a> Worker<'a> {
             count = messages.len(),
             version = self.handler.version()
         );
-        let run = run_many(self.batch, &mut self.runner, messages).instrument(span);
-        let run = self.watch.call(&self.busy, messages.len() as u32, run);
-        let why = match AssertUnwindSafe(run).catch_unwind().await {
+        let called = {
+            let run = pin!(run_many(self.batch, &mut self.runner, messages));
+            let run = self.watch.call(&self.busy, messages.len() as u32, run.instrument(span));
+            AssertUnwindSafe(run).catch_unwind().await
+        };
+        let why = match called {
             Ok(Some(run)) => match self.together(messages, run) {
                 Ok(finished) => return self.finish(finished),
                 Err(failure) => failure.to_string(),
@@ -199,10 +207,12 @@ async fn run(batch: &Batch, runner: &mut Runner, message: &Message) -> Option<Ru
     if removal.has(message.id) {
         return None;
     }
+    let run = pin!(runner.run(message));
+    let removed = pin!(removal.of_any(slice::from_ref(message)));
     tokio::select! {
         biased;
-        run = runner.run(message) => Some(run),
-        () = removal.of_any(slice::from_ref(message)) => None,
+        run = run => Some(run),
+        () = removed => None,
     }
 }
 
@@ -212,10 +222,12 @@ async fn run_many(batch: &Batch, runner: &mut Runner, messages: &[Message]) -> O
     if messages.iter().any(|message| removal.has(message.id)) {
         return None;
     }
+    let run = pin!(runner.run_batch(messages));
+    let removed = pin!(removal.of_any(messages));
     tokio::select! {
         biased;
-        run = runner.run_batch(messages) => Some(run),
-        () = removal.of_any(messages) => None,
+        run = run => Some(run),
+        () = removed => None,
     }
 }
 

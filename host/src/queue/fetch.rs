@@ -1,12 +1,14 @@
 //! Fetch: the messages of a lease. Reads only.
 
 use std::error::Error;
+use std::pin::pin;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use deadpool_postgres::ClientWrapper;
+use futures_util::TryStreamExt as _;
 use serde_json::Value;
-use tokio_postgres::types::{FromSql, Json, Type};
+use tokio_postgres::types::{FromSql, Json, ToSql, Type};
 use tokio_postgres::{Row, Statement};
 
 use super::error::QueueError;
@@ -35,10 +37,11 @@ pub(super) async fn fetch(
     seq: i64,
     handler: HandlerId,
 ) -> Result<Fetched, QueueError> {
-    let rows = client.query(statement, &[&session.get(), &seq, &handler.get()]).await?;
-    let mut fetched = Fetched { messages: Vec::with_capacity(rows.len()), ..Fetched::default() };
-    for row in &rows {
-        fetched.add(row, handler)?;
+    let params: [&(dyn ToSql + Sync); 3] = [&session.get(), &seq, &handler.get()];
+    let mut rows = pin!(client.query_raw(statement, params).await?);
+    let mut fetched = Fetched::default();
+    while let Some(row) = rows.try_next().await? {
+        fetched.add(&row)?;
     }
     Ok(fetched)
 }
@@ -55,22 +58,18 @@ pub(super) async fn fetch_lanes(
     let rows = client.query(statement, &[&session.get(), &seq, &handler.get(), &count]).await?;
     let mut leases: Vec<_> = (0..count).map(|_| Fetched::default()).collect();
     for row in &rows {
-        let lease = leases.get_mut((row.try_get::<_, i64>(8)? - seq) as usize);
-        lease.ok_or_else(|| QueueError::Unexpected("no such lease".into()))?.add(row, handler)?;
+        let lease = leases.get_mut((row.try_get::<_, i64>(7)? - seq) as usize);
+        lease.ok_or_else(|| QueueError::Unexpected("no such lease".into()))?.add(row)?;
     }
     Ok(leases)
 }
 
 impl Fetched {
-    fn add(&mut self, row: &Row, handler: HandlerId) -> Result<(), QueueError> {
+    fn add(&mut self, row: &Row) -> Result<(), QueueError> {
         let position = row.try_get::<_, i32>(0)?.cast_unsigned();
-        let meant_for: Option<i32> = row.try_get(5)?;
-        if meant_for.is_some_and(|h| h != handler.get()) {
-            self.not_ours.push(position);
-            return Ok(());
-        }
         match row.try_get::<_, Option<&str>>(4)? {
             None => self.messages.push(message(row, position)?),
+            Some("not ours") => self.not_ours.push(position),
             Some("early") => self.early.push(position),
             Some("removed") => self.removed.push(position),
             Some(_) => self.expired.push(Expired { position, attempt: attempt(row)? }),
@@ -80,13 +79,13 @@ impl Fetched {
 }
 
 fn message(row: &Row, position: u32) -> Result<Message, QueueError> {
-    let payload: Payload<'_> = row.try_get(7)?;
+    let payload: Payload<'_> = row.try_get(6)?;
     Ok(Message {
         position,
         id: MessageId::new(row.try_get(1)?),
         enqueued_at: row.try_get::<_, SystemTime>(2)?,
         attempt: attempt(row)?,
-        headers: headers(row.try_get(6)?),
+        headers: headers(row.try_get(5)?),
         payload: Bytes::copy_from_slice(payload.0),
     })
 }

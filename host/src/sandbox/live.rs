@@ -31,6 +31,8 @@ pub(super) struct Live {
     store: Store<State>,
     guest: Guest,
     born: Instant,
+    /// The same in milliseconds since 1970: a call's deadline is told from it, without a look at that clock.
+    born_ms: u64,
     /// Messages, those of the next call included.
     served: usize,
 }
@@ -54,6 +56,16 @@ impl Live {
             live.store.set_epoch_deadline(1);
             return Ok(live);
         }
+        // On the heap: it would make the state of every call as large as that of the making of a sandbox.
+        Box::pin(Self::new(loaded, subject, meter, started)).await
+    }
+
+    async fn new(
+        loaded: &Loaded,
+        subject: Subject,
+        meter: &Arc<Meter>,
+        started: Instant,
+    ) -> Result<Box<Self>, Failure> {
         let limits = &loaded.settings.limits;
         let engine = match &loaded.pre {
             Pre::One(pre) => pre.engine(),
@@ -71,7 +83,11 @@ impl Live {
             Pre::Many(pre) => pre.instantiate_async(&mut store).await.map(Guest::Many),
         };
         match guest {
-            Ok(guest) => Ok(Box::new(Self { store, guest, born: started, served: 0 })),
+            Ok(guest) => {
+                let born_ms =
+                    since_1970_ms(SystemTime::now()) - started.elapsed().as_millis() as u64;
+                Ok(Box::new(Self { store, guest, born: started, born_ms, served: 0 }))
+            }
             Err(error) => Err(failure(&error, store.data_mut(), true)),
         }
     }
@@ -86,6 +102,12 @@ impl Live {
         self.store.data().is_quiet()
     }
 
+    /// When the call that has begun must have ended.
+    fn deadline_ms(&self, settings: &HandlerSettings) -> u64 {
+        let time = self.store.data().started.duration_since(self.born) + settings.limits.timeout;
+        self.born_ms + time.as_millis() as u64
+    }
+
     /// Hands one message to the guest. `id` is the message's, as text.
     pub(super) async fn handle(
         &mut self,
@@ -94,13 +116,13 @@ impl Live {
         message: &Message,
     ) -> Result<(Verdict, Left), Failure> {
         let Guest::One(guest) = &self.guest else {
-            let (mut verdicts, left) =
-                self.handle_batch(settings, std::slice::from_ref(message)).await?;
+            let messages = std::slice::from_ref(message);
+            let (mut verdicts, left) = Box::pin(self.handle_batch(settings, messages)).await?;
             return Ok((verdicts.remove(0), left));
         };
         self.served += 1;
         let headers = headers(message);
-        let given = given(settings, deadline_ms(settings), id, &headers, message);
+        let given = given(settings, self.deadline_ms(settings), id, &headers, message);
         match guest.call_handle(&mut self.store, given).await {
             Ok(verdict) => {
                 let state = self.store.data_mut();
@@ -123,7 +145,7 @@ impl Live {
         self.store.data_mut().with_others(messages[1..].iter().map(|message| message.id));
         let ids: Vec<String> = messages.iter().map(|message| message.id.to_string()).collect();
         let all_headers: Vec<_> = messages.iter().map(headers).collect();
-        let deadline_ms = deadline_ms(settings);
+        let deadline_ms = self.deadline_ms(settings);
         let parts = messages.iter().zip(&ids).zip(&all_headers);
         let all: Vec<_> = parts
             .map(|((message, id), headers)| given(settings, deadline_ms, id, headers, message))
@@ -149,10 +171,6 @@ impl Live {
 
 fn headers(message: &Message) -> Vec<(&str, &str)> {
     message.headers.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
-}
-
-fn deadline_ms(settings: &HandlerSettings) -> u64 {
-    since_1970_ms(SystemTime::now() + settings.limits.timeout)
 }
 
 /// A message as the guest is given it.
@@ -195,7 +213,7 @@ fn in_words(verdict: types::Verdict, shown: impl Fn(String) -> String) -> Verdic
 fn on_tick(store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
     let state = store.data();
     let limits = state.limits();
-    if state.meter.used(state.started) > limits.cpu {
+    if state.meter.used() > limits.cpu {
         return Err(Exceeded::Cpu.into());
     }
     if state.started.elapsed() > limits.timeout {

@@ -5,14 +5,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
 use super::engine::TICK;
 
-/// After a call that was quicker than this, the next one's first slice is measured on the wall: the thread's clock costs
-/// a system call.
+/// After a call that was quicker than this, the next one's first slice is measured on the wall, if at all: the thread's
+/// clock costs a system call.
 const QUICK: Duration = Duration::from_micros(20);
 
 /// The most that a first slice can have been: a guest that runs meets a tick by then. If more has
@@ -33,11 +33,14 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// Time on a processor up to now; to be asked from the thread that runs the call.
-    pub(super) fn used(&self, started: Instant) -> Duration {
+    /// Time on a processor up to now, without the first slice of a call that was expected to be quick; to be asked
+    /// from the thread that runs the call.
+    pub(super) fn used(&self) -> Duration {
         let now = thread_ns();
         let slice = match self.slice_ns.swap(now, Relaxed) {
-            0 => started.elapsed().min(FIRST_SLICE_MAX).as_nanos() as u64,
+            // Only its time on the wall is known, and the system may have taken the processor away: one call
+            // that was held up so is not to pass for a long one.
+            0 => 0,
             since => now.saturating_sub(since),
         };
         Duration::from_nanos(self.used_ns.fetch_add(slice, Relaxed) + slice)
@@ -45,11 +48,11 @@ impl Meter {
 
     /// The same at the end of a call that took `elapsed`. One that seemed quick, and was not, is taken for busy all of that time; the next is
     /// measured, so that a thread that has to wait for a processor is not taken for one that uses it.
-    pub(super) fn total(&self, started: Instant, elapsed: Duration) -> Duration {
+    pub(super) fn total(&self, elapsed: Duration) -> Duration {
         self.quick.store(elapsed < QUICK, Relaxed);
         match self.slice_ns.load(Relaxed) {
             0 => elapsed.min(FIRST_SLICE_MAX),
-            _ => self.used(started),
+            _ => self.used(),
         }
     }
 
@@ -84,22 +87,21 @@ fn thread_ns() -> u64 {
 }
 
 /// A future whose time on a processor is metered.
-pub(super) struct Metered<F> {
-    meter: Arc<Meter>,
-    started: Instant,
+pub(super) struct Metered<'a, F> {
+    meter: &'a Meter,
     waited: bool,
     inner: F,
 }
 
-impl<F> Metered<F> {
+impl<'a, F> Metered<'a, F> {
     /// Meters `inner`, a call that begins now.
-    pub(super) fn new(meter: Arc<Meter>, started: Instant, inner: F) -> Self {
+    pub(super) fn new(meter: &'a Meter, inner: F) -> Self {
         meter.begin();
-        Self { meter, started, waited: false, inner }
+        Self { meter, waited: false, inner }
     }
 }
 
-impl<F: Future + Unpin> Future for Metered<F> {
+impl<F: Future + Unpin> Future for Metered<'_, F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
@@ -109,7 +111,7 @@ impl<F: Future + Unpin> Future for Metered<F> {
         }
         let poll = Pin::new(&mut self.inner).poll(cx);
         if poll.is_pending() {
-            self.meter.used(self.started);
+            self.meter.used();
             self.waited = true;
         }
         poll
@@ -118,6 +120,8 @@ impl<F: Future + Unpin> Future for Metered<F> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     /// A call that keeps its thread without using a processor, as one does that waits for its turn at one.
@@ -125,7 +129,7 @@ mod tests {
         meter.begin();
         let started = Instant::now();
         std::thread::sleep(Duration::from_millis(10));
-        meter.total(started, started.elapsed())
+        meter.total(started.elapsed())
     }
 
     #[test]
@@ -135,5 +139,18 @@ mod tests {
         meter.quick.store(true, Relaxed);
         assert!(waits(&meter) >= Duration::from_millis(10), "it was expected to be quick");
         assert!(waits(&meter) < Duration::from_millis(5), "and no more is");
+    }
+
+    #[test]
+    fn a_call_that_is_held_up_in_its_first_slice_is_no_long_one() {
+        let meter = Meter::default();
+        meter.quick.store(true, Relaxed);
+        meter.begin();
+        std::thread::sleep(Duration::from_millis(10));
+        assert!(meter.used() < Duration::from_millis(5));
+        let (started, begun) = (Instant::now(), thread_ns());
+        while Duration::from_nanos(thread_ns() - begun) < Duration::from_millis(10) {}
+        assert!(meter.used() >= Duration::from_millis(10), "what it computes from then on counts");
+        assert!(meter.total(started.elapsed()) >= Duration::from_millis(10));
     }
 }

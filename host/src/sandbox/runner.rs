@@ -3,9 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use tokio::task::unconstrained;
+use tokio::time::sleep_until;
 
 use super::Loaded;
 use super::live::Live;
@@ -98,13 +104,16 @@ impl Runner {
         id.clear();
         // Writing to a string cannot fail.
         let _ = write!(id, "{}", message.id);
-        let call = async {
-            let subject = Subject::of(message);
-            let mut live = Live::ready(ready, loaded, subject, meter, started).await?;
-            let (verdict, left) = live.handle(&loaded.settings, id, message).await?;
-            Ok((live, verdict, left))
+        let called = {
+            let call = pin!(async {
+                let subject = Subject::of(message);
+                let mut live = Live::ready(ready, loaded, subject, meter, started).await?;
+                let (verdict, left) = live.handle(&loaded.settings, id, message).await?;
+                Ok((live, verdict, left))
+            });
+            bounded(loaded, meter, started, call).await
         };
-        let (verdict, left) = match bounded(loaded, meter, started, call).await {
+        let (verdict, left) = match called {
             Ok((live, verdict, left)) => {
                 self.keep(live);
                 (verdict, left)
@@ -114,7 +123,7 @@ impl Runner {
         let Left { follow_ups, mut results } = left;
         let result = results.remove(&message.id);
         let elapsed = started.elapsed();
-        let cpu = self.meter.total(started, elapsed);
+        let cpu = self.meter.total(elapsed);
         Run { verdict, follow_ups, result, elapsed, cpu }
     }
 
@@ -127,13 +136,16 @@ impl Runner {
         let started = Instant::now();
         let ready = self.take_warm(started);
         let Self { loaded, meter, .. } = self;
-        let call = async {
-            let subject = Subject::of_batch(&messages[0], messages.len() - 1);
-            let mut live = Live::ready(ready, loaded, subject, meter, started).await?;
-            let (verdicts, left) = live.handle_batch(&loaded.settings, messages).await?;
-            Ok((live, verdicts, left))
+        let called = {
+            let call = pin!(async {
+                let subject = Subject::of_batch(&messages[0], messages.len() - 1);
+                let mut live = Live::ready(ready, loaded, subject, meter, started).await?;
+                let (verdicts, left) = live.handle_batch(&loaded.settings, messages).await?;
+                Ok((live, verdicts, left))
+            });
+            bounded(loaded, meter, started, call).await
         };
-        let (verdicts, left) = match bounded(loaded, meter, started, call).await {
+        let (verdicts, left) = match called {
             Ok((live, verdicts, left)) => {
                 self.keep(live);
                 (Ok(verdicts), left)
@@ -142,7 +154,7 @@ impl Runner {
         };
         let Left { follow_ups, results } = left;
         let elapsed = started.elapsed();
-        let cpu = self.meter.total(started, elapsed);
+        let cpu = self.meter.total(elapsed);
         BatchRun { verdicts, follow_ups, results, elapsed, cpu }
     }
 
@@ -160,16 +172,23 @@ impl Runner {
 }
 
 /// Bounds a call's wall time, and meters its time on a processor. Two guards of wall time: a guest that computes
-/// is interrupted by a tick, one that waits in a call of the host by this.
-async fn bounded<T>(
+/// is interrupted by a tick, one that waits in a call of the host by this. The call stays where it is pinned:
+/// moving its state takes longer than a quick guest.
+fn bounded<'a, T>(
     loaded: &Loaded,
-    meter: &Arc<Meter>,
+    meter: &'a Meter,
     started: Instant,
-    call: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+    call: impl Future<Output = Result<T, Failure>> + Unpin + 'a,
+) -> impl Future<Output = Result<T, Failure>> + 'a {
     let timeout = loaded.settings.limits.timeout;
-    let call = pin!(call);
-    let metered = Metered::new(meter.clone(), started, call);
-    let called = tokio::time::timeout_at((started + timeout).into(), metered).await;
-    called.unwrap_or(Err(Failure::Timeout(timeout)))
+    let mut metered = Metered::new(meter, call);
+    let mut timer = None;
+    poll_fn(move |cx| {
+        if let Poll::Ready(called) = metered.poll_unpin(cx) {
+            return Poll::Ready(called);
+        }
+        // Made for a call that waits: most do not. It rings also if the guest has used up its task's budget.
+        let ring = || Box::pin(unconstrained(sleep_until((started + timeout).into())));
+        timer.get_or_insert_with(ring).poll_unpin(cx).map(|()| Err(Failure::Timeout(timeout)))
+    })
 }

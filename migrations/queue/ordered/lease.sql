@@ -182,7 +182,7 @@ END $$;
 
 -- The messages of a lease, in order. The attempt and the history of one that is tried again are with the lease. Where two
 -- hosts have died over the lease, only the first of them: the rest is handed on.
-CREATE OR REPLACE FUNCTION host.{q}__read(p_session int, p_seq bigint)
+CREATE OR REPLACE FUNCTION host.{q}__rows(p_session int, p_seq bigint)
 RETURNS TABLE (
     pos int, id bigint, enqueued_at timestamptz, run_at timestamptz, handler_id int,
     attempt smallint, headers jsonb, history jsonb, payload {payload}, expires_at timestamptz, priority smallint, key text
