@@ -121,39 +121,56 @@ async fn contain(bad: i64, good: i64) {
     assert!(memory_peak(host.pid()) < bound, "{} of {bound}", memory_peak(host.pid()));
     // Those that burned what they had did so on what the others left.
     let threads = low_threads(host.pid());
-    assert!(!threads.is_empty() && threads.iter().all(|(nice, _)| *nice >= 10), "{threads:?}");
+    assert!(!threads.is_empty() && threads.iter().all(|(nice, _)| *nice >= 15), "{threads:?}");
     assert!(threads.iter().map(|(_, ticks)| ticks).sum::<i64>() > 0, "{threads:?}");
 }
 
-/// How much slower a good queue is beside bad guests. Prints it; to be run by hand on a machine that does
-/// nothing else: `cargo test --release -- --ignored rate_beside_bad_guests --nocapture`.
+/// How much slower a good queue is beside bad guests. With those that end soon by turns, their queue paused and not; with
+/// the others, before and after they came. Prints it; to be run by hand on a machine that does nothing else:
+/// `cargo test --release -- --ignored rate_beside_bad_guests --nocapture`.
 #[tokio::test]
 #[ignore = "measures, and asserts nothing"]
 async fn rate_beside_bad_guests() {
+    const TURNS: usize = 5;
     let cases = [
-        ("that wait with memory", hoard(), 20),
         ("that loop for 20 ms", json!({"do": "loop"}), 20),
         ("that loop for 10 s", json!({"do": "loop"}), 10_000),
         ("that trap", json!({"do": "trap"}), 20),
         ("that allocate", json!({"do": "allocate"}), 20),
         ("that write logs", json!({"do": "log"}), 20),
+        ("that wait with memory", hoard(), 20),
     ];
     for (what, command, cpu_ms) in cases {
+        let ends_soon = cpu_ms == 20 && command["do"] != "hoard";
         let scene = scene(THOUSAND, cpu_ms).await;
         let _host = scene.serve("host", &["--concurrency", &concurrency(THOUSAND)]);
         rate(&scene).await;
-        let alone = rate(&scene).await;
-        enqueue(&scene, &command, 20 * THOUSAND).await;
-        wait_in_flight(&scene, 1).await;
-        let first = rate(&scene).await;
-        let beside = rate(&scene).await;
-        let kept = kept(&scene, alone / 2.0).await;
-        let left = scene.in_flight("work").await;
+        let mut alone = rate(&scene).await;
+        enqueue(&scene, &command, 100 * THOUSAND).await;
+        let (mut utmost, mut half) = (Vec::new(), Vec::new());
+        for _ in 0..TURNS {
+            if ends_soon {
+                scene.pause("work", true).await;
+                wait_until("none is in flight", async || scene.in_flight("work").await == 0).await;
+                alone = rate(&scene).await;
+                scene.pause("work", false).await;
+            }
+            wait_in_flight(&scene, 1).await;
+            utmost.push(rate(&scene).await / alone);
+            half.push(kept(&scene, alone / 2.0).await);
+        }
+        let (utmost, half) = (spread(utmost), spread(half));
         println!(
-            "alone {alone:.0} messages a second, beside {THOUSAND} {what} {first:.0} at first, then {beside:.0}; \
-             of half its rate alone it keeps {kept:.3}; {left} of these in flight at the end"
+            "beside {THOUSAND} {what}: of its utmost rate it keeps {utmost}, of half of that {half}"
         );
     }
+}
+
+/// Median, least and most.
+fn spread(mut shares: Vec<f64>) -> String {
+    shares.sort_by(f64::total_cmp);
+    let (least, most) = (shares[0], shares[shares.len() - 1]);
+    format!("{:.2} ({least:.2} to {most:.2})", shares[shares.len() / 2])
 }
 
 async fn rate(scene: &Scene) -> f64 {

@@ -6,10 +6,6 @@ const NUMBERS: &str =
     "SELECT jsonb_build_object('do', 'enqueue', 'n', 1, 'queue', 'sink', 'text', i::text)
      FROM generate_series";
 
-async fn pause(scene: &Scene, queue: &str, paused: bool) {
-    scene.run(&format!("UPDATE host.queue SET paused = {paused} WHERE name = '{queue}'")).await;
-}
-
 #[tokio::test]
 async fn a_paused_queue_keeps_its_place_and_goes_on_from_there() {
     let scene = Scene::new("").await;
@@ -20,7 +16,7 @@ async fn a_paused_queue_keeps_its_place_and_goes_on_from_there() {
         scene.number("SELECT count(*) FROM queue.sink").await > 1_000
     })
     .await;
-    pause(&scene, "work", true).await;
+    scene.pause("work", true).await;
     // What is leased is finished; then the last lease stays the last.
     let last = "SELECT max(id) FROM host.work__lease";
     let mut before = 0;
@@ -40,7 +36,7 @@ async fn a_paused_queue_keeps_its_place_and_goes_on_from_there() {
     let _next = scene.serve("next", &[]);
     scene.wait_loaded("work", 1, 1).await;
     assert_eq!(scene.number(last).await, before);
-    pause(&scene, "work", false).await;
+    scene.pause("work", false).await;
     scene.wait_done("work").await;
     let once =
         "SELECT count(*) FROM (SELECT FROM queue.sink GROUP BY payload HAVING count(*) = 1) x";
@@ -55,7 +51,7 @@ async fn a_paused_queue_with_a_million_messages_is_not_looked_at() {
     scene.queue("backed_up", "p_rotate_bytes => 1000000000").await;
     scene.deploy("backed_up", "misbehave", Deployment::default()).await;
     scene.deploy("work", "misbehave", Deployment::default()).await;
-    pause(&scene, "backed_up", true).await;
+    scene.pause("backed_up", true).await;
     scene.run(&format!("INSERT INTO queue.backed_up (payload) {NUMBERS}(1, 1000000) i")).await;
 
     // What was read so far is the million's own doing.
@@ -76,7 +72,7 @@ async fn a_paused_queue_with_a_million_messages_is_not_looked_at() {
     let reads = scene.number(read).await - before;
     assert!(reads < 1_000, "{reads} rows of the paused queue were read");
 
-    pause(&scene, "backed_up", false).await;
+    scene.pause("backed_up", false).await;
     wait_until("the queue goes on", async || {
         scene.number("SELECT count(*) FROM queue.sink").await > 10_500
     })

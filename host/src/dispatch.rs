@@ -61,8 +61,6 @@ mod workers;
 const TRIPS_MAX: usize = 4;
 /// How long outcomes wait for others of their lease before they are settled without them.
 const PARTIAL_AFTER: Duration = Duration::from_millis(20);
-/// How long a little room for messages waits for more.
-const PATIENCE: Duration = Duration::from_millis(20);
 /// Payload that each handler has in reserve, in KiB.
 const RESERVE_KIB: usize = 1 << 10;
 /// Payload that one lease may hold, in KiB.
@@ -228,8 +226,7 @@ impl Dispatcher {
         next.unwrap_or(now + Duration::from_hours(1)).max(now + Duration::from_millis(1))
     }
 
-    /// When to lease next, if there is room for more messages. Little room waits a moment for more: a
-    /// round trip costs the same for one message as for a thousand.
+    /// When to lease next, if there is room for more messages.
     fn next_lease(&self, control: &Control, now: Instant) -> Option<Instant> {
         let room = self.room();
         let trips_max = if self.health.is_poor() { 1 } else { TRIPS_MAX };
@@ -241,8 +238,7 @@ impl Dispatcher {
         }
         let look = self.idle.next_look(self.leasing)?;
         let shape = self.loaded.load().shape();
-        let worth_it = room >= self.pace.worth_a_trip(shape, self.shared.cores);
-        Some(if worth_it { look } else { look.max(self.leased_at + PATIENCE) })
+        Some(look.max(self.leased_at + self.pace.pause(room, shape, self.shared.cores)))
     }
 
     /// How many more messages to have in hand.

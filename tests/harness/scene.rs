@@ -117,6 +117,11 @@ impl Scene {
         self.client.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     }
 
+    /// Pauses a queue, or has it go on.
+    pub async fn pause(&self, queue: &str, paused: bool) {
+        self.run(&format!("UPDATE host.queue SET paused = {paused} WHERE name = '{queue}'")).await;
+    }
+
     /// A number that SQL says.
     pub async fn number(&self, sql: &str) -> i64 {
         let row = self.client.query_one(&format!("SELECT ({sql})::bigint"), &[]).await;

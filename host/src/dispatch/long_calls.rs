@@ -1,8 +1,8 @@
 //! Long calls: which threads a worker runs on. Short calls run where the host does everything else. A call that has
 //! computed for long, and each call of a handler that is used to that, goes on on threads of lower priority, where
 //! every handler has as many places as there are processors; one that does little but fail has threads of the lowest.
-//! So guests that burn what they are given, however many they are, get what the others leave, and a tenth of a
-//! processor that is never enough; a seventieth, if most come to nothing. Decides nothing about messages.
+//! So guests that burn what they are given, however many they are, get what the others leave, and a thirtieth of
+//! a processor that is never enough; a seventieth, if most come to nothing. Decides nothing about messages.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,9 +17,10 @@ use tokio_util::sync::PollSemaphore;
 use super::pace::{LONG, Standing};
 use crate::sandbox::Busy;
 
-/// What `nice` calls it: a tenth of a processor beside one that is at 0.
-const NICENESS: i32 = 10;
-/// The most that there is: a seventieth (`sched_prio_to_weight` in Linux's kernel/sched/core.c: 15 beside 1,024).
+/// What `nice` calls it: a thirtieth of a processor beside one that is at 0, which is at 1,024 (`sched_prio_to_weight` in
+/// Linux's kernel/sched/core.c).
+const NICENESS: i32 = 15;
+/// The most that there is: a seventieth.
 const NICENESS_MAX: i32 = 19;
 
 /// The threads for long calls, of all handlers of a host. Cheap to clone; they end with the last clone.

@@ -27,6 +27,13 @@ const HEAVY: f64 = 2.5e-3;
 const FAILING: f64 = 0.5;
 /// These means are of about so many messages.
 const COSTS: f64 = 32.0;
+/// A handler that fails has no more than this in one lease …
+const FAILING_LEASE: u32 = 64;
+/// … and so long between two: dead letters and retries cost Postgres more than acks, and it knows no priorities. Nor is a
+/// bad deploy to make dead letters of a whole backlog before anybody has seen it.
+const FAILING_PAUSE: Duration = Duration::from_millis(100);
+/// How long a little room for messages waits for more.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// What is to be expected of a handler's calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,9 +126,21 @@ impl Pace {
         (fast.min(IN_HAND_MAX) as u32).max(calls.saturating_mul(per_call))
     }
 
-    /// Messages that are worth a round trip of their own.
+    /// How long after a lease to ask for the next, if there is `room` for so many messages. Little room waits a moment for
+    /// more: a round trip costs the same for one message as for a thousand.
     #[must_use]
-    pub fn worth_a_trip(self, shape: Shape, cores: u32) -> u32 {
+    pub fn pause(self, room: u32, shape: Shape, cores: u32) -> Duration {
+        if self.standing() == Standing::Failing {
+            FAILING_PAUSE
+        } else if room >= self.worth_a_trip(shape, cores) {
+            Duration::ZERO
+        } else {
+            PATIENCE
+        }
+    }
+
+    /// Messages that are worth a round trip of their own.
+    fn worth_a_trip(self, shape: Shape, cores: u32) -> u32 {
         let in_hand = self.in_hand(shape, cores);
         // A slow handler's sandboxes must not stand idle for long; a fast one has enough in hand.
         let slow = shape.concurrency.saturating_mul(shape.per_call);
@@ -139,7 +158,8 @@ impl Pace {
     #[must_use]
     pub fn messages(self, sandboxes: u32, per_call: u32) -> u32 {
         let share = (SHARE.as_secs_f64() / self.mean_s).max(f64::from(per_call));
-        (f64::from(sandboxes) * share).min(f64::from(LEASE_MAX)) as u32
+        let most = if self.standing() == Standing::Failing { FAILING_LEASE } else { LEASE_MAX };
+        (f64::from(sandboxes) * share).min(f64::from(most)) as u32
     }
 }
 
@@ -170,10 +190,16 @@ mod tests {
         assert_eq!(of(10, 10).standing(), Standing::Good, "a tenth are bad");
         assert_eq!(of(60, 10).standing(), Standing::Long);
         assert_eq!(of(60, 60).standing(), Standing::Failing);
+        // Of what comes to nothing, little is begun.
+        let failing = of(0, 60);
+        assert_eq!(failing.messages(1_000, 1), FAILING_LEASE);
+        assert_eq!(failing.pause(1_000, shape(1_000, 1), 2), FAILING_PAUSE);
         // It recovers within some messages.
         let mut pace = of(100, 100);
         (0..3).for_each(|_| pace.observe(Duration::ZERO, Cost::default(), 16));
         assert_eq!(pace.standing(), Standing::Good);
+        assert_eq!(pace.pause(1_000, shape(1_000, 1), 2), Duration::ZERO);
+        assert_eq!(pace.pause(1, shape(1_000, 1), 2), PATIENCE);
     }
 
     #[test]
