@@ -36,3 +36,15 @@ async fn no_connection_is_one_line_and_code_3() {
     let text = finish(host_command(&["migrate", "--database-url", "mysql://x"])).await.error(3);
     assert!(text.contains("it does not start with postgres://"), "{text}");
 }
+
+#[tokio::test]
+async fn a_command_whose_words_nobody_reads_does_what_it_was_told() {
+    let db = TestDb::new().await;
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = host_command(&["queue", "create", "mail"]);
+    command.env("DATABASE_URL", &db.url).stdout(writer);
+    let done = finish(command).await;
+    assert_eq!((done.code, &*done.stderr), (0, ""));
+    assert!(db.host(&["queue", "list"]).await.ok().contains("mail"));
+}

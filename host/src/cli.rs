@@ -9,6 +9,16 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 pub use self::context::{Context, connect, connect_with, with};
 pub use self::fail::Fail;
 
+/// As std's, but for a reader that has gone (`host status | head -1`): that stops no command.
+macro_rules! print {
+    ($($text:tt)*) => { $crate::cli::show::print(format_args!($($text)*)) };
+}
+
+/// The same, with the end of the line.
+macro_rules! println {
+    ($($text:tt)*) => { print!("{}\n", format_args!($($text)*)) };
+}
+
 mod bench;
 mod cancel;
 mod component_file;

@@ -1,5 +1,7 @@
 //! How commands write numbers, times and tables for people. Never decides what to show.
 
+use std::fmt;
+use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
@@ -9,6 +11,17 @@ use crate::queue::inspect::COUNT_MAX;
 
 /// Columns of a terminal that every table fits.
 const WIDTH: u16 = 100;
+
+/// Writes to standard output. If nobody reads that any more, what the command does goes on without words.
+///
+/// # Panics
+/// If it cannot be written to, as on a full disk.
+pub fn print(text: fmt::Arguments<'_>) {
+    match io::stdout().write_fmt(text) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        written => written.expect("standard output can be written to"),
+    }
+}
 
 /// A column of a table: its title, and where its cells stand.
 #[derive(Clone, Copy)]
