@@ -84,7 +84,6 @@ async fn a_thousand_bad_guests_neither_stop_a_good_queue_nor_fill_the_memory() {
 /// Of `bad` guests three fifths keep their memory for as long as this takes, and the others attack in each way.
 async fn contain(bad: i64, good: i64) {
     let hoarders = bad * 3 / 5;
-    // More than the first look at a call's time can be wrong by, when the machine is busy with others.
     let scene = scene(bad, 50).await;
     let host = scene.serve("host", &["--concurrency", &concurrency(bad)]);
     let session = scene.session("host").await;

@@ -30,7 +30,7 @@ use self::idle::Idle;
 use self::loaded::Loaded;
 use self::long_calls::Track;
 use self::open::{Context, OpenLeases};
-use self::pace::{LEASE_MAX, Pace};
+use self::pace::Pace;
 use self::parts::{Control, Parts, Shared};
 use self::slots::{Slot, wait_for};
 use self::trip::{Done, Trip, Wanted};
@@ -265,7 +265,7 @@ impl Dispatcher {
         let bytes = bytes.map_or_else(|| some_of(&self.reserve_kib), Ok);
         let Ok(bytes) = bytes else { return self.idle.wait(now, Duration::from_millis(5)) };
         let loaded = self.loaded.load_full();
-        let wanted = self.room().clamp(1, LEASE_MAX);
+        let wanted = self.room().clamp(1, self.pace.lease_max());
         self.leased_at = now;
         let mut slots = vec![slot];
         let per_call = loaded.shape().per_call;

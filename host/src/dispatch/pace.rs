@@ -6,7 +6,7 @@ use crate::outcome::Verdict;
 use crate::sandbox::Run;
 
 /// Messages in one lease at most: past this a round trip costs nothing per message.
-pub const LEASE_MAX: u32 = 1_000;
+const LEASE_MAX: u32 = 1_000;
 /// Work that one sandbox gets at a time: enough that handing it over costs nothing, little enough to
 /// be stopped soon.
 const SHARE: Duration = Duration::from_millis(2);
@@ -126,6 +126,12 @@ impl Pace {
         (fast.min(IN_HAND_MAX) as u32).max(calls.saturating_mul(per_call))
     }
 
+    /// Messages to lease at once, at most.
+    #[must_use]
+    pub fn lease_max(self) -> u32 {
+        if self.standing() == Standing::Failing { FAILING_LEASE } else { LEASE_MAX }
+    }
+
     /// How long after a lease to ask for the next, if there is `room` for so many messages. Little room waits a moment for
     /// more: a round trip costs the same for one message as for a thousand.
     #[must_use]
@@ -158,8 +164,7 @@ impl Pace {
     #[must_use]
     pub fn messages(self, sandboxes: u32, per_call: u32) -> u32 {
         let share = (SHARE.as_secs_f64() / self.mean_s).max(f64::from(per_call));
-        let most = if self.standing() == Standing::Failing { FAILING_LEASE } else { LEASE_MAX };
-        (f64::from(sandboxes) * share).min(f64::from(most)) as u32
+        (f64::from(sandboxes) * share).min(f64::from(LEASE_MAX)) as u32
     }
 }
 
@@ -192,12 +197,13 @@ mod tests {
         assert_eq!(of(60, 60).standing(), Standing::Failing);
         // Of what comes to nothing, little is begun.
         let failing = of(0, 60);
-        assert_eq!(failing.messages(1_000, 1), FAILING_LEASE);
+        assert_eq!(failing.lease_max(), FAILING_LEASE);
         assert_eq!(failing.pause(1_000, shape(1_000, 1), 2), FAILING_PAUSE);
         // It recovers within some messages.
         let mut pace = of(100, 100);
         (0..3).for_each(|_| pace.observe(Duration::ZERO, Cost::default(), 16));
         assert_eq!(pace.standing(), Standing::Good);
+        assert_eq!(pace.lease_max(), LEASE_MAX);
         assert_eq!(pace.pause(1_000, shape(1_000, 1), 2), Duration::ZERO);
         assert_eq!(pace.pause(1, shape(1_000, 1), 2), PATIENCE);
     }
