@@ -5,7 +5,7 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::harness::server::connect;
-use crate::harness::{Deployment, Scene, TestDb};
+use crate::harness::{Deployment, Scene, TestDb, wait_until};
 
 async fn count(client: &Client, queue: &str) -> i64 {
     let row = client.query_one(&format!("SELECT count(*) FROM queue.{queue}"), &[]).await.unwrap();
@@ -334,4 +334,24 @@ async fn a_queue_that_is_made_again_with_another_type_is_handled_by_hosts_that_k
         scene.wait_number("SELECT count(*) FROM queue.sink", n).await;
         scene.run("SELECT host.drop_queue('again', true)").await;
     }
+}
+
+#[tokio::test]
+async fn a_dropped_queues_calls_are_interrupted() {
+    let scene = Scene::new("").await;
+    let waits = "INSERT INTO queue.work (payload)
+         SELECT '{\"do\": \"hoard\", \"n\": 1, \"ms\": 3600000}' FROM generate_series(1, 4)";
+    scene.deploy("work", "misbehave", Deployment::default()).await;
+    let _host = scene.serve("host", &["--concurrency", "3"]);
+    scene.run(waits).await;
+    // One more than all handlers share.
+    wait_until("as many are in flight as can be", async || scene.in_flight("work").await == 4)
+        .await;
+
+    scene.db.host(&["queue", "drop", "work", "--force"]).await.ok();
+    scene.queue("work", "").await;
+    scene.deploy("work", "misbehave", Deployment::default()).await;
+    scene.run(waits).await;
+    // It has their slots.
+    wait_until("as many are again", async || scene.in_flight("work").await == 4).await;
 }

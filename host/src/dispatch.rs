@@ -23,6 +23,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio_util::sync::DropGuard;
 
 use self::brake::Brake;
 use self::health::Health;
@@ -46,13 +47,14 @@ pub mod brake;
 pub mod health;
 mod idle;
 pub mod loaded;
-pub mod long_calls;
+mod long_calls;
 mod open;
 mod pace;
 pub mod parts;
 mod removal;
 pub mod slots;
 mod sweep;
+pub mod threads;
 mod trip;
 mod worker;
 mod workers;
@@ -102,18 +104,22 @@ pub struct Dispatcher {
     /// Stops new messages while the follow-ups of those before wait to be settled.
     brake: Brake,
     complete: (mpsc::UnboundedSender<LeaseId>, mpsc::UnboundedReceiver<LeaseId>),
+    /// Interrupts its calls when it is dropped, as with its queue: nobody will settle them.
+    _calls: DropGuard,
 }
 
 impl Dispatcher {
     /// A loop that has not begun.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { shared, queue, name, handler, statements, loaded, .. } = parts;
+        let Parts { mut shared, queue, name, handler, statements, loaded, .. } = parts;
+        shared.stop_now = shared.stop_now.child_token();
         let track = Track::new(&shared.long_calls);
         Self {
             health: Health::of(queue.as_str(), name.as_str(), &shared.slow_lane),
             idle: Idle::new(shared.poll_max, Instant::now()),
             brake: Brake::new(shared.follow_ups.clone(), shared.follow_up_bytes_max),
+            _calls: shared.stop_now.clone().drop_guard(),
             shared,
             queue,
             name,
@@ -284,7 +290,7 @@ impl Dispatcher {
         let may_announce = stray.is_none() && !self.telling;
         let announce = if may_announce { self.idle.announce(control.wake_up) } else { None };
         let turn = if stray.is_none() { self.turns.next() } else { Turn::Only };
-        let wanted = Wanted { seq, messages_max, slots, bytes, turn, stray, announce };
+        let wanted = Wanted { seq, messages_max, slots, bytes, turn, stray, announce, since: now };
         self.send(false, Some(wanted), now);
     }
 
@@ -348,6 +354,7 @@ impl Dispatcher {
             Ok(taken) if !taken.leases.is_empty() => {
                 self.turns.go_on_after(taken.last_lane);
                 if !leased.was_stray {
+                    self.pace.observe_trip(now - leased.since);
                     self.idle.found(taken.more, now);
                     let control = self.control.borrow().clone();
                     self.tell_if_awake(&control);

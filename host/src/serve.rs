@@ -16,8 +16,8 @@ use self::pulse::{News, Pulse};
 use self::roster::Roster;
 use crate::budget::Budget;
 use crate::dispatch::health::SlowLane;
-use crate::dispatch::long_calls::LongCalls;
 use crate::dispatch::parts::Shared;
+use crate::dispatch::threads::LongCallThreads;
 use crate::id::SessionId;
 use crate::liveness::Observer;
 use crate::queue::connect::{Database, retry};
@@ -104,7 +104,7 @@ pub async fn serve(
         secrets: Secrets::default(),
     };
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-    let long_calls = LongCalls::new(cores)?;
+    let long_calls = LongCallThreads::new(cores)?;
     let observer = Arc::new(Mutex::new(Observer::default()));
     // Sessions that ended without a word to the database.
     let mut unsaid = Vec::new();
@@ -152,7 +152,7 @@ async fn one_session(
     database: &Database,
     config: &ServeConfig,
     shutdown: &Shutdown,
-    (loader, long_calls): (&Loader, &LongCalls),
+    (loader, long_calls): (&Loader, &LongCallThreads),
     id: SessionId,
     pulse: Pulse,
     woken: mpsc::Receiver<String>,

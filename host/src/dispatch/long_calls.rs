@@ -1,129 +1,79 @@
 //! Long calls: which threads a worker runs on. Short calls run where the host does everything else. A call that has
-//! computed for long, and each call of a handler that is used to that, goes on on threads of lower priority, where
-//! every handler has as many places as there are processors; one that does little but fail has threads of the lowest.
-//! So guests that burn what they are given, however many they are, get what the others leave, and a thirtieth of
-//! a processor that is never enough; a seventieth, if most come to nothing. Decides nothing about messages.
+//! computed for long, and each call of a handler that is used to that or does little but fail, goes on on threads that
+//! get what all others leave, where every handler has as many places as there are processors. Should nothing be left, a
+//! handler's calls are rationed: one at a time goes on on a thread that sleeps nine tenths of the time. So guests that burn
+//! what they are given, however many they are, take no more than that from the others. Decides nothing about messages.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
 use super::pace::{LONG, Standing};
+use super::threads::LongCallThreads;
 use crate::sandbox::Busy;
 
-/// What `nice` calls it: a thirtieth of a processor beside one that is at 0, which is at 1,024 (`sched_prio_to_weight` in
-/// Linux's kernel/sched/core.c).
-const NICENESS: i32 = 15;
-/// The most that there is: a seventieth.
-const NICENESS_MAX: i32 = 19;
+/// One call that seems long may be an accident: the system may charge it for a processor that another machine
+/// had (`steal` in proc_stat(5)). So many are none, if nothing that has run says otherwise in between.
+const NO_ACCIDENT: u32 = 3;
+/// Nor is one that seems so for so many times as long.
+const SURELY: u32 = 2;
+/// A guest gives others a turn every hundredth of a second: one that has taken ten times that had no processor.
+const STARVED: Duration = Duration::from_millis(100);
+/// For so long a call is rationed, before it is seen whether it still needs to be.
+const RATIONED: Duration = Duration::from_secs(1);
+/// One that is rationed sleeps so many times as long as it has computed.
+const SLEEP: u32 = 9;
 
-/// The threads for long calls, of all handlers of a host. Cheap to clone; they end with the last clone.
-#[derive(Clone, Debug)]
-pub struct LongCalls {
-    /// For those that take long, and for those that fail.
-    threads: Arc<[Threads; 2]>,
-    cores: u32,
-}
-
-#[derive(Debug)]
-struct Threads(Option<Runtime>);
-
-impl Threads {
-    fn start(count: u32, name: &str, niceness: i32) -> std::io::Result<Self> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(count as usize)
-            .thread_name(name)
-            // On Linux a thread's own; where it is refused, long calls compete with short ones as equals.
-            .on_thread_start(move || _ = rustix::process::nice(niceness))
-            .enable_all()
-            .build()?;
-        Ok(Self(Some(runtime)))
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            // Without waiting: it may be a task that drops it.
-            runtime.shutdown_background();
-        }
-    }
-}
-
-impl LongCalls {
-    /// Starts two threads for each of `cores` processors.
-    ///
-    /// # Errors
-    /// If the system gives no more threads.
-    pub fn new(cores: u32) -> std::io::Result<Self> {
-        let long = Threads::start(cores, "long-calls", NICENESS)?;
-        let failing = Threads::start(cores, "failing-calls", NICENESS_MAX)?;
-        Ok(Self { threads: Arc::new([long, failing]), cores })
-    }
-
-    /// The number of processors.
-    #[must_use]
-    pub const fn cores(&self) -> u32 {
-        self.cores
-    }
-
-    /// The threads for calls of that standing; `None`: those that all share.
-    fn handle(&self, standing: Standing) -> Option<&Handle> {
-        let [long, failing] = &*self.threads;
-        let threads = match standing {
-            Standing::Good => return None,
-            Standing::Long => long,
-            Standing::Failing => failing,
-        };
-        Some(threads.0.as_ref().expect("it is taken only when this is dropped").handle())
-    }
-}
-
-/// A standing that many tasks look at.
+/// What is expected of a handler's calls.
 #[derive(Debug, Default)]
-struct SharedStanding(AtomicU8);
+struct Expected {
+    /// That they belong among the long ones from the first.
+    long: AtomicBool,
+    /// Those that seemed long since a look at what has run.
+    seemed: AtomicU32,
+}
 
-impl SharedStanding {
-    fn get(&self) -> Standing {
-        match self.0.load(Relaxed) {
-            0 => Standing::Good,
-            1 => Standing::Long,
-            _ => Standing::Failing,
+impl Expected {
+    /// Notes a call that seems long. Those beside it are likely to be the same, until they are known to be better.
+    fn note_one(&self) {
+        if self.seemed.fetch_add(1, Relaxed) + 1 >= NO_ACCIDENT {
+            self.long.store(true, Relaxed);
         }
-    }
-
-    fn set(&self, standing: Standing) {
-        self.0.store(standing as u8, Relaxed);
     }
 }
 
 /// Which threads one handler's workers run on. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Track {
-    long_calls: LongCalls,
+    threads: LongCallThreads,
     /// The handler's calls that may compute at once on the threads for long calls.
     places: Arc<Semaphore>,
-    /// What its calls are from the first.
-    expected: Arc<SharedStanding>,
+    /// The one that is rationed.
+    ration: Arc<Semaphore>,
+    expected: Arc<Expected>,
 }
 
 impl Track {
     /// For one handler.
     #[must_use]
-    pub fn new(long_calls: &LongCalls) -> Self {
-        let places = Arc::new(Semaphore::new(long_calls.cores as usize));
-        Self { long_calls: long_calls.clone(), places, expected: Arc::default() }
+    pub fn new(threads: &LongCallThreads) -> Self {
+        let places = Arc::new(Semaphore::new(threads.cores() as usize));
+        let ration = Arc::new(Semaphore::new(1));
+        Self { threads: threads.clone(), places, ration, expected: Arc::default() }
     }
 
     /// Says what the handler's calls are from the first.
     pub fn expect(&self, standing: Standing) {
-        self.expected.set(standing);
+        self.expected.long.store(standing != Standing::Good, Relaxed);
+        self.expected.seemed.store(0, Relaxed);
     }
 
     /// Runs a worker to its end, each of its calls where it belongs; `worker` is given what it is to watch them with.
@@ -131,22 +81,26 @@ impl Track {
     where
         W: Future<Output = ()> + Send + 'static,
     {
-        let standing = Arc::new(SharedStanding::default());
-        standing.set(self.expected.get());
-        let watch = Watch { expected: self.expected, standing: standing.clone() };
+        let long = Arc::new(AtomicBool::new(self.expected.long.load(Relaxed)));
+        let watch = Watch { expected: self.expected.clone(), long: long.clone() };
         let mut worker: BoxFuture<'static, ()> = Box::pin(worker(watch));
+        let mut starved = false;
         loop {
-            let here = standing.get();
-            let threads = self.long_calls.handle(here);
-            let place = threads.map(|_| PollSemaphore::new(self.places.clone()));
-            let stay = Stay { worker: Some(worker), standing: standing.clone(), here, place };
+            let ration = starved.then(|| self.ration.clone().try_acquire_owned().ok()).flatten();
+            let place = match ration {
+                _ if !long.load(Relaxed) => Place::Shared,
+                Some(ration) => Place::Ration { since: Instant::now(), _held: ration },
+                None => Place::Left(PollSemaphore::new(self.places.clone())),
+            };
+            let threads = place.threads(&self.threads).cloned();
+            let stay = Stay { worker: Some(worker), long: long.clone(), place };
             let left = match threads {
                 // One that panicked is over.
                 Some(threads) => threads.spawn(stay).await.unwrap_or(None),
                 None => stay.await,
             };
             match left {
-                Some(moved) => worker = moved,
+                Some(left) => Left { worker, starved } = left,
                 None => return,
             }
         }
@@ -156,24 +110,32 @@ impl Track {
 /// Tells a worker's calls apart.
 #[derive(Debug)]
 pub struct Watch {
-    expected: Arc<SharedStanding>,
-    standing: Arc<SharedStanding>,
+    expected: Arc<Expected>,
+    /// The worker belongs among the long calls.
+    long: Arc<AtomicBool>,
 }
 
 impl Watch {
     /// Runs a call with so many `messages`, and notes when it has become a long one for them.
     pub async fn call<T>(&self, busy: &Busy, messages: u32, call: impl Future<Output = T>) -> T {
         let mut call = std::pin::pin!(call);
-        self.standing.set(self.expected.get());
+        let expected = self.expected.long.load(Relaxed);
+        if self.long.swap(expected, Relaxed) != expected {
+            // It begins where it belongs.
+            tokio::task::yield_now().await;
+        }
+        let mut seems_long = false;
         std::future::poll_fn(|cx| {
             let poll = call.as_mut().poll(cx);
-            let good = || self.standing.get() == Standing::Good;
-            if poll.is_pending() && good() && busy.time() >= LONG * messages {
-                self.standing.set(Standing::Long);
-                // Those beside it are likely to be the same, until they are known to be better.
-                if self.expected.get() == Standing::Good {
-                    self.expected.set(Standing::Long);
+            if poll.is_pending() && !self.long.load(Relaxed) {
+                let time = busy.time();
+                if !seems_long && time >= LONG * messages {
+                    seems_long = true;
+                    self.expected.note_one();
                 }
+                let surely =
+                    || self.expected.long.load(Relaxed) || time >= LONG * messages * SURELY;
+                self.long.store(seems_long && surely(), Relaxed);
             }
             poll
         })
@@ -181,32 +143,68 @@ impl Watch {
     }
 }
 
+/// What a worker runs on.
+enum Place {
+    /// The threads that all share.
+    Shared,
+    /// Those that get what is left; with its place among the long calls of its handler.
+    Left(PollSemaphore),
+    /// The one that is rationed, since then.
+    Ration { since: Instant, _held: OwnedSemaphorePermit },
+}
+
+impl Place {
+    fn threads<'a>(&self, all: &'a LongCallThreads) -> Option<&'a Handle> {
+        match self {
+            Self::Shared => None,
+            Self::Left(_) => Some(all.idle()),
+            Self::Ration { .. } => Some(all.rationed()),
+        }
+    }
+}
+
 /// A worker, until it is over (`None`) or belongs on other threads.
 struct Stay {
     worker: Option<BoxFuture<'static, ()>>,
-    standing: Arc<SharedStanding>,
-    /// That of the threads that it is on.
-    here: Standing,
-    /// Among the long calls of its handler; short ones take no place.
-    place: Option<PollSemaphore>,
+    /// It belongs among the long calls.
+    long: Arc<AtomicBool>,
+    place: Place,
+}
+
+/// A worker that belongs on other threads.
+struct Left {
+    worker: BoxFuture<'static, ()>,
+    /// It was given no processor where it was.
+    starved: bool,
 }
 
 impl Future for Stay {
-    type Output = Option<BoxFuture<'static, ()>>;
+    type Output = Option<Left>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { worker, standing, here, place } = &mut *self;
+        let Self { worker, long, place } = &mut *self;
         let Some(running) = worker else { return Poll::Ready(None) };
         // Held for this poll: until its next look at its limits, or until it waits.
         let _place = match place {
-            Some(place) => ready!(place.poll_acquire(cx)),
-            None => None,
+            Place::Left(places) => ready!(places.poll_acquire(cx)),
+            Place::Shared | Place::Ration { .. } => None,
         };
-        match running.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending if standing.get() == *here => Poll::Pending,
-            Poll::Pending => Poll::Ready(worker.take()),
+        let began = Instant::now();
+        if running.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
         }
+        let (took, long) = (began.elapsed(), long.load(Relaxed));
+        let starved = matches!(place, Place::Left(_)) && took >= STARVED;
+        let moves = match place {
+            Place::Shared => long,
+            Place::Left(_) => !long || starved,
+            Place::Ration { since, .. } => {
+                thread::sleep((took * SLEEP).min(RATIONED));
+                !long || since.elapsed() >= RATIONED
+            }
+        };
+        let left = worker.take_if(|_| moves).map(|worker| Left { worker, starved });
+        left.map_or(Poll::Pending, |left| Poll::Ready(Some(left)))
     }
 }
 
@@ -218,45 +216,110 @@ mod tests {
         std::thread::current().name().unwrap_or_default().to_owned()
     }
 
-    /// A worker of two calls, the first of which is found to be long; it says where it was before and after.
-    async fn worker(watch: Watch, said: tokio::sync::mpsc::UnboundedSender<String>) {
+    type Said = tokio::sync::mpsc::UnboundedSender<String>;
+
+    /// A worker that is found to be a long one, and then makes a call; it says where it was before, and between.
+    async fn worker(watch: Watch, said: Said) {
         said.send(thread()).unwrap();
-        watch.standing.set(Standing::Long);
+        watch.long.store(true, Relaxed);
         tokio::task::yield_now().await;
         said.send(thread()).unwrap();
-        watch.call(&Busy::default(), 1, tokio::task::yield_now()).await;
-        said.send(thread()).unwrap();
+        watch.call(&Busy::default(), 1, async { said.send(thread()).unwrap() }).await;
     }
 
-    #[tokio::test]
-    async fn a_worker_goes_over_to_long_calls_and_comes_back() {
-        let track = Track::new(&LongCalls::new(1).unwrap());
-        let here = thread();
+    /// Where it has been.
+    async fn threads<W>(track: &Track, worker: impl FnOnce(Watch, Said) -> W) -> Vec<String>
+    where
+        W: Future<Output = ()> + Send + 'static,
+    {
         let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
         track.clone().carry(|watch| worker(watch, said)).await;
         let mut all = Vec::new();
         while let Some(thread) = heard.recv().await {
             all.push(thread);
         }
-        assert_eq!(all, [&*here, "long-calls", &*here]);
+        all
+    }
 
-        // Of a handler whose calls are long, none begins among the short ones.
-        track.expect(Standing::Long);
-        let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
-        track.clone().carry(|watch| worker(watch, said)).await;
-        while let Some(thread) = heard.recv().await {
-            assert_eq!(thread, "long-calls");
+    #[tokio::test]
+    async fn a_worker_goes_over_to_long_calls_and_comes_back() {
+        let track = Track::new(&LongCallThreads::new(1).unwrap());
+        let here = thread();
+        assert_eq!(threads(&track, worker).await, [&*here, "long-calls", &*here]);
+
+        // Of a handler whose calls are long, or fail, none begins among the short ones.
+        for standing in [Standing::Long, Standing::Failing] {
+            track.expect(standing);
+            assert_eq!(threads(&track, worker).await, ["long-calls"; 3]);
         }
-        // One that fails has threads of its own.
-        track.expect(Standing::Failing);
-        let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
-        track.carry(|watch| worker(watch, said)).await;
-        assert_eq!(heard.recv().await.unwrap(), "failing-calls");
+        track.expect(Standing::Good);
+        assert_eq!(threads(&track, worker).await, [&*here, "long-calls", &*here]);
+    }
+
+    /// Where a worker is after a call that has computed for that long by its next look at its limits.
+    async fn after(track: &Track, time: Duration) -> String {
+        let worker = |watch: Watch, said: Said| async move {
+            let busy = Busy::default();
+            busy.spend(time);
+            watch.call(&busy, 1, tokio::task::yield_now()).await;
+            said.send(self::thread()).unwrap();
+        };
+        threads(track, worker).await.remove(0)
+    }
+
+    #[tokio::test]
+    async fn one_call_that_seems_long_may_be_an_accident() {
+        let track = Track::new(&LongCallThreads::new(1).unwrap());
+        let here = thread();
+        for _ in 0..2 {
+            // Where it runs so far, unless it is surely long.
+            assert_eq!(after(&track, LONG * SURELY).await, "long-calls");
+            for _ in 2..NO_ACCIDENT {
+                assert_eq!(after(&track, LONG).await, here);
+            }
+            assert_eq!(after(&track, LONG).await, "long-calls");
+            assert_eq!(
+                after(&track, Duration::ZERO).await,
+                "long-calls",
+                "all are, from the first"
+            );
+            track.expect(Standing::Good);
+            assert_eq!(after(&track, Duration::ZERO).await, here);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_gets_no_processor_is_rationed_for_a_while() {
+        let track = Track::new(&LongCallThreads::new(1).unwrap());
+        track.expect(Standing::Long);
+        let starves = |_, said: Said| async move {
+            // As if the system had run others.
+            thread::sleep(STARVED);
+            tokio::task::yield_now().await;
+            let since = Instant::now();
+            said.send(self::thread()).unwrap();
+            while self::thread() == "rationed-calls" {
+                thread::sleep(Duration::from_millis(1));
+                tokio::task::yield_now().await;
+            }
+            assert!(since.elapsed() >= RATIONED);
+            said.send(self::thread()).unwrap();
+        };
+        assert_eq!(threads(&track, starves).await, ["rationed-calls", "long-calls"]);
+
+        // One of a handler at a time.
+        let _ration = track.ration.clone().try_acquire_owned().unwrap();
+        let starves = |_, said: Said| async move {
+            thread::sleep(STARVED);
+            tokio::task::yield_now().await;
+            said.send(self::thread()).unwrap();
+        };
+        assert_eq!(threads(&track, starves).await, ["long-calls"]);
     }
 
     #[tokio::test]
     async fn a_handler_has_as_many_places_as_there_are_processors() {
-        let track = Track::new(&LongCalls::new(1).unwrap());
+        let track = Track::new(&LongCallThreads::new(1).unwrap());
         track.expect(Standing::Long);
         let place = track.places.clone().acquire_owned().await.unwrap();
         let mut waits = Box::pin(track.clone().carry(|_| async {}));

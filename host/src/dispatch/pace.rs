@@ -10,8 +10,12 @@ const LEASE_MAX: u32 = 1_000;
 /// Work that one sandbox gets at a time: enough that handing it over costs nothing, little enough to
 /// be stopped soon.
 const SHARE: Duration = Duration::from_millis(2);
-/// Work that a host keeps in hand, so that it never waits for the database.
-const IN_HAND: Duration = Duration::from_millis(30);
+/// Work that a host keeps in hand, so that it never waits for the database: for so many round trips, …
+const TRIPS_IN_HAND: f64 = 3.0;
+/// … at least so much, …
+const IN_HAND: f64 = 0.03;
+/// … and at most: what a host has in hand others cannot do, and it waits for what is urgent.
+const IN_HAND_LONG: f64 = 0.3;
 /// Fast handlers have at most so many messages in hand.
 const IN_HAND_MAX: f64 = 4_000.0;
 /// What is thought of a handler before it has run: slow, so that the first lease is small.
@@ -82,11 +86,13 @@ pub struct Pace {
     cost_s: f64,
     /// The part that comes to nothing.
     failed: f64,
+    /// From the wish for a lease to its messages, in seconds.
+    trip_s: f64,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { mean_s: UNKNOWN, cost_s: 0.0, failed: 0.0 }
+        Self { mean_s: UNKNOWN, cost_s: 0.0, failed: 0.0, trip_s: 0.0 }
     }
 }
 
@@ -101,6 +107,11 @@ impl Pace {
             self.cost_s += weight * (cost.time.as_secs_f64() / n - self.cost_s);
             self.failed += weight * (cost.failed as f64 / n - self.failed);
         }
+    }
+
+    /// Learns how long a lease was on its way.
+    pub fn observe_trip(&mut self, took: Duration) {
+        self.trip_s += WEIGHT * (took.as_secs_f64() - self.trip_s);
     }
 
     /// What is to be expected of the handler's next calls.
@@ -118,10 +129,11 @@ impl Pace {
     /// Messages to have in hand, leased and not settled, on `cores`.
     #[must_use]
     pub fn in_hand(self, Shape { concurrency, per_call }: Shape, cores: u32) -> u32 {
-        let fast = f64::from(cores) * IN_HAND.as_secs_f64() / self.mean_s;
+        let work_s = (TRIPS_IN_HAND * self.trip_s).clamp(IN_HAND, IN_HAND_LONG);
+        let fast = f64::from(cores) * work_s / self.mean_s;
         // A slow handler waits more than it computes: one call for each sandbox. Of a fast one's big calls, one
         // is enough to begin with.
-        let is_fast = f64::from(per_call) * self.mean_s < IN_HAND.as_secs_f64();
+        let is_fast = f64::from(per_call) * self.mean_s < IN_HAND;
         let calls = if per_call > 1 && is_fast { 1 } else { concurrency };
         (fast.min(IN_HAND_MAX) as u32).max(calls.saturating_mul(per_call))
     }
@@ -233,6 +245,16 @@ mod tests {
         assert_eq!(fast.worth_a_trip(shape(64, 1), 2), 2_000);
         assert_eq!(fast.sandboxes(1_000), 3);
         assert_eq!(fast.messages(3, 1), 1_000);
+    }
+
+    #[test]
+    fn where_postgres_is_far_more_is_in_hand() {
+        let mut pace = pace(Duration::from_micros(100));
+        assert_eq!(pace.in_hand(shape(64, 1), 2).next_multiple_of(10), 600);
+        (0..100).for_each(|_| pace.observe_trip(Duration::from_millis(40)));
+        assert_eq!(pace.in_hand(shape(64, 1), 2).next_multiple_of(10), 2_400);
+        (0..100).for_each(|_| pace.observe_trip(Duration::from_secs(40)));
+        assert_eq!(pace.in_hand(shape(64, 1), 1).next_multiple_of(10), 3_000);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::health::SlowLane;
 use super::loaded::Loaded;
-use super::long_calls::LongCalls;
+use super::threads::LongCallThreads;
 use crate::budget::Budget;
 use crate::id::{HandlerId, MessageId, SessionId};
 use crate::lane::Lanes;
@@ -39,7 +39,7 @@ pub struct Shared {
     /// For queues that are in trouble.
     pub slow_lane: SlowLane,
     /// For calls that compute for long.
-    pub long_calls: LongCalls,
+    pub long_calls: LongCallThreads,
     /// For the history.
     pub host_name: Arc<str>,
     /// The longest that a sleeping handler goes without a look.
@@ -48,7 +48,7 @@ pub struct Shared {
     pub cores: u32,
     /// The tasks in which messages run.
     pub tasks: TaskTracker,
-    /// Cancelled when the host must stop at once: handlers are interrupted, nothing more is settled.
+    /// Cancelled when the host must stop at once, or a queue is gone: handlers are interrupted, nothing more is settled.
     pub stop_now: CancellationToken,
 }
 

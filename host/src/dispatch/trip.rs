@@ -1,6 +1,7 @@
 //! Round trips of a handler's loop, as futures that own what they need. They decide nothing.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -37,6 +38,8 @@ pub(super) struct Wanted {
     pub(super) stray: Option<Stray>,
     /// To be told to producers before.
     pub(super) announce: Option<bool>,
+    /// Since when it is.
+    pub(super) since: Instant,
 }
 
 /// What came of a round trip.
@@ -54,6 +57,8 @@ pub(super) struct Leased {
     pub(super) was_stray: bool,
     pub(super) slots: Vec<Slot>,
     pub(super) bytes: OwnedSemaphorePermit,
+    /// When it was wanted.
+    pub(super) since: Instant,
 }
 
 impl Trip {
@@ -65,7 +70,7 @@ impl Trip {
             let (settled, _) = unfold(settlements, exchanged);
             return Done { settled, leased: None, strays: None, told_awake: false };
         };
-        let Wanted { seq, messages_max, slots, bytes, turn, stray, announce } = wanted;
+        let Wanted { seq, messages_max, slots, bytes, turn, stray, announce, since } = wanted;
         if let Some(asleep) = announce {
             tell(&shared, &statements, asleep).await;
         }
@@ -83,7 +88,7 @@ impl Trip {
                 exchange(database, &statements, session, &settlements, Some(request)).await;
             unfold(settlements, exchanged)
         };
-        let leased = Some(Leased { result, was_stray, slots, bytes });
+        let leased = Some(Leased { result, was_stray, slots, bytes, since });
         Done { settled, leased, strays: None, told_awake: false }
     }
 }

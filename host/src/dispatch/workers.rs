@@ -95,7 +95,12 @@ impl Dispatcher {
         let (complete, stop_now) = (self.complete.0.clone(), self.shared.stop_now.clone());
         self.shared.tasks.spawn(self.track.clone().carry(|watch| async move {
             let work = work(turn, handler, slot, brake, watch, complete);
-            stop_now.run_until_cancelled(work).await;
+            // A guest that computes is not to have one more turn.
+            tokio::select! {
+                biased;
+                () = stop_now.cancelled() => {}
+                () = work => {}
+            }
         }));
     }
 }

@@ -72,6 +72,12 @@ impl Busy {
         Self(meter)
     }
 
+    /// As if its call had computed for so long.
+    #[cfg(test)]
+    pub fn spend(&self, time: Duration) {
+        self.0.used_ns.fetch_add(time.as_nanos() as u64, Relaxed);
+    }
+
     /// The call's time on a processor, up to when it last waited or gave others a turn.
     #[must_use]
     pub fn time(&self) -> Duration {

@@ -1,0 +1,90 @@
+//! The threads for long calls: some that get what all others leave, and one that is for what gets nothing there. Which
+//! calls run on them is decided elsewhere.
+
+use std::sync::Arc;
+
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// The threads for long calls, of all handlers of a host. Cheap to clone; they end with the last clone.
+#[derive(Clone, Debug)]
+pub struct LongCallThreads {
+    idle: Arc<Threads>,
+    rationed: Arc<Threads>,
+    cores: u32,
+}
+
+#[derive(Debug)]
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn start(
+        count: u32,
+        name: &str,
+        on_start: impl Fn() + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(count as usize)
+            .thread_name(name)
+            .on_thread_start(on_start)
+            // Each turn is long here: whoever waits for anything but a turn is not to wait for many.
+            .event_interval(1)
+            .global_queue_interval(1)
+            .enable_all()
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> &Handle {
+        self.0.as_ref().expect("it is taken only when this is dropped").handle()
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // Without waiting: it may be a task that drops it.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Has this thread run only where no other wants to: a three hundredth of a processor that is never enough. More than
+/// by niceness, the system takes such a processor for a free one when it wakes others (`sched_idle_cpu` in Linux's
+/// kernel/sched/fair.c): they never queue behind one another because of it.
+fn be_idle() {
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    // Where it is refused, long calls compete with short ones as equals.
+    let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+}
+
+impl LongCallThreads {
+    /// Starts a thread for each of `cores` processors, and one.
+    ///
+    /// # Errors
+    /// If the system gives no more threads.
+    pub fn new(cores: u32) -> std::io::Result<Self> {
+        let idle = Arc::new(Threads::start(cores, "long-calls", be_idle)?);
+        let rationed = Arc::new(Threads::start(1, "rationed-calls", || {})?);
+        Ok(Self { idle, rationed, cores })
+    }
+
+    /// Those that get what all others leave.
+    pub(super) fn idle(&self) -> &Handle {
+        self.idle.handle()
+    }
+
+    /// The one whose calls are to be rationed.
+    pub(super) fn rationed(&self) -> &Handle {
+        self.rationed.handle()
+    }
+
+    /// The number of processors.
+    #[must_use]
+    pub const fn cores(&self) -> u32 {
+        self.cores
+    }
+}
