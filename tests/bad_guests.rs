@@ -1,11 +1,12 @@
 //! Hundreds of bad guests at once beside a good queue: they neither stop it, nor fill the host's memory, nor take
 //! the processors that it needs.
 
-use std::fs;
+use std::fs::{self, File};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::harness::server::scratch_dir;
 use crate::harness::{Deployment, Scene, TestDb, wait_until};
 
 /// As many sandboxes as a host can be expected to have, that do nothing but harm.
@@ -152,7 +153,8 @@ async fn rate_beside_bad_guests() {
     ];
     for (what, command, cpu_ms) in cases {
         let scene = scene().await;
-        let _host = scene.serve("host", &["--concurrency", &concurrency(THOUSAND)]);
+        let log = File::create(scratch_dir().join("log")).expect("a file");
+        let _host = scene.serve_into("host", &["--concurrency", &concurrency(THOUSAND)], log);
         rate(&scene).await;
         let (mut utmost, mut half) = (Vec::new(), Vec::new());
         for _ in 0..TURNS {

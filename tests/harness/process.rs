@@ -1,5 +1,6 @@
 //! Running the real binary: commands that end, and `host serve`, which a test ends.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -72,9 +73,18 @@ impl TestDb {
 
     /// Starts `host serve` with these further arguments.
     pub fn serve(&self, args: &[&str]) -> Serve {
+        Serve::spawn(self.serve_command(args))
+    }
+
+    /// The same, with its log in a file, as a service's: nobody here needs a processor to read it.
+    pub fn serve_into(&self, args: &[&str], log: File) -> Serve {
+        Serve::start(self.serve_command(args), log.into())
+    }
+
+    fn serve_command(&self, args: &[&str]) -> Command {
         let mut command = host_command(&["serve"]);
         command.args(args).env("DATABASE_URL", &self.url);
-        Serve::spawn(command)
+        command
     }
 }
 
@@ -89,14 +99,18 @@ pub struct Serve {
 
 impl Serve {
     /// Starts it, and collects what it logs.
-    pub fn spawn(mut command: Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("start host");
+    pub fn spawn(command: Command) -> Self {
+        Self::start(command, Stdio::piped())
+    }
+
+    fn start(mut command: Command, stderr: Stdio) -> Self {
+        let mut child = command.stderr(stderr).spawn().expect("start host");
         kill_with_us(child.id(), &Path::new(HOST).canonicalize().expect("the binary"));
         let log = Arc::new(Mutex::new(String::new()));
-        let lines = BufReader::new(child.stderr.take().expect("its stderr")).lines();
+        let lines = child.stderr.take().map(|stderr| BufReader::new(stderr).lines());
         let collected = Arc::clone(&log);
         let reader = std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
+            for line in lines.into_iter().flatten().map_while(Result::ok) {
                 let mut log = collected.lock().expect("the log");
                 log.push_str(&line);
                 log.push('\n');

@@ -1,7 +1,7 @@
 //! A database with queues and handlers, made without the operator's commands: the tests of what hosts do
 //! need no other part of the product.
 
-use std::path::Path;
+use std::fs::File;
 
 use host::digest::Digest;
 use serde_json::{Map, Value};
@@ -9,6 +9,9 @@ use tokio_postgres::Client;
 
 use super::process::Serve;
 use super::{TestDb, plugin, wait_for};
+
+/// Where the hosts of all tests share compiled components.
+const COMPILED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/compiled");
 
 /// A database, a connection to it, and what a test puts in it.
 pub struct Scene {
@@ -168,10 +171,12 @@ impl Scene {
 
     /// Starts a host of that name. Hosts of all tests share compiled components.
     pub fn serve(&self, name: &str, args: &[&str]) -> Serve {
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
-        let cache = cache.to_str().expect("a path that is text");
-        let all = [&["--name", name, "--cache", cache], args].concat();
-        self.db.serve(&all)
+        self.db.serve(&[&["--name", name, "--cache", COMPILED], args].concat())
+    }
+
+    /// The same, with its log in a file.
+    pub fn serve_into(&self, name: &str, args: &[&str], log: File) -> Serve {
+        self.db.serve_into(&[&["--name", name, "--cache", COMPILED], args].concat(), log)
     }
 
     /// The live session of a host of that name.
