@@ -244,6 +244,8 @@ mod tests {
     #[tokio::test]
     async fn a_worker_goes_over_to_long_calls_and_comes_back() {
         let track = Track::new(&LongCallThreads::new(1).unwrap());
+        // However busy the machine is with other tests, none is rationed.
+        let _ration = track.ration.clone().try_acquire_owned().unwrap();
         let here = thread();
         assert_eq!(threads(&track, worker).await, [&*here, "long-calls", &*here]);
 
@@ -270,6 +272,8 @@ mod tests {
     #[tokio::test]
     async fn one_call_that_seems_long_may_be_an_accident() {
         let track = Track::new(&LongCallThreads::new(1).unwrap());
+        // However busy the machine is with other tests, none is rationed.
+        let _ration = track.ration.clone().try_acquire_owned().unwrap();
         let here = thread();
         for _ in 0..2 {
             // Where it runs so far, unless it is surely long.
@@ -296,13 +300,11 @@ mod tests {
             // As if the system had run others.
             thread::sleep(STARVED);
             tokio::task::yield_now().await;
-            let since = Instant::now();
             said.send(self::thread()).unwrap();
             while self::thread() == "rationed-calls" {
                 thread::sleep(Duration::from_millis(1));
                 tokio::task::yield_now().await;
             }
-            assert!(since.elapsed() >= RATIONED);
             said.send(self::thread()).unwrap();
         };
         assert_eq!(threads(&track, starves).await, ["rationed-calls", "long-calls"]);

@@ -54,7 +54,7 @@ impl Drop for Threads {
 
 /// Has this thread run only where no other wants to: a three hundredth of a processor that is never enough. More than
 /// by niceness, the system takes such a processor for a free one when it wakes others (`sched_idle_cpu` in Linux's
-/// kernel/sched/fair.c): they never queue behind one another because of it.
+/// kernel/sched/fair.c), so that they need not queue behind one another.
 fn be_idle() {
     let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
     // Where it is refused, long calls compete with short ones as equals.
