@@ -215,6 +215,42 @@ async fn a_doubled_message_fails_the_run() {
     assert_eq!(finished.error(1), "0 messages lost, 1 doubled (at least), of 10000");
 }
 
+/// Rotation accounts for what it truncates, with this lock, while the benchmark accounts for what is settled.
+#[tokio::test]
+async fn the_benchmark_and_rotation_do_not_account_for_the_same_lease() {
+    let db = TestDb::new().await;
+    let (client, mut rotation) = (db.client().await, db.client().await);
+    let rotate = async {
+        let queue = "SELECT max(id), coalesce(max(name), '') FROM host.queue";
+        let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted
+            AND locktype IN ('advisory', 'transactionid'))";
+        let mut waited = 0;
+        while waited < 3 {
+            let found = client.query_one(queue, &[]).await.expect("a row");
+            let (Some(id), name) = (found.get::<_, Option<i32>>(0), found.get::<_, &str>(1)) else {
+                tokio::task::yield_now().await;
+                continue;
+            };
+            let audit = format!(
+                "SELECT pg_advisory_xact_lock(1752134404, {id});
+                 SELECT host.{name}__audit(NULL, 0, p.lease) FROM host.{name}__progress(0) p"
+            );
+            let transaction = rotation.transaction().await.expect("a transaction");
+            // The queue is only about to be made, else.
+            if transaction.batch_execute(&audit).await.is_ok() {
+                let before = "SELECT count(*) FROM host.{q}__account".replace("{q}", name);
+                if transaction.query_one(&before, &[]).await.expect("a row").get::<_, i64>(0) > 0 {
+                    wait_until("the benchmark waits", async || value(&client, waits).await).await;
+                    waited += 1;
+                }
+                transaction.commit().await.expect("the account");
+            }
+        }
+    };
+    let run = report(&db, "steady --seconds 8 --batch 1 --rate 200");
+    tokio::join!(run, rotate);
+}
+
 #[tokio::test]
 async fn a_run_starts_in_the_state_that_was_asked_for() {
     let db = TestDb::new().await;

@@ -179,7 +179,7 @@ impl BenchQueue {
         let row = client.query_one(&call, &[&progress.lease]).await?;
         let settled_upto: i64 = row.try_get("lease")?;
         if account {
-            let audit = self.render("SELECT host.{q}__audit(NULL, $1, $2)");
+            let audit = self.render("SELECT host.{q}__audit_upto($1, $2)");
             client.execute(&audit, &[&progress.lease, &settled_upto]).await?;
         }
         progress.lease = settled_upto;

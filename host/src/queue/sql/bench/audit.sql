@@ -3,7 +3,7 @@
 --   host read them, and the numbers that their payloads carry are summed. {q} is the queue's name, {queue_id}
 --   its number.
 -- Invariant: nothing is truncated that is not in the account; a lease is in it at most once.
--- Locks: advisory (1752134404, queue), tried, as truncate does; ACCESS SHARE. On a message's way: none.
+-- Locks: advisory (1752134404, queue), which truncate tries to get; ACCESS SHARE. On a message's way: none.
 -- Tables touched: host.{q}__account, which is appended to; reads lease, settlement and message.
 CREATE TABLE host.{q}__account (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -57,6 +57,16 @@ SET search_path = pg_catalog SET enable_sort = off SET jit = off SET enable_seqs
         AND (p_leaf IS NULL OR l.leaves & (1 << p_leaf) <> 0 OR l.id / 100000000000 % 3 = p_leaf)
         AND NOT EXISTS (SELECT FROM host.{q}__account a WHERE a.lease_id = l.id)
 $$;
+
+-- The same while hosts run: not at once with a truncation, which accounts for leases of its own. Volatile, so that what it
+-- sees is from after it has the lock.
+CREATE FUNCTION host.{q}__audit_upto(p_after bigint, p_upto bigint) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(1752134404, {queue_id});
+    PERFORM host.{q}__audit(NULL, p_after, p_upto);
+END $$;
 
 -- What rotation calls on this queue: as before, but that the leaf is accounted for first, without a lock
 -- that anybody waits for. Nothing is leased or settled in it any more when `holds` finds nothing.
