@@ -137,12 +137,13 @@ async fn contain(bad: i64, good: i64) {
     assert!(threads.iter().map(|(_, ticks)| ticks).sum::<i64>() > 0, "{threads:?}");
 }
 
-/// How much slower a good queue is beside bad guests, by turns with and without them. Prints it; to be run by hand on a
-/// machine that does nothing else: `cargo test --release -- --ignored rate_beside_bad_guests --nocapture`.
+/// How much slower a good queue is beside bad guests, by `TURNS` with and without them: each rate with them as a share
+/// of the mean of those just before and just after, without. Prints it; to be run by hand on a machine that does
+/// nothing else: `TURNS=15 cargo test --release -- --ignored rate_beside_bad_guests --nocapture`.
 #[tokio::test]
 #[ignore = "measures, and asserts nothing"]
 async fn rate_beside_bad_guests() {
-    const TURNS: usize = 5;
+    let turns = std::env::var("TURNS").map_or(5, |turns| turns.parse().expect("TURNS: a number"));
     let cases = [
         ("that loop for 20 ms", json!({"do": "loop"}), 20),
         ("that loop for 10 s", json!({"do": "loop"}), 10_000),
@@ -157,14 +158,16 @@ async fn rate_beside_bad_guests() {
         let _host = scene.serve_into("host", &["--concurrency", &concurrency(THOUSAND)], log);
         rate(&scene).await;
         let (mut utmost, mut half) = (Vec::new(), Vec::new());
-        for _ in 0..TURNS {
-            let alone = rate(&scene).await;
+        let mut alone = rate(&scene).await;
+        for _ in 0..turns {
             add_bad(&scene, THOUSAND, cpu_ms).await;
             enqueue(&scene, &command, 100 * THOUSAND).await;
             wait_in_flight(&scene, 1).await;
             half.push(kept(&scene, alone / 2.0).await);
-            utmost.push(rate(&scene).await / alone);
+            let beside = rate(&scene).await;
             scene.db.host(&["queue", "drop", "work", "--force"]).await.ok();
+            let before = std::mem::replace(&mut alone, rate(&scene).await);
+            utmost.push(beside / ((before + alone) / 2.0));
         }
         let (utmost, half) = (spread(utmost), spread(half));
         println!(
@@ -173,15 +176,15 @@ async fn rate_beside_bad_guests() {
     }
 }
 
-/// Median, least and most.
+/// Median, quartiles, and all of them in order.
 fn spread(mut shares: Vec<f64>) -> String {
     shares.sort_by(f64::total_cmp);
-    let (least, most) = (shares[0], shares[shares.len() - 1]);
-    format!("{:.2} ({least:.2} to {most:.2})", shares[shares.len() / 2])
+    let at = |n: usize| shares[shares.len() * n / 4];
+    format!("{:.2} (half of them {:.2} to {:.2}; {shares:.2?})", at(2), at(1), at(3))
 }
 
 async fn rate(scene: &Scene) -> f64 {
-    const MESSAGES: i64 = 60_000;
+    const MESSAGES: i64 = 150_000;
     let done = Done::from_now(scene).await;
     let started = Instant::now();
     enqueue_good(scene, MESSAGES).await;
