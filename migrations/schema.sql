@@ -999,7 +999,12 @@ BEGIN
             '{payload_check}', CASE
                 WHEN q.payload_type IN ('text', 'bytea')
                     THEN format('octet_length(payload) <= %s', q.payload_bytes_max)
-                -- As text, which is how it travels: 1e100000 is small in a jsonb, and compressed data anywhere.
+                -- As text, which is how it travels: 1e100000 is small in a jsonb, and compressed data anywhere. What
+                -- cannot be too long is not made text of: 14 bytes can be a number of 147,457 characters, and nothing
+                -- in a jsonb is longer for its size.
+                WHEN q.payload_type = 'jsonb'
+                    THEN format('pg_column_size(payload) <= %s AND pg_column_compression(payload) IS NULL'
+                        ' OR octet_length(payload::text) <= %s', q.payload_bytes_max / 12288, q.payload_bytes_max)
                 ELSE format('octet_length(payload::text) <= %s', q.payload_bytes_max)
             END),
             '{payload}', q.payload_type),
@@ -2658,7 +2663,7 @@ CREATE FUNCTION host.sample__wake() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
-    IF (SELECT last_value FROM host.sample__asleep) = 1 THEN
+    IF pg_sequence_last_value('host.sample__asleep'::regclass) = 1 THEN
         PERFORM pg_notify('host_wake', 'sample');
     END IF;
     RETURN NULL;
@@ -3483,11 +3488,11 @@ CREATE TABLE queue.sample (
     CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
-    CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
+    CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((((pg_column_size(payload) <= 85) AND (pg_column_compression(payload) IS NULL)) OR (octet_length((payload)::text) <= 1048576))),
     CONSTRAINT queue_has_no_priorities CHECK ((priority IS NULL)),
     CONSTRAINT queue_takes_no_key CHECK ((key IS NULL)),
     CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
-    CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval))),
+    CONSTRAINT run_at_is_within_30_years CHECK (((run_at IS NULL) OR (run_at < (enqueued_at + '30 years'::interval)))),
     CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK ((unique_key IS NULL))
 )
 PARTITION BY LIST ((((id / '100000000000'::bigint) % (3)::bigint)));
@@ -3511,11 +3516,11 @@ CREATE TABLE host.sample__message_0 (
     CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
-    CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
+    CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((((pg_column_size(payload) <= 85) AND (pg_column_compression(payload) IS NULL)) OR (octet_length((payload)::text) <= 1048576))),
     CONSTRAINT queue_has_no_priorities CHECK ((priority IS NULL)),
     CONSTRAINT queue_takes_no_key CHECK ((key IS NULL)),
     CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
-    CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval))),
+    CONSTRAINT run_at_is_within_30_years CHECK (((run_at IS NULL) OR (run_at < (enqueued_at + '30 years'::interval)))),
     CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK ((unique_key IS NULL))
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
@@ -3539,11 +3544,11 @@ CREATE TABLE host.sample__message_1 (
     CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
-    CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
+    CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((((pg_column_size(payload) <= 85) AND (pg_column_compression(payload) IS NULL)) OR (octet_length((payload)::text) <= 1048576))),
     CONSTRAINT queue_has_no_priorities CHECK ((priority IS NULL)),
     CONSTRAINT queue_takes_no_key CHECK ((key IS NULL)),
     CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
-    CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval))),
+    CONSTRAINT run_at_is_within_30_years CHECK (((run_at IS NULL) OR (run_at < (enqueued_at + '30 years'::interval)))),
     CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK ((unique_key IS NULL))
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
@@ -3567,11 +3572,11 @@ CREATE TABLE host.sample__message_2 (
     CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
     CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
-    CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((octet_length((payload)::text) <= 1048576)),
+    CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((((pg_column_size(payload) <= 85) AND (pg_column_compression(payload) IS NULL)) OR (octet_length((payload)::text) <= 1048576))),
     CONSTRAINT queue_has_no_priorities CHECK ((priority IS NULL)),
     CONSTRAINT queue_takes_no_key CHECK ((key IS NULL)),
     CONSTRAINT run_at_is_finite CHECK (isfinite(run_at)),
-    CONSTRAINT run_at_is_within_30_years CHECK ((run_at < (enqueued_at + '30 years'::interval))),
+    CONSTRAINT run_at_is_within_30_years CHECK (((run_at IS NULL) OR (run_at < (enqueued_at + '30 years'::interval)))),
     CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK ((unique_key IS NULL))
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);

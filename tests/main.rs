@@ -8,6 +8,7 @@ mod batches;
 mod bench;
 mod cancel;
 mod capabilities;
+mod checks;
 mod cli;
 mod contained;
 mod crash;

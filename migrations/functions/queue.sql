@@ -33,7 +33,12 @@ BEGIN
             '{payload_check}', CASE
                 WHEN q.payload_type IN ('text', 'bytea')
                     THEN format('octet_length(payload) <= %s', q.payload_bytes_max)
-                -- As text, which is how it travels: 1e100000 is small in a jsonb, and compressed data anywhere.
+                -- As text, which is how it travels: 1e100000 is small in a jsonb, and compressed data anywhere. What
+                -- cannot be too long is not made text of: 14 bytes can be a number of 147,457 characters, and nothing
+                -- in a jsonb is longer for its size.
+                WHEN q.payload_type = 'jsonb'
+                    THEN format('pg_column_size(payload) <= %s AND pg_column_compression(payload) IS NULL'
+                        ' OR octet_length(payload::text) <= %s', q.payload_bytes_max / 12288, q.payload_bytes_max)
                 ELSE format('octet_length(payload::text) <= %s', q.payload_bytes_max)
             END),
             '{payload}', q.payload_type),

@@ -17,7 +17,8 @@ CREATE TABLE queue.{q} (
     -- Not before then. NULL: at once.
     run_at timestamptz
         CONSTRAINT run_at_is_finite CHECK (isfinite(run_at))
-        CONSTRAINT run_at_is_within_30_years CHECK (run_at < enqueued_at + interval '30 years'),
+        -- IS NULL first: the sum is the dearest of all checks, and most have nothing to compare with it.
+        CONSTRAINT run_at_is_within_30_years CHECK (run_at IS NULL OR run_at < enqueued_at + interval '30 years'),
     -- A message that was inserted again: the id it had first. Handlers see coalesce(origin, id).
     origin bigint,
     -- Meant for this handler only (a retry); NULL: for all of the queue's.

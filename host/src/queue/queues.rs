@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::error::QueueError;
 use super::{limits, unique};
@@ -21,6 +22,8 @@ use crate::unique::Unique;
 
 /// Raised when a queue that is to be dropped has messages left.
 const SQLSTATE_MESSAGES_LEFT: &str = "HQ005";
+/// So often a queue that is to be dropped may meet hosts that take its tables in another order.
+const DEADLOCKS_MAX: u32 = 10;
 
 /// A queue to be.
 #[derive(Clone, Debug)]
@@ -153,8 +156,18 @@ pub async fn create(client: &mut Client, queue: &NewQueue) -> Result<bool, Queue
 
 /// Drops a queue with its handlers and everything in it; with messages left, only if `force`.
 pub async fn drop(client: &Client, queue: &QueueName, force: bool) -> Result<(), DropError> {
-    client.execute("SELECT host.drop_queue($1, $2)", &[&queue.as_str(), &force]).await?;
-    Ok(())
+    let mut deadlocks = 0;
+    loop {
+        match client.execute("SELECT host.drop_queue($1, $2)", &[&queue.as_str(), &force]).await {
+            Err(error) if is_deadlock(&error) && deadlocks < DEADLOCKS_MAX => deadlocks += 1,
+            dropped => return Ok(dropped.map(|_| ())?),
+        }
+    }
+}
+
+/// Whether this and another waited for each other. The other has what it wanted now: to ask again is enough.
+fn is_deadlock(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED)
 }
 
 /// Stops hosts from leasing, or lets them go on. False: it was so before.
