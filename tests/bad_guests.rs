@@ -167,7 +167,7 @@ async fn rate_beside_bad_guests() {
             let beside = rate(&scene).await;
             scene.db.host(&["queue", "drop", "work", "--force"]).await.ok();
             let before = std::mem::replace(&mut alone, rate(&scene).await);
-            utmost.push(beside / ((before + alone) / 2.0));
+            utmost.push(beside / f64::midpoint(before, alone));
         }
         let (utmost, half) = (spread(utmost), spread(half));
         println!(
