@@ -205,9 +205,11 @@ async fn one_session(
         Ended::InOrder
     };
     stop_now.cancel();
-    pulse.abort();
     roster.close();
     tasks.close();
+    // Until nothing of it runs any more, it beats: others would hold it for dead. But not for what never ends.
+    let _ = tokio::time::timeout(FAREWELL, tasks.wait()).await;
+    pulse.abort();
     tasks.wait().await;
     ended
 }

@@ -116,12 +116,17 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Whether the next call is not to begin where the worker is: it moves when it gives others a turn.
+    fn belongs_elsewhere(&self) -> bool {
+        let expected = self.expected.long.load(Relaxed);
+        self.long.swap(expected, Relaxed) != expected
+    }
+
     /// Runs a call with so many `messages`, and notes when it has become a long one for them.
     pub async fn call<T>(&self, busy: &Busy, messages: u32, call: impl Future<Output = T>) -> T {
         let mut call = std::pin::pin!(call);
-        let expected = self.expected.long.load(Relaxed);
-        if self.long.swap(expected, Relaxed) != expected {
-            // It begins where it belongs.
+        // It begins where it belongs; by the time that it is there, that may be elsewhere again.
+        while self.belongs_elsewhere() {
             tokio::task::yield_now().await;
         }
         let mut seems_long = false;
@@ -267,6 +272,27 @@ mod tests {
             said.send(self::thread()).unwrap();
         };
         threads(track, worker).await.remove(0)
+    }
+
+    #[tokio::test]
+    async fn a_call_begins_where_it_belongs_by_then() {
+        let track = Track::new(&LongCallThreads::new(1).unwrap());
+        // However busy the machine is with other tests, none is rationed.
+        let _ration = track.ration.clone().try_acquire_owned().unwrap();
+        track.expect(Standing::Long);
+        let expected = track.clone();
+        let worker = |watch: Watch, said: Said| async move {
+            // It seemed short, and is known to be long when the worker is among the short ones.
+            expected.expect(Standing::Good);
+            let busy = Busy::default();
+            let mut call = std::pin::pin!(watch.call(&busy, 1, async {}));
+            assert!(futures_util::poll!(&mut call).is_pending());
+            expected.expect(Standing::Long);
+            tokio::task::yield_now().await;
+            call.await;
+            said.send(thread()).unwrap();
+        };
+        assert_eq!(threads(&track, worker).await, ["long-calls"]);
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ pub const LONG: Duration = Duration::from_millis(5);
 const HEAVY: f64 = 2.5e-3;
 /// Handlers of whose calls more than this part come to nothing are failing.
 const FAILING: f64 = 0.5;
-/// These means are of about so many messages.
+/// These means are of about so many messages, once as many have run.
 const COSTS: f64 = 32.0;
 /// A handler that fails has no more than this in one lease …
 const FAILING_LEASE: u32 = 64;
@@ -86,13 +86,15 @@ pub struct Pace {
     cost_s: f64,
     /// The part that comes to nothing.
     failed: f64,
+    /// What these two are the means of, in messages: the first ones, and then about [`COSTS`].
+    seen: f64,
     /// From the wish for a lease to its messages, in seconds.
     trip_s: f64,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { mean_s: UNKNOWN, cost_s: 0.0, failed: 0.0, trip_s: 0.0 }
+        Self { mean_s: UNKNOWN, cost_s: 0.0, failed: 0.0, seen: 0.0, trip_s: 0.0 }
     }
 }
 
@@ -103,7 +105,8 @@ impl Pace {
             let n = count as f64;
             let mean_s = (total.as_secs_f64() / n).max(1e-7);
             self.mean_s += WEIGHT * (mean_s - self.mean_s);
-            let weight = (n / COSTS).min(1.0);
+            self.seen = (self.seen + n).min(COSTS);
+            let weight = (n / self.seen).min(1.0);
             self.cost_s += weight * (cost.time.as_secs_f64() / n - self.cost_s);
             self.failed += weight * (cost.failed as f64 / n - self.failed);
         }
@@ -203,7 +206,18 @@ mod tests {
             (0..10).for_each(|_| pace.observe(Duration::ZERO, cost, 100));
             pace
         };
+        let first = |cost| {
+            let mut pace = Pace::default();
+            pace.observe(Duration::ZERO, cost, 1);
+            pace
+        };
         assert_eq!(Pace::default().standing(), Standing::Good);
+        // The first result is all that is known, and the next one is as good as it.
+        let mut pace = first(Cost { time: LONG, failed: 1 });
+        assert_eq!(pace.standing(), Standing::Failing);
+        pace.observe(Duration::ZERO, Cost::default(), 1);
+        assert_eq!(pace.standing(), Standing::Good);
+        assert_eq!(first(Cost { time: LONG, failed: 0 }).standing(), Standing::Long);
         assert_eq!(of(10, 10).standing(), Standing::Good, "a tenth are bad");
         assert_eq!(of(60, 10).standing(), Standing::Long);
         assert_eq!(of(60, 60).standing(), Standing::Failing);
