@@ -290,7 +290,7 @@ impl Dispatcher {
         let may_announce = stray.is_none() && !self.telling;
         let announce = if may_announce { self.idle.announce(control.wake_up) } else { None };
         let turn = if stray.is_none() { self.turns.next() } else { Turn::Only };
-        let wanted = Wanted { seq, messages_max, slots, bytes, turn, stray, announce, since: now };
+        let wanted = Wanted { seq, messages_max, slots, bytes, turn, stray, announce };
         self.send(false, Some(wanted), now);
     }
 
@@ -313,6 +313,7 @@ impl Dispatcher {
             handler: self.handler,
             settlements,
             wanted,
+            began: now,
         };
         let lane = self.health.lane();
         self.trips.push(Box::pin(async {
@@ -323,7 +324,7 @@ impl Dispatcher {
 
     /// A round trip is over. Breaks when the queue is gone.
     fn arrived(&mut self, done: Done) -> ControlFlow<()> {
-        let (now, context) = (Instant::now(), self.context());
+        let (began, now, context) = (done.began, Instant::now(), self.context());
         self.telling &= !done.told_awake;
         if done.settled.iter().any(|(s, result)| result.is_ok() && s.schedules()) {
             self.schedule_changed.notify_one();
@@ -332,7 +333,7 @@ impl Dispatcher {
             // A refused follow-up is its guest's doing: it is split off, and the queue is well.
             let refused = matches!(result, Err(QueueError::Refused { .. }));
             if settlement.follow_ups.is_empty() || !refused {
-                self.health.note("settle", result.as_ref().err(), now);
+                self.health.note("settle", result.as_ref().err(), began, now);
             }
             if let (Ok(()), Some(wait)) = (&result, settlement.lane_waits()) {
                 self.idle.look_by(now + wait);
@@ -341,7 +342,7 @@ impl Dispatcher {
         }
         if let Some(strays) = done.strays {
             self.sweeping = false;
-            self.health.note("look for strays", strays.as_ref().err(), now);
+            self.health.note("look for strays", strays.as_ref().err(), began, now);
             if let Ok(strays) = strays {
                 let known = |s: &Stray| self.open.contains(s.lease);
                 self.strays = strays.into_iter().filter(|s| !known(s)).collect();
@@ -349,12 +350,12 @@ impl Dispatcher {
         }
         let Some(leased) = done.leased else { return ControlFlow::Continue(()) };
         self.leasing -= 1;
-        self.health.note("lease", leased.result.as_ref().err(), now);
+        self.health.note("lease", leased.result.as_ref().err(), began, now);
         match leased.result {
             Ok(taken) if !taken.leases.is_empty() => {
                 self.turns.go_on_after(taken.last_lane);
                 if !leased.was_stray {
-                    self.pace.observe_trip(now - leased.since);
+                    self.pace.observe_trip(now - began);
                     self.idle.found(taken.more, now);
                     let control = self.control.borrow().clone();
                     self.tell_if_awake(&control);

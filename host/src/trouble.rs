@@ -26,10 +26,11 @@ pub struct Over {
 }
 
 impl Trouble {
-    /// Notes that it shows, in one of its kinds. Whether to name it: once for each kind, and not before it has
-    /// lasted for `patience`.
-    pub fn shows(&mut self, kind: &str, patience: Duration, now: Instant) -> bool {
-        if self.since.is_some_and(|(_, last)| now - last >= CALM) {
+    /// Notes that it shows, in one of its kinds, by something that was begun at `began` and has failed. Whether to name
+    /// it: once for each kind, and not before it has lasted for `patience`.
+    pub fn shows(&mut self, kind: &str, patience: Duration, began: Instant, now: Instant) -> bool {
+        // What takes long to fail is no silence.
+        if self.since.is_some_and(|(_, last)| began.saturating_duration_since(last) >= CALM) {
             // Nobody said that all was well in between, but it was.
             *self = Self::default();
         }
@@ -61,13 +62,28 @@ impl Trouble {
 mod tests {
     use super::*;
 
+    /// That something fails at once.
+    fn shows(trouble: &mut Trouble, now: Instant) -> bool {
+        trouble.shows("a", Duration::ZERO, now, now)
+    }
+
     #[test]
     fn after_a_long_silence_it_is_new_trouble() {
         let mut trouble = Trouble::default();
         let now = Instant::now();
-        assert!(trouble.shows("busy", Duration::ZERO, now));
-        assert!(!trouble.shows("busy", Duration::ZERO, now + CALM / 2));
-        assert!(trouble.shows("busy", Duration::ZERO, now + CALM * 3));
+        assert!(shows(&mut trouble, now));
+        assert!(!shows(&mut trouble, now + CALM / 2));
+        assert!(shows(&mut trouble, now + CALM * 3));
+    }
+
+    #[test]
+    fn what_takes_long_to_fail_is_trouble_that_lasts() {
+        let t = Instant::now();
+        let mut trouble = Trouble::default();
+        let mut fails = |began| trouble.shows("busy", PATIENCE, began, began + CALM * 2);
+        assert!(!fails(t), "it may have been an accident");
+        assert!(fails(t + CALM * 2), "it was tried again at once");
+        assert!(!fails(t + CALM * 4), "it was named");
     }
 
     #[test]
@@ -77,7 +93,7 @@ mod tests {
         let named: Vec<_> = (0..1_000)
             .map(|ms| t + Duration::from_millis(ms))
             .flat_map(|now| [("a", now), ("b", now)])
-            .filter(|(kind, now)| trouble.shows(kind, Duration::from_millis(500), *now))
+            .filter(|(kind, now)| trouble.shows(kind, Duration::from_millis(500), *now, *now))
             .map(|(kind, now)| (kind, (now - t).as_millis()))
             .collect();
         assert_eq!(named, [("a", 500), ("b", 500)]);
@@ -89,21 +105,21 @@ mod tests {
         let at = |s| t + Duration::from_secs(s);
         let mut trouble = Trouble::default();
         assert_eq!(trouble.calm(t), None);
-        assert!(trouble.shows("a", Duration::ZERO, t));
-        assert!(!trouble.shows("a", Duration::ZERO, at(5)));
+        assert!(shows(&mut trouble, t));
+        assert!(!shows(&mut trouble, at(5)));
         assert_eq!(trouble.calm(at(14)), None, "it may come back");
         assert!(trouble.is_on());
         let over = Over { lasted: Duration::from_secs(5), times: 2 };
         assert_eq!(trouble.calm(at(15)), Some(over));
         assert!(!trouble.is_on());
-        assert!(trouble.shows("a", Duration::ZERO, at(16)), "another time");
+        assert!(shows(&mut trouble, at(16)), "another time");
     }
 
     #[test]
     fn what_passed_before_it_was_named_needs_no_end() {
         let t = Instant::now();
         let mut trouble = Trouble::default();
-        assert!(!trouble.shows("a", Duration::from_secs(3), t));
+        assert!(!trouble.shows("a", PATIENCE, t, t));
         assert_eq!(trouble.calm(t + CALM), None);
         assert!(!trouble.is_on());
     }

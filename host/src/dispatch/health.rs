@@ -60,9 +60,15 @@ impl Health {
         async { lane?.acquire_owned().await.ok() }
     }
 
-    /// Notes how something went. What concerns no single queue is named elsewhere: that there is no server, or
+    /// Notes how something went that was begun at `began`. What concerns no single queue is named elsewhere: that there is no server, or
     /// that the session has ended; and a queue that was dropped is taken off the roster in a moment.
-    pub fn note(&mut self, what: &'static str, error: Option<&QueueError>, now: Instant) {
+    pub fn note(
+        &mut self,
+        what: &'static str,
+        error: Option<&QueueError>,
+        began: Instant,
+        now: Instant,
+    ) {
         let Self { queue, task, trouble, in_a_row, poor, .. } = self;
         let Some(error) = error else {
             in_a_row.remove(what);
@@ -79,7 +85,7 @@ impl Health {
             *times += 1;
             *poor |= *times >= POOR_AFTER;
         }
-        if elsewhere || error.is_gone() || !trouble.shows(error.kind(), patience, now) {
+        if elsewhere || error.is_gone() || !trouble.shows(error.kind(), patience, began, now) {
             tracing::debug!(queue, task, %error, "cannot {what} now");
         } else {
             tracing::warn!(queue, task, %error, "cannot {what}; trying again until it works");
@@ -97,15 +103,16 @@ mod tests {
         let healthy = Health::of("good", "default", &lane);
         let mut ailing = Health::of("bad", "default", &lane);
         let locked = QueueError::Busy("locked".into());
-        ailing.note("lease", Some(&locked), Instant::now());
+        let now = Instant::now();
+        ailing.note("lease", Some(&locked), now, now);
         assert!(!ailing.is_poor(), "once is an accident");
-        ailing.note("lease", None, Instant::now());
-        ailing.note("lease", Some(&locked), Instant::now());
+        ailing.note("lease", None, now, now);
+        ailing.note("lease", Some(&locked), now, now);
         assert!(!ailing.is_poor(), "and not twice in a row");
-        ailing.note("settle", None, Instant::now());
-        ailing.note("lease", Some(&locked), Instant::now());
+        ailing.note("settle", None, now, now);
+        ailing.note("lease", Some(&locked), now, now);
         assert!(ailing.is_poor());
-        ailing.note("lease", None, Instant::now());
+        ailing.note("lease", None, now, now);
         assert!(ailing.is_poor(), "it may come back");
         let places = [ailing.lane().await, ailing.lane().await];
         assert!(places.iter().all(Option::is_some));
@@ -119,7 +126,8 @@ mod tests {
     #[test]
     fn without_a_server_no_queue_ails() {
         let mut health = Health::of("good", "default", &SlowLane::new(4));
-        health.note("lease", Some(&QueueError::Unavailable("gone".into())), Instant::now());
+        let now = Instant::now();
+        health.note("lease", Some(&QueueError::Unavailable("gone".into())), now, now);
         assert!(!health.is_poor());
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Trip {
     pub(super) handler: HandlerId,
     pub(super) settlements: Vec<Settlement>,
     pub(super) wanted: Option<Wanted>,
+    /// Since when it is to be made.
+    pub(super) began: Instant,
 }
 
 /// What is to be leased, and with what.
@@ -38,8 +40,6 @@ pub(super) struct Wanted {
     pub(super) stray: Option<Stray>,
     /// To be told to producers before.
     pub(super) announce: Option<bool>,
-    /// Since when it is.
-    pub(super) since: Instant,
 }
 
 /// What came of a round trip.
@@ -49,6 +49,8 @@ pub(super) struct Done {
     pub(super) strays: Option<Result<Vec<Stray>, QueueError>>,
     /// Producers were told that no host sleeps.
     pub(super) told_awake: bool,
+    /// Since when it was to be made.
+    pub(super) began: Instant,
 }
 
 /// What came of a lease.
@@ -57,20 +59,18 @@ pub(super) struct Leased {
     pub(super) was_stray: bool,
     pub(super) slots: Vec<Slot>,
     pub(super) bytes: OwnedSemaphorePermit,
-    /// When it was wanted.
-    pub(super) since: Instant,
 }
 
 impl Trip {
     pub(super) async fn make(self) -> Done {
-        let Self { shared, statements, handler, settlements, wanted } = self;
+        let Self { shared, statements, handler, settlements, wanted, began } = self;
         let Some(wanted) = wanted else {
             let exchanged =
                 exchange(&shared.database, &statements, shared.session, &settlements, None).await;
             let (settled, _) = unfold(settlements, exchanged);
-            return Done { settled, leased: None, strays: None, told_awake: false };
+            return Done { settled, leased: None, strays: None, told_awake: false, began };
         };
-        let Wanted { seq, messages_max, slots, bytes, turn, stray, announce, since } = wanted;
+        let Wanted { seq, messages_max, slots, bytes, turn, stray, announce } = wanted;
         if let Some(asleep) = announce {
             tell(&shared, &statements, asleep).await;
         }
@@ -88,8 +88,8 @@ impl Trip {
                 exchange(database, &statements, session, &settlements, Some(request)).await;
             unfold(settlements, exchanged)
         };
-        let leased = Some(Leased { result, was_stray, slots, bytes, since });
-        Done { settled, leased, strays: None, told_awake: false }
+        let leased = Some(Leased { result, was_stray, slots, bytes });
+        Done { settled, leased, strays: None, told_awake: false, began }
     }
 }
 
@@ -99,14 +99,16 @@ pub(super) async fn find_strays(
     statements: Arc<Statements>,
     handler: HandlerId,
 ) -> Done {
+    let began = Instant::now();
     let found = strays(&shared.database, &statements, handler, shared.session).await;
-    Done { settled: Vec::new(), leased: None, strays: Some(found), told_awake: false }
+    Done { settled: Vec::new(), leased: None, strays: Some(found), told_awake: false, began }
 }
 
 /// Tells producers that nobody needs to be woken.
 pub(super) async fn tell_awake(shared: Shared, statements: Arc<Statements>) -> Done {
+    let began = Instant::now();
     tell(&shared, &statements, false).await;
-    Done { settled: Vec::new(), leased: None, strays: None, told_awake: true }
+    Done { settled: Vec::new(), leased: None, strays: None, told_awake: true, began }
 }
 
 async fn tell(shared: &Shared, statements: &Statements, asleep: bool) {

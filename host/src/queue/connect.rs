@@ -175,9 +175,10 @@ pub async fn retry<T>(
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     let mut trouble = Trouble::default();
     loop {
+        let began = Instant::now();
         match attempt().await {
             Err(error) if error.is_passing() => {
-                if trouble.shows(error.kind(), Duration::ZERO, Instant::now()) {
+                if trouble.shows(error.kind(), Duration::ZERO, began, Instant::now()) {
                     tracing::warn!(%error, "cannot {what}; trying again until it works");
                 }
                 tokio::time::sleep(backoff.wait()).await;

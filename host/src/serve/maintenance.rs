@@ -58,10 +58,11 @@ impl Maintenance {
     async fn promote(&self) {
         let mut health = Health::of(self.queue.as_str(), "promotion", &self.slow_lane);
         loop {
+            let began = Instant::now();
             let place = health.lane().await;
             let promoted = promote(&self.database, &self.statements, PROMOTE_MAX).await;
             drop(place);
-            health.note("promote", promoted.as_ref().err(), Instant::now());
+            health.note("promote", promoted.as_ref().err(), began, Instant::now());
             let wait = match promoted {
                 Ok(promoted) if promoted.again => continue,
                 Ok(promoted) => promoted.next_in.map_or(self.poll_max, |t| t.min(self.poll_max)),
@@ -81,10 +82,11 @@ impl Maintenance {
         let mut health = Health::of(self.queue.as_str(), "rotation", &self.slow_lane);
         loop {
             tokio::time::sleep(ROTATE_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+            let began = Instant::now();
             let place = health.lane().await;
             let rotated = self.rotate_once(&mut held, &mut others_at).await;
             drop(place);
-            health.note("rotate", rotated.as_ref().err(), Instant::now());
+            health.note("rotate", rotated.as_ref().err(), began, Instant::now());
             if rotated.is_err() {
                 tokio::time::sleep(AFTER_FAILURE).await;
             }

@@ -58,6 +58,7 @@ impl Pulse {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            let began = Instant::now();
             let left = STOP_AFTER.saturating_sub(last_beat.elapsed());
             match tokio::time::timeout(left, self.beat_once()).await {
                 Ok(Ok(look)) => {
@@ -84,7 +85,7 @@ impl Pulse {
                 }
                 Ok(Err(QueueError::LeaseLost(_))) => return self.over(News::Ended),
                 Ok(Err(error)) => {
-                    if self.trouble.shows(error.kind(), Duration::ZERO, Instant::now()) {
+                    if self.trouble.shows(error.kind(), Duration::ZERO, began, Instant::now()) {
                         tracing::warn!(%error, "cannot beat; trying again");
                     }
                 }

@@ -141,10 +141,11 @@ impl Roster {
         };
         let mut trouble = Trouble::default();
         let catalog = loop {
+            let began = Instant::now();
             match retry("read the catalog", load).await {
                 Ok(catalog) => break catalog,
                 Err(error) => {
-                    if trouble.shows(error.kind(), Duration::ZERO, Instant::now()) {
+                    if trouble.shows(error.kind(), Duration::ZERO, began, Instant::now()) {
                         tracing::error!(%error, "cannot read the catalog; trying again");
                     }
                 }

@@ -48,23 +48,24 @@ impl Connections {
     }
 
     pub(super) async fn get(&self) -> Result<Pooled, QueueError> {
+        let began = Instant::now();
         let object = self.pool.get().await.map_err(|e| match e {
             PoolError::Backend(error) => error,
             other => QueueError::Unavailable(other.to_string()),
         });
-        self.name_trouble(object.as_ref().err());
+        self.name_trouble(object.as_ref().err(), began);
         let object = object?;
         let given_up = self.given_up.subscribe();
         Ok(Pooled { object: Some(object), fit: AtomicBool::new(true), given_up })
     }
 
     /// Who needs a connection tries again by itself: that there is none is said here, for all.
-    fn name_trouble(&self, error: Option<&QueueError>) {
+    fn name_trouble(&self, error: Option<&QueueError>, began: Instant) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         match error {
             Some(error) => {
-                if trouble.shows(error.kind(), Duration::ZERO, now) {
+                if trouble.shows(error.kind(), Duration::ZERO, began, now) {
                     tracing::warn!(%error, "cannot open a connection of the pool; trying again until it works");
                 }
             }
