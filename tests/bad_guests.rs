@@ -139,7 +139,8 @@ async fn contain(bad: i64, good: i64) {
 
 /// How much slower a good queue is beside bad guests, by `TURNS` with and without them: each rate with them as a share
 /// of the mean of those just before and just after, without. Prints it; to be run by hand on a machine that does
-/// nothing else: `TURNS=15 cargo test --release -- --ignored rate_beside_bad_guests --nocapture`.
+/// nothing else: `TURNS=15 cargo test --release -- --ignored rate_beside_bad_guests --nocapture`, of one case with
+/// `CASE=logs`.
 #[tokio::test]
 #[ignore = "measures, and asserts nothing"]
 async fn rate_beside_bad_guests() {
@@ -152,7 +153,8 @@ async fn rate_beside_bad_guests() {
         ("that write logs", json!({"do": "log"}), 20),
         ("that wait with memory", hoard(), 20),
     ];
-    for (what, command, cpu_ms) in cases {
+    let case = std::env::var("CASE").unwrap_or_default();
+    for (what, command, cpu_ms) in cases.into_iter().filter(|(what, ..)| what.contains(&case)) {
         let scene = scene().await;
         let log = File::create(scratch_dir().join("log")).expect("a file");
         let _host = scene.serve_into("host", &["--concurrency", &concurrency(THOUSAND)], log);
