@@ -2,11 +2,8 @@
 //! calls run on them is decided elsewhere.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use thread_priority::{
-    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
-    set_thread_priority_and_policy, thread_native_id,
-};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// The threads for long calls, of all handlers of a host. Cheap to clone; they end with the last clone.
@@ -52,13 +49,35 @@ impl Drop for Threads {
     }
 }
 
+/// How long a turn this thread asks for, the longest that there is. It need not have it: from Linux 6.12 on, one that
+/// wakes and asks for a shorter one comes before it at once (`do_preempt_short` in kernel/sched/fair.c). Where low threads and
+/// those that wake are in different groups, as a server's are, the system looks at nothing else of it: it would have the
+/// rest of its turn first, up to the next tick of the clock.
+const TURN: Duration = Duration::from_millis(100);
+
 /// Has this thread run only where no other wants to: a three hundredth of a processor that is never enough. More than
 /// by niceness, the system takes such a processor for a free one when it wakes others (`sched_idle_cpu` in Linux's
 /// kernel/sched/fair.c), so that they need not queue behind one another.
 fn be_idle() {
-    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    // Where it is refused, long calls compete with short ones as equals.
-    let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+    // Where it is refused, long calls compete with short ones as equals. The first for the length of turn, which it keeps.
+    schedule(libc::SCHED_BATCH, TURN);
+    schedule(libc::SCHED_IDLE, Duration::ZERO);
+}
+
+/// Sets this thread's policy and length of turn, as sched_setattr(2) has it.
+fn schedule(policy: i32, turn: Duration) {
+    let attr = libc::sched_attr {
+        size: size_of::<libc::sched_attr>() as u32,
+        sched_policy: policy as u32,
+        sched_flags: 0,
+        sched_nice: 0,
+        sched_priority: 0,
+        sched_runtime: turn.as_nanos() as u64,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    // SAFETY: the kernel reads `size` bytes, which are there until it returns, and writes nothing.
+    unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
 }
 
 impl LongCallThreads {
