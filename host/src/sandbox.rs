@@ -40,7 +40,7 @@ mod trial;
 pub use check::Refusal;
 use compiler::Compiler;
 use engine::{Image, Workshop};
-pub use meter::Busy;
+pub use meter::{Busy, thread_time};
 pub use runner::{BatchRun, Run, Runner};
 use state::State;
 pub use trial::{Bounds, Checked, Terms, Trial, try_here};

@@ -1,7 +1,7 @@
 //! Long calls: which threads a worker runs on. Short calls run where the host does everything else. A call that has
 //! computed for long, and each call of a handler that is used to that or does little but fail, goes on on threads that
-//! get what all others leave, where every handler has as many places as there are processors. Should nothing be left, a
-//! handler's calls are rationed: one at a time goes on on a thread that sleeps nine tenths of the time. So guests that burn
+//! get what all others leave, where every handler has as many places as there are processors. One that had to give way
+//! keeps out for a while; and should nothing be left, a handler's calls are rationed: one at a time goes on on a thread that sleeps nine tenths of the time. So guests that burn
 //! what they are given, however many they are, take no more than that from the others. Decides nothing about messages.
 
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use tokio_util::sync::PollSemaphore;
 
 use super::pace::{LONG, Standing};
 use super::threads::LongCallThreads;
-use crate::sandbox::Busy;
+use crate::sandbox::{Busy, thread_time};
 
 /// One call that seems long may be an accident: the system may charge it for a processor that another machine
 /// had (`steal` in proc_stat(5)). So many are none, if nothing that has run says otherwise in between.
@@ -31,6 +31,13 @@ const STARVED: Duration = Duration::from_millis(100);
 const RATIONED: Duration = Duration::from_secs(1);
 /// One that is rationed sleeps so many times as long as it has computed.
 const SLEEP: u32 = 9;
+/// One that had a processor for less than half of its turn, because others wanted it, …
+const GAVE_WAY: u32 = 2;
+/// … and that computed for so long, which one does not that only looks whether it may go on, …
+const COMPUTED: Duration = Duration::from_millis(1);
+/// … sleeps so many times as long as that turn: what it would still have between the others' turns is worth less than
+/// what that costs them.
+const KEEP_OUT: u32 = 3;
 
 /// What is expected of a handler's calls.
 #[derive(Debug, Default)]
@@ -194,7 +201,7 @@ impl Future for Stay {
             Place::Left(places) => ready!(places.poll_acquire(cx)),
             Place::Shared | Place::Ration { .. } => None,
         };
-        let began = Instant::now();
+        let (began, began_cpu) = (Instant::now(), thread_time());
         if running.as_mut().poll(cx).is_ready() {
             return Poll::Ready(None);
         }
@@ -202,7 +209,10 @@ impl Future for Stay {
         let starved = matches!(place, Place::Left(_)) && took >= STARVED;
         let moves = match place {
             Place::Shared => long,
-            Place::Left(_) => !long || starved,
+            Place::Left(_) => {
+                thread::sleep(keeps_out(took, thread_time().saturating_sub(began_cpu)));
+                !long || starved
+            }
             Place::Ration { since, .. } => {
                 thread::sleep((took * SLEEP).min(RATIONED));
                 !long || since.elapsed() >= RATIONED
@@ -211,6 +221,12 @@ impl Future for Stay {
         let left = worker.take_if(|_| moves).map(|worker| Left { worker, starved });
         left.map_or(Poll::Pending, |left| Poll::Ready(Some(left)))
     }
+}
+
+/// How long a thread that gets what is left sleeps after a turn that took so long, with so much of it on a processor.
+fn keeps_out(took: Duration, cpu: Duration) -> Duration {
+    let gave_way = cpu >= COMPUTED && took > cpu * GAVE_WAY;
+    if gave_way { took.min(STARVED) * KEEP_OUT } else { Duration::ZERO }
 }
 
 #[cfg(test)]
@@ -343,6 +359,15 @@ mod tests {
             said.send(self::thread()).unwrap();
         };
         assert_eq!(threads(&track, starves).await, ["long-calls"]);
+    }
+
+    #[test]
+    fn one_that_had_to_give_way_keeps_out_for_longer() {
+        let ms = Duration::from_millis;
+        assert_eq!(keeps_out(ms(10), ms(9)), Duration::ZERO, "it had its turn");
+        assert_eq!(keeps_out(ms(10), Duration::ZERO), Duration::ZERO, "it only looked");
+        assert_eq!(keeps_out(ms(20), ms(4)), ms(20) * KEEP_OUT);
+        assert_eq!(keeps_out(STARVED * 10, ms(4)), STARVED * KEEP_OUT, "but not for ever");
     }
 
     #[tokio::test]

@@ -85,11 +85,16 @@ impl Busy {
     }
 }
 
-/// This thread's time on a processor, never 0.
-fn thread_ns() -> u64 {
+/// This thread's time on a processor.
+#[must_use]
+pub fn thread_time() -> Duration {
     // The clock exists wherever this compiles; without it the limit of wall time remains.
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
-        .map_or(1, |time| Duration::from(time).as_nanos().max(1) as u64)
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// The same in nanoseconds, never 0.
+fn thread_ns() -> u64 {
+    thread_time().as_nanos().max(1) as u64
 }
 
 /// A future whose time on a processor is metered.
