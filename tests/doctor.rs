@@ -208,7 +208,7 @@ async fn whatever_holds_up_a_queue_is_named() {
     let held = hand.must_lease(100).await;
     none(&db, "lagging").await;
     none(&db, "open_lease").await;
-    assert_eq!(hand.advance().await, None);
+    hand.next_generation().await;
     let open = one(&db, "open_lease", "warning").await;
     assert_eq!((&open["lease"], &open["session"]), (&held.id.into(), &hand.session.into()));
     hand.ack(&held).await;

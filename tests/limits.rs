@@ -152,7 +152,7 @@ async fn the_fleets_share_is_told_from_what_is_open() {
     hand.settle(&second, 0, "{[0,3)}", "").await.unwrap();
     assert_eq!(allowed(&hand).await, 3, "a part is settled");
     // The next generation's row has all of it.
-    assert_eq!(hand.advance().await, None);
+    hand.next_generation().await;
     assert_eq!(allowed(&hand).await, 3);
     let third = hand.must_lease(100).await;
     assert_eq!(third.count, 3);
@@ -192,11 +192,11 @@ async fn the_fleets_share_is_told_from_what_is_open() {
 async fn no_lease_that_counts_is_truncated_before_its_heir_is_known() {
     let (db, hand) = by_hand("100, NULL, NULL, NULL").await;
     hand.enqueue(1, 100).await;
-    assert_eq!(hand.advance().await, None);
+    hand.next_generation().await;
     let first = hand.must_lease(100).await;
     assert_eq!(first.id / 100_000_000_000, 1);
     // As much as is held may be in flight, and so no lease is made from here on.
-    wait_until("the next generation", async || hand.advance().await.is_none()).await;
+    hand.next_generation().await;
     let heir = Hand::new(&db, "q", hand.handler).await;
     hand.end(false).await;
     let taken = heir.take_over(first.id, 100).await.unwrap().unwrap();
@@ -224,7 +224,7 @@ async fn only_what_starts_uses_up_a_rate() {
         FROM host.{q}__lease($1, $2, $3, gen_random_uuid(), 100, 1 << 30)";
     let row = hand.query(call, &[&hand.handler, &hand.session, &hand.next_seq()]).await.unwrap();
     assert!(row.get::<_, bool>(0), "a fifth of an hour");
-    assert_eq!(hand.advance().await, None);
+    hand.next_generation().await;
     assert_eq!(allowed(&hand).await, 0, "the next generation knows");
     // An operator need not wait, and uses nothing up.
     assert_eq!(
@@ -255,7 +255,7 @@ async fn the_lanes_of_priorities_have_the_limits_together_and_an_order_takes_non
     let row = hand.query(of_others, &[&hand.handler, &hand.session, &hand.next_seq()]).await;
     assert!(row.unwrap().get::<_, bool>(2), "five of five");
     hand.ack(&first).await;
-    assert_eq!(hand.advance().await, None);
+    hand.next_generation().await;
     assert_eq!(hand.must_lease(100).await.count, 3);
     assert_eq!(allowed(&hand).await, 0);
 

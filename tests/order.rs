@@ -246,7 +246,7 @@ async fn the_rest_of_a_lease_over_which_hosts_died_is_handed_on() {
 async fn a_leaf_goes_when_all_lanes_have_passed_it() {
     let (db, client, hand) = queue(ROTATES_ALWAYS).await;
     insert(&client, "ada", 1, 300).await;
-    wait_until("the next generation begins", async || hand.advance().await.is_none()).await;
+    hand.next_generation().await;
     let held = only_lease(&hand, 100).await;
     let why = hand.truncate(0).await.expect("there are more");
     assert_eq!(why, "handler \"default\" has messages in it to come");

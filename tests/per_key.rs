@@ -260,7 +260,7 @@ async fn each_lane_has_the_limits_for_itself() {
     assert_eq!(counts(&other), [(2, 1)]);
     hand.settle(&first[0].1, 0, "{[0,2)}", "").await.unwrap();
     // The next generation's rows have what is in flight, lane by lane.
-    assert_eq!(hand.advance().await, None);
+    hand.next_generation().await;
     let (again, _) = lease_lanes(&hand, 20, 0, 4).await;
     assert_eq!(counts(&again), [(0, 2)]);
 
@@ -309,10 +309,10 @@ async fn a_rate_is_used_up_lane_by_lane_and_what_is_tried_again_holds_nothing() 
 async fn no_lease_of_a_lane_that_counts_is_truncated_before_its_heir_is_known() {
     let (db, hand) = by_hand("100, NULL, NULL, NULL").await;
     insert(&hand, 2, 100).await;
-    assert_eq!(hand.advance().await, None);
+    hand.next_generation().await;
     let (first, _) = lease_lanes(&hand, 100, 0, 1).await;
     // As much as is held may be in flight, and so no lease is made from here on.
-    wait_until("the next generation", async || hand.advance().await.is_none()).await;
+    hand.next_generation().await;
     let heir = Hand::new(&db, "q", hand.handler).await;
     hand.end(false).await;
     let taken = heir.take_over(first[0].1.id, 100).await.unwrap().unwrap();

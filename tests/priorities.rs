@@ -125,7 +125,7 @@ async fn a_leaf_goes_when_all_lanes_have_passed_it() {
     let (db, client, hand) = queue(ROTATES_ALWAYS).await;
     insert(&client, Some(1), 1, 300).await;
     insert(&client, Some(3), 301, 303).await;
-    wait_until("the next generation begins", async || hand.advance().await.is_none()).await;
+    hand.next_generation().await;
     while !take(&hand, &[0]).await.is_empty() {}
     assert_eq!(
         hand.truncate(0).await.expect("low is there"),

@@ -71,7 +71,7 @@ async fn busy_queue(db: &TestDb) {
     hand_a.enqueue(0, 99).await;
     assert_eq!(hand_a.work_off().await.len(), 100);
     assert_eq!(hand_b.work_off().await.len(), 100);
-    assert_eq!(hand_a.advance().await, None);
+    hand_a.next_generation().await;
 
     // 1000 commits after what comes later.
     let late = db.client().await;
@@ -177,7 +177,7 @@ async fn check_restored(from: &TestDb, restored: &TestDb, since: &[i64]) {
     let leaf: i32 =
         hand.value("SELECT (last_value / 100000000000 % 3)::int FROM queue.{q}_id_seq").await;
     hand.run("SELECT host.end_session(id, false) FROM host.session WHERE ended_at IS NULL").await;
-    assert_eq!(hand.advance().await, None);
+    hand.next_generation().await;
     assert_eq!(hand.truncate(leaf).await, None);
     let text = restored.host(&["migrate", "--restored"]).await.ok();
     assert!(text.contains("Nothing to rebase"), "{text}");
@@ -351,7 +351,7 @@ async fn nothing_is_truncated_under_a_dump_that_begins() {
     let dump = connect(&format!("{}&application_name=pg_dump", db.url)).await;
     dump.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").await.unwrap();
     hand.work_off().await;
-    assert_eq!(hand.advance().await, None);
+    hand.next_generation().await;
     let why = hand.truncate(0).await.expect("it must stay");
     assert!(why.contains("(pg_dump) may be about to read it"), "{why}");
     // It sees the messages, and nothing of what became of them.
@@ -370,7 +370,7 @@ async fn a_backup_can_hold_off_rotation() {
     let hand = Hand::new(&db, "q", deploy(&client, "q", "a").await).await;
     hand.enqueue(0, 99).await;
     hand.work_off().await;
-    assert_eq!(hand.advance().await, None);
+    hand.next_generation().await;
     let backup = db.client().await;
     let hold = "SELECT pg_advisory_lock_shared(1752134404, id) FROM host.queue";
     backup.batch_execute(hold).await.unwrap();

@@ -24,7 +24,7 @@ async fn fill_and_advance(hand: &Hand) -> i32 {
     let leaf =
         hand.value("SELECT (last_value / 100000000000 % 3)::int FROM queue.{q}_id_seq").await;
     hand.enqueue(1, LEAF).await;
-    wait_until("the next generation begins", async || hand.advance().await.is_none()).await;
+    hand.next_generation().await;
     leaf
 }
 
@@ -170,7 +170,7 @@ async fn rotation_recovers_from_an_advance_that_was_cut_off() {
             "the cursor of the schedule has not been carried forward",
         ];
         assert!(expected.contains(&why.as_str()), "{why}");
-        wait_until("the next generation begins", async || hand.advance().await.is_none()).await;
+        hand.next_generation().await;
         assert_eq!(hand.truncate(0).await, None);
         assert_eq!(hand.truncate(1).await, None);
         for leaf in [2, 0, 1] {

@@ -161,7 +161,7 @@ async fn a_window_outlasts_the_settlement_and_the_generation() {
         .await
         .unwrap();
     hand.work_off().await;
-    assert_eq!(hand.advance().await, None);
+    hand.next_generation().await;
     assert_eq!(hand.truncate(0).await, None);
     assert_eq!(value::<i64>(&client, "SELECT count(*) FROM queue.q").await, 0);
     assert_eq!(forgotten(&client, 100).await, 0);

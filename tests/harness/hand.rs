@@ -228,6 +228,12 @@ impl Hand {
     pub async fn advance(&self) -> Option<String> {
         self.value("SELECT host.{q}__advance()").await
     }
+
+    /// Begins the next generation, as soon as the present one is old enough (some milliseconds, which a quick
+    /// test is there before).
+    pub async fn next_generation(&self) {
+        wait_until("the next generation", async || self.advance().await.is_none()).await;
+    }
 }
 
 /// Waits until a connection of another's waits for a lock.
