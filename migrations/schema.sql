@@ -656,8 +656,8 @@ BEGIN
     IF to_regproc('host.grant_privileges') IS NOT NULL THEN
         granted := host.grant_privileges();
     END IF;
-    missing_roles := ARRAY(SELECT r FROM unnest(ARRAY['host_producer', 'host_operator', 'host_serve']) r
-        WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = r));
+    missing_roles := ARRAY(SELECT r FROM unnest(ARRAY['host_producer', 'host_operator', 'host_serve']) WITH ORDINALITY x (r, n)
+        WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = r) ORDER BY n);
 END;
 $$;
 

@@ -21,8 +21,8 @@ const TURN_MAX: Duration = Duration::from_millis(250);
 /// Rows of one COPY.
 const COPY_ROWS: u32 = 5_000;
 /// So many messages wait for each second of a turn, when hosts are to have much to do: more than they can
-/// do in it.
-const BUSY_PER_SECOND: f64 = 300_000.0;
+/// do in it. A host that has done them would leave the bare table alone, and not the queue.
+const BUSY_PER_SECOND: f64 = 1_000_000.0;
 
 /// What goes on beside the producers.
 const BESIDE: [Beside; 3] = [Beside::Nothing, Beside::Host, Beside::BusyHost];

@@ -17,8 +17,9 @@ use super::state::State;
 /// How often a guest that does not wait gives other tasks a turn, and its limits are looked at.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 
-/// Core modules of one component: wit-bindgen's tools make three or four of it.
-const CORE_INSTANCES_PER_COMPONENT: u32 = 16;
+/// Core modules of one component: wit-bindgen's tools make three or four of it, componentize-py 38 of an empty
+/// Python handler, one for each library of its own. Only counted: room for one is taken when it is made.
+const CORE_INSTANCES_PER_COMPONENT: u32 = 128;
 /// Memories and tables of one component; one of each is usual.
 const MEMORIES_PER_COMPONENT: u32 = 2;
 const TABLES_PER_COMPONENT: u32 = 4;
