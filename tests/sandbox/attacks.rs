@@ -80,7 +80,7 @@ fn instances_memories_and_tables_without_end_are_refused_before_they_run() {
         SANDBOX.load(&wasm, settings()).err().map(|refusal| refusal.to_string())
     };
     // One of each kind a module, and so many a component.
-    for (more, fit) in [("(memory 1)", 1), ("(table 1 funcref)", 4), ("", 127)] {
+    for (more, fit) in [("(memory 1)", 1), ("(table 1 funcref)", 4), ("", 63)] {
         assert_eq!(load(more, fit), None, "{more}");
         for n in [fit + 1, 900] {
             let text = load(more, n).expect("it is refused");

@@ -18,8 +18,11 @@ use super::state::State;
 pub(super) const TICK: Duration = Duration::from_millis(10);
 
 /// Core modules of one component: wit-bindgen's tools make three or four of it, componentize-py 38 of an empty
-/// Python handler, one for each library of its own. Only counted: room for one is taken when it is made.
-const CORE_INSTANCES_PER_COMPONENT: u32 = 128;
+/// Python handler, one for each library of its own.
+const CORE_INSTANCES_PER_COMPONENT: u32 = 64;
+/// What the globals, imports and functions of one of them take, beside its memory: no limit of a deployment
+/// counts these, so together they are what a sandbox can take without leave.
+const CORE_INSTANCE_BYTES_MAX: usize = 2 << 20;
 /// Memories and tables of one component; one of each is usual.
 const MEMORIES_PER_COMPONENT: u32 = 2;
 const TABLES_PER_COMPONENT: u32 = 4;
@@ -109,7 +112,7 @@ fn pool_of(instances_max: u32) -> PoolingAllocationConfig {
         .max_memories_per_component(MEMORIES_PER_COMPONENT)
         .max_tables_per_component(TABLES_PER_COMPONENT)
         .table_elements(TABLE_ELEMENTS_MAX)
-        .max_core_instance_size(10 << 20)
+        .max_core_instance_size(CORE_INSTANCE_BYTES_MAX)
         .max_component_instance_size(10 << 20)
         // A table has a few hundred entries: wiping them beats giving a page back and faulting it in anew.
         .table_keep_resident(64 << 10)
