@@ -91,6 +91,11 @@ fn instances_memories_and_tables_without_end_are_refused_before_they_run() {
         let text = load(more, 1).expect("it is refused");
         assert!(text.contains("exceeds the per-instance limit of 1"), "{text}");
     }
+    // 16 bytes each; what is beside the memory of a module is bounded as well, at 2 MiB.
+    let globals = |n| "(global (mut i64) (i64.const 0)) ".repeat(n);
+    assert_eq!(load(&globals(100_000), 1), None);
+    let text = load(&globals(140_000), 1).expect("it is refused");
+    assert!(text.contains("exceeds the configured maximum of 2097152 bytes"), "{text}");
 }
 
 /// One instruction can fill all the memory there is; the limit is looked at between two.
