@@ -1,13 +1,13 @@
 # `make` says what there is. One profile builds everything: wasmtime takes minutes, so it is built once.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup plugins build demo bench test soak fmt lint schema clean
+.PHONY: help setup plugins build demo bench check test-one test docs soak fmt lint schema clean
 
 plugins := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/*/Cargo.toml))))
 guest := --profile plugin --target wasm32-wasip2 $(addprefix -p ,$(plugins))
 
 help: ## Say what there is
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
 
 setup: ## Install what is missing: the Wasm target, a C toolchain, Postgres
 	@bash .ci/setup
@@ -29,9 +29,21 @@ bench: build ## Measure: the floor, draining under both isolations, latency (som
 	target/release/host bench drain
 	target/release/host bench latency
 
+check: ## Format, clippy and pure tests: what to run all day
+	cargo fmt --all --check
+	cargo clippy --locked --release --all-targets -- -D warnings
+	cargo test --locked --release --lib
+
+test-one: ## The tests whose names contain T: make test-one T=order
+	@[[ -n '$(T)' ]] || { echo 'say which: make test-one T=order' >&2; exit 2; }
+	cargo test --locked --release --test tests -- $(T)
+
 test: lint ## Run every check and test
 	cargo test --locked --release -p model
 	cargo test --locked --release
+
+docs: ## Build the book to target/book/html, and check its links (needs mdbook)
+	@bash .ci/docs
 
 soak: plugins ## Everything goes wrong for MINUTES (20) while messages are counted; SEED to do it again
 	MINUTES=$(or $(MINUTES),20) cargo test --locked --release --test tests -- --ignored --exact faults::soak --nocapture
