@@ -18,6 +18,7 @@ use host::secret::Secrets;
 mod attacks;
 mod batches;
 mod contained;
+mod flood;
 mod http;
 mod logged;
 mod mutated;

@@ -107,6 +107,7 @@ struct Shared {
     /// Made when the first component asks for it: many hosts never need it.
     big: Mutex<Option<Arc<Workshop>>>,
     tls: http::Tls,
+    peers: http::Peers,
 }
 
 /// How a handler is called: what its deployment and its queue say.
@@ -169,7 +170,8 @@ impl Sandbox {
         let small = Arc::new(Workshop::new(Image::Small, config.instances_max, cache.as_ref())?);
         let (instances_max, big) = (config.instances_max, Mutex::default());
         let (compiler, tls) = (Compiler::new()?, http::Tls::default());
-        Ok(Self(Arc::new(Shared { instances_max, cache, compiler, small, big, tls })))
+        let peers = http::Peers::default();
+        Ok(Self(Arc::new(Shared { instances_max, cache, compiler, small, big, tls, peers })))
     }
 
     /// Checks a component and compiles it, or takes its compiled code from the cache.
@@ -204,7 +206,8 @@ impl Sandbox {
         let verifies = settings.http.iter().any(HttpGrant::is_https);
         // A guest that chooses its servers could have a connection kept to each of ever more.
         let keeps = !settings.http.iter().any(HttpGrant::is_wildcard);
-        Ok(Arc::new(http::Clients::new(&self.0.tls.config(verifies)?, keeps)))
+        let (tls, threads) = (self.0.tls.config(verifies)?, self.0.peers.threads()?);
+        Ok(Arc::new(http::Clients::new(&tls, &threads, keeps)))
     }
 
     fn workshop(&self, image: Image) -> Result<Arc<Workshop>, SandboxError> {

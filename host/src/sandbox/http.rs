@@ -10,8 +10,9 @@ use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpHooks};
 
 use self::body::{Call, Flight, Received, Sent};
-use self::client::Client;
 pub(super) use self::client::{Clients, Tls};
+pub(super) use self::peers::Peers;
+use self::pool::Client;
 use super::HandlerSettings;
 use super::bindings::host::jobs::log::Level;
 use super::log::GuestLog;
@@ -20,6 +21,9 @@ use crate::grant::{Reach, Scheme, Target, permit};
 mod body;
 mod client;
 mod error;
+mod peers;
+mod pool;
+mod tap;
 
 /// What the headers of one request may take in a host's memory, in bytes.
 const FIELDS_BYTES_MAX: usize = 32 << 10;
@@ -88,8 +92,12 @@ impl Hooks {
         }
         let flight = self.call.depart().ok_or(Error::ConnectionLimitReached)?;
         self.requests += 1;
-        let head = request.uri().to_string().len() as u64 + bytes_of(request.headers());
-        self.call.spend(head).map_err(|limit| Error::HttpRequestBodySize(Some(limit)))?;
+        let line = request.method().as_str().len() + request.uri().to_string().len();
+        let head = line as u64 + bytes_of(request.headers());
+        self.call
+            .allowance()
+            .spend(head)
+            .map_err(|limit| Error::HttpRequestBodySize(Some(limit)))?;
         Ok((self.clients.reaching(reach), flight))
     }
 
@@ -112,7 +120,13 @@ impl Hooks {
 }
 
 fn target(uri: &Uri) -> Option<Target> {
-    Target::new(Scheme::from_name(uri.scheme_str()?)?, uri.host()?, uri.port_u16())
+    let authority = uri.authority()?;
+    let port = match authority.as_str().strip_prefix(authority.host())? {
+        "" => None,
+        // What is no port is not the default one: `http` takes 71216, and no digits at all, for none.
+        port => Some(uri.port_u16().filter(|number| port == format!(":{number}"))?),
+    };
+    Target::new(Scheme::from_name(uri.scheme_str()?)?, authority.host(), port)
 }
 
 /// Without the path and the query, which may hold what is nobody else's business.
@@ -167,7 +181,7 @@ async fn send(
 ) -> Result<(Response<WasiBody>, SendError), Error> {
     let server = server(request.uri());
     let request = request.map(|body| Sent::new(body, flight.clone()));
-    let response = client.request(request);
+    let response = client.exchange(request, flight.allowance());
     let response = match head_within(&options) {
         Some(time) => {
             let timed = tokio::time::timeout(time, response).await;
@@ -176,16 +190,14 @@ async fn send(
         None => response.await,
     };
     let response = response.map_err(|error| {
-        if let Some(limit) = flight.exceeded() {
+        let (named, level) = error::name(&error);
+        if let (Error::ConnectionTerminated, Some(limit)) = (&named, flight.allowance().exceeded())
+        {
             return Error::HttpRequestBodySize(Some(limit));
         }
-        let (named, level) = error::name(&error);
         log.write(level, &format!("HTTP request to {server}: {}", error::in_words(&error)));
         named
     })?;
-    flight
-        .spend(bytes_of(response.headers()))
-        .map_err(|limit| Error::HttpResponseBodySize(Some(limit)))?;
     let response =
         response.map(|body| Received::new(body, flight, options.between_bytes_timeout).boxed());
     Ok((response, Box::new(async { Ok(()) })))

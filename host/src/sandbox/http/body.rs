@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::error;
+use super::tap::Allowance;
 
 /// Requests of one call that are on their way at once.
 const IN_FLIGHT_MAX: usize = 16;
@@ -20,17 +21,14 @@ const IN_FLIGHT_MAX: usize = 16;
 /// What the requests of one call have in common. Held by each of them for as long as it lasts.
 pub(super) struct Call {
     in_flight: AtomicUsize,
-    left_bytes: AtomicU64,
-    limit_bytes: u64,
-    exceeded: AtomicBool,
     ended: AtomicBool,
+    allowance: Arc<Allowance>,
 }
 
 impl Call {
     pub(super) fn new(limit_bytes: u64) -> Arc<Self> {
-        let (exceeded, ended) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (in_flight, left_bytes) = (AtomicUsize::new(0), AtomicU64::new(limit_bytes));
-        Arc::new(Self { in_flight, left_bytes, limit_bytes, exceeded, ended })
+        let (in_flight, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Self { in_flight, ended, allowance: Allowance::new(limit_bytes) })
     }
 
     /// Begins a request, unless too many are on their way. Only the guest's own turn begins one.
@@ -42,18 +40,9 @@ impl Call {
         Some(Arc::new(Flight(self.clone())))
     }
 
-    /// Takes bytes from what is left, or says the limit that they exceed.
-    pub(super) fn spend(&self, bytes: u64) -> Result<(), u64> {
-        let left = |left: u64| left.checked_sub(bytes);
-        self.left_bytes.fetch_update(Relaxed, Relaxed, left).map(drop).map_err(|_| {
-            self.exceeded.store(true, Relaxed);
-            self.limit_bytes
-        })
-    }
-
-    /// The limit, if it was exceeded.
-    pub(super) fn exceeded(&self) -> Option<u64> {
-        self.exceeded.load(Relaxed).then_some(self.limit_bytes)
+    /// What all of them may still send and receive.
+    pub(super) const fn allowance(&self) -> &Arc<Allowance> {
+        &self.allowance
     }
 
     /// Notes that the guest is gone. To be said before its half of a body is dropped: the other half would
@@ -104,10 +93,11 @@ impl Body for Sent {
             None if self.flight.ended.load(Relaxed) => {
                 Poll::Ready(Some(Err(Error::ConnectionTerminated)))
             }
-            Some(Ok(frame)) => Poll::Ready(Some(match self.flight.spend(size_of_frame(&frame)) {
-                Ok(()) => Ok(frame),
-                Err(limit) => Err(Error::HttpRequestBodySize(Some(limit))),
-            })),
+            Some(Ok(frame)) => {
+                let spent = self.flight.allowance().spend(size_of_frame(&frame));
+                let spent = spent.map_err(|limit| Error::HttpRequestBodySize(Some(limit)));
+                Poll::Ready(Some(spent.map(|()| frame)))
+            }
             other => Poll::Ready(other),
         }
     }
@@ -121,17 +111,18 @@ impl Body for Sent {
     }
 }
 
-/// A response's body, on its way to the guest.
+/// A response's body, on its way to the guest. What it takes was counted when it arrived.
 pub(super) struct Received {
     inner: Incoming,
-    flight: Arc<Flight>,
+    _flight: Arc<Flight>,
     /// The longest that the guest waits for the next part, and the alarm for it.
     silence: Option<(Duration, Pin<Box<Sleep>>)>,
 }
 
 impl Received {
     pub(super) fn new(inner: Incoming, flight: Arc<Flight>, silence_max: Option<Duration>) -> Self {
-        Self { inner, flight, silence: silence_max.map(|max| (max, Box::pin(sleep(max)))) }
+        let silence = silence_max.map(|max| (max, Box::pin(sleep(max))));
+        Self { inner, _flight: flight, silence }
     }
 
     pub(super) fn boxed(self) -> WasiBody {
@@ -158,12 +149,7 @@ impl Body for Received {
         if let Some((max, alarm)) = &mut self.silence {
             alarm.as_mut().reset(Instant::now() + *max);
         }
-        Poll::Ready(frame.map(|frame| {
-            let frame = frame.map_err(|error| error::of_response(&error))?;
-            let spent = self.flight.spend(size_of_frame(&frame));
-            spent.map_err(|limit| Error::HttpResponseBodySize(Some(limit)))?;
-            Ok(frame)
-        }))
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| error::of_response(&error))))
     }
 
     fn is_end_stream(&self) -> bool {

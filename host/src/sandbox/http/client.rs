@@ -1,4 +1,4 @@
-//! Connections to servers: names are resolved, every address is looked at, and one that was looked at is
+//! The way to a server: names are resolved, every address is looked at, and one that was looked at is
 //! connected to; TLS is verified. Never asks whether a request is granted.
 
 use std::io;
@@ -8,38 +8,30 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
+use futures_util::TryFutureExt as _;
 use futures_util::future::BoxFuture;
 use hyper::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
-use super::body::Sent;
+use super::peers::PeerThreads;
+use super::pool::Client;
+use super::tap::{Tap, Tapped};
 use crate::grant::Reach;
 use crate::grant::address::reach;
 use crate::sandbox::SandboxError;
 
 /// From the look-up of the name to the end of the TLS handshake.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection that nobody uses is kept.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-/// Connections to one server that are kept, where the grants name all servers.
-const IDLE_MAX: usize = 32;
 /// Names that one version of a handler looks up at once. A look-up holds a thread, which a slow resolver keeps
 /// for longer than any request waits.
 const LOOKUPS_MAX: usize = 16;
-/// The longest head of a response, in bytes.
-const HEAD_BYTES_MAX: usize = 64 << 10;
-
-/// Sends requests, over connections that it keeps for further ones.
-pub(super) type Client = hyper_util::client::legacy::Client<Connector, Sent>;
-
 /// The clients of one version of a handler: a connection that was made for one is nobody else's.
 pub(in crate::sandbox) struct Clients {
     public: Client,
@@ -48,16 +40,15 @@ pub(in crate::sandbox) struct Clients {
 
 impl Clients {
     /// Without connections yet; `keeps` them when they are idle.
-    pub(in crate::sandbox) fn new(tls: &Arc<ClientConfig>, keeps: bool) -> Self {
+    pub(in crate::sandbox) fn new(
+        tls: &Arc<ClientConfig>,
+        threads: &Arc<PeerThreads>,
+        keeps: bool,
+    ) -> Self {
         let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
         let client = |reach| {
             let resolver = Resolver { reach, lookups: lookups.clone() };
-            hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(IDLE_TIMEOUT)
-                .pool_max_idle_per_host(if keeps { IDLE_MAX } else { 0 })
-                .http1_max_buf_size(HEAD_BYTES_MAX)
-                .build(Connector::new(resolver, tls.clone()))
+            Client::new(Connector::new(resolver, tls.clone()), threads.clone(), keeps)
         };
         Self { public: client(Reach::Public), private: client(Reach::Private) }
     }
@@ -115,11 +106,17 @@ pub(super) enum ConnectError {
     Timeout,
 }
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Connects within a time.
 #[derive(Clone)]
-pub(super) struct Connector(HttpsConnector<HttpConnector<Resolver>>);
+pub(super) struct Connector {
+    tcp: HttpConnector<Resolver>,
+    tls: Arc<ClientConfig>,
+}
+
+/// A connection to a server, whose incoming bytes are counted.
+pub(super) type Stream = MaybeHttpsStream<TokioIo<Tapped<TcpStream>>>;
 
 impl Connector {
     fn new(resolver: Resolver, tls: Arc<ClientConfig>) -> Self {
@@ -127,22 +124,36 @@ impl Connector {
         let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        Self((tcp, tls).into())
+        Self { tcp, tls }
+    }
+
+    /// Connects to the server of this URL. `tap` counts what it sends, the handshake of TLS included.
+    pub(super) async fn connect(self, server: Uri, tap: Tap) -> Result<Stream, BoxError> {
+        let mut connector = HttpsConnector::from((TapConnector { tcp: self.tcp, tap }, self.tls));
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connector.call(server));
+        connecting.await.map_err(|_elapsed| ConnectError::Timeout)?
     }
 }
 
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+/// Connects once, and counts from then on.
+struct TapConnector {
+    tcp: HttpConnector<Resolver>,
+    tap: Tap,
+}
+
+impl Service<Uri> for TapConnector {
+    type Response = TokioIo<Tapped<TcpStream>>;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.poll_ready(cx)
+        self.tcp.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, server: Uri) -> Self::Future {
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.0.call(server));
-        connecting.map(|done| done.map_err(|_elapsed| ConnectError::Timeout)?).boxed()
+        let tap = self.tap.clone();
+        let tapped = |stream: TokioIo<_>| TokioIo::new(Tapped::new(stream.into_inner(), tap));
+        Box::pin(self.tcp.call(server).map_ok(tapped).map_err(Into::into))
     }
 }
 

@@ -7,6 +7,7 @@ use std::io;
 use wasmtime_wasi_http::Error;
 
 use super::client::ConnectError;
+use super::tap::TooMuch;
 use crate::sandbox::bindings::host::jobs::log::Level;
 
 type Cause<'a> = &'a (dyn StdError + 'static);
@@ -34,6 +35,9 @@ pub(super) fn name(error: Cause<'_>) -> (Error, Level) {
 }
 
 fn of_cause(cause: Cause<'_>) -> Option<(Error, Level)> {
+    if let Some(too_much) = cause.downcast_ref::<TooMuch>() {
+        return Some((of_too_much(*too_much), Level::Warn));
+    }
     if let Some(error) = cause.downcast_ref::<ConnectError>() {
         return Some(match error {
             ConnectError::Prohibited { .. } => (Error::DestinationIpProhibited, Level::Warn),
@@ -64,8 +68,19 @@ fn of_cause(cause: Cause<'_>) -> Option<(Error, Level)> {
     Some((named, Level::Debug))
 }
 
+const fn of_too_much(too_much: TooMuch) -> Error {
+    match too_much {
+        TooMuch::Call(limit) => Error::HttpResponseBodySize(Some(limit)),
+        TooMuch::Heads => Error::HttpResponseHeaderSectionSize(Some(TooMuch::HEADS_BYTES_MAX)),
+        TooMuch::Greeting => Error::TlsProtocolError,
+    }
+}
+
 /// Of a response whose head has come.
 pub(super) fn of_response(error: &hyper::Error) -> Error {
+    if let Some(too_much) = causes(error).find_map(|cause| cause.downcast_ref::<TooMuch>()) {
+        return of_too_much(*too_much);
+    }
     if error.is_incomplete_message() || error.is_body_write_aborted() {
         return Error::HttpResponseIncomplete;
     }
