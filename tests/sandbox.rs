@@ -20,6 +20,7 @@ mod batches;
 mod contained;
 mod flood;
 mod http;
+mod kept;
 mod logged;
 mod mutated;
 mod plugins;

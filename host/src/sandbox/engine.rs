@@ -12,6 +12,7 @@ use wasmtime::{
 
 use super::SandboxError;
 use super::bindings;
+use super::http::requests;
 use super::state::State;
 
 /// How often a guest that does not wait gives other tasks a turn, and its limits are looked at.
@@ -81,6 +82,7 @@ impl Workshop {
             .map_err(SandboxError::engine)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)
             .map_err(SandboxError::engine)?;
+        requests::bound(&mut linker).map_err(SandboxError::engine)?;
         tick(&engine)?;
         Ok(Self { engine, linker })
     }

@@ -23,6 +23,7 @@ mod client;
 mod error;
 mod peers;
 mod pool;
+pub(super) mod requests;
 mod tap;
 
 /// What the headers of one request may take in a host's memory, in bytes.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use super::HandlerSettings;
 use super::bindings::host::jobs::log::Level;
@@ -267,6 +267,10 @@ impl Pollable for LogStream {
 
 impl OutputStream for LogStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        // It is not interrupted, and megabytes of empty lines would take it a second.
+        if bytes.len() > WRITE_BYTES_MAX {
+            return Err(StreamError::trap("more bytes at once than `check-write` allows"));
+        }
         self.log.lock().output(self.output, &bytes);
         Ok(())
     }

@@ -104,6 +104,11 @@ impl State {
         self.http.as_ref().is_none_or(|http| http.is_quiet())
     }
 
+    /// Says in the guest's log what its host has refused.
+    pub(super) fn warn(&self, text: &str) {
+        self.log.write(log::Level::Warn, text);
+    }
+
     /// A text of the guest's, without the secrets that it was given.
     pub(super) fn shown(&self, text: String) -> String {
         self.log.shown(text)

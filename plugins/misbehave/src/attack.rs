@@ -5,7 +5,9 @@ use std::mem::forget;
 use std::ptr::null;
 use std::time::Duration;
 
+use wasip2::cli::stdout::get_stdout;
 use wasip2::clocks::monotonic_clock::{subscribe_duration, subscribe_instant};
+use wasip2::http::types::{Fields, Method, OutgoingRequest, OutgoingResponse, Scheme};
 use wasip2::io::poll::{Pollable, poll};
 use wasip2::random::{insecure, random};
 use wasip2::sockets::network::{ErrorCode, IpAddressFamily};
@@ -71,6 +73,10 @@ pub fn obey(command: &Command) -> Option<Verdict> {
             let list: Vec<&Pollable> = vec![&timer; n];
             black_box(poll(&list));
         }
+        // Has its host keep texts of n bytes in `ms` requests that are never sent.
+        "unsent" => return Some(unsent(command)),
+        // Hands n line ends to stdout at once.
+        "spill" => drop(get_stdout().write(&vec![b'\n'; n])),
         "sockets" => return Some(sockets(n)),
         // Calls the host from ever deeper.
         "dig" => {
@@ -112,6 +118,36 @@ fn alias(n: usize) {
             &raw mut result,
         );
     }
+}
+
+/// Dead-letters with which of the requests were refused which part. `text` says what is long, or what is made.
+fn unsent(command: &Command) -> Verdict {
+    let long = "x".repeat(command.n as usize);
+    let made = (0..command.ms).map(|_| match command.text.as_str() {
+        "response" => {
+            forget(OutgoingResponse::new(Fields::new()));
+            true
+        }
+        "field" => {
+            let fields = Fields::new();
+            let kept = fields.set("x", &[long.clone().into_bytes()]).is_ok();
+            forget(fields);
+            kept
+        }
+        part => {
+            let request = OutgoingRequest::new(Fields::new());
+            let kept = match part {
+                "method" => request.set_method(&Method::Other(long.clone())),
+                "scheme" => request.set_scheme(Some(&Scheme::Other(long.clone()))),
+                "authority" => request.set_authority(Some(&long)),
+                _ => request.set_path_with_query(Some(&format!("/{}", &long[1..]))),
+            };
+            forget(request);
+            kept.is_ok()
+        }
+    });
+    let reason = format!("kept {}", made.filter(|kept| *kept).count());
+    Verdict::DeadLetter(Failure { reason })
 }
 
 /// Dead-letters with how many of n sockets of each kind it was denied.
