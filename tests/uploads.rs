@@ -2,6 +2,7 @@
 //! it is a handler; and no compiler is waited for without end.
 
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -150,15 +151,35 @@ async fn a_compiler_that_takes_too_long_or_too_much_memory_is_given_up_on() {
     let wasm = std::fs::read(plugin("thumbnail")).unwrap();
     assert_eq!(tried(&wasm, Bounds::default()).await, Ok(Checked { takes_batches: false }));
     let no_time = Bounds { time: Duration::from_millis(1), ..Bounds::default() };
-    assert_eq!(
-        tried(&wasm, no_time).await.unwrap_err(),
-        "the component was given up on: compiling it takes more than 1ms; make it smaller, or split its \
-         largest functions"
-    );
+    let error = tried(&wasm, no_time).await.unwrap_err();
+    let start = "the component was given up on: compiling it takes more than 1ms; it has ";
+    assert!(error.starts_with(start), "{error}");
+    let end = " table entries; make it smaller, or split its largest functions";
+    assert!(error.contains(" functions, the largest of ") && error.ends_with(end), "{error}");
     // The compiler copies its data.
     let memory = r#"(memory (export "memory") 800)"#;
     let large = handler_of(&format!("{memory} {}", data(40 << 20)), ACKS);
     let no_memory = Bounds { memory_bytes: 96 << 20, ..Bounds::default() };
     let error = tried(&large, no_memory).await.unwrap_err();
     assert!(error.contains("compiling it takes more than 96.0 MiB of memory"), "{error}");
+}
+
+/// What compiles a stranger's component is not told where the database is.
+#[tokio::test]
+async fn a_trial_sees_little_of_its_hosts_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, seen) = (dir.path().join("program"), dir.path().join("seen"));
+    std::fs::write(&program, format!("#!/bin/sh\nenv > {}\n", seen.display())).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let terms = Terms { memory_bytes: 64 << 20, http: vec![], cache_dir: None };
+    Trial::new(program, Bounds::default()).run(b"", &terms).await.unwrap_err();
+    let seen = std::fs::read_to_string(seen).unwrap();
+    assert!(seen.contains("PATH="), "{seen}");
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some(), "the test has more");
+    let may = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "SSL_", "RAYON_", "RUST_BACKTRACE"];
+    // The shell's own.
+    let may = [&may[..], &["PWD", "OLDPWD", "SHLVL", "_="]].concat();
+    for line in seen.lines() {
+        assert!(may.iter().any(|name| line.starts_with(name)), "{line}");
+    }
 }

@@ -32,6 +32,7 @@ mod failure;
 mod http;
 mod live;
 mod log;
+mod measure;
 mod meter;
 mod runner;
 mod state;

@@ -45,7 +45,7 @@ async fn memory_is_had_to_the_last_page_and_not_a_page_more() {
     let wasm = handler_of(r#"(memory (export "memory") 1)"#, beyond);
     let Verdict::Failed(Failure::Trap(text)) = verdict(&wasm, mib.clone()).await else { panic!() };
     assert_eq!(text, "out of bounds memory access");
-    // Two memories have the limit together.
+    // All memories have the limit together.
     let rest = checks(&[
         "(i32.eq (memory.grow (i32.const 7)) (i32.const 1))",
         "(i32.eq (memory.grow (i32.const 1)) (i32.const -1))",
@@ -80,11 +80,13 @@ fn instances_memories_and_tables_without_end_are_refused_before_they_run() {
         SANDBOX.load(&wasm, settings()).err().map(|refusal| refusal.to_string())
     };
     // One of each kind a module, and so many a component.
-    for (more, fit) in [("(memory 1)", 1), ("(table 1 funcref)", 4), ("", 63)] {
+    for (more, fit) in [("(memory 1)", 3), ("(table 1 funcref)", 4), ("", 63)] {
         assert_eq!(load(more, fit), None, "{more}");
         for n in [fit + 1, 900] {
             let text = load(more, n).expect("it is refused");
             assert!(text.starts_with("the component does not compile: "), "{text}");
+            let named = [n, n + 1].map(|has| format!(" {has} "));
+            assert!(named.iter().any(|has| text.contains(has)), "it names the number: {text}");
         }
     }
     for more in ["(memory 1) (memory 1)", "(table 1 funcref) (table 1 funcref)"] {

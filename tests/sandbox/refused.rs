@@ -141,6 +141,56 @@ fn a_component_that_needs_more_memory_than_it_gets() {
     assert_eq!(limit_bytes, 1 << 20);
 }
 
+/// Small files that would take the compiler gigabytes.
+#[test]
+fn a_component_with_too_many_of_something() {
+    let memory = r#"(memory (export "memory") 1)"#;
+    let functions = format!("{memory} {}", "(func)".repeat(250_000));
+    insta::assert_snapshot!(
+        refusal(&handler_of(&functions, ACKS)),
+        @"the component has 250002 functions and at most 250000 are accepted; leave out what it does not use"
+    );
+    let elements = format!("{memory} (func $f) (elem func {})", "$f ".repeat(250_001));
+    insta::assert_snapshot!(
+        refusal(&handler_of(&elements, ACKS)),
+        @"the component has 250001 table entries and at most 250000 are accepted; leave out what it does not use"
+    );
+}
+
+/// Nothing interrupts the making of a sandbox.
+#[test]
+fn a_component_that_copies_much_to_start() {
+    let data = "x".repeat(4 << 20);
+    let module = format!(
+        r#"(core module $data (import "m" "memory" (memory 80)) (data (i32.const 0) "{data}"))
+        (core module $memory (memory (export "memory") 80))
+        (core instance $m (instantiate $memory))"#
+    );
+    let one = r#"(core instance (instantiate $data (with "m" (instance $m))))"#;
+    let started = |text: String| {
+        let handler = handler_text(r#"(memory (export "memory") 1)"#, ACKS);
+        wat(&handler.replacen("(component", &format!("(component {text}"), 1))
+    };
+    let times = |n| started(format!("{module} {}", one.repeat(n)));
+    SANDBOX.load(&times(16), settings()).expect("as much as a file may have");
+    let said = format!(
+        "starting the component copies {} bytes into memories and tables and at most 67108864 are accepted; instantiate each of its modules once",
+        17 << 22
+    );
+    assert_eq!(refusal(&times(17)), said);
+    // Through components that start components, and by other names of the same module.
+    let nested = format!(
+        r#"{module} (component $c (alias outer 1 $data (core module $d))
+            (core module $memory (memory (export "memory") 80))
+            (core instance $m (instantiate $memory)) {})
+        {}"#,
+        one.repeat(4).replace("$data", "$d"),
+        "(instance (instantiate $c))".repeat(5)
+    );
+    let text = refusal(&started(nested));
+    assert!(text.starts_with("starting the component copies 83886080 bytes"), "{text}");
+}
+
 async fn verdict_of(wasm: &[u8]) -> Verdict {
     SANDBOX.load(wasm, settings()).expect("a handler").runner().run(&message("")).await.verdict
 }

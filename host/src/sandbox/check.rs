@@ -6,7 +6,17 @@ use wasmtime::Engine;
 
 use super::SandboxError;
 use super::engine::Image;
+use super::measure::Measure;
 use crate::limits::COMPONENT_BYTES_MAX;
+
+/// Functions of all modules together. The compiler takes some kilobytes for each, also for an empty one; the
+/// largest scripting runtimes have tens of thousands.
+const FUNCTIONS_MAX: u64 = 250_000;
+/// Entries that all modules together set in tables. The compiler makes a second function of each function there.
+const ELEMENTS_MAX: u64 = 250_000;
+/// What making one sandbox may copy, in bytes: nothing interrupts that. A module that is started once has its
+/// bytes in the file.
+const START_BYTES_MAX: u64 = COMPONENT_BYTES_MAX;
 
 /// The function that a host calls with one message, and the one that it calls with many.
 const EXPORT: &str = "handle";
@@ -80,6 +90,24 @@ pub enum Refusal {
          information, optimize for size, or take embedded data out"
     )]
     TooLarge(usize),
+    /// Small, but dear for the compiler.
+    #[error(
+        "the component has {count} {what} and at most {max} are accepted; leave out what it does not use"
+    )]
+    TooMany {
+        /// What it has.
+        what: &'static str,
+        /// How many of them.
+        count: u64,
+        /// How many there may be.
+        max: u64,
+    },
+    /// A sandbox of it would take too long to make.
+    #[error(
+        "starting the component copies {0} bytes into memories and tables and at most {START_BYTES_MAX} \
+         are accepted; instantiate each of its modules once"
+    )]
+    Start(u64),
     /// Cut off or damaged.
     #[error("the component is damaged or cut off: {0}; build or copy it again")]
     Malformed(String),
@@ -157,11 +185,28 @@ pub(super) fn inspect(wasm: &[u8]) -> Result<Inspected, Refusal> {
     if !surface.missing.is_empty() {
         return Err(Refusal::MissingImports(surface.missing));
     }
+    let measure = Measure::of(wasm);
+    check_measure(&measure)?;
     Ok(Inspected {
-        image: Image::of(surface.data_bytes),
+        image: Image::of(measure.data_bytes),
         has_http: surface.has_http,
         takes_batches,
     })
+}
+
+fn check_measure(measure: &Measure) -> Result<(), Refusal> {
+    for (what, count, max) in [
+        ("functions", measure.functions, FUNCTIONS_MAX),
+        ("table entries", measure.elements, ELEMENTS_MAX),
+    ] {
+        if count > max {
+            return Err(Refusal::TooMany { what, count, max });
+        }
+    }
+    if measure.start_bytes > START_BYTES_MAX {
+        return Err(Refusal::Start(measure.start_bytes));
+    }
+    Ok(())
 }
 
 /// Tells components from what else people upload by mistake.
@@ -195,8 +240,6 @@ struct Surface {
     exports: Vec<String>,
     missing: Vec<String>,
     has_http: bool,
-    /// Data segments of all its core modules.
-    data_bytes: u64,
 }
 
 impl Surface {
@@ -208,11 +251,6 @@ impl Surface {
             match payload? {
                 Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
                 Payload::End(_) => depth = depth.saturating_sub(1),
-                Payload::DataSection(segments) => {
-                    for segment in segments {
-                        surface.data_bytes += segment?.data.len() as u64;
-                    }
-                }
                 Payload::ComponentImportSection(imports) if depth == 0 => {
                     for import in imports {
                         let import = import?;

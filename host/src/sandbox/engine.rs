@@ -24,8 +24,8 @@ const CORE_INSTANCES_PER_COMPONENT: u32 = 64;
 /// What the globals, imports and functions of one of them take, beside its memory: no limit of a deployment
 /// counts these, so together they are what a sandbox can take without leave.
 const CORE_INSTANCE_BYTES_MAX: usize = 2 << 20;
-/// Memories and tables of one component; one of each is usual.
-const MEMORIES_PER_COMPONENT: u32 = 2;
+/// Memories and tables of one component; one of each is usual. componentize-qjs makes three memories.
+const MEMORIES_PER_COMPONENT: u32 = 4;
 const TABLES_PER_COMPONENT: u32 = 4;
 /// Functions that a component calls through pointers; scripting runtimes have tens of thousands.
 const TABLE_ELEMENTS_MAX: usize = 100_000;

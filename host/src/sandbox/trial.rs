@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
+use super::measure::Measure;
 use super::{FollowUpTargets, HandlerSettings, Refusal, Sandbox, SandboxConfig, SandboxError};
 use crate::grant::HttpGrant;
 use crate::limits::{Isolation, Limits};
@@ -23,6 +24,18 @@ use crate::secret::Secrets;
 const AT_ONCE: usize = 2;
 /// What a trial may have of all processors together, should the process that waits for it be killed.
 const CPU_MAX: Duration = Duration::from_mins(10);
+/// What a trial is told of its host's environment: where libraries, folders and root certificates are, and how
+/// many threads to compile with.
+const ENVIRONMENT: [&str; 8] = [
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "RAYON_NUM_THREADS",
+    "RUST_BACKTRACE",
+];
 /// What the program prints before it says what is wrong.
 const ERROR: &str = "error: ";
 
@@ -122,16 +135,19 @@ impl Trial {
         let ended = async { tokio::join!(trial.wait_with_output(), feed).0 };
         let Ok(ended) = tokio::time::timeout(self.bounds.time, ended).await else {
             let time = humantime::format_duration(self.bounds.time);
-            return Err(Refusal::GivenUp(format!("compiling it takes more than {time}")));
+            return Err(given_up(&format!("more than {time}"), wasm));
         };
         let ended = ended.map_err(SandboxError::Process)?;
         let [found, said] =
             [&ended.stdout, &ended.stderr].map(|text| String::from_utf8_lossy(text));
-        judge(ended.status, found.trim_end(), &said, &self.bounds)
+        judge(ended.status, found.trim_end(), &said, &self.bounds, wasm)
     }
 
     fn command(&self, terms: &Terms) -> Command {
         let mut command = Command::new(&self.program);
+        // The compiler need not know where the database is, nor its password.
+        command.env_clear();
+        command.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         command.arg("try-component");
         command.arg(format!("--memory={}", terms.memory_bytes));
         command.arg(format!("--compiler-memory={}", self.bounds.memory_bytes));
@@ -146,7 +162,13 @@ impl Trial {
 }
 
 /// What became of the other process: what it has `found`, and what it `said` besides.
-fn judge(status: ExitStatus, found: &str, said: &str, bounds: &Bounds) -> Result<Checked, Refusal> {
+fn judge(
+    status: ExitStatus,
+    found: &str,
+    said: &str,
+    bounds: &Bounds,
+    wasm: &[u8],
+) -> Result<Checked, Refusal> {
     if let Some(checked) = Checked::from_line(found).filter(|_| status.success()) {
         return Ok(checked);
     }
@@ -156,11 +178,16 @@ fn judge(status: ExitStatus, found: &str, said: &str, bounds: &Bounds) -> Result
     // What Rust says when there is no memory, before it aborts.
     if said.contains("memory allocation of") {
         let most = ByteSize(bounds.memory_bytes);
-        return Err(Refusal::GivenUp(format!("compiling it takes more than {most} of memory")));
+        return Err(given_up(&format!("more than {most} of memory"), wasm));
     }
     let says = |line: &&str| !line.trim().is_empty() && !line.starts_with("note: ");
     let last = said.lines().rev().find(says).unwrap_or_default();
     Err(Refusal::GivenUp(format!("the compiler crashed on it ({status}; {last})")))
+}
+
+/// Says what compiling took, and of what: the bytes of the file may be few.
+fn given_up(what: &str, wasm: &[u8]) -> Refusal {
+    Refusal::GivenUp(format!("compiling it takes {what}; it has {}", Measure::of(wasm)))
 }
 
 /// Tries a component in this process, which is there for nothing else and uses no more than `memory_bytes` from now on.
@@ -206,7 +233,7 @@ mod tests {
     #[test]
     fn how_a_trial_ended_is_said_in_words() {
         let judged = |raw: i32, found: &str, text: &str| {
-            let judged = judge(ExitStatus::from_raw(raw), found, text, &Bounds::default());
+            let judged = judge(ExitStatus::from_raw(raw), found, text, &Bounds::default(), b"");
             judged.map_err(|refusal| refusal.to_string())
         };
         for checked in [false, true].map(|takes_batches| Checked { takes_batches }) {
