@@ -27,6 +27,7 @@ mod plugins;
 mod refused;
 mod results;
 mod secrets;
+mod ssrf;
 mod webhook;
 
 /// Sandboxes of the pool that the tests share: as many as they hold at once, and a few.

@@ -34,8 +34,12 @@ const NEVER_V4: &[Net4] = &[
     v4(0, 0, 0, 0, 8),
     // Link-local; cloud metadata at 169.254.169.254.
     v4(169, 254, 0, 0, 16),
-    // Metadata of Alibaba Cloud, within the carriers' addresses, and of Azure, among the public ones.
+    // Metadata of Alibaba Cloud, Volcano Engine and UCloud, within the carriers' addresses; of Azure and of Equinix
+    // Metal, among the public ones.
     v4(100, 100, 100, 200, 32),
+    v4(100, 96, 0, 96, 32),
+    v4(100, 80, 80, 80, 32),
+    v4(192, 80, 8, 124, 32),
     v4(168, 63, 129, 16, 32),
     // The IETF's own, examples in documents, relays of 6to4.
     v4(192, 0, 0, 0, 24),
@@ -58,10 +62,12 @@ const PRIVATE_V4: &[Net4] = &[
 
 /// Of the addresses that are given out, and of the private ones.
 const NEVER_V6: &[Net6] = &[
-    // Metadata and credentials of AWS, Google Cloud and Oracle Cloud.
+    // Metadata and credentials of AWS, Google Cloud, Oracle Cloud, Akamai (Linode) and Scaleway.
     v6(0xfd00, 0x0ec2, 0, 32),
     v6(0xfd20, 0x00ce, 0, 32),
     v6(0xfd00, 0x00c1, 0, 32),
+    v6(0xfd00, 0xa9fe, 0, 32),
+    v6(0xfd00, 0x0042, 0x42, 128),
     // The IETF's own, Teredo among them; examples; 6to4, which has IPv4 addresses in it.
     v6(0x2001, 0, 0, 23),
     v6(0x2001, 0x0db8, 0, 32),
@@ -122,7 +128,7 @@ mod tests {
                 None,
                 "0.0.0.0 0.1.2.3 169.254.169.254 100.100.100.200 168.63.129.16 192.0.0.192 192.0.2.1 \
                  224.0.0.1 239.1.1.1 240.0.0.1 255.255.255.255 :: fe80::1 fec0::1 ff02::1 2001:db8::1 \
-                 2001::1 2002:7f00:1::1 fd00:ec2::254 fd00:ec2::23 fd20:ce::254 fd00:c1::a9fe:a9fe ::127.0.0.1 64:ff9b:1::1 100::1 \
+                 2001::1 2002:7f00:1::1 fd00:ec2::254 fd00:ec2::23 fd20:ce::254 fd00:c1::a9fe:a9fe fd00:42::42 fd00:a9fe:a9fe::1 100.96.0.96 100.80.80.80 192.80.8.124 ::127.0.0.1 64:ff9b:1::1 100::1 \
                  ::ffff:169.254.169.254 64:ff9b::a9fe:a9fe",
             ),
         ] {
