@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use host::secret::Secret;
 use sha2::Sha256;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::harness::web::{Answer, Web, answer};
@@ -161,7 +161,7 @@ async fn an_answer_before_the_body_was_read_counts() {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let serving = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.readable().await.unwrap();
+            stream.read_exact(&mut [0; 4]).await.unwrap();
             stream.write_all(&answer(status, "", "")).await.unwrap();
             stream
         });
