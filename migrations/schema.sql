@@ -475,6 +475,13 @@ BEGIN
     EXECUTE format('SELECT host.%I()', p_queue || '__examine') INTO facts;
     RETURN facts || jsonb_build_object(
         'locks', (SELECT coalesce(jsonb_agg(to_jsonb(l)), '[]') FROM host.leaf_locks(p_queue) l),
+        -- Somebody's, without a search path of their own: hosts insert with one that has pg_catalog alone.
+        'triggers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', t.tgname, 'function', p.oid::regprocedure::text)
+                ORDER BY t.tgname), '[]')
+            FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language g ON g.oid = p.prolang
+            WHERE t.tgrelid = to_regclass(format('queue.%I', p_queue)) AND NOT t.tgisinternal
+                AND p.pronamespace <> 'host'::regnamespace AND g.lanname NOT IN ('internal', 'c')
+                AND NOT EXISTS (SELECT FROM unnest(p.proconfig) s WHERE starts_with(s, 'search_path='))),
         'autovacuum', (SELECT coalesce(jsonb_agg(c.relname ORDER BY c.relname), '[]') FROM pg_class c
             WHERE c.relnamespace = 'host'::regnamespace AND c.relkind = 'r' AND c.relispartition
                 AND starts_with(c.relname, p_queue || '__')
@@ -632,6 +639,13 @@ $$;
 CREATE FUNCTION host.leaves_between(a bigint, b bigint) RETURNS smallint
     LANGUAGE sql IMMUTABLE
     RETURN (CASE ((b / '100000000000'::bigint) - (a / '100000000000'::bigint)) WHEN 0 THEN (1 << (((a / '100000000000'::bigint) % (3)::bigint))::integer) WHEN 1 THEN ((1 << (((a / '100000000000'::bigint) % (3)::bigint))::integer) | (1 << (((b / '100000000000'::bigint) % (3)::bigint))::integer)) ELSE 7 END)::smallint;
+
+CREATE FUNCTION host.may_pass(p_sqlstate text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT left(p_sqlstate, 2) IN ('08', '40', '53', '57', '58') OR p_sqlstate IN ('25006', '55P03')
+$$;
 
 CREATE FUNCTION host.migration_applied() RETURNS TABLE(version integer, name text, sha256 text)
     LANGUAGE sql STABLE
@@ -849,6 +863,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_serve', 'SEQUENCE', 'host.{q}__lease_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__promotion_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__asleep', 'UPDATE', NULL),
+        ('host_serve', 'FUNCTION', 'host.{q}__gone', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__truncate', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__advance', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__truncate_schedule', 'EXECUTE', NULL),
@@ -1056,6 +1071,14 @@ CREATE FUNCTION host.restored() RETURNS boolean
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT NOT EXISTS (SELECT FROM host.cluster c JOIN pg_control_system() USING (system_identifier))
+$$;
+
+CREATE FUNCTION host.retry_delay(q host.queue, p_attempt integer) RETURNS interval
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT interval '1 ms' * coalesce(q.delays_ms[least(p_attempt, cardinality(q.delays_ms))],
+        least(q.backoff_cap_ms, q.backoff_base_ms * 2.0 ^ least(p_attempt - 1, 40)) * (0.5 + 0.5 * random()))
 $$;
 
 CREATE FUNCTION host.rfc3339(t timestamp with time zone) RETURNS text
@@ -1486,6 +1509,18 @@ BEGIN
     RETURN n;
 END $$;
 
+CREATE FUNCTION host.sample__gone(p_session integer, p_seq bigint) RETURNS integer[]
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    AS $$
+    SELECT ARRAY(SELECT pos FROM unnest(
+            coalesce(l.positions, int4multirange(int4range(0, l.row_count)))
+            - coalesce((SELECT range_agg(int4range(r.pos, r.pos + 1)) FROM host.sample__read(p_session, p_seq) r), '{}')) gone,
+        generate_series(lower(gone), upper(gone) - 1) pos ORDER BY pos)
+    FROM host.sample__lease l WHERE l.session_id = p_session AND l.seq = p_seq
+$$;
+
 CREATE FUNCTION host.sample__holds(p_leaf integer) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1667,7 +1702,8 @@ BEGIN
             SELECT count(*)::int AS n, max(m.txid) AS txid, (array_agg(m.id))[count(*)] AS id,
                     min(m.id) AS id_min, max(m.id) AS id_max, sum(m.size) AS bytes INTO cut
                 FROM (SELECT m.txid, m.id, CASE WHEN pg_column_compression(m.payload) IS NULL
-                        THEN pg_column_size(m.payload) ELSE 1048576 END AS size FROM queue.sample m
+                        THEN pg_column_size(m.payload) ELSE 1048576 END + CASE WHEN m.headers IS NULL
+                        THEN 0 WHEN pg_column_compression(m.headers) IS NULL THEN pg_column_size(m.headers) ELSE 65536 END AS size FROM queue.sample m
                     WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                     ORDER BY m.txid, m.id LIMIT p_n - row_count) m;
             IF bytes + cut.bytes > p_bytes THEN
@@ -1676,7 +1712,8 @@ BEGIN
                         min(m.id) AS id_min, max(m.id) AS id_max, p_bytes - bytes AS bytes INTO cut
                     FROM (SELECT m.txid, m.id,
                             sum(CASE WHEN pg_column_compression(m.payload) IS NULL
-                                THEN pg_column_size(m.payload) ELSE 1048576 END) OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS total,
+                                THEN pg_column_size(m.payload) ELSE 1048576 END + CASE WHEN m.headers IS NULL
+                                THEN 0 WHEN pg_column_compression(m.headers) IS NULL THEN pg_column_size(m.headers) ELSE 65536 END) OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS total,
                             row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS nth
                         FROM queue.sample m
                         WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
@@ -1765,7 +1802,7 @@ BEGIN
     END LOOP;
 END $$;
 
-CREATE FUNCTION host.sample__promote(p_n integer, OUT promoted integer, OUT again boolean, OUT next_ms bigint) RETURNS record
+CREATE FUNCTION host.sample__promote(p_n integer, OUT promoted integer, OUT again boolean, OUT next_ms bigint, OUT refused integer, OUT why text) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -1785,6 +1822,8 @@ DECLARE
     to_id bigint;
     part record;
     cut record;
+    one record;
+    one_why text;
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL
         OR current_setting('transaction_isolation') <> 'read committed' THEN
@@ -1792,11 +1831,14 @@ BEGIN
     END IF;
     PERFORM set_config('synchronous_commit', 'off', true);
     promoted := 0;
+    refused := 0;
     again := false;
     IF NOT pg_try_advisory_xact_lock(1752134403, 1) THEN
         next_ms := 50;
         RETURN;
     END IF;
+    -- A deferred constraint of somebody's would be in the way of the commit, and no more of a single message.
+    SET CONSTRAINTS ALL IMMEDIATE;
     SELECT * INTO c FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
     to_due := c.due;
     to_id := c.schedule_id;
@@ -1817,16 +1859,41 @@ BEGIN
         CONTINUE WHEN NOT EXISTS (SELECT FROM host.sample__schedule s
             WHERE (s.txid, s.id) > (part.a_txid, part.a_id) AND s.txid < part.b
                 AND (s.due, s.id) <= (c.due, c.schedule_id));
-        WITH due_rows AS MATERIALIZED (
-            SELECT s.* FROM host.sample__schedule s
-            WHERE (s.txid, s.id) > (part.a_txid, part.a_id) AND s.txid < part.b
-                AND (s.due, s.id) <= (c.due, c.schedule_id)
-            ORDER BY s.txid, s.id LIMIT p_n - promoted
-        ), moved AS (
-            INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
-            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at, d.priority, d.key FROM due_rows d
-        )
-        SELECT count(*)::int AS n, max(d.txid) AS txid, (array_agg(d.id))[count(*)] AS id INTO cut FROM due_rows d;
+        BEGIN
+            WITH due_rows AS MATERIALIZED (
+                SELECT s.* FROM host.sample__schedule s
+                WHERE (s.txid, s.id) > (part.a_txid, part.a_id) AND s.txid < part.b
+                    AND (s.due, s.id) <= (c.due, c.schedule_id)
+                ORDER BY s.txid, s.id LIMIT p_n - promoted
+            ), moved AS (
+                INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
+                SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at, d.priority, d.key FROM due_rows d
+                RETURNING 1
+            )
+            SELECT count(*)::int AS n, max(d.txid) AS txid, (array_agg(d.id))[count(*)] AS id, (SELECT count(*) FROM moved) AS moved
+                INTO cut FROM due_rows d;
+            IF cut.moved <> cut.n THEN
+                RAISE EXCEPTION 'a trigger of the table left some out';
+            END IF;
+        EXCEPTION WHEN OTHERS THEN
+            IF host.may_pass(SQLSTATE) THEN
+                RAISE;
+            END IF;
+            SELECT 0 AS n, NULL::bigint AS txid, NULL::bigint AS id INTO cut;
+            FOR one IN
+                SELECT s.due, s.txid, s.id FROM host.sample__schedule s
+                WHERE (s.txid, s.id) > (part.a_txid, part.a_id) AND s.txid < part.b
+                    AND (s.due, s.id) <= (c.due, c.schedule_id)
+                ORDER BY s.txid, s.id LIMIT p_n - promoted
+            LOOP
+                one_why := host.sample__promote_one(one.due, one.id);
+                why := coalesce(one_why, why);
+                refused := refused + (one_why IS NOT NULL)::int;
+                cut.n := cut.n + 1;
+                cut.txid := one.txid;
+                cut.id := one.id;
+            END LOOP;
+        END;
         promoted := promoted + cut.n;
         IF promoted >= p_n THEN
             late_txid := cut.txid;
@@ -1842,16 +1909,41 @@ BEGIN
     END IF;
     IF NOT again AND EXISTS (SELECT FROM host.sample__schedule s
             WHERE (s.due, s.id) > (c.due, c.schedule_id) AND s.due <= due_now) THEN
-        WITH due_rows AS MATERIALIZED (
-            SELECT s.* FROM host.sample__schedule s
-            WHERE (s.due, s.id) > (c.due, c.schedule_id) AND s.due <= due_now
-                AND txid_visible_in_snapshot(s.txid, hi)
-            ORDER BY s.due, s.id LIMIT p_n - promoted
-        ), moved AS (
-            INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
-            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at, d.priority, d.key FROM due_rows d
-        )
-        SELECT count(*)::int AS n, max(d.due) AS due, (array_agg(d.id))[count(*)] AS id INTO cut FROM due_rows d;
+        BEGIN
+            WITH due_rows AS MATERIALIZED (
+                SELECT s.* FROM host.sample__schedule s
+                WHERE (s.due, s.id) > (c.due, c.schedule_id) AND s.due <= due_now
+                    AND txid_visible_in_snapshot(s.txid, hi)
+                ORDER BY s.due, s.id LIMIT p_n - promoted
+            ), moved AS (
+                INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
+                SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at, d.priority, d.key FROM due_rows d
+                RETURNING 1
+            )
+            SELECT count(*)::int AS n, max(d.due) AS due, (array_agg(d.id))[count(*)] AS id, (SELECT count(*) FROM moved) AS moved
+                INTO cut FROM due_rows d;
+            IF cut.moved <> cut.n THEN
+                RAISE EXCEPTION 'a trigger of the table left some out';
+            END IF;
+        EXCEPTION WHEN OTHERS THEN
+            IF host.may_pass(SQLSTATE) THEN
+                RAISE;
+            END IF;
+            SELECT 0 AS n, NULL::timestamptz AS due, NULL::bigint AS id INTO cut;
+            FOR one IN
+                SELECT s.due, s.txid, s.id FROM host.sample__schedule s
+                WHERE (s.due, s.id) > (c.due, c.schedule_id) AND s.due <= due_now
+                    AND txid_visible_in_snapshot(s.txid, hi)
+                ORDER BY s.due, s.id LIMIT p_n - promoted
+            LOOP
+                one_why := host.sample__promote_one(one.due, one.id);
+                why := coalesce(one_why, why);
+                refused := refused + (one_why IS NOT NULL)::int;
+                cut.n := cut.n + 1;
+                cut.due := one.due;
+                cut.id := one.id;
+            END LOOP;
+        END;
         IF cut.n > 0 THEN
             to_due := cut.due;
             to_id := cut.id;
@@ -1868,6 +1960,51 @@ BEGIN
     END IF;
     SELECT greatest(0, ceil(extract(epoch FROM s.due - clock_timestamp()) * 1000))::bigint INTO next_ms
         FROM host.sample__schedule s WHERE (s.due, s.id) > (to_due, to_id) ORDER BY s.due, s.id LIMIT 1;
+END $$;
+
+CREATE FUNCTION host.sample__promote_one(p_due timestamp with time zone, p_id bigint) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    s record;
+    why text;
+    inserted int;
+    entry jsonb;
+    q host.queue;
+BEGIN
+    SELECT * INTO STRICT s FROM host.sample__schedule x WHERE x.due = p_due AND x.id = p_id;
+    BEGIN
+        INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
+            VALUES (s.enqueued_at, s.origin, s.handler_id, s.attempt, s.headers, s.history, s.payload, s.expires_at, s.priority, s.key);
+        GET DIAGNOSTICS inserted = ROW_COUNT;
+        IF inserted = 1 THEN
+            RETURN NULL;
+        END IF;
+        why := 'a trigger of the table left it out';
+    EXCEPTION WHEN OTHERS THEN
+        IF host.may_pass(SQLSTATE) THEN
+            RAISE;
+        END IF;
+        why := left(SQLERRM, 2000);
+    END;
+    SELECT * INTO STRICT q FROM host.queue x WHERE x.id = 1;
+    why := 'cannot be put back on the queue: ' || why;
+    entry := coalesce(s.history, '[]') || jsonb_build_object('attempt', s.attempt, 'at', clock_timestamp(), 'error', why);
+    IF s.attempt >= q.max_attempts AND s.handler_id IS NOT NULL THEN
+        INSERT INTO host.sample__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload, priority, key)
+            VALUES (s.origin, s.enqueued_at, s.handler_id, s.attempt, 'attempts used up', why, s.headers, entry, s.payload, s.priority, s.key);
+        IF false THEN
+            PERFORM host.sample__release_keys(s.handler_id, ARRAY[s.origin]);
+        END IF;
+    ELSE
+        s.due := clock_timestamp() + host.retry_delay(q, s.attempt);
+        INSERT INTO host.sample__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at, priority, key)
+            VALUES (s.due, host.slot(s.due, now()), s.origin, s.enqueued_at, s.handler_id, least(s.attempt, q.max_attempts - 1) + 1,
+                s.headers, entry, s.payload, s.expires_at, s.priority, s.key);
+    END IF;
+    RETURN why;
 END $$;
 
 CREATE FUNCTION host.sample__purge(p_handler integer, p_lane integer, p_n integer, OUT removed integer, OUT parked integer, OUT more boolean) RETURNS record
@@ -4674,6 +4811,12 @@ CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.queue FOR E
 
 CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.secret FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
 
+CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON host.sample__message_0 FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
+
+CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON host.sample__message_1 FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
+
+CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON host.sample__message_2 FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
+
 CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE OR TRUNCATE ON queue.sample FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
 
 CREATE TRIGGER wake AFTER INSERT ON queue.sample FOR EACH STATEMENT EXECUTE FUNCTION host.sample__wake();
@@ -4734,6 +4877,9 @@ GRANT ALL ON FUNCTION host.remove_handler(p_handler integer) TO host_operator;
 
 REVOKE ALL ON FUNCTION host.sample__advance() FROM PUBLIC;
 GRANT ALL ON FUNCTION host.sample__advance() TO host_serve;
+
+REVOKE ALL ON FUNCTION host.sample__gone(p_session integer, p_seq bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.sample__gone(p_session integer, p_seq bigint) TO host_serve;
 
 REVOKE ALL ON FUNCTION host.sample__purge(p_handler integer, p_lane integer, p_n integer, OUT removed integer, OUT parked integer, OUT more boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.sample__purge(p_handler integer, p_lane integer, p_n integer, OUT removed integer, OUT parked integer, OUT more boolean) TO host_operator;

@@ -243,6 +243,26 @@ async fn whatever_holds_up_a_queue_is_named() {
 }
 
 #[tokio::test]
+async fn a_trigger_that_finds_nothing_where_hosts_insert_is_named() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    create_queue(&client, "q", "").await;
+    none(&db, "trigger").await;
+    client
+        .batch_execute(
+            "CREATE FUNCTION public.audit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+             CREATE TRIGGER audit BEFORE INSERT ON queue.q FOR EACH ROW EXECUTE FUNCTION public.audit()",
+        )
+        .await
+        .unwrap();
+    let trigger = one(&db, "trigger", "warning").await;
+    assert_eq!((&trigger["queue"], &trigger["function"]), (&"q".into(), &"public.audit()".into()));
+    let remedy = trigger["remedy"].as_str().unwrap().replace("SCHEMA", "public");
+    client.batch_execute(&remedy).await.unwrap();
+    none(&db, "trigger").await;
+}
+
+#[tokio::test]
 async fn a_snapshot_that_makes_generations_longer_is_named() {
     let db = TestDb::new().await;
     let client = db.client().await;

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use host::id::MessageId;
 use host::lane::Lanes;
 use host::limits::{Isolation, Limits};
-use host::message::{Message, PayloadType, QueueShape};
+use host::message::{Headers, Message, PayloadType, QueueShape};
 use host::outcome::{Failure, Verdict};
 use host::sandbox::{Handler, HandlerSettings, Refusal, Run, Sandbox, SandboxConfig, SandboxError};
 use host::secret::Secrets;
@@ -89,8 +89,9 @@ fn message(payload: impl Into<bytes::Bytes>) -> Message {
         id: MessageId::new(100_000_000_007),
         attempt: 1,
         enqueued_at: SystemTime::now(),
-        headers: vec![],
+        headers: Headers::default(),
         payload: payload.into(),
+        unreadable: None,
     }
 }
 

@@ -36,6 +36,8 @@ async fn what_is_spoilt_in_the_database_is_refused_and_stops_no_other_queue() {
         ("named", "secrets = '{a b}'"),
         ("configured", "config = '{\"a\": 5}'"),
         ("limited", "memory_bytes = -1"),
+        ("numbered", "config = '{\"a\": 1e400}'"),
+        ("hurried", "timeout_ms = 1"),
     ] {
         deploy(queue, &bytes("echo")).await;
         let handler = of(queue);
@@ -50,7 +52,7 @@ async fn what_is_spoilt_in_the_database_is_refused_and_stops_no_other_queue() {
         .await;
     scene.wait_done("work").await;
     let failed = "SELECT count(*) FROM host.loaded WHERE error IS NOT NULL";
-    scene.wait_number(failed, 7).await;
+    scene.wait_number(failed, 9).await;
 
     let shown: Value =
         serde_json::from_str(&scene.db.host(&["handlers", "--json"]).await.ok()).unwrap();
@@ -63,6 +65,8 @@ async fn what_is_spoilt_in_the_database_is_refused_and_stops_no_other_queue() {
         ("named", cannot_read),
         ("configured", cannot_read),
         ("limited", cannot_read),
+        ("numbered", cannot_read),
+        ("hurried", "timeout 1ms is out of range: use 10ms to 1h"),
     ] {
         let shown = shown.as_array().unwrap().iter().find(|v| v["queue"] == queue).unwrap();
         let said = shown["failed_on"][0].as_str().unwrap_or_default();

@@ -75,6 +75,8 @@ pub enum Finding {
     Locked { queue: String, by: Holder },
     /// `pg_class` fills up, and generations become longer for it.
     SlowRotation { dead_catalog_rows: i64, oldest_snapshot: Option<Holder> },
+    /// A trigger whose function may not find what it names, where hosts insert.
+    Trigger { queue: String, trigger: String, function: String },
     /// Autovacuum works where there is nothing to vacuum, and is in the way of TRUNCATE.
     Autovacuum { queue: String, tables: Vec<String> },
 }
@@ -193,6 +195,10 @@ fn about_queue(q: &Queue, patience_ms: i64, findings: &mut Vec<Finding>) {
         if by.age_ms.is_some_and(|ms| ms >= patience_ms) {
             findings.push(Finding::Locked { queue: queue(), by: by.clone() });
         }
+    }
+    for trigger in &q.triggers {
+        let (trigger, function) = (trigger.name.clone(), trigger.function.clone());
+        findings.push(Finding::Trigger { queue: queue(), trigger, function });
     }
     if !q.autovacuum.is_empty() {
         findings.push(Finding::Autovacuum { queue: queue(), tables: q.autovacuum.clone() });

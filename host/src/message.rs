@@ -1,12 +1,21 @@
 //! A message as a host sees it on one attempt. Never does I/O.
 
-use std::time::SystemTime;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
 use crate::id::MessageId;
 use crate::lane::{Lanes, Priority};
+use crate::secret::Secret;
 
+mod json;
+
+/// The most that headers may have as JSON text, in bytes.
+pub const HEADERS_BYTES_MAX: usize = 65_536;
+/// The longest delay of a follow-up. Postgres takes 30 years.
+pub const FOLLOW_UP_DELAY_MAX: Duration = Duration::from_hours(30 * 365 * 24);
 /// The longest key, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 /// The longest unique key, in bytes.
@@ -24,9 +33,54 @@ pub struct Message {
     /// When the producer's transaction began.
     pub enqueued_at: SystemTime,
     /// The `headers` column, in no particular order.
-    pub headers: Vec<(String, String)>,
+    pub headers: Headers,
     /// The `payload` column, without any encoding of the wire's.
     pub payload: Bytes,
+    /// Why its row cannot be read: then it is not run, and fails. Its headers and payload may be missing.
+    pub unreadable: Option<String>,
+}
+
+impl Message {
+    /// What is held of it while it waits and runs, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.payload.len() + self.headers.bytes()
+    }
+}
+
+/// The headers of a message: names and values one after the other in one text. A producer can send thousands of short
+/// ones, and a `String` for each would take many times their size.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers {
+    text: String,
+    /// Where each name and each value ends.
+    ends: Vec<usize>,
+}
+
+impl Headers {
+    /// Adds one.
+    pub fn push(&mut self, name: &str, value: &str) {
+        for part in [name, value] {
+            self.text.push_str(part);
+            self.ends.push(self.text.len());
+        }
+    }
+
+    /// Each name with its value.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut from = 0;
+        self.ends.chunks_exact(2).map(move |pair| {
+            let (name, value) = (&self.text[from..pair[0]], &self.text[pair[0]..pair[1]]);
+            from = pair[1];
+            (name, value)
+        })
+    }
+
+    /// What is held of them, in bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.text.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
 }
 
 /// A message of a lease whose deadline has passed: it is not run.
@@ -82,24 +136,24 @@ impl PayloadType {
         Self::ALL.into_iter().find(|t| t.sql_name() == name)
     }
 
-    /// Says why `payload` cannot be stored in a column of this type, if it cannot.
+    /// The bytes that `payload` has in a column of this type, as its limit counts them.
     ///
     /// # Errors
-    /// What is wrong, in words for the handler's author.
-    pub fn check(self, payload: &[u8]) -> Result<(), String> {
+    /// Why it cannot be stored there, in words for the handler's author.
+    pub fn check(self, payload: &[u8]) -> Result<u64, String> {
+        let bytes = payload.len() as u64;
         if self == Self::Bytea {
-            return Ok(());
+            return Ok(bytes);
         }
         let text = std::str::from_utf8(payload).map_err(|e| format!("not UTF-8: {e}"))?;
         if text.contains('\0') {
             return Err("Postgres cannot store a NUL character in text".into());
         }
-        if self == Self::Text {
-            return Ok(());
+        match self {
+            Self::Jsonb => json::jsonb_bytes(text),
+            Self::Json => json::check_json(text).map(|()| bytes),
+            Self::Text | Self::Bytea => Ok(bytes),
         }
-        serde_json::from_str::<&serde_json::value::RawValue>(text)
-            .map(|_| ())
-            .map_err(|e| format!("not JSON: {e}"))
     }
 }
 
@@ -138,6 +192,26 @@ impl QueueShape {
     }
 }
 
+/// Says why follow-up headers cannot be stored, if they cannot.
+///
+/// # Errors
+/// What is wrong, in words for the handler's author.
+pub fn check_headers(headers: &[(String, String)]) -> Result<(), String> {
+    if headers.iter().any(|(name, value)| name.contains('\0') || value.contains('\0')) {
+        return Err("a header holds a NUL character, which Postgres cannot store".into());
+    }
+    // Of one name the last counts.
+    let stored: BTreeMap<&str, &str> =
+        headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let bytes = json::object_bytes(stored.into_iter());
+    if bytes > HEADERS_BYTES_MAX {
+        return Err(format!(
+            "the headers have {bytes} bytes as JSON: a message has at most {HEADERS_BYTES_MAX}"
+        ));
+    }
+    Ok(())
+}
+
 fn check_key(what: &str, key: &str, bytes_max: usize) -> Result<(), String> {
     if !(1..=bytes_max).contains(&key.len()) {
         return Err(format!("takes no {what} of {} bytes: use 1 to {bytes_max}", key.len()));
@@ -158,13 +232,15 @@ pub struct FollowUp {
     /// The `headers` column.
     pub headers: Vec<(String, String)>,
     /// Deliver it no sooner than after this long.
-    pub delay: std::time::Duration,
+    pub delay: Duration,
     /// The `key` column.
     pub key: Option<String>,
     /// The `priority` column.
     pub priority: Option<Priority>,
     /// The `unique_key` column.
     pub unique_key: Option<String>,
+    /// Secrets that its handler was given before: to be kept out of what Postgres says of it.
+    pub hidden: Arc<[Secret]>,
 }
 
 impl FollowUp {

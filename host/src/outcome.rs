@@ -57,6 +57,9 @@ pub enum Failure {
         /// How many it was given.
         messages: usize,
     },
+    /// The message's row could not be read, so that it was not run.
+    #[error("the message cannot be read: {0}")]
+    Unreadable(String),
     /// A follow-up could not be stored; the text is what Postgres said.
     #[error("follow-up refused: {0}")]
     FollowUp(String),
@@ -177,16 +180,22 @@ impl Backoff {
     }
 }
 
+/// One line that Postgres can store: what a handler says must not look like a further entry of a history.
 fn clip(mut text: String) -> String {
-    // Postgres cannot store NUL in text.
-    if text.contains('\0') {
-        text = text.replace('\0', "\u{fffd}");
+    if text.contains(breaks_a_line) {
+        text = text.replace(breaks_a_line, " ");
     }
     if text.len() > ERROR_BYTES_MAX {
         text.truncate(text.floor_char_boundary(ERROR_BYTES_MAX));
         text.push('…');
     }
     text
+}
+
+/// Whether a character ends a line, moves the cursor or turns the direction of what follows.
+fn breaks_a_line(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -231,6 +240,17 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_reason_is_one_line() {
+        let reason = "no\r\n2026-01-01T00:00:00Z  settled\u{2028}\u{202e}\u{1b}[2J\0".into();
+        let Outcome::DeadLetter { error, .. } =
+            outcome(Verdict::DeadLetter { reason }, &policy(), 1, 0.0)
+        else {
+            panic!("it is given up on")
+        };
+        assert_eq!(error, "no  2026-01-01T00:00:00Z  settled   [2J ");
+    }
+
     proptest! {
         #[test]
         fn backoff_grows_stays_under_the_cap_and_never_vanishes(attempt in 1u32..1_000, jitter in 0.0..1.0f64) {
@@ -243,7 +263,7 @@ mod tests {
         #[test]
         fn any_error_text_can_be_stored(text in ".{0,3000}") {
             let clipped = clip(text);
-            prop_assert!(!clipped.contains('\0'));
+            prop_assert!(!clipped.contains(breaks_a_line));
             prop_assert!(clipped.len() <= ERROR_BYTES_MAX + '…'.len_utf8());
         }
     }

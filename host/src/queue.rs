@@ -12,6 +12,7 @@ pub mod error;
 pub mod exchange;
 mod fetch;
 pub mod inspect;
+mod json;
 mod lanes;
 pub mod limits;
 pub mod message;

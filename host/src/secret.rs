@@ -119,7 +119,7 @@ pub fn hide<'a>(text: &'a str, secrets: &[Secret]) -> Cow<'a, str> {
 /// Like [`hide`], of a text of which no more than `bytes_max` bytes matter: it costs no more if it is longer.
 #[must_use]
 pub fn hide_in_beginning<'a>(text: &'a str, secrets: &[Secret], bytes_max: usize) -> Cow<'a, str> {
-    let longest = hidden_lines(secrets).map(str::len).max().unwrap_or(0);
+    let longest = longest_hidden(secrets);
     let end = text.floor_char_boundary(bytes_max.saturating_add(longest));
     if end == text.len() {
         return hide(text, secrets);
@@ -129,6 +129,38 @@ pub fn hide_in_beginning<'a>(text: &'a str, secrets: &[Secret], bytes_max: usize
     shown.truncate(shown.floor_char_boundary(shown.len().saturating_sub(longest)));
     shown.push('…');
     shown.into()
+}
+
+/// The length of the longest line that is hidden, in bytes.
+#[must_use]
+pub fn longest_hidden(secrets: &[Secret]) -> usize {
+    hidden_lines(secrets).map(str::len).max().unwrap_or(0)
+}
+
+/// Where to cut a text at `at` or before, so that neither part has half of a secret. Where one begins the text, the cut is
+/// behind it. The text goes on for [`longest_hidden`] bytes after `at`, or ends.
+#[must_use]
+pub fn cut_beside(text: &[u8], secrets: &[Secret], at: usize) -> usize {
+    let mut cut = at;
+    while let Some((begin, _)) = secret_across(text, secrets, cut) {
+        cut = begin;
+    }
+    if cut == 0 {
+        cut = at;
+        while let Some((_, end)) = secret_across(text, secrets, cut) {
+            cut = end;
+        }
+    }
+    cut
+}
+
+/// The place of a secret that begins before `at` and ends after it.
+fn secret_across(text: &[u8], secrets: &[Secret], at: usize) -> Option<(usize, usize)> {
+    hidden_lines(secrets).find_map(|line| {
+        let mut begins = (at + 1).saturating_sub(line.len())..at;
+        let begin = begins.find(|begin| text[*begin..].starts_with(line.as_bytes()))?;
+        Some((begin, begin + line.len()))
+    })
 }
 
 fn hidden_lines(secrets: &[Secret]) -> impl Iterator<Item = &str> {
@@ -188,6 +220,21 @@ mod tests {
         }
         let shown = hide_in_beginning(&"é".repeat(20), &[], 5).into_owned();
         assert_eq!(shown, "éé…");
+    }
+
+    #[test]
+    fn no_cut_goes_through_a_secret() {
+        let secrets = [secret("abcdefghij"), secret("hijklmnop")];
+        for before in 0..60 {
+            for value in ["abcdefghij", "abcdefghijklmnop", "abcdefghijabcdefghij"] {
+                let text = "x".repeat(before) + value + &"y".repeat(40);
+                let cut = cut_beside(text.as_bytes(), &secrets, 30);
+                let (left, right) = text.split_at(cut);
+                let shown = format!("{} {}", hide(left, &secrets), hide(right, &secrets));
+                assert!(!shown.contains("ab") && !shown.contains("ij"), "{shown}");
+                assert!(cut > 0 && (cut <= 30 || before == 0), "{cut}");
+            }
+        }
     }
 
     #[test]

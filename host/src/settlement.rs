@@ -12,6 +12,7 @@ use crate::budget::Held;
 use crate::id::LeaseId;
 use crate::message::FollowUp;
 use crate::outcome::DeadReason;
+use crate::secret::Secret;
 
 mod ledger;
 
@@ -147,6 +148,18 @@ impl Settlement {
         self.settled.iter().copied().filter(|p| self.keeper(*p) == keeper).collect()
     }
 
+    /// The secrets that its follow-ups may quote.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Secret> {
+        let mut secrets: Vec<Secret> = Vec::new();
+        for secret in self.follow_ups.iter().flat_map(|(_, follow_up)| &*follow_up.hidden) {
+            if !secrets.contains(secret) {
+                secrets.push(secret.clone());
+            }
+        }
+        secrets
+    }
+
     /// Takes the part of some messages out, as a settlement of its own with the same number. Those that are tied
     /// to one of them come with it.
     fn split_off(&mut self, is_mine: impl Fn(u32) -> bool) -> Self {
@@ -214,6 +227,8 @@ fn multirange(positions: &[u32]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -259,6 +274,7 @@ mod tests {
             key: None,
             priority: None,
             unique_key: None,
+            hidden: Arc::default(),
         };
         Effects { follow_ups: vec![follow_up], ..Effects::default() }
     }

@@ -38,6 +38,13 @@ BEGIN
     EXECUTE format('SELECT host.%I()', p_queue || '__examine') INTO facts;
     RETURN facts || jsonb_build_object(
         'locks', (SELECT coalesce(jsonb_agg(to_jsonb(l)), '[]') FROM host.leaf_locks(p_queue) l),
+        -- Somebody's, without a search path of their own: hosts insert with one that has pg_catalog alone.
+        'triggers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', t.tgname, 'function', p.oid::regprocedure::text)
+                ORDER BY t.tgname), '[]')
+            FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language g ON g.oid = p.prolang
+            WHERE t.tgrelid = to_regclass(format('queue.%I', p_queue)) AND NOT t.tgisinternal
+                AND p.pronamespace <> 'host'::regnamespace AND g.lanname NOT IN ('internal', 'c')
+                AND NOT EXISTS (SELECT FROM unnest(p.proconfig) s WHERE starts_with(s, 'search_path='))),
         'autovacuum', (SELECT coalesce(jsonb_agg(c.relname ORDER BY c.relname), '[]') FROM pg_class c
             WHERE c.relnamespace = 'host'::regnamespace AND c.relkind = 'r' AND c.relispartition
                 AND starts_with(c.relname, p_queue || '__')

@@ -265,6 +265,22 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Whether an error may be over when the same is tried again: it says nothing of the row at hand.
+CREATE OR REPLACE FUNCTION host.may_pass(p_sqlstate text) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT left(p_sqlstate, 2) IN ('08', '40', '53', '57', '58') OR p_sqlstate IN ('25006', '55P03')
+$$;
+
+-- The wait after an attempt that failed here, and not in a handler. Half of what doubles is at random, as where hosts say how
+-- long to wait.
+CREATE OR REPLACE FUNCTION host.retry_delay(q host.queue, p_attempt int) RETURNS interval
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT interval '1 ms' * coalesce(q.delays_ms[least(p_attempt, cardinality(q.delays_ms))],
+        least(q.backoff_cap_ms, q.backoff_base_ms * 2.0 ^ least(p_attempt - 1, 40)) * (0.5 + 0.5 * random()))
+$$;
+
 -- What producers must not do: a row that vanishes or changes would move the positions of open
 -- leases, and a vacuumed queue is what this product exists to avoid (I3).
 CREATE OR REPLACE FUNCTION host.refuse_change() RETURNS trigger

@@ -44,7 +44,7 @@ fn ok() -> Answer {
 async fn it_sends_the_message_with_what_a_receiver_needs() {
     let web = Web::start(|_| ok()).await;
     let mut sent = message("{\"order\": 7}");
-    sent.headers = vec![("traceparent".into(), "00-a-b-01".into())];
+    sent.headers.push("traceparent", "00-a-b-01");
     let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let config = [("bearer", "token"), ("signing", "key")];
     assert_eq!(post_message(&web, &config, sent).await.verdict, Verdict::Ack);

@@ -192,9 +192,9 @@ impl Add {
         let no_payload = |why: String| {
             Fail::failed(format!("this is no payload for queue {} ({kind}): {why}", queue.name))
         };
-        queue.payload_type.check(&payload).map_err(no_payload)?;
+        let stored_bytes = queue.payload_type.check(&payload).map_err(no_payload)?;
         let range = 0..=queue.payload_bytes_max;
-        limits::bytes_within("size", payload.len() as u64, &range)
+        limits::bytes_within("size", stored_bytes, &range)
             .map_err(|why| no_payload(why.to_string()))?;
         Ok(payload)
     }

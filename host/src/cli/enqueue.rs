@@ -220,7 +220,7 @@ fn priority() -> impl TypedValueParser<Value = Priority> {
 
 /// Says what is wrong before Postgres does, which would not say where.
 fn check(queue: &Queue, payload: &[u8], what: &str) -> Result<(), Fail> {
-    queue.payload_type.check(payload).map_err(|why| {
+    queue.payload_type.check(payload).map(drop).map_err(|why| {
         let kind = queue.payload_type.sql_name();
         Fail::failed(format!("{what} is no payload for queue {} ({kind}): {why}", queue.name))
     })

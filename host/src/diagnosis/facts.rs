@@ -105,8 +105,19 @@ pub struct Queue {
     pub open_lease: Option<OpenLease>,
     /// Who holds locks on its leaves.
     pub locks: Vec<Holder>,
+    /// Triggers that somebody has put on it, whose functions have no search path of their own.
+    pub triggers: Vec<Trigger>,
     /// Tables that autovacuum is not off for.
     pub autovacuum: Vec<String>,
+}
+
+/// A trigger of somebody's.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Trigger {
+    /// Its name.
+    pub name: String,
+    /// What it calls, with the types of its arguments.
+    pub function: String,
 }
 
 /// How far a handler is behind.

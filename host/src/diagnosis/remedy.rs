@@ -35,6 +35,7 @@ impl Finding {
             | Self::OpenLease { .. }
             | Self::Locked { .. }
             | Self::SlowRotation { .. }
+            | Self::Trigger { .. }
             | Self::Autovacuum { .. } => Severity::Warning,
             Self::MissingRoles { .. }
             | Self::CannotSee
@@ -83,6 +84,7 @@ impl Finding {
                 Some(pid) => format!("let it commit, or SELECT pg_terminate_backend({pid})"),
                 None => "VACUUM pg_class; look for replication slots that nobody reads".into(),
             },
+            Self::Trigger { function, .. } => format!("ALTER FUNCTION {function} SET search_path = SCHEMA, pg_temp"),
             Self::Autovacuum { tables, .. } => {
                 let alter = |t: &String| format!("ALTER TABLE host.{t} SET (autovacuum_enabled = off);");
                 tables.iter().map(alter).collect::<Vec<_>>().join(" ")
@@ -159,6 +161,11 @@ impl fmt::Display for Finding {
                     None => Ok(()),
                 }
             }
+            Self::Trigger { queue, trigger, function } => write!(
+                f,
+                "the trigger {trigger} of queue {queue} calls {function}, which has no search_path of its own: hosts set \
+                 none, so that it finds no name without a schema, and retries and delayed messages fail"
+            ),
             Self::Autovacuum { queue, tables } => write!(
                 f,
                 "autovacuum is on for {} of {queue}'s tables, where it has nothing to do and is in the way",

@@ -209,8 +209,9 @@ impl Batch {
 fn fitting(messages: &[Message], count_max: usize, bytes_max: u64) -> usize {
     let mut bytes = 0;
     let fits = |message: &&Message| {
-        bytes += message.payload.len() as u64;
-        bytes <= bytes_max
+        bytes += message.bytes() as u64;
+        // One that cannot be read comes alone, and is not run.
+        bytes <= bytes_max && message.unreadable.is_none()
     };
     messages.iter().take(count_max).take_while(fits).count().max(1)
 }
@@ -218,6 +219,7 @@ fn fitting(messages: &[Message], count_max: usize, bytes_max: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Headers;
 
     fn batch(payloads: &[usize]) -> Batch {
         let message = |(position, &bytes): (usize, &usize)| Message {
@@ -225,8 +227,9 @@ mod tests {
             id: MessageId::new(position as i64),
             attempt: 1,
             enqueued_at: std::time::UNIX_EPOCH,
-            headers: vec![],
+            headers: Headers::default(),
             payload: vec![0; bytes].into(),
+            unreadable: None,
         };
         Batch::new(LeaseId::new(1), payloads.iter().enumerate().map(message).collect(), false)
     }
@@ -237,6 +240,14 @@ mod tests {
         let calls: Vec<_> = std::iter::from_fn(|| batch.begin_some(2, 10)).collect();
         assert_eq!(calls, [0..2, 2..3, 3..4, 4..6, 6..7]);
         assert_eq!(batch.waiting(), 0);
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_read_comes_alone() {
+        let mut batch = batch(&[1; 4]);
+        batch.messages[1].unreadable = Some("torn".into());
+        let calls: Vec<_> = std::iter::from_fn(|| batch.begin_some(4, 10)).collect();
+        assert_eq!(calls, [0..1, 1..2, 2..4]);
     }
 
     #[test]

@@ -78,14 +78,17 @@ impl Health {
             *poor &= trouble.is_on();
             return;
         };
-        let elsewhere = matches!(error, QueueError::Unavailable(_) | QueueError::LeaseLost(_));
+        let elsewhere = matches!(
+            error,
+            QueueError::Unavailable(_) | QueueError::LeaseLost(_) | QueueError::Gone
+        );
         let patience = if error.is_passing() { PATIENCE } else { Duration::ZERO };
-        if !elsewhere && !error.is_gone() {
+        if !elsewhere {
             let times = in_a_row.entry(what).or_default();
             *times += 1;
             *poor |= *times >= POOR_AFTER;
         }
-        if elsewhere || error.is_gone() || !trouble.shows(error.kind(), patience, began, now) {
+        if elsewhere || !trouble.shows(error.kind(), patience, began, now) {
             tracing::debug!(queue, task, %error, "cannot {what} now");
         } else {
             tracing::warn!(queue, task, %error, "cannot {what}; trying again until it works");

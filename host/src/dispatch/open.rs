@@ -222,8 +222,8 @@ impl OpenLeases {
                 open.waiting.push_front(sent);
                 open.again_at = Some(now + UNAVAILABLE_AGAIN);
             }
-            // No such function: the queue was dropped, and this with it.
-            Err(error) if error.is_refused_with("42883") => self.drop_lease(id),
+            // The queue was dropped, and this with it.
+            Err(QueueError::Gone) => self.drop_lease(id),
             Err(error @ QueueError::Refused { .. }) => open.refused(sent, &error, context, now),
             Err(_) => {
                 open.waiting.push_front(sent);

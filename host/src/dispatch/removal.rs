@@ -59,7 +59,8 @@ mod tests {
             id: MessageId::new(id),
             attempt: 1,
             enqueued_at: std::time::UNIX_EPOCH,
-            headers: vec![],
+            headers: crate::message::Headers::default(),
+            unreadable: None,
             payload: bytes::Bytes::new(),
         };
         let (mine, other) = ([message(1)], [message(2), message(3)]);

@@ -29,12 +29,12 @@ impl Dispatcher {
         self.trips.push(Box::pin(trip::find_strays(shared, self.statements.clone(), self.handler)));
     }
 
-    /// A lease failed. Breaks when the queue is gone.
+    /// A lease failed. Breaks when the queue, or the handler, is gone.
     pub(super) fn cannot_lease(&mut self, error: &QueueError, now: Instant) -> ControlFlow<()> {
         // Whether the lease was made is not known: look for it when the server can be reached again.
         self.sweep_at = self.sweep_at.min(now + LOST_REPLY_AFTER);
-        if error.is_gone() {
-            tracing::info!(queue = %self.queue, handler = %self.name, "the queue is gone");
+        if matches!(error, QueueError::Gone) {
+            tracing::info!(queue = %self.queue, handler = %self.name, "the queue or the handler is gone");
             return ControlFlow::Break(());
         }
         let wait = if error.is_passing() { 200 } else { 1_000 };

@@ -207,6 +207,9 @@ async fn run(batch: &Batch, runner: &mut Runner, message: &Message) -> Option<Ru
     if removal.has(message.id) {
         return None;
     }
+    if let Some(why) = &message.unreadable {
+        return Some(no_verdict(Verdict::Failed(Failure::Unreadable(why.clone()))));
+    }
     let run = pin!(runner.run(message));
     let removed = pin!(removal.of_any(slice::from_ref(message)));
     tokio::select! {

@@ -11,6 +11,7 @@ use super::batch::Batch;
 use super::slots::Slot;
 use super::worker::work;
 use crate::id::LeaseId;
+use crate::message::Message;
 use crate::queue::exchange::Lease;
 
 impl Dispatcher {
@@ -23,7 +24,7 @@ impl Dispatcher {
     ) {
         let mut left = leases.len();
         for lease in leases {
-            let held_kib = lease.messages.iter().map(|m| m.payload.len()).sum::<usize>() / 1024 + 1;
+            let held_kib = lease.messages.iter().map(Message::bytes).sum::<usize>() / 1024 + 1;
             let held = bytes.split(held_kib.min(bytes.num_permits()));
             let held = held.expect("it has that many");
             let workers = if lease.ledger.is_in_order() { 1 } else { slots.len() / left };

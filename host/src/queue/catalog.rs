@@ -2,15 +2,15 @@
 //! and say what they made of it. Never changes a queue or a handler.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use tokio_postgres::Client;
-use tokio_postgres::types::{Json, ToSql};
+use tokio_postgres::types::ToSql;
 
 use super::error::QueueError;
+use super::json::Text;
 use crate::digest::Digest;
 use crate::grant::HttpGrant;
 use crate::id::{HandlerId, MessageId, QueueId, SessionId};
@@ -18,13 +18,15 @@ use crate::lane::Lanes;
 use crate::limits::{COMPONENT_BYTES_MAX, CONCURRENCY_DEFAULT, Isolation, Limits};
 use crate::message::{PayloadType, QueueShape};
 use crate::name::{HandlerName, QueueName};
-use crate::outcome::{Backoff, RetryPolicy};
+use crate::outcome::RetryPolicy;
 use crate::secret::SecretName;
-use crate::throttle::{Rate, Throttle};
-use crate::unique::{OnDuplicate, Unique};
+use crate::throttle::Throttle;
+use crate::unique::Unique;
+
+mod rows;
 
 /// All queues and all deployments, at one moment.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalog {
     /// Raised by every change of a queue, a handler or a deployment, and by the end of a session.
     pub version: i64,
@@ -34,11 +36,13 @@ pub struct Catalog {
     pub deployments: Vec<Deployment>,
     /// What an operator has told handlers; of those that are told nothing, nothing.
     pub told: Vec<Told>,
+    /// Queues and deployments that are left out, since their rows make no sense: which, and why.
+    pub left_out: Vec<String>,
 }
 
 /// What an operator has told a handler: nothing of it has to do with a version.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "ToldRow")]
+#[serde(from = "rows::ToldRow")]
 pub struct Told {
     /// The handler.
     pub handler: HandlerId,
@@ -50,7 +54,7 @@ pub struct Told {
 
 /// A queue, as its operator made it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "QueueRow")]
+#[serde(from = "rows::QueueRow")]
 pub struct Queue {
     /// Never changes, and is never given to another.
     pub id: QueueId,
@@ -81,8 +85,7 @@ pub struct Queue {
 }
 
 /// A version of a handler that is in force.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "DeploymentRow")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deployment {
     /// The handler; its versions have it in common.
     pub handler: HandlerId,
@@ -162,8 +165,9 @@ impl Queue {
 /// Reads the catalog, in one round trip and of one moment.
 pub async fn load(client: &Client) -> Result<Catalog, QueueError> {
     let row = client.query_one(include_str!("sql/catalog.sql"), &[]).await?;
-    let Json(catalog) = row.try_get(0)?;
-    Ok(catalog)
+    let Text(text) = row.try_get(0)?;
+    rows::catalog(text)
+        .map_err(|error| QueueError::Unexpected(format!("the catalog cannot be read: {error}")))
 }
 
 /// The bytes of an uploaded component, checked against its digest.
@@ -200,197 +204,4 @@ pub async fn report_loaded(
     let call = "SELECT host.report_loaded($1, $2, $3, $4)";
     client.execute(call, &[&session.get(), &handler.get(), &version, &error]).await?;
     Ok(())
-}
-
-#[derive(Deserialize)]
-struct QueueRow {
-    id: i32,
-    #[serde(deserialize_with = "from_text")]
-    name: QueueName,
-    #[serde(deserialize_with = "payload_type")]
-    payload_type: PayloadType,
-    payload_bytes_max: u64,
-    max_attempts: u32,
-    backoff_base_ms: u64,
-    backoff_cap_ms: u64,
-    delays_ms: Option<Vec<u64>>,
-    rotate_bytes: u64,
-    rotate_age_ms: u64,
-    keep_ms: Option<u64>,
-    wake_up: bool,
-    priorities: bool,
-    ordered_lanes: Option<u16>,
-    keyed_lanes: Option<u16>,
-    paused: bool,
-    unique_ms: Option<u64>,
-    #[serde(deserialize_with = "on_duplicate")]
-    on_duplicate: OnDuplicate,
-    fleet_concurrency: Option<u32>,
-    rate_count: Option<u32>,
-    rate_ms: Option<u64>,
-    rate_burst: Option<u32>,
-}
-
-impl From<QueueRow> for Queue {
-    fn from(row: QueueRow) -> Self {
-        let rate =
-            |((count, ms), burst)| Rate { count, interval: Duration::from_millis(ms), burst };
-        let rate = row.rate_count.zip(row.rate_ms).zip(row.rate_burst).map(rate);
-        Self {
-            id: QueueId::new(row.id),
-            name: row.name,
-            payload_type: row.payload_type,
-            payload_bytes_max: row.payload_bytes_max,
-            policy: RetryPolicy {
-                max_attempts: row.max_attempts,
-                backoff: match row.delays_ms {
-                    Some(delays) => {
-                        Backoff::Delays(delays.into_iter().map(Duration::from_millis).collect())
-                    }
-                    None => Backoff::Exponential {
-                        base: Duration::from_millis(row.backoff_base_ms),
-                        cap: Duration::from_millis(row.backoff_cap_ms),
-                    },
-                },
-            },
-            rotate_bytes: row.rotate_bytes,
-            rotate_age: Duration::from_millis(row.rotate_age_ms),
-            keep: row.keep_ms.map(Duration::from_millis),
-            wake_up: row.wake_up,
-            lanes: Lanes::of(row.priorities, row.ordered_lanes, row.keyed_lanes),
-            paused: row.paused,
-            unique: row.unique_ms.map(|ms| Unique {
-                window: Duration::from_millis(ms),
-                on_duplicate: row.on_duplicate,
-            }),
-            throttle: Throttle { fleet_concurrency: row.fleet_concurrency, rate },
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct ToldRow {
-    handler: i32,
-    paused: bool,
-    cancelled: Vec<i64>,
-}
-
-impl From<ToldRow> for Told {
-    fn from(row: ToldRow) -> Self {
-        Self {
-            handler: HandlerId::new(row.handler),
-            paused: row.paused,
-            cancelled: Arc::new(row.cancelled.into_iter().map(MessageId::new).collect()),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct DeploymentRow {
-    handler: i32,
-    queue: i32,
-    #[serde(deserialize_with = "from_text")]
-    name: HandlerName,
-    version: i32,
-    #[serde(deserialize_with = "from_text")]
-    sha256: Digest,
-    #[serde(flatten)]
-    settings: serde_json::Map<String, serde_json::Value>,
-}
-
-/// The settings of a version as the database writes them.
-#[derive(Deserialize)]
-struct SettingsRow {
-    config: BTreeMap<String, String>,
-    batch_size: Option<u32>,
-    #[serde(deserialize_with = "isolation")]
-    isolation: Isolation,
-    concurrency: u32,
-    memory_bytes: u64,
-    timeout_ms: u64,
-    cpu_ms: u64,
-    log_bytes: u64,
-    follow_ups: u32,
-    follow_up_bytes: u64,
-    #[serde(deserialize_with = "from_texts")]
-    http: Vec<HttpGrant>,
-    #[serde(deserialize_with = "from_texts")]
-    secrets: BTreeSet<SecretName>,
-    http_requests: u32,
-    http_bytes: u64,
-}
-
-impl From<DeploymentRow> for Deployment {
-    fn from(row: DeploymentRow) -> Self {
-        let settings = serde_json::from_value(row.settings.into()).map(SettingsRow::into);
-        Self {
-            handler: HandlerId::new(row.handler),
-            queue: QueueId::new(row.queue),
-            name: row.name,
-            version: row.version,
-            sha256: row.sha256,
-            settings: settings.map_err(|error| Unreadable(error.to_string())),
-        }
-    }
-}
-
-impl From<SettingsRow> for Settings {
-    fn from(row: SettingsRow) -> Self {
-        Self {
-            limits: Limits {
-                memory_bytes: row.memory_bytes,
-                timeout: Duration::from_millis(row.timeout_ms),
-                cpu: Duration::from_millis(row.cpu_ms),
-                log_bytes: row.log_bytes,
-                follow_ups: row.follow_ups,
-                follow_up_bytes: row.follow_up_bytes,
-                http_requests: row.http_requests,
-                http_bytes: row.http_bytes,
-            },
-            batch_size: row.batch_size,
-            isolation: row.isolation,
-            concurrency: row.concurrency,
-            config: row.config,
-            http: row.http,
-            secrets: row.secrets,
-        }
-    }
-}
-
-/// A value whose text form is the database's.
-pub(super) fn from_text<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-where
-    T: FromStr<Err: std::fmt::Display>,
-    D: Deserializer<'de>,
-{
-    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-}
-
-/// The same for several.
-fn from_texts<'de, T, C, D>(deserializer: D) -> Result<C, D::Error>
-where
-    T: FromStr<Err: std::fmt::Display>,
-    C: FromIterator<T>,
-    D: Deserializer<'de>,
-{
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect()
-}
-
-fn payload_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PayloadType, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    PayloadType::from_sql_name(&name)
-        .ok_or_else(|| serde::de::Error::custom(format!("no payload type {name:?}")))
-}
-
-fn on_duplicate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OnDuplicate, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    OnDuplicate::from_name(&name)
-        .ok_or_else(|| serde::de::Error::custom(format!("no way with duplicates {name:?}")))
-}
-
-fn isolation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Isolation, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    Isolation::from_name(&name)
-        .ok_or_else(|| serde::de::Error::custom(format!("no isolation {name:?}")))
 }

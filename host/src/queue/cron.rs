@@ -69,8 +69,8 @@ pub struct Due {
     pub schedule: String,
     /// The time zone of the pattern.
     pub time_zone: String,
-    /// What becomes of missed firings.
-    pub missed: Missed,
+    /// What becomes of missed firings: `skip`, `one` or `all`.
+    pub missed: String,
     /// When it was, or is, to fire.
     pub next_at: SystemTime,
     /// The database's clock.
@@ -181,15 +181,13 @@ fn entry(row: &Row) -> Result<Entry, QueueError> {
 }
 
 fn due(row: &Row) -> Result<Due, QueueError> {
-    let missed: String = row.try_get("missed")?;
     let in_ms: i64 = row.try_get("in_ms")?;
     Ok(Due {
         id: CronId::new(row.try_get("id")?),
         name: row.try_get("name")?,
         schedule: row.try_get("schedule")?,
         time_zone: row.try_get("time_zone")?,
-        missed: Missed::from_name(&missed)
-            .ok_or_else(|| QueueError::Unexpected(format!("no policy {missed:?}")))?,
+        missed: row.try_get("missed")?,
         next_at: row.try_get("next_at")?,
         now: row.try_get("now")?,
         due_in: Duration::from_millis(in_ms.max(0).cast_unsigned()),

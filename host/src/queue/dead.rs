@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio_postgres::{Client, Row};
 
 use super::error::QueueError;
+use super::json;
 use crate::filter::Filter;
 use crate::id::MessageId;
 use crate::name::QueueName;
@@ -91,13 +92,13 @@ pub async fn show(
 ) -> Result<Option<Details>, QueueError> {
     let call = format!("SELECT * FROM host.{queue}__dead_show($1)");
     let Some(row) = client.query_opt(&call, &[&id]).await? else { return Ok(None) };
-    let history = match row.try_get("history")? {
+    let history = match json::optional(&row, "history")? {
         Some(Value::Array(entries)) => entries,
         _ => Vec::new(),
     };
     Ok(Some(Details {
         letter: dead_letter(&row)?,
-        headers: row.try_get("headers")?,
+        headers: json::optional(&row, "headers")?,
         history,
         payload: row.try_get("payload")?,
     }))

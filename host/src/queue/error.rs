@@ -5,6 +5,8 @@ use std::error::Error as _;
 use rustls::CertificateError;
 use tokio_postgres::error::SqlState;
 
+use crate::secret::{Secret, hide};
+
 /// The SQLSTATE that our SQL raises when a session has ended, and with it all its leases.
 pub const SQLSTATE_SESSION_ENDED: &str = "HQ001";
 /// The SQLSTATE that our SQL raises when a lease is no longer the caller's.
@@ -12,6 +14,10 @@ pub const SQLSTATE_LEASE_LOST: &str = "HQ002";
 
 /// The SQLSTATE of what is wrong with the URL, or with the server that it names.
 pub const SQLSTATE_CANNOT_CONNECT: &str = "08001";
+
+/// The function of Postgres that finds a cached plan of no use: a queue was dropped and made again with another type. A
+/// new connection has no old plans. Its SQLSTATE, 0A000, stands for much else, and its message is in the server's language.
+const STALE_PLAN: &str = "RevalidateCachedQuery";
 
 /// What to do when a role may not; Postgres names the object, not the way.
 const HINT_PRIVILEGE: &str = "grant its role host_operator for commands, host_serve for `host serve`; \
@@ -30,6 +36,9 @@ pub enum QueueError {
     /// The lease has ended, or belongs to another session: drop what was made of it.
     #[error("lease lost: {0}")]
     LeaseLost(String),
+    /// The queue was dropped, or the handler removed: the catalog says so.
+    #[error("the queue was dropped, or its handler removed")]
+    Gone,
     /// Postgres or our SQL said no, and would say so again.
     #[error("{}", with_hint(message, hint.as_deref()))]
     Refused {
@@ -52,9 +61,10 @@ impl QueueError {
         matches!(self, Self::Unavailable(_) | Self::Busy(_))
     }
 
-    /// Whether a function or table of a queue was not there: it has been dropped.
+    /// Whether something was not there. It may be a function or table of a queue that was dropped, or one that a trigger
+    /// of somebody's looks for: ask the catalog.
     #[must_use]
-    pub fn is_gone(&self) -> bool {
+    pub(super) fn may_be_gone(&self) -> bool {
         matches!(self, Self::Refused { sqlstate, .. } if matches!(sqlstate.as_str(), "42883" | "42P01" | "HQ004"))
     }
 
@@ -65,6 +75,7 @@ impl QueueError {
             Self::Unavailable(_) => "unavailable",
             Self::Busy(_) => "busy",
             Self::LeaseLost(_) => "lost",
+            Self::Gone => "gone",
             Self::Refused { sqlstate, .. } => sqlstate,
             Self::Unexpected(_) => "unexpected",
         }
@@ -86,6 +97,9 @@ impl From<tokio_postgres::Error> for QueueError {
                 // function says which.
                 return Self::Busy(db.message().to_owned());
             }
+            if db.routine() == Some(STALE_PLAN) {
+                return Self::Unavailable(db.message().to_owned());
+            }
             return from_sqlstate(db.code(), db.message(), db.detail(), db.hint());
         }
         if let Some(refused) = tls_refused(&error) {
@@ -101,6 +115,21 @@ impl From<tokio_postgres::Error> for QueueError {
         } else {
             Self::Unavailable(text)
         }
+    }
+}
+
+/// The error of a statement that said something of a guest's, who was given these secrets: without them. Postgres quotes
+/// values in the detail, and cuts them short, so that what is left of a secret would not be known for one.
+pub(super) fn without(secrets: &[Secret], error: tokio_postgres::Error) -> QueueError {
+    let hidden = |text: &str| hide(text, secrets).into_owned();
+    let refusal = error.as_db_error().filter(|_| !secrets.is_empty()).map(|db| {
+        from_sqlstate(db.code(), &hidden(db.message()), None, db.hint().map(hidden).as_deref())
+    });
+    match (error.into(), refusal) {
+        (QueueError::Refused { .. }, Some(refusal)) => refusal,
+        (QueueError::Busy(text), _) => QueueError::Busy(hidden(&text)),
+        (QueueError::Unavailable(text), _) => QueueError::Unavailable(hidden(&text)),
+        (error, _) => error,
     }
 }
 
@@ -149,8 +178,6 @@ fn from_sqlstate(
         (_, "08" | "53" | "58") | ("25006" | "57P01" | "57P02" | "57P03" | "57P05", _) => {
             QueueError::Unavailable(text)
         }
-        // A queue was dropped and made again with another type: a new connection has no old plans.
-        ("0A000", _) if message.contains("cached plan") => QueueError::Unavailable(text),
         // Serialization, deadlock, lock_timeout, statement_timeout.
         ("40001" | "40P01" | "55P03" | "57014", _) => QueueError::Busy(text),
         _ => QueueError::Refused {

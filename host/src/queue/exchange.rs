@@ -111,7 +111,11 @@ async fn exchange_on(
     settlements: &[Settlement],
     request: Option<LeaseRequest>,
 ) -> Result<Exchanged, QueueError> {
-    let settle_statement = client.prepare_cached(&statements.settle).await?;
+    // That a queue was dropped is found here, if no statement of its was prepared before.
+    let settle_statement = match client.prepare_cached(&statements.settle).await {
+        Ok(statement) => statement,
+        Err(error) => return Err(statements.explain(client, None, error.into()).await),
+    };
     let hand_on_statement = if settlements.iter().any(|s| s.hand_on.is_some()) {
         Some(client.prepare_cached(&statements.hand_on).await?)
     } else {
@@ -134,7 +138,16 @@ async fn exchange_on(
             Some(r) => lease_one(client, statements, session, r).await,
         }
     };
-    let (settled, taken) = join(settling, leasing).await;
+    let (mut settled, mut taken) = join(settling, leasing).await;
+    for answer in &mut settled {
+        if let Err(error) = answer {
+            *error = statements.explain(client, None, error.clone()).await;
+        }
+    }
+    if let Err(error) = &mut taken {
+        let handler = request.map(|request| request.handler);
+        *error = statements.explain(client, handler, error.clone()).await;
+    }
     let leased = taken.as_ref().map_or(&[][..], |taken| &taken.leases);
     tracing::debug!(
         settlements = settlements.len(),
@@ -175,7 +188,8 @@ async fn lease_one(
     let Some(id) = row.try_get::<_, Option<i64>>(0)? else { return none(&row) };
     let count = row.try_get::<_, i32>(1)?.cast_unsigned() as usize;
     let ledger = Ledger::new(LeaseId::new(id), token, count);
-    let leases = vec![open(ledger, fetched?)?];
+    let of = (session, r.seq);
+    let leases = vec![open(client, statements, of, ledger, fetched?).await?];
     Ok(Taken { leases, more: row.try_get(2)?, ..Taken::default() })
 }
 
@@ -187,15 +201,32 @@ fn none(row: &Row) -> Result<Taken, QueueError> {
     Ok(Taken { limit, ..Taken::default() })
 }
 
-/// A lease from its rows. They must be all there: positions would name the wrong messages otherwise.
-pub(super) fn open(mut ledger: Ledger, fetched: Fetched) -> Result<Lease, QueueError> {
+/// A lease from its rows, which the session numbered `seq`. A row that somebody has deleted by hand is nothing to run:
+/// the others keep their positions, and its own is settled without an outcome.
+pub(super) async fn open(
+    client: &Pooled,
+    statements: &Statements,
+    (session, seq): (SessionId, i64),
+    mut ledger: Ledger,
+    fetched: Fetched,
+) -> Result<Lease, QueueError> {
     let Fetched { messages, early, expired, removed, not_ours } = fetched;
     let have = messages.len() + early.len() + expired.len() + removed.len() + not_ours.len();
     let (id, count) = (ledger.lease(), ledger.rest());
     if have != count {
-        return Err(QueueError::Unexpected(format!(
-            "lease {id} is of {count} messages, but {have} are there: was the table changed by hand?"
-        )));
+        let statement = client.prepare_cached(&statements.gone).await?;
+        let row = client.query_one(&statement, &[&session.get(), &seq]).await?;
+        let gone: Vec<i32> = row.try_get(0)?;
+        if have + gone.len() != count {
+            return Err(QueueError::Unexpected(format!(
+                "lease {id} is of {count} messages, but {have} are there, and {} are gone",
+                gone.len()
+            )));
+        }
+        tracing::warn!(lease = %id, gone = gone.len(), "messages were deleted by hand; they are not run");
+        for position in gone {
+            ledger.not_ours(position.cast_unsigned());
+        }
     }
     for position in early {
         ledger.early(position);

@@ -7,13 +7,13 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use deadpool_postgres::ClientWrapper;
 use futures_util::TryStreamExt as _;
-use serde_json::Value;
-use tokio_postgres::types::{FromSql, Json, ToSql, Type};
+use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{Row, Statement};
 
 use super::error::QueueError;
+use super::json::{self, HeadersColumn};
 use crate::id::{HandlerId, MessageId, SessionId};
-use crate::message::{Expired, Message};
+use crate::message::{Expired, Headers, Message};
 
 /// What a lease holds.
 #[derive(Debug, Default)]
@@ -72,34 +72,43 @@ impl Fetched {
             Some("not ours") => self.not_ours.push(position),
             Some("early") => self.early.push(position),
             Some("removed") => self.removed.push(position),
-            Some(_) => self.expired.push(Expired { position, attempt: attempt(row)? }),
+            Some("expired") => self.expired.push(Expired { position, attempt: attempt(row)? }),
+            Some(state) => return Err(QueueError::Unexpected(format!("no state {state:?}"))),
         }
         Ok(())
     }
 }
 
+/// A row that cannot be read is one failed message. Its neighbours run.
 fn message(row: &Row, position: u32) -> Result<Message, QueueError> {
-    let payload: Payload<'_> = row.try_get(6)?;
-    Ok(Message {
+    let mut message = Message {
         position,
         id: MessageId::new(row.try_get(1)?),
-        enqueued_at: row.try_get::<_, SystemTime>(2)?,
-        attempt: attempt(row)?,
-        headers: headers(row.try_get(5)?),
-        payload: Bytes::copy_from_slice(payload.0),
-    })
+        enqueued_at: SystemTime::UNIX_EPOCH,
+        attempt: attempt(row).unwrap_or(1),
+        headers: Headers::default(),
+        payload: Bytes::new(),
+        unreadable: None,
+    };
+    if let Err(error) = read(row, &mut message) {
+        message.unreadable = Some(error.to_string());
+    }
+    Ok(message)
+}
+
+fn read(row: &Row, message: &mut Message) -> Result<(), QueueError> {
+    message.enqueued_at = row.try_get(2)?;
+    message.attempt = attempt(row)?;
+    if let Some(HeadersColumn(headers)) = row.try_get(5)? {
+        message.headers = headers;
+    }
+    let payload: Payload<'_> = row.try_get(6)?;
+    message.payload = Bytes::copy_from_slice(payload.0);
+    Ok(())
 }
 
 fn attempt(row: &Row) -> Result<u32, QueueError> {
     Ok(row.try_get::<_, i16>(3)?.cast_unsigned().into())
-}
-
-fn headers(object: Option<Json<serde_json::Map<String, Value>>>) -> Vec<(String, String)> {
-    let text = |value| match value {
-        Value::String(text) => text,
-        other => other.to_string(),
-    };
-    object.map_or_else(Vec::new, |Json(map)| map.into_iter().map(|(k, v)| (k, text(v))).collect())
 }
 
 /// A payload as it travels, of whatever type: JSON is not parsed here.
@@ -107,14 +116,7 @@ pub(super) struct Payload<'a>(&'a [u8]);
 
 impl<'a> FromSql<'a> for Payload<'a> {
     fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        if *ty != Type::JSONB {
-            return Ok(Self(raw));
-        }
-        match raw.split_first() {
-            // See jsonb_send in Postgres's src/backend/utils/adt/jsonb.c.
-            Some((1, text)) => Ok(Self(text)),
-            version => Err(format!("jsonb of an unknown version: {version:?}").into()),
-        }
+        Ok(Self(json::bytes(ty, raw)?))
     }
 
     fn accepts(ty: &Type) -> bool {

@@ -69,8 +69,13 @@ pub(super) async fn lease_lanes(
             let at = (row.try_get::<_, i64>(6)? - r.seq) as usize;
             (Ledger::new(LeaseId::new(id), token, count), at)
         };
-        let its = fetched.get_mut(at).map(std::mem::take);
-        found.leases.push(open(ledger, its.unwrap_or_default())?);
+        let its = fetched.get_mut(at).map(std::mem::take).unwrap_or_default();
+        let (lease, of) = (ledger.lease(), (session, r.seq + at as i64));
+        match open(client, statements, of, ledger, its).await {
+            Ok(lease) => found.leases.push(lease),
+            // It is a stray now. The others are in good hands.
+            Err(error) => tracing::warn!(%lease, %error, "cannot read a lease; taking it over"),
+        }
     }
     Ok(found)
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio_postgres::{Client, Row};
 
 use super::error::QueueError;
+use super::json;
 use super::unique::key_of;
 use crate::id::{HandlerId, MessageId};
 use crate::name::QueueName;
@@ -184,7 +185,7 @@ pub async fn find(
     let unique_key = key_of(client, queue, id).await?;
     Ok(Some(Found {
         enqueued_at: row.try_get("enqueued_at")?,
-        headers: row.try_get("headers")?,
+        headers: json::optional(&row, "headers")?,
         payload: row.try_get("payload")?,
         unique_key,
     }))
@@ -260,7 +261,7 @@ fn waiting(row: &Row) -> Result<Waiting, QueueError> {
         enqueued_at: row.try_get("enqueued_at")?,
         run_at: row.try_get("run_at")?,
         attempt: row.try_get("attempt")?,
-        headers: row.try_get("headers")?,
+        headers: json::optional(row, "headers")?,
         payload: row.try_get("payload")?,
     })
 }
@@ -273,7 +274,7 @@ fn settled_of(row: &Row) -> Result<Settled, QueueError> {
         settled_at: row.try_get("settled_at")?,
         removed: row.try_get("removed")?,
         attempt: row.try_get("attempt")?,
-        headers: row.try_get("headers")?,
+        headers: json::optional(row, "headers")?,
         payload: row.try_get("payload")?,
         result: row.try_get("result")?,
     })

@@ -18,6 +18,8 @@ const LOCK: i64 = 7_326_104_881_203;
 /// SQLSTATEs of a call into a schema that is not there, or older than the function.
 const NO_SCHEMA: &str = "3F000";
 const NO_FUNCTION: &str = "42883";
+/// The SQLSTATE of a database with an encoding that will not do.
+const SQLSTATE_ENCODING: &str = "22021";
 
 /// Why a database was not migrated.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +134,7 @@ pub async fn migrate(client: &mut Client, files: &Migrations) -> Result<Report, 
 }
 
 async fn migrate_locked(client: &mut Client, files: &Migrations) -> Result<Report, MigrateError> {
+    refuse_encoding(client).await?;
     let before = applied(client).await?;
     let from = before.last().map_or(0, |(version, _)| *version);
     if from > files.version() {
@@ -207,6 +210,7 @@ fn line_of(error: &tokio_postgres::Error, sql: &str) -> usize {
 
 /// Compares a database with this binary. `host serve` goes on only with `Current`.
 pub async fn check(client: &Client, files: &Migrations) -> Result<SchemaState, QueueError> {
+    refuse_encoding(client).await?;
     let want = files.version();
     let have = applied(client).await?.last().map_or(0, |(version, _)| *version);
     if have != want {
@@ -222,6 +226,20 @@ pub async fn check(client: &Client, files: &Migrations) -> Result<SchemaState, Q
         SchemaState::Current { version: want }
     } else {
         SchemaState::Older { have, want }
+    })
+}
+
+/// Refuses a database that cannot hold all text: a handler's reason may have any character, and a payload that is no
+/// UTF-8 can be given to none.
+async fn refuse_encoding(client: &Client) -> Result<(), QueueError> {
+    let encoding: String = client.query_one("SHOW server_encoding", &[]).await?.try_get(0)?;
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    Err(QueueError::Refused {
+        sqlstate: SQLSTATE_ENCODING.to_owned(),
+        message: format!("the database's encoding is {encoding}, and host needs UTF8"),
+        hint: Some("make another: createdb --template=template0 --encoding=UTF8 NAME".to_owned()),
     })
 }
 

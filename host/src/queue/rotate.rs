@@ -19,7 +19,7 @@ pub async fn rotation(
     database: &Database,
     statements: &Statements,
 ) -> Result<Rotation, QueueError> {
-    let row = database.call(&statements.rotation, &[]).await?;
+    let row = statements.call(database, &statements.rotation, &[]).await?;
     Ok(Rotation { used: row.try_get(0)?, full: row.try_get(1)? })
 }
 
@@ -29,7 +29,7 @@ pub async fn truncate(
     statements: &Statements,
     leaf: i32,
 ) -> Result<Option<String>, QueueError> {
-    Ok(database.call(&statements.truncate, &[&leaf]).await?.try_get(0)?)
+    Ok(statements.call(database, &statements.truncate, &[&leaf]).await?.try_get(0)?)
 }
 
 /// Moves on to the next generation. `Some`: why not.
@@ -37,7 +37,7 @@ pub async fn advance(
     database: &Database,
     statements: &Statements,
 ) -> Result<Option<String>, QueueError> {
-    Ok(database.call(&statements.advance, &[]).await?.try_get(0)?)
+    Ok(statements.call(database, &statements.advance, &[]).await?.try_get(0)?)
 }
 
 /// Truncates what the schedule has done with. Returns how many leaves.
@@ -45,7 +45,7 @@ pub async fn truncate_schedule(
     database: &Database,
     statements: &Statements,
 ) -> Result<i32, QueueError> {
-    Ok(database.call(&statements.truncate_schedule, &[]).await?.try_get(0)?)
+    Ok(statements.call(database, &statements.truncate_schedule, &[]).await?.try_get(0)?)
 }
 
 /// Truncates what the history has kept for long enough. Returns how many leaves.
@@ -53,5 +53,5 @@ pub async fn truncate_history(
     database: &Database,
     statements: &Statements,
 ) -> Result<i32, QueueError> {
-    Ok(database.call(&statements.truncate_history, &[]).await?.try_get(0)?)
+    Ok(statements.call(database, &statements.truncate_history, &[]).await?.try_get(0)?)
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tokio_postgres::Statement;
 use tokio_postgres::types::{Json, ToSql};
 
-use super::error::QueueError;
+use super::error::{QueueError, without};
 use crate::id::SessionId;
 use crate::lane::Priority;
 use crate::message::FollowUp;
@@ -87,7 +87,7 @@ async fn settle_positions(
         results.map(|r| r.iter().map(|(p, _)| position(*p)).collect());
     let results: Option<Vec<&[u8]>> = results.map(|r| r.iter().map(|(_, r)| &**r).collect());
 
-    client
+    let settled = client
         .execute(
             statement,
             &[
@@ -115,8 +115,9 @@ async fn settle_positions(
                 &unique_keys,
             ],
         )
-        .await?;
-    Ok(())
+        .await;
+    // What Postgres says of a follow-up may quote it.
+    settled.map(|_| ()).map_err(|error| without(&s.secrets(), error))
 }
 
 /// A column that most follow-ups do not have: nothing at all if none has it.

@@ -33,11 +33,17 @@ pub async fn strays(
     session: SessionId,
 ) -> Result<Vec<Stray>, QueueError> {
     let client = database.get().await?;
-    let rows = client.ask(async {
+    let ask = async || -> Result<Vec<Row>, QueueError> {
         let statement = client.prepare_cached(&statements.strays).await?;
         Ok(client.query(&statement, &[&handler.get(), &session.get(), &100_i32]).await?)
-    });
-    let rows = rows.await?;
+    };
+    let explained = async {
+        match ask().await {
+            Err(error) => Err(statements.explain(&client, Some(handler), error).await),
+            rows => rows,
+        }
+    };
+    let rows = client.ask(explained).await?;
     let stray = |row: &Row| Ok(Stray { lease: LeaseId::new(row.try_get(0)?) });
     rows.iter().map(stray).collect()
 }
@@ -52,7 +58,13 @@ pub async fn adopt(
     request: LeaseRequest,
 ) -> Result<Taken, QueueError> {
     let client = database.get().await?;
-    client.ask(adopt_on(&client, statements, session, stray, request)).await
+    let adopting = async {
+        match adopt_on(&client, statements, session, stray, request).await {
+            Err(error) => Err(statements.explain(&client, Some(request.handler), error).await),
+            taken => taken,
+        }
+    };
+    client.ask(adopting).await
 }
 
 async fn adopt_on(
@@ -86,5 +98,7 @@ async fn adopt_on(
     } else {
         Ledger::new(id, token, count)
     };
-    Ok(Taken { leases: vec![open(ledger, fetched?)?], ..Taken::default() })
+    let of = (session, request.seq);
+    let lease = open(client, statements, of, ledger, fetched?).await?;
+    Ok(Taken { leases: vec![lease], ..Taken::default() })
 }

@@ -51,5 +51,5 @@ pub async fn forget(
     statements: &Statements,
     keys_max: i32,
 ) -> Result<i32, QueueError> {
-    Ok(database.call(&statements.forget_keys, &[&keys_max]).await?.try_get(0)?)
+    Ok(statements.call(database, &statements.forget_keys, &[&keys_max]).await?.try_get(0)?)
 }

@@ -44,6 +44,8 @@ pub(super) fn failure(error: &wasmtime::Error, state: &mut State, starting: bool
     if let Some(panic) = panic {
         what = format!("{what}; {panic}");
     }
+    // It may quote what the guest handed over.
+    let what = state.shown(what);
     if starting { Failure::Start(what) } else { Failure::Trap(what) }
 }
 

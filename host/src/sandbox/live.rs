@@ -170,7 +170,7 @@ impl Live {
 }
 
 fn headers(message: &Message) -> Vec<(&str, &str)> {
-    message.headers.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
+    message.headers.iter().collect()
 }
 
 /// A message as the guest is given it.

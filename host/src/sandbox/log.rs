@@ -16,7 +16,7 @@ use super::bindings::host::jobs::log::Level;
 use crate::id::MessageId;
 use crate::limits::ERROR_BYTES_MAX;
 use crate::message::Message;
-use crate::secret::{Secret, hide, hide_in_beginning};
+use crate::secret::{Secret, cut_beside, hide, hide_in_beginning, longest_hidden};
 
 /// The longest line of stdout or stderr, in bytes; longer ones are split.
 const LINE_BYTES_MAX: usize = 4 << 10;
@@ -73,8 +73,9 @@ struct Lines {
     /// A line that is not finished yet, of stdout and of stderr.
     begun: [Vec<u8>; 2],
     panic: Option<String>,
-    /// Secrets that the guest was given, to be kept out of its log.
-    hidden: Vec<Secret>,
+    /// Secrets that the guest was given, to be kept out of its log; and the length of their longest line.
+    hidden: Arc<[Secret]>,
+    hidden_bytes_max: usize,
 }
 
 /// A line of a guest, with what it takes to find the message that it is of.
@@ -96,8 +97,10 @@ impl GuestLog {
     pub(super) fn new(settings: Arc<HandlerSettings>, subject: Subject) -> Self {
         let begun = [Vec::new(), Vec::new()];
         let left_bytes = settings.limits.log_bytes;
-        let (told, panic, hidden) = (false, None, Vec::new());
-        let lines = Lines { settings, subject, left_bytes, told, begun, panic, hidden };
+        let (told, panic, hidden) = (false, None, Arc::default());
+        let hidden_bytes_max = 0;
+        let lines =
+            Lines { settings, subject, left_bytes, told, begun, panic, hidden, hidden_bytes_max };
         Self(Arc::new(Mutex::new(lines)))
     }
 
@@ -107,6 +110,8 @@ impl GuestLog {
         lines.subject = subject;
         lines.left_bytes = lines.settings.limits.log_bytes;
         lines.told = false;
+        // What looked like a panic in a call that went well is no reason for this one's end.
+        lines.panic = None;
     }
 
     /// Ends a call: a line without an end is a line.
@@ -132,10 +137,16 @@ impl GuestLog {
 
     /// Keeps a secret out of what the guest writes from now on.
     pub(super) fn hide(&self, secret: &Secret) {
-        let hidden = &mut self.lock().hidden;
-        if !hidden.contains(secret) {
-            hidden.push(secret.clone());
+        let mut lines = self.lock();
+        if !lines.hidden.contains(secret) {
+            lines.hidden = lines.hidden.iter().chain([secret]).cloned().collect();
+            lines.hidden_bytes_max = longest_hidden(&lines.hidden);
         }
+    }
+
+    /// The secrets that the guest was given so far.
+    pub(super) fn hidden(&self) -> Arc<[Secret]> {
+        self.lock().hidden.clone()
     }
 
     /// A text of the guest's, for others to read: what an error may keep of it.
@@ -191,15 +202,34 @@ impl Lines {
                 continue;
             }
             self.begun[output as usize].push(byte);
-            if self.begun[output as usize].len() >= LINE_BYTES_MAX {
-                self.finish_line(output);
+            // Far enough to see whether a secret goes on across the cut.
+            if self.begun[output as usize].len() >= LINE_BYTES_MAX + self.hidden_bytes_max {
+                self.cut_line(output);
             }
         }
     }
 
     fn finish_line(&mut self, output: Output) {
+        while self.begun[output as usize].len() > LINE_BYTES_MAX {
+            self.cut_line(output);
+        }
         let line = std::mem::take(&mut self.begun[output as usize]);
-        let line = String::from_utf8_lossy(&line);
+        self.write_line(output, &line);
+    }
+
+    /// Writes the first part of a line that is too long.
+    fn cut_line(&mut self, output: Output) {
+        let line = &mut self.begun[output as usize];
+        let is_inside = |at: &usize| line.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
+        // Between two characters, if it is UTF-8.
+        let at = (LINE_BYTES_MAX - 3..=LINE_BYTES_MAX).rev().find(|at| !is_inside(at));
+        let cut = cut_beside(line, &self.hidden, at.unwrap_or(LINE_BYTES_MAX));
+        let part: Vec<u8> = line.drain(..cut).collect();
+        self.write_line(output, &part);
+    }
+
+    fn write_line(&mut self, output: Output, line: &[u8]) {
+        let line = String::from_utf8_lossy(line);
         if output == Output::Stderr {
             self.note_panic(&line);
         }

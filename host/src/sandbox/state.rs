@@ -18,7 +18,7 @@ use super::{HandlerSettings, Loaded};
 use crate::id::MessageId;
 use crate::lane::Priority;
 use crate::limits::{Limits, RESULT_BYTES_MAX};
-use crate::message::FollowUp;
+use crate::message::{FOLLOW_UP_DELAY_MAX, FollowUp, check_headers};
 
 /// Streams, timers and the like that a guest may have open at once.
 const RESOURCES_MAX: usize = 256;
@@ -238,10 +238,16 @@ impl State {
             let text = format!("{} bytes of follow-up messages a call", limits.follow_up_bytes);
             return Err(queue::Refusal::LimitExceeded(text));
         }
-        shape.payload_type.check(&message.payload).map_err(queue::Refusal::InvalidPayload)?;
-        if message.headers.iter().any(|(key, value)| key.contains('\0') || value.contains('\0')) {
-            let text = "a header holds a NUL character, which Postgres cannot store".into();
-            return Err(queue::Refusal::InvalidPayload(text));
+        let stored = shape.payload_type.check(&message.payload);
+        if stored.map_err(queue::Refusal::InvalidPayload)? > shape.payload_bytes_max {
+            return Err(queue::Refusal::PayloadTooLarge(shape.payload_bytes_max));
+        }
+        check_headers(&message.headers).map_err(queue::Refusal::InvalidPayload)?;
+        let delay = Duration::from_millis(message.delay_ms);
+        if delay > FOLLOW_UP_DELAY_MAX {
+            let years = FOLLOW_UP_DELAY_MAX.as_secs() / (365 * 24 * 60 * 60);
+            let text = format!("queue {} takes no delay beyond {years} years", message.queue);
+            return Err(queue::Refusal::NotTaken(text));
         }
         let priority = message.priority.map(priority_of);
         shape
@@ -252,10 +258,11 @@ impl State {
             queue: message.queue,
             payload: message.payload,
             headers: message.headers,
-            delay: Duration::from_millis(message.delay_ms),
+            delay,
             key: message.key,
             priority,
             unique_key: message.unique_key,
+            hidden: self.log.hidden(),
         });
         Ok(())
     }

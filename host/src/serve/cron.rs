@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use crate::cron::Schedule;
+use crate::cron::{Missed, Schedule};
 use crate::queue::connect::{Database, Pooled};
 use crate::queue::cron::{self, Due};
 use crate::queue::error::QueueError;
@@ -94,8 +94,11 @@ enum Failed {
 }
 
 async fn firing_of(client: &Pooled, entry: &Due) -> Result<(), Failed> {
+    // One that makes no sense is noted as any other failure, and stops no other entry.
+    let no_policy = || Failed::Noted(format!("no policy for missed firings: {:?}", entry.missed));
+    let missed = Missed::from_name(&entry.missed).ok_or_else(no_policy)?;
     let firing = Schedule::parse(&entry.schedule, &entry.time_zone)
-        .and_then(|schedule| schedule.firing(entry.missed, entry.next_at, entry.now))
+        .and_then(|schedule| schedule.firing(missed, entry.next_at, entry.now))
         .map_err(|error| Failed::Noted(error.to_string()))?;
     match cron::fire(client, entry, &firing).await {
         Ok(true) => {

@@ -11,9 +11,10 @@ use crate::name::QueueName;
 use crate::queue::connect::Database;
 use crate::queue::error::QueueError;
 use crate::queue::rotate::{advance, rotation, truncate, truncate_history, truncate_schedule};
-use crate::queue::schedule::promote;
+use crate::queue::schedule::{Promoted, promote};
 use crate::queue::statements::Statements;
 use crate::queue::unique;
+use crate::trouble::Trouble;
 
 /// Messages promoted in one transaction.
 const PROMOTE_MAX: i32 = 2_000;
@@ -57,12 +58,21 @@ impl Maintenance {
 
     async fn promote(&self) {
         let mut health = Health::of(self.queue.as_str(), "promotion", &self.slow_lane);
+        let mut refusals = Trouble::default();
         loop {
             let began = Instant::now();
             let place = health.lane().await;
             let promoted = promote(&self.database, &self.statements, PROMOTE_MAX).await;
             drop(place);
             health.note("promote", promoted.as_ref().err(), began, Instant::now());
+            if let Ok(Promoted { refused, why: Some(why), .. }) = &promoted
+                && refusals.shows("refused", Duration::ZERO, began, Instant::now())
+            {
+                tracing::warn!(
+                    queue = %self.queue, refused, why,
+                    "messages that are due cannot be put on the queue; each try is an attempt"
+                );
+            }
             let wait = match promoted {
                 Ok(promoted) if promoted.again => continue,
                 Ok(promoted) => promoted.next_in.map_or(self.poll_max, |t| t.min(self.poll_max)),

@@ -47,6 +47,8 @@ pub(super) struct Roster {
     /// What operators have told handlers.
     told: HashMap<HandlerId, Told>,
     catalog_version: i64,
+    /// What was left out of the catalog, and is named.
+    left_out: Vec<String>,
     /// The secrets that are granted could not be read: their handlers wait.
     secrets_unread: bool,
     loading: FuturesUnordered<LocalBoxFuture<'static, (Wanted, Result<Ready, String>)>>,
@@ -81,6 +83,7 @@ impl Roster {
             wanted: HashMap::new(),
             told: HashMap::new(),
             catalog_version: 0,
+            left_out: Vec::new(),
             secrets_unread: false,
             loading: FuturesUnordered::new(),
         }
@@ -152,6 +155,10 @@ impl Roster {
             }
             tokio::time::sleep(CATALOG_AGAIN).await;
         };
+        for row in catalog.left_out.iter().filter(|row| !self.left_out.contains(row)) {
+            tracing::error!(row, "a row of the catalog makes no sense: it is left out");
+        }
+        self.left_out.clone_from(&catalog.left_out);
         let shapes = catalog.queues.iter().map(|q| (q.name.to_string(), q.shape()));
         self.loader.targets.store(Arc::new(shapes.collect()));
         self.load_secrets(&catalog).await;
@@ -208,7 +215,7 @@ impl Roster {
         });
         for queue in &catalog.queues {
             self.queues.entry(queue.id).or_insert_with(|| {
-                let statements = Arc::new(Statements::new(&queue.name, queue.lanes));
+                let statements = Arc::new(Statements::new(queue.id, &queue.name, queue.lanes));
                 let schedule_changed = Arc::new(Notify::new());
                 let maintenance = Maintenance {
                     database: self.shared.database.clone(),

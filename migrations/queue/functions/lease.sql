@@ -1,6 +1,6 @@
 -- Template: lease and read. The first half of a message's walk.
 
--- Leases up to p_n messages, or p_bytes of payload as stored, of the handler's next ones in a lane to the
+-- Leases up to p_n messages, or p_bytes of payload and headers as stored, of the handler's next ones in a lane to the
 -- session: cuts them from the window between the cursor's snapshot and the present one, and
 -- appends a row to the lease log. Returns no payload, and nothing but NULLs when there is no message; where the
 -- queue's limits let none start, when to ask again, and whether that is as soon as some are settled.{keyed? `bytes`: of
@@ -92,7 +92,8 @@ BEGIN
             SELECT count(*)::int AS n, max(m.txid) AS txid, (array_agg(m.id))[count(*)] AS id,
                     min(m.id) AS id_min, max(m.id) AS id_max, sum(m.size) AS bytes INTO cut
                 FROM (SELECT m.txid, m.id, CASE WHEN pg_column_compression(m.payload) IS NULL
-                        THEN pg_column_size(m.payload) ELSE {payload_bytes_max} END AS size FROM queue.{q} m
+                        THEN pg_column_size(m.payload) ELSE {payload_bytes_max} END + CASE WHEN m.headers IS NULL
+                        THEN 0 WHEN pg_column_compression(m.headers) IS NULL THEN pg_column_size(m.headers) ELSE 65536 END AS size FROM queue.{q} m
                     WHERE {lanes?m.lane = p_lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                     ORDER BY m.txid, m.id LIMIT p_n - row_count) m;
             IF bytes + cut.bytes > p_bytes THEN
@@ -101,7 +102,8 @@ BEGIN
                         min(m.id) AS id_min, max(m.id) AS id_max, p_bytes - bytes AS bytes INTO cut
                     FROM (SELECT m.txid, m.id,
                             sum(CASE WHEN pg_column_compression(m.payload) IS NULL
-                                THEN pg_column_size(m.payload) ELSE {payload_bytes_max} END) OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS total,
+                                THEN pg_column_size(m.payload) ELSE {payload_bytes_max} END + CASE WHEN m.headers IS NULL
+                                THEN 0 WHEN pg_column_compression(m.headers) IS NULL THEN pg_column_size(m.headers) ELSE 65536 END) OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS total,
                             row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS nth
                         FROM queue.{q} m
                         WHERE {lanes?m.lane = p_lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
@@ -213,3 +215,16 @@ SET search_path = pg_catalog, pg_temp AS $$
         r.payload, r.expires_at, r.priority, r.key
     FROM host.{q}__rows(p_session, p_seq) WITH ORDINALITY r
 $$;
+
+-- The positions of a lease whose rows are not there: somebody has deleted them by hand. SECURITY DEFINER, and without
+-- row security: what only this session does not see is not gone.
+CREATE OR REPLACE FUNCTION host.{q}__gone(p_session int, p_seq bigint) RETURNS int[]
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+    SELECT ARRAY(SELECT pos FROM unnest(
+            coalesce(l.positions, int4multirange(int4range(0, l.row_count)))
+            - coalesce((SELECT range_agg(int4range(r.pos, r.pos + 1)) FROM host.{q}__read(p_session, p_seq) r), '{}')) gone,
+        generate_series(lower(gone), upper(gone) - 1) pos ORDER BY pos)
+    FROM host.{q}__lease l WHERE l.session_id = p_session AND l.seq = p_seq
+$$;
+REVOKE EXECUTE ON FUNCTION host.{q}__gone FROM PUBLIC;

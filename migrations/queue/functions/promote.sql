@@ -1,14 +1,70 @@
 -- Template: promote. Moves what is due from the schedule into the queue.
 
+-- Puts one message of the schedule on the queue, where putting many there has failed: a trigger or constraint of somebody's is
+-- in the way of some. That of this one costs it an attempt, and in the end makes it a dead letter. Returns why; NULL: it
+-- is on the queue. What may pass by itself is raised.
+-- Tables: message, schedule, dead_letter, unique.
+CREATE OR REPLACE FUNCTION host.{q}__promote_one(p_due timestamptz, p_id bigint) RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    s record;
+    why text;
+    inserted int;
+    entry jsonb;
+    q host.queue;
+BEGIN
+    SELECT * INTO STRICT s FROM host.{q}__schedule x WHERE x.due = p_due AND x.id = p_id;
+    BEGIN
+        INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
+            VALUES (s.enqueued_at, s.origin, s.handler_id, s.attempt, s.headers, s.history, s.payload, s.expires_at, s.priority, s.key);
+        GET DIAGNOSTICS inserted = ROW_COUNT;
+        IF inserted = 1 THEN
+            RETURN NULL;
+        END IF;
+        why := 'a trigger of the table left it out';
+    EXCEPTION WHEN OTHERS THEN
+        IF host.may_pass(SQLSTATE) THEN
+            RAISE;
+        END IF;
+        why := left(SQLERRM, 2000);
+    END;
+    SELECT * INTO STRICT q FROM host.queue x WHERE x.id = {queue_id};
+    why := 'cannot be put back on the queue: ' || why;
+    entry := coalesce(s.history, '[]') || jsonb_build_object('attempt', s.attempt, 'at', clock_timestamp(), 'error', why);
+    IF s.attempt >= q.max_attempts AND s.handler_id IS NOT NULL THEN
+        INSERT INTO host.{q}__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload, priority, key)
+            VALUES (s.origin, s.enqueued_at, s.handler_id, s.attempt, 'attempts used up', why, s.headers, entry, s.payload, s.priority, s.key);
+        IF {unique} THEN
+            PERFORM host.{q}__release_keys(s.handler_id, ARRAY[s.origin]);
+        END IF;
+    ELSE
+        s.due := clock_timestamp() + host.retry_delay(q, s.attempt);
+        INSERT INTO host.{q}__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at, priority, key)
+            VALUES (s.due, host.slot(s.due, now()), s.origin, s.enqueued_at, s.handler_id, least(s.attempt, q.max_attempts - 1) + 1,
+                s.headers, entry, s.payload, s.expires_at, s.priority, s.key);
+    END IF;
+    RETURN why;
+END $$;
+
 -- Promotes up to p_n messages that are due, as new rows of the queue. `again`: there are more, call
--- again at once. `next_ms`: how long until the next is due; NULL: none is known.
+-- again at once. `next_ms`: how long until the next is due; NULL: none is known. `refused`: so many of them cannot be put on
+-- the queue, one of them because of `why`.
 --
 -- The cursor is (hi, due, id): promoted is all that is visible in hi and due up to (due, id).
 -- Rows may appear behind it, of transactions that commit later: they are found by the window from hi
 -- to the present, so inserters take no lock. The snapshot is taken before the transaction
 -- has an xid (see lease). Asynchronous commit: lost, it happens again, since the cursor is lost with it.
 -- Locks: advisory (1752134403, queue), tried. Tables: schedule, promotion, message.
-CREATE OR REPLACE FUNCTION host.{q}__promote(p_n int, OUT promoted int, OUT again boolean, OUT next_ms bigint)
+DO $$
+BEGIN
+    -- It had fewer columns once, which CREATE OR REPLACE does not change.
+    IF EXISTS (SELECT FROM pg_proc p WHERE p.oid = to_regprocedure('host.{q}__promote(int)') AND 'why' <> ALL (p.proargnames)) THEN
+        DROP FUNCTION host.{q}__promote(int);
+    END IF;
+END $$;
+CREATE OR REPLACE FUNCTION host.{q}__promote(p_n int, OUT promoted int, OUT again boolean, OUT next_ms bigint,
+    OUT refused int, OUT why text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -23,6 +79,8 @@ DECLARE
     to_id bigint;
     part record;
     cut record;
+    one record;
+    one_why text;
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL
         OR current_setting('transaction_isolation') <> 'read committed' THEN
@@ -30,11 +88,14 @@ BEGIN
     END IF;
     PERFORM set_config('synchronous_commit', 'off', true);
     promoted := 0;
+    refused := 0;
     again := false;
     IF NOT pg_try_advisory_xact_lock(1752134403, {queue_id}) THEN
         next_ms := 50;
         RETURN;
     END IF;
+    -- A deferred constraint of somebody's would be in the way of the commit, and no more of a single message.
+    SET CONSTRAINTS ALL IMMEDIATE;
     SELECT * INTO c FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
     to_due := c.due;
     to_id := c.schedule_id;
@@ -55,16 +116,41 @@ BEGIN
         CONTINUE WHEN NOT EXISTS (SELECT FROM host.{q}__schedule s
             WHERE (s.txid, s.id) > (part.a_txid, part.a_id) AND s.txid < part.b
                 AND (s.due, s.id) <= (c.due, c.schedule_id));
-        WITH due_rows AS MATERIALIZED (
-            SELECT s.* FROM host.{q}__schedule s
-            WHERE (s.txid, s.id) > (part.a_txid, part.a_id) AND s.txid < part.b
-                AND (s.due, s.id) <= (c.due, c.schedule_id)
-            ORDER BY s.txid, s.id LIMIT p_n - promoted
-        ), moved AS (
-            INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
-            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at, d.priority, d.key FROM due_rows d
-        )
-        SELECT count(*)::int AS n, max(d.txid) AS txid, (array_agg(d.id))[count(*)] AS id INTO cut FROM due_rows d;
+        BEGIN
+            WITH due_rows AS MATERIALIZED (
+                SELECT s.* FROM host.{q}__schedule s
+                WHERE (s.txid, s.id) > (part.a_txid, part.a_id) AND s.txid < part.b
+                    AND (s.due, s.id) <= (c.due, c.schedule_id)
+                ORDER BY s.txid, s.id LIMIT p_n - promoted
+            ), moved AS (
+                INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
+                SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at, d.priority, d.key FROM due_rows d
+                RETURNING 1
+            )
+            SELECT count(*)::int AS n, max(d.txid) AS txid, (array_agg(d.id))[count(*)] AS id, (SELECT count(*) FROM moved) AS moved
+                INTO cut FROM due_rows d;
+            IF cut.moved <> cut.n THEN
+                RAISE EXCEPTION 'a trigger of the table left some out';
+            END IF;
+        EXCEPTION WHEN OTHERS THEN
+            IF host.may_pass(SQLSTATE) THEN
+                RAISE;
+            END IF;
+            SELECT 0 AS n, NULL::bigint AS txid, NULL::bigint AS id INTO cut;
+            FOR one IN
+                SELECT s.due, s.txid, s.id FROM host.{q}__schedule s
+                WHERE (s.txid, s.id) > (part.a_txid, part.a_id) AND s.txid < part.b
+                    AND (s.due, s.id) <= (c.due, c.schedule_id)
+                ORDER BY s.txid, s.id LIMIT p_n - promoted
+            LOOP
+                one_why := host.{q}__promote_one(one.due, one.id);
+                why := coalesce(one_why, why);
+                refused := refused + (one_why IS NOT NULL)::int;
+                cut.n := cut.n + 1;
+                cut.txid := one.txid;
+                cut.id := one.id;
+            END LOOP;
+        END;
         promoted := promoted + cut.n;
         IF promoted >= p_n THEN
             late_txid := cut.txid;
@@ -80,16 +166,41 @@ BEGIN
     END IF;
     IF NOT again AND EXISTS (SELECT FROM host.{q}__schedule s
             WHERE (s.due, s.id) > (c.due, c.schedule_id) AND s.due <= due_now) THEN
-        WITH due_rows AS MATERIALIZED (
-            SELECT s.* FROM host.{q}__schedule s
-            WHERE (s.due, s.id) > (c.due, c.schedule_id) AND s.due <= due_now
-                AND txid_visible_in_snapshot(s.txid, hi)
-            ORDER BY s.due, s.id LIMIT p_n - promoted
-        ), moved AS (
-            INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
-            SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at, d.priority, d.key FROM due_rows d
-        )
-        SELECT count(*)::int AS n, max(d.due) AS due, (array_agg(d.id))[count(*)] AS id INTO cut FROM due_rows d;
+        BEGIN
+            WITH due_rows AS MATERIALIZED (
+                SELECT s.* FROM host.{q}__schedule s
+                WHERE (s.due, s.id) > (c.due, c.schedule_id) AND s.due <= due_now
+                    AND txid_visible_in_snapshot(s.txid, hi)
+                ORDER BY s.due, s.id LIMIT p_n - promoted
+            ), moved AS (
+                INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
+                SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at, d.priority, d.key FROM due_rows d
+                RETURNING 1
+            )
+            SELECT count(*)::int AS n, max(d.due) AS due, (array_agg(d.id))[count(*)] AS id, (SELECT count(*) FROM moved) AS moved
+                INTO cut FROM due_rows d;
+            IF cut.moved <> cut.n THEN
+                RAISE EXCEPTION 'a trigger of the table left some out';
+            END IF;
+        EXCEPTION WHEN OTHERS THEN
+            IF host.may_pass(SQLSTATE) THEN
+                RAISE;
+            END IF;
+            SELECT 0 AS n, NULL::timestamptz AS due, NULL::bigint AS id INTO cut;
+            FOR one IN
+                SELECT s.due, s.txid, s.id FROM host.{q}__schedule s
+                WHERE (s.due, s.id) > (c.due, c.schedule_id) AND s.due <= due_now
+                    AND txid_visible_in_snapshot(s.txid, hi)
+                ORDER BY s.due, s.id LIMIT p_n - promoted
+            LOOP
+                one_why := host.{q}__promote_one(one.due, one.id);
+                why := coalesce(one_why, why);
+                refused := refused + (one_why IS NOT NULL)::int;
+                cut.n := cut.n + 1;
+                cut.due := one.due;
+                cut.id := one.id;
+            END LOOP;
+        END;
         IF cut.n > 0 THEN
             to_due := cut.due;
             to_id := cut.id;

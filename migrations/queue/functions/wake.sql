@@ -24,3 +24,10 @@ BEGIN
 END $$;
 CREATE OR REPLACE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON queue.{q}
     FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
+-- A statement on a partition fires no trigger of its table's.
+CREATE OR REPLACE TRIGGER refuse_change BEFORE UPDATE OR DELETE ON host.{q}__message_0
+    FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
+CREATE OR REPLACE TRIGGER refuse_change BEFORE UPDATE OR DELETE ON host.{q}__message_1
+    FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
+CREATE OR REPLACE TRIGGER refuse_change BEFORE UPDATE OR DELETE ON host.{q}__message_2
+    FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();

@@ -6,7 +6,7 @@
 -- and another does not, the earlier window was committed first.
 
 -- Leases the next messages of a lane, whoever may have an open lease of it. NULLs when there is none. `bytes`: of
--- payload, as stored. The caller has made the checks of lease, and holds its lock.
+-- payload and headers, as stored. The caller has made the checks of lease, and holds its lock.
 CREATE OR REPLACE FUNCTION host.{q}__cut(
     p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint, p_lane int,
     OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT bytes bigint
@@ -42,7 +42,8 @@ BEGIN
     END IF;
     SELECT count(*)::int AS n, min(m.id) AS id_min, max(m.id) AS id_max, sum(m.size) AS size INTO cut
         FROM (SELECT m.id, CASE WHEN pg_column_compression(m.payload) IS NULL
-                THEN pg_column_size(m.payload) ELSE {payload_bytes_max} END AS size FROM queue.{q} m
+                THEN pg_column_size(m.payload) ELSE {payload_bytes_max} END + CASE WHEN m.headers IS NULL
+                THEN 0 WHEN pg_column_compression(m.headers) IS NULL THEN pg_column_size(m.headers) ELSE 65536 END AS size FROM queue.{q} m
             WHERE m.lane = p_lane AND m.id > f_id AND m.id <= l_id AND m.txid <@ w
             ORDER BY m.id LIMIT p_n) m;
     IF cut.size > p_bytes THEN
@@ -50,7 +51,8 @@ BEGIN
         SELECT count(*)::int AS n, min(m.id) AS id_min, max(m.id) AS id_max, max(m.total) AS size INTO cut
             FROM (SELECT m.id,
                     sum(CASE WHEN pg_column_compression(m.payload) IS NULL
-                        THEN pg_column_size(m.payload) ELSE {payload_bytes_max} END) OVER (ORDER BY m.id ROWS UNBOUNDED PRECEDING) AS total,
+                        THEN pg_column_size(m.payload) ELSE {payload_bytes_max} END + CASE WHEN m.headers IS NULL
+                        THEN 0 WHEN pg_column_compression(m.headers) IS NULL THEN pg_column_size(m.headers) ELSE 65536 END) OVER (ORDER BY m.id ROWS UNBOUNDED PRECEDING) AS total,
                     row_number() OVER (ORDER BY m.id ROWS UNBOUNDED PRECEDING) AS nth
                 FROM queue.{q} m
                 WHERE m.lane = p_lane AND m.id > f_id AND m.id <= l_id AND m.txid <@ w
