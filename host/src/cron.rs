@@ -3,10 +3,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
+
+use self::times::Times;
+
+mod times;
 
 /// A firing that is no later than this is on time: a host was starting, or busy.
 pub const ON_TIME: Duration = Duration::from_mins(1);
@@ -19,8 +22,7 @@ pub const HEADERS: [&str; 2] = ["cron", "cron-at"];
 /// At which times an entry fires.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    pattern: Cron,
-    zone: TimeZone,
+    times: Times,
     zone_name: String,
 }
 
@@ -102,7 +104,7 @@ impl Schedule {
         let unknown = || ScheduleError::TimeZone(time_zone.to_owned());
         let zone = TimeZone::get(time_zone).map_err(|_| unknown())?;
         let zone_name = zone.iana_name().ok_or_else(unknown)?.to_owned();
-        Ok(Self { pattern: parsed, zone, zone_name })
+        Ok(Self { times: Times { pattern: parsed, zone }, zone_name })
     }
 
     /// The time zone's name as it is usually written.
@@ -122,9 +124,9 @@ impl Schedule {
     /// # Errors
     /// If there is none.
     pub fn next_after(&self, time: SystemTime) -> Result<SystemTime, ScheduleError> {
-        let next = self.pattern.find_next_occurrence(&self.zoned(time), false);
-        let never = |_| ScheduleError::Never(self.pattern.pattern.to_string());
-        Ok(next.map_err(never)?.timestamp().into())
+        let found = self.times.next(self.zoned(time).timestamp());
+        let never = || ScheduleError::Never(self.times.pattern.pattern.to_string());
+        Ok(found.ok_or_else(never)?.into())
     }
 
     /// What an entry is to do at `now` that was to fire at `next_at`, a moment that has passed.
@@ -140,9 +142,9 @@ impl Schedule {
         let then = self.next_after(now)?;
         let mut times = Vec::new();
         // Backwards: after years without a host, only so many are looked at.
-        let before = |time: &Zoned| self.pattern.find_previous_occurrence(time, false).ok();
-        for time in std::iter::successors(before(&self.zoned(then)), before) {
-            let time = SystemTime::from(time.timestamp());
+        let before = |time: &Timestamp| self.times.previous(*time);
+        for time in std::iter::successors(before(&self.zoned(then).timestamp()), before) {
+            let time = SystemTime::from(time);
             let late = now.duration_since(time).is_ok_and(|late| late > ON_TIME);
             let enough = match missed {
                 Missed::Skip => late,
@@ -162,7 +164,7 @@ impl Schedule {
     fn zoned(&self, time: SystemTime) -> Zoned {
         let time = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
         let whole = Timestamp::from_second(time.as_second()).unwrap_or(time);
-        whole.to_zoned(self.zone.clone())
+        whole.to_zoned(self.times.zone.clone())
     }
 }
 
@@ -202,30 +204,56 @@ mod tests {
         assert_eq!(seconds, ["2026-01-01T00:00:40Z", "2026-01-01T00:01:00Z"]);
     }
 
-    #[test]
-    fn where_the_clock_goes_forward_a_daily_firing_is_not_lost() {
-        // In 2026 on the 29th of March there is no half past two.
-        let daily = firings(&berlin("30 2 * * *"), "2026-03-28T00:00:00Z", 3);
-        assert_eq!(daily, ["2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]);
-        let often = firings(&berlin("*/30 * * * *"), "2026-03-29T00:00:00Z", 2);
-        assert_eq!(often, ["2026-03-29T00:30:00Z", "2026-03-29T01:00:00Z"]);
+    /// What a pattern does on the two days of 2026 on which the clock is changed in Berlin, in UTC: on
+    /// the 29th of March there is no time from 2 to 3, on the 25th of October it comes twice.
+    #[track_caller]
+    fn fires(pattern: &str, spring: &[&str], autumn: &[&str]) {
+        let schedule = berlin(pattern);
+        for (day, from, to, expected) in [
+            ("03-29", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z", spring),
+            ("10-25", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z", autumn),
+        ] {
+            let before = at(from) - Duration::from_secs(1);
+            let next = |time: &SystemTime| schedule.next_after(*time).ok();
+            let times: Vec<_> = std::iter::successors(next(&before), next)
+                .take_while(|time| *time < at(to))
+                .map(|time| shown(time)[11..16].to_owned())
+                .collect();
+            assert_eq!(times, expected, "{pattern} on 2026-{day}");
+        }
     }
 
     #[test]
-    fn where_the_clock_goes_back_a_daily_firing_comes_once() {
-        // On the 25th of October there are two.
-        let daily = firings(&berlin("30 2 * * *"), "2026-10-24T12:00:00Z", 2);
-        assert_eq!(daily, ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]);
-        let often = firings(&berlin("*/30 * * * *"), "2026-10-24T23:30:00Z", 4);
-        assert_eq!(
-            often,
-            [
-                "2026-10-25T00:00:00Z",
-                "2026-10-25T00:30:00Z",
-                "2026-10-25T01:00:00Z",
-                "2026-10-25T01:30:00Z"
-            ]
-        );
+    fn where_a_clock_is_changed_each_set_time_comes_once() {
+        fires("30 2 * * *", &["01:00"], &["00:30"]);
+        fires("30 2,14 * * *", &["01:00", "12:30"], &["00:30", "13:30"]);
+        // Both are left out, and so they are at one moment.
+        fires("0,30 2 * * *", &["01:00"], &["00:00", "00:30"]);
+        fires("*/30 2 * * *", &["01:00"], &["00:00", "00:30"]);
+        fires("30 1-3 * * *", &["00:30", "01:00", "01:30"], &["23:30", "00:30", "02:30"]);
+        fires("0 2,3 * * *", &["01:00"], &["00:00", "02:00"]);
+        fires("15,45 2-3 29 3 *", &["01:00", "01:15", "01:45"], &[]);
+        fires("0 3 * * *", &["01:00"], &["02:00"]);
+        fires("59 1 * * *", &["00:59"], &["23:59"]);
+    }
+
+    #[test]
+    fn where_a_clock_is_changed_what_fires_every_hour_keeps_its_pace() {
+        for (pattern, minutes) in
+            [("30 * * * *", &["30"][..]), ("*/30 0-23 * * *", &["00", "30"]), ("@hourly", &["00"])]
+        {
+            // The day has so many hours, of which the first is that one in UTC.
+            let day = |first: u8, hours: u8| -> Vec<String> {
+                let hours = (first..first + hours).map(|hour| hour % 24);
+                hours
+                    .flat_map(|hour| minutes.iter().map(move |m| format!("{hour:02}:{m}")))
+                    .collect()
+            };
+            let (spring, autumn) = (day(23, 23), day(22, 25));
+            let [spring, autumn] =
+                [&spring, &autumn].map(|day| day.iter().map(String::as_str).collect::<Vec<_>>());
+            fires(pattern, &spring, &autumn);
+        }
     }
 
     #[test]
@@ -293,7 +321,7 @@ mod tests {
         fn what_is_made_up_for_is_what_was_missed(
             pattern in prop::sample::select(vec![
                 "* * * * *", "*/7 * * * *", "30 2 * * *", "15 2,3 * * *", "0 */2 * * *", "@daily", "0 3 * * SUN",
-                "30 1-3 * * *", "0 0 L * *", "*/30 2 * * *",
+                "30 1-3 * * *", "0 0 L * *", "*/30 2 * * *", "30 2,14 * * *", "0,30 2 * * *", "15 * * * *",
             ]),
             zone in prop::sample::select(vec![
                 "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Havana", "UTC", "Africa/Casablanca",
