@@ -1,8 +1,8 @@
 //! The embedded Postgres: shared, stopped by the last, found again after any kill, and possible for
 //! root, for anybody, and below a folder that Postgres's user cannot enter.
 
-use std::fs::{Permissions, metadata, set_permissions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::fs::{Permissions, metadata, set_permissions, symlink_metadata};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
@@ -137,6 +137,113 @@ async fn root_below_a_closed_folder_gets_it_elsewhere() {
     again.stop_if_last().await.unwrap();
 }
 
+/// Root's file, that somebody would like to have; with its owner, mode and text.
+fn precious() -> (std::path::PathBuf, impl Fn() -> (u32, u32, String)) {
+    let file = scratch_dir().join("precious");
+    std::fs::write(&file, "keep me").unwrap();
+    let path = file.clone();
+    let state = move || {
+        let found = metadata(&path).unwrap();
+        (found.uid(), found.mode(), std::fs::read_to_string(&path).unwrap())
+    };
+    (file, state)
+}
+
+async fn refusal(dir: &Path) -> String {
+    Embedded::start(dir).await.map(drop).expect_err("it was believed").to_string()
+}
+
+#[tokio::test]
+async fn root_believes_nothing_that_somebody_else_has_prepared() {
+    if !is_root() {
+        return;
+    }
+    let nobody = User::from_name("nobody").unwrap().unwrap();
+    let give = |path: &Path| chown(path, Some(nobody.uid.as_raw()), None).unwrap();
+    let (file, state) = precious();
+    let kept = state();
+    let folder = scratch_dir();
+    let folder_mode = metadata(&folder).unwrap().mode();
+
+    // A folder `.host` of theirs, in a folder that root may well be in.
+    let theirs = scratch_dir().join(".host");
+    std::fs::create_dir_all(theirs.join("postgres")).unwrap();
+    symlink(&file, theirs.join("postgres/password")).unwrap();
+    symlink(&file, theirs.join("change.lock")).unwrap();
+    give(&theirs);
+    give(&theirs.join("postgres"));
+    let text = refusal(&theirs).await;
+    assert!(text.contains(&format!("belongs to user {}", nobody.uid)), "{text}");
+    std::fs::write(theirs.join("place"), folder.display().to_string()).unwrap();
+    refusal(&theirs).await;
+    // A link of theirs to a folder of root's.
+    let around = scratch_dir();
+    symlink(&folder, around.join(".host")).unwrap();
+    refusal(&around.join(".host")).await;
+    // A folder of root's, that they can exchange for another.
+    give(&around);
+    let text = refusal(&around.join("mine")).await;
+    assert!(text.contains("belongs to user"), "{text}");
+    let open = scratch_dir();
+    set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
+    let text = refusal(&open.join(".host")).await;
+    assert!(text.contains("everybody can write to"), "{text}");
+    // Even root's own word does not make a folder of root's the server's.
+    let ours = scratch_dir().join(".host");
+    std::fs::create_dir(&ours).unwrap();
+    std::fs::write(ours.join("place"), folder.display().to_string()).unwrap();
+    let text = refusal(&ours).await;
+    assert!(text.contains("belongs to user 0"), "{text}");
+
+    assert_eq!(state(), kept);
+    let found = metadata(&folder).unwrap();
+    assert_eq!((found.uid(), found.mode()), (0, folder_mode));
+}
+
+#[tokio::test]
+async fn the_servers_user_cannot_lead_root_out_of_its_folder() {
+    if !is_root() {
+        return;
+    }
+    let (file, state) = precious();
+    let kept = state();
+    let dir = scratch_dir().join(".host");
+    let host = start(&dir).await;
+    let place = host.place().to_owned();
+    host.stop_if_last().await.unwrap();
+    let data = place.join("data");
+    let plant = |names: &[&str], target: &Path| {
+        for name in names {
+            let _ = std::fs::remove_file(place.join(name));
+            symlink(target, place.join(name)).unwrap();
+        }
+    };
+    let folder = scratch_dir();
+    std::fs::write(folder.join(".s.PGSQL.1"), "").unwrap();
+    let is_link = |name: &str| symlink_metadata(place.join(name)).unwrap().is_symlink();
+
+    // What the user who owns that folder can do to it, before there are data, and after.
+    std::fs::remove_dir_all(&data).unwrap();
+    plant(&["password", "password.new"], &file);
+    plant(&["data.new"], &folder);
+    start(&dir).await.stop_if_last().await.unwrap();
+    plant(&["data/postgresql.conf", "data/postgresql.conf.new"], &file);
+    start(&dir).await.stop_if_last().await.unwrap();
+    assert!(!is_link("password") && !is_link("data/postgresql.conf"));
+    // As after a reboot, when old sockets are removed.
+    std::fs::remove_dir_all(place.join("socket")).unwrap();
+    plant(&["socket"], &folder);
+    let pid = format!("{}\n{}\n", std::process::id(), data.display());
+    std::fs::write(data.join("postmaster.pid"), pid).unwrap();
+    if let Ok(host) = Embedded::start(&dir).await {
+        host.stop_if_last().await.unwrap();
+    }
+
+    assert_eq!(state(), kept);
+    assert!(folder.join(".s.PGSQL.1").exists(), "root has removed it");
+    assert_eq!(metadata(&folder).unwrap().uid(), 0);
+}
+
 /// The command as a user would run it, without a URL: as root, and as somebody.
 #[tokio::test]
 async fn a_command_without_a_url_starts_and_stops_it() {
@@ -160,4 +267,19 @@ async fn a_command_without_a_url_starts_and_stops_it() {
         assert!(finished.ok().starts_with("Migrated from version 0"));
         assert!(!dir.join(".host/postgres/data/postmaster.pid").exists(), "it still runs");
     }
+}
+
+#[tokio::test]
+async fn only_the_command_that_starts_it_says_where_it_is() {
+    let dir = scratch_dir();
+    let list = async || {
+        let mut command = host_command(&["queue", "list"]);
+        command.current_dir(&dir);
+        let finished = finish(command).await;
+        finished.stderr.lines().filter(|line| line.contains("embedded Postgres")).count()
+    };
+    assert_eq!(list().await, 1);
+    let running = start(&dir.join(".host")).await;
+    assert_eq!(list().await, 0);
+    running.stop_if_last().await.unwrap();
 }

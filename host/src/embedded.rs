@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use self::account::Account;
@@ -71,6 +72,7 @@ impl Embedded {
     /// Like `start`, with settings for `postgresql.conf` that win over the usual ones. They hold
     /// from the server's next start.
     pub async fn start_with(dir: &Path, settings: &[(&str, &str)]) -> Result<Self, EmbeddedError> {
+        let dir = &place::own(dir)?;
         let locks = Locks::open(dir)?;
         locks.begin_change().await?;
         locks.users.0.lock_shared().map_err(failed("lock", &locks.users.1))?;
@@ -99,6 +101,12 @@ impl Embedded {
             self.running.port,
             self.cluster.place().password_file().display(),
         )
+    }
+
+    /// Whether the server did not run before.
+    #[must_use]
+    pub const fn started_here(&self) -> bool {
+        self.running.started_here
     }
 
     /// The folder of the server's data, log and socket.
@@ -134,10 +142,11 @@ impl Embedded {
 
 impl Locks {
     fn open(dir: &Path) -> Result<Self, EmbeddedError> {
-        std::fs::create_dir_all(dir).map_err(failed("make the folder", dir))?;
         let open = |name| {
             let path = dir.join(name);
-            let file = File::options().create(true).append(true).open(&path);
+            let mut options = File::options();
+            options.create(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            let file = options.open(&path);
             Ok((file.map_err(failed("open", &path))?, path))
         };
         Ok(Self { change: open("change.lock")?, users: open("users.lock")? })

@@ -34,10 +34,12 @@ impl Context {
         self.embedded.as_ref().map(Embedded::programs)
     }
 
-    /// The embedded server of a folder, started and migrated, of which a line on standard error tells.
+    /// The embedded server of a folder, started and migrated. A line on standard error tells of the start.
     pub async fn embedded(dir: &Path, connections_max: usize) -> Result<Self, Fail> {
         let embedded = Embedded::start(dir).await?;
-        eprintln!("{}", embedded.describe());
+        if embedded.started_here() {
+            eprintln!("{}", embedded.describe());
+        }
         let database = Database::new(embedded.url(), connections_max)?;
         let url = embedded.url().to_owned();
         let mut context = Self { database, migrated: None, embedded: Some(embedded), url };
@@ -63,8 +65,7 @@ impl Context {
     }
 }
 
-/// The database of the URL; without one, the embedded server's, started and migrated, of which a
-/// line on standard error tells.
+/// The database of the URL; without one, the embedded server's, started and migrated.
 pub async fn connect(global: &Global) -> Result<Context, Fail> {
     connect_with(global, CONNECTIONS_MAX).await
 }

@@ -1,14 +1,25 @@
 //! Whom the server runs as: Postgres refuses root, so root hands it to an unprivileged user. Never
-//! changes this process's own user.
+//! changes this process's own user. What is changed in that user's folders, that user changes, in a
+//! process of its own: whatever it has prepared there, root's rights stay out of it.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::process::Stdio;
 
 use nix::unistd::{User, geteuid};
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use super::{EmbeddedError, failed, place};
+use super::{EmbeddedError, place};
+
+/// Writes standard input into a new file and gives it the name of the old one.
+const WRITE: &str = r#"umask 077 && rm -f "$1.new" && cat > "$1.new" && mv -f "$1.new" "$1""#;
+/// Makes a folder, if there is none.
+const MAKE_FOLDER: &str = r#"umask 077 && { [ -d "$1" ] || mkdir "$1"; } && chmod 700 "$1""#;
+/// Empties a folder of sockets and their locks.
+const REMOVE_SOCKETS: &str = r#"rm -f "$1"/.s.PGSQL.*"#;
 
 /// The user that the server and its files belong to.
 #[derive(Clone, Debug)]
@@ -21,12 +32,12 @@ impl Account {
     /// Ourselves, or, for root, the owner of the cluster that is there already, else `postgres`,
     /// else `nobody`.
     pub fn choose(dir: &Path) -> Result<Self, EmbeddedError> {
-        let owner = place::recorded(dir).and_then(|root| fs::metadata(root).ok());
+        let owner = place::recorded(dir).and_then(|root| fs::symlink_metadata(root).ok());
         let us = geteuid().as_raw();
         if us != 0 {
             return match owner {
                 Some(owner) if owner.uid() != us => Err(EmbeddedError::NotOurs(format!(
-                    "the one in {} belongs to user {}: become that user or root, or give a \
+                    "the one in {} belongs to user {}: become that user, or give a \
                      database URL",
                     dir.display(),
                     owner.uid()
@@ -62,31 +73,55 @@ impl Account {
         command
     }
 
-    /// Makes the user the owner of a file or folder that this process made.
-    pub fn give(&self, path: &Path) -> Result<(), EmbeddedError> {
-        match self.drop_to {
-            Some((uid, gid)) => {
-                chown(path, Some(uid), Some(gid)).map_err(failed("give away", path))
-            }
-            None => Ok(()),
-        }
+    /// The owner and group that its files have; `None`: those of this process.
+    pub const fn owner(&self) -> Option<(u32, u32)> {
+        self.drop_to
     }
 
-    /// Refuses a folder that belongs to somebody else.
-    pub fn check_owner(&self, path: &Path) -> Result<(), EmbeddedError> {
-        let owner = fs::symlink_metadata(path).map_err(failed("look at", path))?.uid();
-        let user = self.drop_to.map_or_else(|| geteuid().as_raw(), |(uid, _)| uid);
-        // A start that was killed may have made it and not given it away yet.
-        if owner == geteuid().as_raw() {
-            return self.give(path);
+    /// The number of the user.
+    pub fn uid(&self) -> u32 {
+        self.drop_to.map_or_else(|| geteuid().as_raw(), |(uid, _)| uid)
+    }
+
+    /// Writes a file that only the user can read, in a folder of the user's.
+    pub async fn write_private(&self, path: &Path, text: &str) -> Result<(), EmbeddedError> {
+        self.shell("write", WRITE, path, text).await
+    }
+
+    /// Makes a folder that only the user can enter, in a folder of the user's.
+    pub async fn make_folder(&self, path: &Path) -> Result<(), EmbeddedError> {
+        self.shell("mkdir", MAKE_FOLDER, path, "").await
+    }
+
+    /// Removes the sockets in a folder of the user's.
+    pub async fn remove_sockets(&self, dir: &Path) -> Result<(), EmbeddedError> {
+        self.shell("rm", REMOVE_SOCKETS, dir, "").await
+    }
+
+    /// Runs a script on a path, as the user.
+    async fn shell(
+        &self,
+        what: &'static str,
+        script: &str,
+        path: &Path,
+        input: &str,
+    ) -> Result<(), EmbeddedError> {
+        let failed = |output: String| EmbeddedError::Command { command: what, output };
+        let mut command = self.command("/bin/sh");
+        command.args([OsStr::new("-c"), OsStr::new(script), OsStr::new("sh"), path.as_os_str()]);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|e| failed(e.to_string()))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // One that has failed reads nothing, and says why.
+            let _ = stdin.write_all(input.as_bytes()).await;
         }
-        if owner == user {
+        let output = child.wait_with_output().await.map_err(|e| failed(e.to_string()))?;
+        if output.status.success() {
             return Ok(());
         }
-        Err(EmbeddedError::NotOurs(format!(
-            "{} belongs to user {owner}, not to {user}: remove it, or give a database URL",
-            path.display()
-        )))
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        Err(failed(format!("{}: {said}", path.display())))
     }
 
     /// Whether the user can enter a folder; asked of the system, which knows about every kind of

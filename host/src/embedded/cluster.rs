@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::account::Account;
 use super::binaries::{self, Binaries};
-use super::place::{Place, write_private};
+use super::place::Place;
 use super::{EmbeddedError, download, failed};
 
 /// How long the server may take to start, in seconds: it may have much to recover.
@@ -51,6 +51,8 @@ pub struct Running {
     pub url: String,
     pub port: u16,
     pub pid: i32,
+    /// By us; else it ran already.
+    pub started_here: bool,
 }
 
 impl Cluster {
@@ -89,7 +91,7 @@ impl Cluster {
         }
         let password_file = self.place.password_file();
         let password = uuid::Uuid::new_v4().simple().to_string();
-        write_private(&password_file, &format!("{password}\n"), &self.account)?;
+        self.account.write_private(&password_file, &format!("{password}\n")).await?;
         let mut initdb = self.account.command(self.binaries.program("initdb"));
         initdb.arg("--pgdata").arg(&new).arg("--pwfile").arg(&password_file);
         initdb.args(["--username=postgres", "--encoding=UTF8", "--locale=C"]);
@@ -104,23 +106,28 @@ impl Cluster {
         &self,
         settings: &[(&str, &str)],
     ) -> Result<Running, EmbeddedError> {
-        self.disown_stale_pid()?;
+        self.disown_stale_pid().await?;
+        let mut started_here = false;
         for attempt in 1.. {
             let status = self.pg_ctl(&["status"]).await;
             if status.as_ref().is_ok_and(|output| output.status.success()) {
                 break;
             }
-            self.configure(settings)?;
+            self.configure(settings).await?;
             let log = self.place.log();
             let log = log.to_string_lossy();
             let started = self.pg_ctl(&["start", "-w", "-t", START_S_MAX, "-l", &log]).await;
             match succeed("pg_ctl start", &started) {
-                Ok(()) => break,
+                Ok(()) => {
+                    started_here = true;
+                    break;
+                }
                 Err(_) if attempt < START_ATTEMPTS => tokio::time::sleep(START_PAUSE).await,
                 Err(error) => return Err(self.with_log(error)),
             }
         }
-        self.wait_ready().await
+        let running = self.wait_ready().await?;
+        Ok(Running { started_here, ..running })
     }
 
     /// Stops the server; open connections are closed.
@@ -136,7 +143,7 @@ impl Cluster {
     /// The number in the pid file may belong to another process by now, or to a zombie that nobody
     /// has reaped; Postgres would take either for the server and refuse to start. The file stays:
     /// by its other lines Postgres makes sure that no orphan still works on the data.
-    fn disown_stale_pid(&self) -> Result<(), EmbeddedError> {
+    async fn disown_stale_pid(&self) -> Result<(), EmbeddedError> {
         let data = self.place.data();
         let Some(lines) = pid_file(&data) else { return Ok(()) };
         let linux = Path::new("/proc/self/cmdline").exists();
@@ -145,17 +152,13 @@ impl Cluster {
             return Ok(());
         }
         let text = format!("{}\n{}\n", NO_PROCESS, lines[1..].join("\n"));
-        write_private(&data.join("postmaster.pid"), &text, &self.account)?;
+        self.account.write_private(&data.join("postmaster.pid"), &text).await?;
         // Postgres knows these by the same number. The folder is this cluster's alone.
-        let socket_dir = self.place.socket_dir();
-        for entry in fs::read_dir(socket_dir).map_err(failed("list", socket_dir))?.flatten() {
-            fs::remove_file(entry.path()).map_err(failed("remove", &entry.path()))?;
-        }
-        Ok(())
+        self.account.remove_sockets(self.place.socket_dir()).await
     }
 
     /// The cluster is ours alone, so its configuration is written anew at each start.
-    fn configure(&self, settings: &[(&str, &str)]) -> Result<(), EmbeddedError> {
+    async fn configure(&self, settings: &[(&str, &str)]) -> Result<(), EmbeddedError> {
         let port = self.free_port()?.to_string();
         let socket_dir = self.place.socket_dir().to_string_lossy().into_owned();
         let own = [("port", port.as_str()), ("unix_socket_directories", &socket_dir)];
@@ -163,7 +166,7 @@ impl Cluster {
         for (name, value) in SETTINGS.iter().chain(&own).chain(settings) {
             let _ = writeln!(text, "{name} = '{}'", value.replace('\'', "''"));
         }
-        write_private(&self.place.data().join("postgresql.conf"), &text, &self.account)
+        self.account.write_private(&self.place.data().join("postgresql.conf"), &text).await
     }
 
     /// The last port if it is still free, so that a connection string lives longer than the server.
@@ -204,7 +207,7 @@ impl Cluster {
         }
         let (pid, port) = (lines[0].parse().ok()?, lines[3].parse().ok()?);
         let url = format!("postgres://postgres@/postgres?host={}&port={port}", encode(&lines[4]));
-        Some(Running { url, port, pid })
+        Some(Running { url, port, pid, started_here: false })
     }
 
     /// The end of the server's log says more than `pg_ctl` does.

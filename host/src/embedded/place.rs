@@ -1,14 +1,22 @@
-//! Where a cluster's files are: below `.host`, unless the server's user cannot go there. Never
-//! starts anything.
+//! Where a cluster's files are: below `.host`, unless the server's user cannot go there. Nothing is
+//! believed that somebody else could have put there. Never starts anything.
 
-use std::fs;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, File};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
+};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
 use sha2::{Digest as _, Sha256};
 
 use super::account::Account;
 use super::{EmbeddedError, failed};
+
+/// Of a folder's mode: others may write to it.
+const OTHERS_WRITE: u32 = 0o002;
+/// Of a folder's mode: what is in it can be renamed or removed by its owner only.
+const STICKY: u32 = 0o1000;
 
 /// The longest path of a socket's folder: the kernel takes 107 bytes (103 on macOS), and Postgres
 /// adds a name.
@@ -27,15 +35,70 @@ pub fn recorded(dir: &Path) -> Option<PathBuf> {
     elsewhere.or_else(|| Some(dir.join("postgres"))).filter(|root| root.is_dir())
 }
 
+/// Makes `.host` unless it is there, and says where it is. Refuses one in which somebody else could
+/// change what this process is about to believe: the folder has to be ours, and those around it have
+/// to be the system's or ours.
+pub fn own(dir: &Path) -> Result<PathBuf, EmbeddedError> {
+    let mut new = fs::DirBuilder::new();
+    match new.recursive(true).mode(0o755).create(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(failed("make the folder", dir)(e));
+        }
+        _ => {}
+    }
+    let folder = open_folder(dir)?;
+    let found = folder.metadata().map_err(failed("look at", dir))?;
+    let us = geteuid().as_raw();
+    if found.uid() != us {
+        return Err(foreign(dir, found.uid()));
+    }
+    if found.mode() & 0o022 != 0 {
+        let closed = fs::Permissions::from_mode(found.mode() & 0o755);
+        folder.set_permissions(closed).map_err(failed("close", dir))?;
+    }
+    let dir = dir.canonicalize().map_err(failed("find", dir))?;
+    // In a container the system's folders may be another user's than root's.
+    let system = fs::metadata("/").map_err(failed("look at", Path::new("/")))?.uid();
+    for around in dir.ancestors().skip(1) {
+        let found = fs::symlink_metadata(around).map_err(failed("look at", around))?;
+        if ![us, 0, system].contains(&found.uid()) {
+            return Err(foreign(around, found.uid()));
+        }
+        if found.mode() & OTHERS_WRITE != 0 && found.mode() & STICKY == 0 {
+            return Err(EmbeddedError::NotOurs(format!(
+                "everybody can write to {}, and so put another folder in place of {}: close it \
+                 (chmod o-w), or give a database URL",
+                around.display(),
+                dir.display()
+            )));
+        }
+    }
+    Ok(dir)
+}
+
+fn foreign(dir: &Path, owner: u32) -> EmbeddedError {
+    EmbeddedError::NotOurs(format!(
+        "{} belongs to user {owner}, who could change what is in it: run this as that user or in a \
+         folder of your own, or give a database URL",
+        dir.display()
+    ))
+}
+
+/// The folder itself, not one that a symbolic link leads to.
+fn open_folder(path: &Path) -> Result<File, EmbeddedError> {
+    let mut options = File::options();
+    options.read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW);
+    options.open(path).map_err(failed("open the folder", path))
+}
+
 impl Place {
-    /// Finds the place of `dir`, or makes it.
+    /// Finds the place of `dir`, which is `own`, or makes it.
     pub async fn of(dir: &Path, account: &Account) -> Result<Self, EmbeddedError> {
-        let dir = dir.canonicalize().map_err(failed("find", dir))?;
-        let root = match recorded(&dir) {
+        let root = match recorded(dir) {
             Some(root) => root,
-            None if account.can_enter(&dir).await => dir.join("postgres"),
+            None if account.can_enter(dir).await => dir.join("postgres"),
             None => {
-                let root = Path::new("/var/lib").join(unique_name(&dir));
+                let root = Path::new("/var/lib").join(unique_name(dir));
                 let record = dir.join("place");
                 fs::write(&record, root.as_os_str().as_encoded_bytes())
                     .map_err(failed("write", &record))?;
@@ -43,12 +106,13 @@ impl Place {
             }
         };
         make_private(&root, account)?;
-        let socket_dir = if root.as_os_str().len() + "/socket".len() <= SOCKET_DIR_BYTES_MAX {
-            root.join("socket")
+        let mut socket_dir = root.join("socket");
+        if socket_dir.as_os_str().len() <= SOCKET_DIR_BYTES_MAX {
+            account.make_folder(&socket_dir).await?;
         } else {
-            std::env::temp_dir().join(unique_name(&dir))
-        };
-        make_private(&socket_dir, account)?;
+            socket_dir = std::env::temp_dir().join(unique_name(dir));
+            make_private(&socket_dir, account)?;
+        }
         Ok(Self { root, socket_dir })
     }
 
@@ -77,9 +141,12 @@ impl Place {
         self.root.join("password")
     }
 
-    /// The downloaded server, if it had to be.
+    /// The downloaded server, if it had to be. Beside the folder, not in it: these programs are ours,
+    /// and `host psql` runs one of them.
     pub fn downloaded(&self) -> PathBuf {
-        self.root.join("server")
+        let mut name = self.root.clone().into_os_string();
+        name.push("-server");
+        name.into()
     }
 }
 
@@ -89,26 +156,34 @@ fn unique_name(dir: &Path) -> String {
     format!("host-{}", hex::encode(&digest[..8]))
 }
 
-/// Makes a folder that only the account can enter. One that is there already must belong to it:
-/// in a folder open to all, somebody else may have made it first.
+/// Makes a folder that only the account can enter, in a folder of ours or in one like `/tmp`. It gets
+/// its name when it is the account's. One that is there already must belong to the account: somebody
+/// else may have made it first.
 fn make_private(path: &Path, account: &Account) -> Result<(), EmbeddedError> {
-    match fs::DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => account.give(path),
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-            account.check_owner(path)?;
-            let closed = fs::Permissions::from_mode(0o700);
-            fs::set_permissions(path, closed).map_err(failed("close", path))
+    if fs::symlink_metadata(path).is_err() {
+        let mut new = path.to_owned().into_os_string();
+        new.push(format!(".{}", uuid::Uuid::new_v4().simple()));
+        let new = PathBuf::from(new);
+        fs::DirBuilder::new().mode(0o700).create(&new).map_err(failed("make the folder", path))?;
+        if let Some((uid, gid)) = account.owner() {
+            let folder = open_folder(&new)?;
+            fchown(&folder, Some(uid), Some(gid)).map_err(failed("give away", path))?;
         }
-        Err(e) => Err(failed("make the folder", path)(e)),
+        return fs::rename(&new, path).map_err(failed("make the folder", path));
     }
-}
-
-/// Writes a file that only the account can read.
-pub fn write_private(path: &Path, text: &str, account: &Account) -> Result<(), EmbeddedError> {
-    use std::io::Write as _;
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(path).map_err(failed("write", path))?;
-    file.write_all(text.as_bytes()).map_err(failed("write", path))?;
-    account.give(path)
+    let folder = open_folder(path)?;
+    let found = folder.metadata().map_err(failed("look at", path))?;
+    if found.uid() != account.uid() {
+        return Err(EmbeddedError::NotOurs(format!(
+            "{} belongs to user {}, not to {}: remove it, or give a database URL",
+            path.display(),
+            found.uid(),
+            account.uid()
+        )));
+    }
+    if found.mode() & 0o077 != 0 {
+        let closed = fs::Permissions::from_mode(0o700);
+        folder.set_permissions(closed).map_err(failed("close", path))?;
+    }
+    Ok(())
 }
