@@ -1,12 +1,14 @@
 //! `host psql`.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
 
 use super::{Context, Fail, Global};
+use crate::queue::connect::url;
 
 /// Open psql on the database, the embedded one included
 ///
@@ -30,7 +32,9 @@ impl Psql {
             let own = context.programs().map(|dir| dir.join("psql")).filter(|path| path.is_file());
             let program = own.unwrap_or_else(|| PathBuf::from("psql"));
             let mut psql = tokio::process::Command::new(&program);
-            psql.arg(context.url()).args(&self.arguments);
+            let (url, password) = url::for_psql(context.url())?;
+            psql.arg(url).args(&self.arguments);
+            psql.envs(password.map(|password| ("PGPASSWORD", OsString::from_vec(password))));
             let status = psql.status().await;
             Ok(status.with_context(|| {
                 format!("cannot run {}: install PostgreSQL's client", program.display())

@@ -78,10 +78,8 @@ impl Health {
             *poor &= trouble.is_on();
             return;
         };
-        let elsewhere = matches!(
-            error,
-            QueueError::Unavailable(_) | QueueError::LeaseLost(_) | QueueError::Gone
-        );
+        let elsewhere =
+            error.is_of_server() || matches!(error, QueueError::LeaseLost(_) | QueueError::Gone);
         let patience = if error.is_passing() { PATIENCE } else { Duration::ZERO };
         if !elsewhere {
             let times = in_a_row.entry(what).or_default();

@@ -14,6 +14,8 @@ use self::url::DatabaseUrl;
 use super::error::{QueueError, SQLSTATE_CANNOT_CONNECT};
 use crate::trouble::Trouble;
 
+mod environment;
+mod hidden;
 mod pool;
 mod servers;
 pub mod url;
@@ -115,6 +117,7 @@ impl Database {
             QueueError::Unavailable(text) => {
                 QueueError::Unavailable(format!("{text} (at {})", self.shown))
             }
+            QueueError::Unready(text) => QueueError::Unready(format!("{text} (at {})", self.shown)),
             QueueError::Refused { sqlstate, message, hint }
                 if sqlstate == SQLSTATE_CANNOT_CONNECT =>
             {

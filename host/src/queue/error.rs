@@ -23,15 +23,25 @@ const STALE_PLAN: &str = "RevalidateCachedQuery";
 const HINT_PRIVILEGE: &str = "grant its role host_operator for commands, host_serve for `host serve`; \
      `host migrate` is for the owner of the schema";
 
+/// What to do where statements that were prepared are others', or gone: each statement may have gone
+/// to another server process.
+const HINT_POOLER: &str = "the database URL seems to lead to a pooler in transaction mode: give the \
+     server's own address, or one of the pooler in session mode";
+
 /// Why something asked of Postgres was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueueError {
-    /// No server, or one that cannot serve now: starting, stopping, full, a standby. Connect again
-    /// later; what was asked may or may not have been done.
+    /// No server, or one that takes no connections now: starting, stopping, full. Connect again later;
+    /// what was asked may or may not have been done.
     #[error("cannot reach Postgres: {0}")]
     Unavailable(String),
-    /// Another transaction was in the way. Nothing was done: ask again.
-    #[error("another transaction is in the way: {0}")]
+    /// A server that answers and cannot do this now: a standby, or one that lacks memory or disk. The
+    /// text says which. Connect again later; what was asked may or may not have been done.
+    #[error("{0}")]
+    Unready(String),
+    /// Another transaction was in the way, or it took too long; the text says which. Nothing was done:
+    /// ask again.
+    #[error("{0}")]
     Busy(String),
     /// The lease has ended, or belongs to another session: drop what was made of it.
     #[error("lease lost: {0}")]
@@ -58,7 +68,13 @@ impl QueueError {
     /// Whether the same request may succeed later.
     #[must_use]
     pub const fn is_passing(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Busy(_))
+        matches!(self, Self::Unavailable(_) | Self::Unready(_) | Self::Busy(_))
+    }
+
+    /// Whether the server or the way to it is the cause, so that another connection may do.
+    #[must_use]
+    pub const fn is_of_server(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Unready(_))
     }
 
     /// Whether something was not there. It may be a function or table of a queue that was dropped, or one that a trigger
@@ -73,6 +89,7 @@ impl QueueError {
     pub fn kind(&self) -> &str {
         match self {
             Self::Unavailable(_) => "unavailable",
+            Self::Unready(_) => "unready",
             Self::Busy(_) => "busy",
             Self::LeaseLost(_) => "lost",
             Self::Gone => "gone",
@@ -95,7 +112,7 @@ impl From<tokio_postgres::Error> for QueueError {
             if *db.code() == SqlState::UNIQUE_VIOLATION && of_settlements {
                 // A try of the same settlement, or a take-over, at the same time: asked again, the
                 // function says which.
-                return Self::Busy(db.message().to_owned());
+                return Self::Busy(in_the_way(db.message()));
             }
             if db.routine() == Some(STALE_PLAN) {
                 return Self::Unavailable(db.message().to_owned());
@@ -104,6 +121,13 @@ impl From<tokio_postgres::Error> for QueueError {
         }
         if let Some(refused) = tls_refused(&error) {
             return refused;
+        }
+        if error.source().is_some_and(|cause| cause.to_string() == "password missing") {
+            return Self::Refused {
+                sqlstate: SQLSTATE_CANNOT_CONNECT.to_owned(),
+                message: "the server asks for a password, and there is none".to_owned(),
+                hint: Some("put it in the database URL, PGPASSWORD or ~/.pgpass".to_owned()),
+            };
         }
         let text = with_causes(&error);
         // The crate does not say which of its errors came from the socket; these are the ones that
@@ -173,22 +197,32 @@ fn from_sqlstate(
     let code = code.code();
     match (code, &code[..2]) {
         (SQLSTATE_SESSION_ENDED | SQLSTATE_LEASE_LOST, _) => QueueError::LeaseLost(text),
-        // Connection lost; out of resources; system error; read-only after a failover; shut down;
-        // an idle session ended by the server.
-        (_, "08" | "53" | "58") | ("25006" | "57P01" | "57P02" | "57P03" | "57P05", _) => {
+        // Connection lost; too many; shut down; an idle session ended by the server.
+        (_, "08") | ("53300" | "57P01" | "57P02" | "57P03" | "57P05", _) => {
             QueueError::Unavailable(text)
         }
-        // Serialization, deadlock, lock_timeout, statement_timeout.
-        ("40001" | "40P01" | "55P03" | "57014", _) => QueueError::Busy(text),
+        // Out of resources; an error of its system; a standby, also after a failover.
+        (_, "53") => QueueError::Unready(format!("Postgres lacks resources: {text}")),
+        (_, "58") => QueueError::Unready(format!("Postgres met an error of its system: {text}")),
+        ("25006", _) => QueueError::Unready(format!("the server is read-only: {text}")),
+        // Serialization, deadlock, lock_timeout.
+        ("40001" | "40P01" | "55P03", _) => QueueError::Busy(in_the_way(&text)),
+        // By statement_timeout, or by somebody.
+        ("57014", _) => QueueError::Busy(format!("Postgres stopped the statement: {text}")),
         _ => QueueError::Refused {
             sqlstate: code.to_owned(),
             message: text,
             hint: match code {
                 "42501" => Some(HINT_PRIVILEGE.to_owned()),
+                "42P05" | "26000" => Some(HINT_POOLER.to_owned()),
                 _ => hint.map(|hint| hint.trim_end_matches('.').to_owned()),
             },
         },
     }
+}
+
+fn in_the_way(text: &str) -> String {
+    format!("another transaction is in the way: {text}")
 }
 
 fn with_hint(message: &str, hint: Option<&str>) -> String {
@@ -217,12 +251,24 @@ mod tests {
 
     #[test]
     fn sqlstates_are_cut_by_what_the_caller_can_do() {
-        for code in ["08006", "53300", "57P01", "57P03", "25006", "58030"] {
+        for code in ["08006", "53300", "57P01", "57P03"] {
             assert_eq!(of(code), QueueError::Unavailable("no (because)".into()), "{code}");
         }
-        for code in ["40001", "40P01", "55P03", "57014"] {
-            assert_eq!(of(code), QueueError::Busy("no (because)".into()), "{code}");
+        for (code, lead) in [
+            ("53200", "Postgres lacks resources"),
+            ("58030", "Postgres met an error of its system"),
+            ("25006", "the server is read-only"),
+        ] {
+            assert_eq!(of(code), QueueError::Unready(format!("{lead}: no (because)")), "{code}");
+            assert!(of(code).is_passing() && of(code).is_of_server());
         }
+        for code in ["40001", "40P01", "55P03"] {
+            let text = "another transaction is in the way: no (because)";
+            assert_eq!(of(code), QueueError::Busy(text.into()), "{code}");
+        }
+        let text = "Postgres stopped the statement: no (because)";
+        assert_eq!(of("57014"), QueueError::Busy(text.into()));
+        assert!(of("42P05").to_string().contains("pooler in transaction mode"));
         assert_eq!(of(SQLSTATE_LEASE_LOST), QueueError::LeaseLost("no (because)".into()));
         assert!(of("23514").is_refused_with("23514"));
         assert!(!of("28P01").is_passing());

@@ -25,6 +25,8 @@ pub(super) struct Connections {
     /// Counts how often all connections were given up.
     given_up: Arc<watch::Sender<u64>>,
     trouble: Arc<Mutex<Trouble>>,
+    /// Whether who finds no connection tries again; else the error is told, and is the end.
+    is_retried: bool,
 }
 
 /// A connection of the pool; it goes back when it is dropped, if it is fit for it.
@@ -38,13 +40,14 @@ pub struct Pooled {
 impl Connections {
     pub(super) fn new(servers: Servers, connections_max: usize) -> Result<Self, QueueError> {
         let given_up = Arc::new(watch::Sender::new(0));
+        let is_retried = servers.serves();
         let opener = Opener { servers, given_up: given_up.subscribe() };
         let pool = Pool::builder(opener)
             .max_size(connections_max)
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|e| QueueError::Unexpected(e.to_string()))?;
-        Ok(Self { pool, given_up, trouble: Arc::default() })
+        Ok(Self { pool, given_up, trouble: Arc::default(), is_retried })
     }
 
     pub(super) async fn get(&self) -> Result<Pooled, QueueError> {
@@ -53,7 +56,9 @@ impl Connections {
             PoolError::Backend(error) => error,
             other => QueueError::Unavailable(other.to_string()),
         });
-        self.name_trouble(object.as_ref().err(), began);
+        if self.is_retried {
+            self.name_trouble(object.as_ref().err(), began);
+        }
         let object = object?;
         let given_up = self.given_up.subscribe();
         Ok(Pooled { object: Some(object), fit: AtomicBool::new(true), given_up })
@@ -107,7 +112,7 @@ impl Pooled {
 
     /// Notes an error that work on this connection has met.
     pub fn note(&self, error: &QueueError) {
-        if matches!(error, QueueError::Unavailable(_)) {
+        if error.is_of_server() {
             self.fit.store(false, Ordering::Relaxed);
         }
     }

@@ -59,6 +59,11 @@ impl Servers {
         self
     }
 
+    /// Whether it is for `host serve`, which tries again whatever fails.
+    pub(super) const fn serves(&self) -> bool {
+        self.serves
+    }
+
     /// Connects: to the server that it was last, else to the next one that will do.
     pub(super) async fn open(&self) -> Result<Opened, QueueError> {
         let first = self.last.load(Ordering::Relaxed);
@@ -111,6 +116,9 @@ fn located(error: QueueError, config: &Config) -> QueueError {
     match error {
         QueueError::Unavailable(text) => {
             QueueError::Unavailable(format!("{host}:{}: {text}", port.unwrap_or(&5432)))
+        }
+        QueueError::Unready(text) => {
+            QueueError::Unready(format!("{host}:{}: {text}", port.unwrap_or(&5432)))
         }
         other => other,
     }

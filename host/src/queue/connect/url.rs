@@ -1,9 +1,11 @@
-//! The database URL: checked, and shown without its password. Adds to what the Postgres crate reads
-//! `sslmode=verify-ca` and `verify-full`, and `sslrootcert`. Never connects.
+//! The database URL: completed from the environment, checked, and shown without its password. Adds to
+//! what the Postgres crate reads `sslmode=verify-ca` and `verify-full`, and `sslrootcert`. Never
+//! connects.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use percent_encoding::percent_decode_str;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
@@ -11,6 +13,8 @@ use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::environment::Environment;
+use super::hidden::{strip_password, without_password};
 use crate::queue::error::{QueueError, SQLSTATE_CANNOT_CONNECT};
 
 /// What a URL says.
@@ -24,26 +28,50 @@ pub struct DatabaseUrl {
 }
 
 impl DatabaseUrl {
-    /// Reads a URL. An error names it without its password.
+    /// Reads a URL; what it leaves open is taken from the environment. An error names it without its
+    /// password.
     pub fn parse(url: &str) -> Result<Self, QueueError> {
-        let shown = without_password(url);
+        Self::parse_in(url, &Environment::of_process())
+    }
+
+    fn parse_in(url: &str, environment: &Environment) -> Result<Self, QueueError> {
+        let mut shown = without_password(url);
         let fail = |why: String| QueueError::Refused {
             sqlstate: SQLSTATE_CANNOT_CONNECT.to_owned(),
-            message: format!("the database URL {shown:?} is not valid: {why}"),
+            message: format!("the database URL {:?} is not valid: {why}", without_password(url)),
             hint: Some("it looks like postgres://user:password@server:5432/database".to_owned()),
         };
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(fail("it does not start with postgres://".to_owned()));
         }
-        let (plain, root) = translate(url);
+        if url.matches('@').count() > 1 {
+            // Half a password could be taken for the server's name, and be shown.
+            return Err(fail(
+                "it has more than one @; write all but the server's as %40".to_owned(),
+            ));
+        }
+        let (plain, root) = translate(&environment.complete(url));
         let mut config: Config = plain.parse().map_err(|e: tokio_postgres::Error| {
-            fail(match std::error::Error::source(&e) {
-                Some(cause) => cause.to_string(),
-                None => e.to_string(),
+            let why =
+                std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
+            fail(if why.contains("`service") {
+                format!("{why}; service files are not read")
+            } else {
+                why
             })
         })?;
         if config.get_hosts().is_empty() {
-            return Err(fail("it names no server".to_owned()));
+            return Err(fail("it names no server, and neither does PGHOST".to_owned()));
+        }
+        let alone = translate(url).0.parse::<Config>();
+        let names_none = alone.is_ok_and(|config| config.get_hosts().is_empty());
+        if let Some(host) = environment.host().filter(|_| names_none) {
+            shown = format!("{shown} and PGHOST={host}");
+        }
+        if config.get_password().is_none()
+            && let Some(password) = environment.password_for(&config)
+        {
+            config.password(password);
         }
         let tls = if config.get_ssl_mode() == SslMode::Require {
             Some(connector(root.as_deref().map(Path::new)).map_err(fail)?)
@@ -56,16 +84,31 @@ impl DatabaseUrl {
     }
 }
 
+/// A URL as psql takes it among its arguments, which everybody on the machine can read; and the
+/// password, for PGPASSWORD.
+pub fn for_psql(url: &str) -> Result<(String, Option<Vec<u8>>), QueueError> {
+    let config = DatabaseUrl::parse(url)?.config;
+    Ok((strip_password(url), config.get_password().map(<[u8]>::to_vec)))
+}
+
 /// The URL as the Postgres crate reads it, and the file of `sslrootcert`.
 fn translate(url: &str) -> (String, Option<String>) {
-    let Some((base, query)) = url.split_once('?') else { return (url.to_owned(), None) };
+    // A password may have a question mark.
+    let from = url.find('@').unwrap_or(0);
+    let Some(mark) = url[from..].find('?').map(|at| from + at) else {
+        return (url.to_owned(), None);
+    };
+    let (base, query) = (&url[..mark], &url[mark + 1..]);
     let mut root = None;
     let parameters: Vec<&str> = query
         .split('&')
         .filter_map(|parameter| match parameter.split_once('=') {
-            Some(("sslmode", "verify-ca" | "verify-full")) => Some("sslmode=require"),
+            Some(("sslmode", mode)) => match &*percent_decode_str(mode).decode_utf8_lossy() {
+                "verify-ca" | "verify-full" => Some("sslmode=require"),
+                _ => Some(parameter),
+            },
             Some(("sslrootcert", file)) => {
-                root = Some(file.replace("%2F", "/").replace("%2f", "/"));
+                root = Some(percent_decode_str(file).decode_utf8_lossy().into_owned());
                 None
             }
             _ => Some(parameter),
@@ -99,53 +142,50 @@ fn connector(root: Option<&Path>) -> Result<MakeRustlsConnect, String> {
     Ok(MakeRustlsConnect::new(config))
 }
 
-/// The URL with `***` for its password, wherever it stands.
-#[must_use]
-pub fn without_password(url: &str) -> String {
-    let (base, query) = url.split_once('?').map_or((url, None), |(b, q)| (b, Some(q)));
-    let start = base.find("://").map_or(0, |at| at + 3);
-    let mut shown = match base[start..].rsplit_once('@') {
-        Some((credentials, rest)) => match credentials.split_once(':') {
-            Some((user, _)) => format!("{}{user}:***@{rest}", &base[..start]),
-            None => base.to_owned(),
-        },
-        None => base.to_owned(),
-    };
-    if let Some(query) = query {
-        let parameters = query.split('&').map(|parameter| match parameter.split_once('=') {
-            Some((key @ ("password" | "sslpassword"), _)) => format!("{key}=***"),
-            _ => parameter.to_owned(),
-        });
-        shown.push('?');
-        shown.push_str(&parameters.collect::<Vec<_>>().join("&"));
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use tokio_postgres::config::TargetSessionAttrs;
 
     fn refusal(url: &str) -> String {
-        match DatabaseUrl::parse(url) {
+        match DatabaseUrl::parse_in(url, &Environment::default()) {
             Ok(_) => panic!("accepted {url}"),
             Err(e) => e.to_string(),
         }
     }
 
     #[test]
-    fn a_password_is_never_shown() {
-        for (url, shown) in [
-            ("postgres://u:s3cret@h/d", "postgres://u:***@h/d"),
-            ("postgres://u:s3:cr@et@h/d?a=b", "postgres://u:***@h/d?a=b"),
-            ("postgres://u@h/d?password=s3cret&a=b", "postgres://u@h/d?password=***&a=b"),
-            ("postgres://h/d", "postgres://h/d"),
-            ("u:s3cret@h", "u:***@h"),
+    fn an_error_shows_no_password() {
+        for url in [
+            "postgres://u:s3cret@h:port/d",
+            "postgres://u:x?s3cret@h/d?colour=red",
+            "postgres://u:x@s3cret?y=z@h/d",
+            "postgres://u:x/s3cret@@h/d",
+            "postgres://u@h/d?password=s3cret&sslmode=maybe",
+            "host=h password=s3cret",
         ] {
-            assert_eq!(without_password(url), shown);
+            assert!(!refusal(url).contains("s3cret"), "{}", refusal(url));
         }
-        assert!(!refusal("postgres://u:s3cret@h:port/d").contains("s3cret"));
+    }
+
+    #[test]
+    fn the_environment_completes_a_url() {
+        let env = Environment::of(&[
+            ("PGHOST", "db.example"),
+            ("PGSSLMODE", "verify-full"),
+            ("PGSSLROOTCERT", "/no/such.pem"),
+        ]);
+        let text = DatabaseUrl::parse_in("postgres://u:p?w@/d", &env).err().unwrap().to_string();
+        assert!(text.contains("sslrootcert /no/such.pem"), "{text}");
+        let env = Environment::of(&[("PGHOST", "db.example"), ("PGPASSWORD", "s3cret")]);
+        let url = DatabaseUrl::parse_in("postgres://u@/d", &env).unwrap();
+        assert_eq!(url.config.get_password(), Some("s3cret".as_bytes()));
+        assert_eq!(url.shown, "postgres://u@/d and PGHOST=db.example");
+        let url = DatabaseUrl::parse_in("postgres://u:p?w@h/d", &env).unwrap();
+        assert_eq!(
+            (url.config.get_password(), url.shown.as_str()),
+            (Some("p?w".as_bytes()), "postgres://u:***@h/d")
+        );
     }
 
     #[test]
@@ -172,6 +212,7 @@ mod tests {
             ("postgres:///d", "names no server"),
             ("postgres://h/d?sslmode=maybe", "sslmode"),
             ("postgres://h/d?colour=red", "colour"),
+            ("postgres://h/d?service=mine", "service files are not read"),
         ] {
             let text = refusal(url);
             assert!(text.contains(why) && text.contains(url), "{text}");
