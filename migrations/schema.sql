@@ -107,6 +107,14 @@ CREATE FUNCTION host.create_queue(p_name text, p_payload_type text DEFAULT 'json
 DECLARE
     q host.queue;
 BEGIN
+    IF right(p_name, 7) = '_id_seq' THEN
+        RAISE EXCEPTION 'a queue cannot be named "%": the ids of queue "%" come from a sequence of that name',
+                p_name, left(p_name, -7)
+            USING ERRCODE = '42602', HINT = 'choose a name that does not end in _id_seq';
+    ELSIF to_regclass(format('queue.%I', p_name)) IS NOT NULL AND NOT EXISTS (SELECT FROM host.queue WHERE name = p_name) THEN
+        RAISE EXCEPTION 'queue.% exists, and is no queue', p_name
+            USING ERRCODE = '42P07', HINT = 'choose another name, or rename or drop what is there';
+    END IF;
     INSERT INTO host.queue (name, payload_type, payload_bytes_max, max_attempts, backoff_base_ms,
             backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up, delays_ms, keep_ms, priorities,
             ordered_lanes, keyed_lanes)
@@ -332,6 +340,7 @@ BEGIN
         END IF;
     END IF;
     DELETE FROM host.cron WHERE queue_id = number;
+    DELETE FROM host.pace WHERE queue_id = number;
     DELETE FROM host.queue WHERE id = number;
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
@@ -794,6 +803,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'TABLE', 'host.loaded', 'SELECT DELETE', NULL),
         ('host_operator', 'TABLE', 'host.session', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.heartbeat', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.pace', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.cron', 'SELECT INSERT UPDATE DELETE', NULL),
         -- Sets a value, and never sees one.
         ('host_operator', 'TABLE', 'host.secret', 'SELECT', '{name,set_at,set_by}'),
@@ -904,6 +914,7 @@ DECLARE
     b record;
     held record;
     limited text;
+    later bigint := 0;
 BEGIN
     EXECUTE format('SELECT unhandled, scheduled, dead, bytes FROM host.%I($1)', p_queue || '__stored')
         INTO waiting, scheduled, dead, bytes USING p_cap;
@@ -924,9 +935,11 @@ BEGIN
                 'until', to_char(held.last_due AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')));
         END IF;
         waiting := greatest(waiting, b.waiting);
+        later := greatest(later, b.later);
         in_flight := in_flight + b.in_flight;
         last_minute := last_minute + b.last_minute;
     END LOOP;
+    scheduled := scheduled + later;
 END $_$;
 
 CREATE FUNCTION host.read_secrets(p_names text[]) RETURNS TABLE(name text, value text)
@@ -1275,7 +1288,7 @@ BEGIN
         ORDER BY m.pos;
 END $$;
 
-CREATE FUNCTION host.sample__backlog(p_handler integer, p_cap integer, OUT waiting bigint, OUT in_flight bigint, OUT last_minute bigint) RETURNS record
+CREATE FUNCTION host.sample__backlog(p_handler integer, p_cap integer, OUT waiting bigint, OUT later bigint, OUT in_flight bigint, OUT last_minute bigint) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -1285,14 +1298,17 @@ CREATE FUNCTION host.sample__backlog(p_handler integer, p_cap integer, OUT waiti
     AS $$
 DECLARE
     part record;
-    n bigint;
+    seen record;
+    at timestamptz := clock_timestamp();
 BEGIN
     waiting := 0;
+    later := 0;
     FOR part IN SELECT * FROM host.sample__ahead(p_handler) LOOP
-        SELECT count(*) INTO n FROM (SELECT FROM queue.sample m
+        SELECT count(*) AS n, count(*) FILTER (WHERE m.run_at > at) AS later INTO seen FROM (SELECT m.run_at FROM queue.sample m
             WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
-            LIMIT p_cap - waiting) m;
-        waiting := waiting + n;
+            LIMIT p_cap - waiting - later) m;
+        waiting := waiting + seen.n - seen.later;
+        later := later + seen.later;
     END LOOP;
     -- What session 0 has is nobody's: it waits for a retry before it. Probes, not joins: of a join without statistics
     -- Postgres makes one that compares every lease with every settlement.
@@ -1307,11 +1323,14 @@ BEGIN
             FROM host.sample__lease l
             WHERE l.handler_id = p_handler AND l.row_count > 0
         ) o;
-    SELECT coalesce(sum(host.positions(s.settled)), 0) INTO last_minute
+    -- What was put on the schedule is not done.
+    SELECT coalesce(sum(host.positions(s.settled) - coalesce(s.parked, 0)), 0) INTO last_minute
         FROM host.sample__settlement s
-        WHERE s.settled_at > clock_timestamp() - interval '1 minute'
+        WHERE s.settled_at > at - interval '1 minute'
             AND (SELECT l.handler_id FROM host.sample__lease l
                 WHERE l.id = s.lease_id AND l.id / 100000000000 % 3 = s.lease_id / 100000000000 % 3) = p_handler;
+    SELECT last_minute + coalesce(sum(p.messages), 0) INTO last_minute FROM host.pace p
+        WHERE p.queue_id = 1 AND p.handler_id = p_handler AND p.settled_at > at - interval '1 minute';
 END $$;
 
 CREATE FUNCTION host.sample__beyond_cursor(p_leaf integer, p_handler integer) RETURNS boolean
@@ -1448,6 +1467,7 @@ $$;
 CREATE FUNCTION host.sample__dead_show(p_id bigint) RETURNS TABLE(id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamp with time zone, enqueued_at timestamp with time zone, headers jsonb, history jsonb, payload text)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET bytea_output TO 'hex'
     AS $$
     SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at, d.headers,
         d.history, d.payload::text
@@ -1574,6 +1594,7 @@ END $$;
 CREATE FUNCTION host.sample__kept(p_message bigint) RETURNS TABLE(handler_id integer, handler text, attempt smallint, lease_id bigint, session_id integer, enqueued_at timestamp with time zone, leased_at timestamp with time zone, settled_at timestamp with time zone, removed boolean, headers jsonb, history jsonb, payload text, result bytea)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET bytea_output TO 'hex'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     AS $$
@@ -1602,9 +1623,10 @@ BEGIN
     SELECT b.waiting INTO waiting FROM host.sample__backlog(p_handler, p_cap) b;
     FOR part IN SELECT * FROM host.sample__ahead(p_handler) LOOP
         CONTINUE WHEN part.lane = lane_done;
-        SELECT m.enqueued_at INTO first_at FROM queue.sample m
+        SELECT m.enqueued_at INTO first_at FROM (SELECT m.enqueued_at, m.run_at FROM queue.sample m
             WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
-            ORDER BY m.txid, m.id LIMIT 1;
+            ORDER BY m.txid, m.id LIMIT p_cap) m
+            WHERE coalesce(m.run_at <= clock_timestamp(), true) LIMIT 1;
         IF FOUND THEN
             oldest := least(oldest, first_at);
             lane_done := part.lane;
@@ -1763,6 +1785,7 @@ END $$;
 CREATE FUNCTION host.sample__message(p_message bigint) RETURNS TABLE(enqueued_at timestamp with time zone, headers jsonb, payload text)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET bytea_output TO 'hex'
     SET jit TO 'off'
     AS $$
     SELECT m.enqueued_at, m.headers, m.payload::text FROM queue.sample m WHERE m.id = p_message OR m.origin = p_message
@@ -1778,6 +1801,7 @@ $$;
 CREATE FUNCTION host.sample__peek(p_handler integer, p_n integer) RETURNS TABLE(id bigint, enqueued_at timestamp with time zone, run_at timestamp with time zone, attempt smallint, headers jsonb, payload text)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET bytea_output TO 'hex'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_sort TO 'off'
@@ -2276,7 +2300,7 @@ CREATE FUNCTION host.sample__runs(p_message bigint) RETURNS TABLE(handler_id int
     SET jit TO 'off'
     AS $$
     WITH mine AS MATERIALIZED (
-        SELECT m.txid, m.id, m.attempt, m.history, m.handler_id FROM queue.sample m WHERE m.id = p_message OR m.origin = p_message
+        SELECT m.txid, m.id, m.run_at, m.attempt, m.history, m.handler_id FROM queue.sample m WHERE m.id = p_message OR m.origin = p_message
     )
     SELECT h.id, m.attempt, m.history,
         txid_visible_in_snapshot(m.txid, c.hi)
@@ -2290,6 +2314,7 @@ CREATE FUNCTION host.sample__runs(p_message bigint) RETURNS TABLE(handler_id int
                 WHEN t.lease_id IS NULL THEN 'open'
                 WHEN NOT t.settled @> p.pos THEN 'taken over'
                 WHEN t.removed @> p.pos THEN 'removed'
+                WHEN t.parked > 0 AND m.run_at > l.leased_at THEN 'parked'
                 ELSE 'settled'
             END AS what,
             t.results[array_position(t.result_pos, p.pos)] AS result
@@ -2311,6 +2336,7 @@ $$;
 CREATE FUNCTION host.sample__scheduled(p_message bigint) RETURNS TABLE(handler_id integer, due timestamp with time zone, attempt smallint, enqueued_at timestamp with time zone, headers jsonb, history jsonb, payload text)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET bytea_output TO 'hex'
     SET jit TO 'off'
     AS $$
     SELECT s.handler_id, s.due, s.attempt, s.enqueued_at, s.headers, s.history, s.payload::text
@@ -2360,8 +2386,9 @@ BEGIN
         RAISE EXCEPTION 'settlement % of positions % does not follow on what lease % has settled', p_seq, p_settled, p_lease
             USING ERRCODE = 'HQ002';
     END IF;
-    INSERT INTO host.sample__settlement (lease_id, seq, rest, settled, removed, result_pos, results)
-        VALUES (p_lease, p_seq, rest_before - host.positions(p_settled), p_settled, p_removed, p_result_pos, p_results)
+    INSERT INTO host.sample__settlement (lease_id, seq, rest, settled, removed, result_pos, results, parked)
+        VALUES (p_lease, p_seq, rest_before - host.positions(p_settled), p_settled, p_removed, p_result_pos, p_results,
+            cardinality(p_park_pos))
         RETURNING settled_at INTO ended;
 
     IF p_retry_pos IS NOT NULL OR p_park_pos IS NOT NULL THEN
@@ -2416,6 +2443,7 @@ END $$;
 CREATE FUNCTION host.sample__settled(p_handler integer, p_n integer) RETURNS TABLE(id bigint, handler text, attempt smallint, enqueued_at timestamp with time zone, settled_at timestamp with time zone, removed boolean, headers jsonb, payload text, result bytea)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET bytea_output TO 'hex'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_sort TO 'off'
@@ -2429,6 +2457,20 @@ BEGIN
             ORDER BY k.settled_at DESC LIMIT p_n;
     END IF;
 END $$;
+
+CREATE FUNCTION host.sample__settled_lately(p_leaf integer) RETURNS TABLE(handler_id integer, settled_at timestamp with time zone, messages bigint)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_nestloop TO 'off'
+    AS $_$
+BEGIN
+    RETURN QUERY EXECUTE format(
+        'SELECT l.handler_id, date_trunc(''second'', s.settled_at), sum(host.positions(s.settled) - coalesce(s.parked, 0))::bigint
+        FROM host.sample__settlement_%1$s s JOIN host.sample__lease_%1$s l ON l.id = s.lease_id
+        WHERE s.settled_at > $1 GROUP BY 1, 2', p_leaf) USING clock_timestamp() - interval '1 minute';
+END $_$;
 
 CREATE FUNCTION host.sample__starts(p_handler integer, p_window int8multirange, p_txid bigint, p_id bigint, p_count integer, p_lane integer) RETURNS bigint
     LANGUAGE plpgsql STABLE
@@ -2467,15 +2509,19 @@ CREATE FUNCTION host.sample__stored(p_cap integer, OUT unhandled bigint, OUT sch
     AS $$
 DECLARE
     c record;
+    later bigint := 0;
+    at timestamptz := clock_timestamp();
 BEGIN
     unhandled := 0;
     IF NOT EXISTS (SELECT FROM host.handler WHERE queue_id = 1) THEN
-        SELECT count(*) INTO unhandled FROM (SELECT FROM queue.sample LIMIT p_cap) m;
+        SELECT count(*) FILTER (WHERE coalesce(m.run_at <= at, true)), count(*) FILTER (WHERE m.run_at > at)
+            INTO unhandled, later FROM (SELECT m.run_at FROM queue.sample m LIMIT p_cap) m;
     END IF;
     SELECT * INTO c FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
     SELECT count(*) INTO scheduled FROM (
         SELECT FROM host.sample__schedule s WHERE (s.due, s.id) > (c.due, c.schedule_id)
             OR NOT txid_visible_in_snapshot(s.txid, c.hi) LIMIT p_cap) s;
+    scheduled := scheduled + later;
     SELECT count(*) INTO dead FROM host.sample__dead_letter;
     SELECT sum(pg_total_relation_size(r.oid))::bigint INTO bytes FROM pg_class r
         WHERE r.relkind = 'r' AND r.relnamespace = 'host'::regnamespace AND starts_with(r.relname, 'sample__');
@@ -2509,7 +2555,8 @@ CREATE FUNCTION host.sample__story(p_message bigint) RETURNS TABLE(at timestamp 
                 UNION ALL SELECT lease_id, session_id, leased_at, handler_id, attempt, NULL FROM kept
             ) r LEFT JOIN host.session s ON s.id = r.session_id
         UNION ALL
-        SELECT r.ended_at, r.handler_id, r.attempt, CASE r.what WHEN 'removed' THEN 'removed by an operator' ELSE r.what END
+        SELECT r.ended_at, r.handler_id, r.attempt, CASE r.what WHEN 'removed' THEN 'removed by an operator'
+                WHEN 'parked' THEN 'not due yet: put on the schedule' ELSE r.what END
             FROM runs r WHERE r.ended_at IS NOT NULL
         UNION ALL
         SELECT k.settled_at, k.handler_id, k.attempt, CASE WHEN k.removed THEN 'removed by an operator' ELSE 'settled' END
@@ -2669,6 +2716,7 @@ DECLARE
     why text;
     dump int;
     h record;
+    pace jsonb;
 BEGIN
     IF p_leaf = (SELECT last_value / 100000000000 % 3 FROM queue.sample_id_seq)
         OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.sample__lease_id_seq)
@@ -2691,6 +2739,8 @@ BEGIN
     IF why IS NOT NULL THEN
         RETURN why;
     END IF;
+    -- Nothing is settled in it any more.
+    pace := (SELECT jsonb_agg(s) FROM host.sample__settled_lately(p_leaf) s);
     BEGIN
         EXECUTE format('LOCK TABLE host.sample__promotion_%1$s, host.sample__lease_%1$s, host.sample__settlement_%1$s,'
             ' host.sample__message_%1$s IN ACCESS EXCLUSIVE MODE', p_leaf);
@@ -2708,6 +2758,10 @@ BEGIN
     END LOOP;
     EXECUTE format('TRUNCATE host.sample__message_%1$s, host.sample__lease_%1$s, host.sample__settlement_%1$s,'
         ' host.sample__promotion_%1$s', p_leaf);
+    DELETE FROM host.pace WHERE queue_id = 1 AND settled_at < clock_timestamp() - interval '1 minute';
+    INSERT INTO host.pace (queue_id, handler_id, settled_at, messages)
+        SELECT 1, p.handler_id, p.settled_at, p.messages
+        FROM jsonb_to_recordset(pace) p (handler_id int, settled_at timestamptz, messages bigint);
     RETURN NULL;
 END $_$;
 
@@ -3193,6 +3247,13 @@ CREATE TABLE host.migration_functions (
 );
 
 COMMENT ON TABLE host.migration_functions IS 'One row: the digest of the function files and templates that this database has.';
+
+CREATE TABLE host.pace (
+    queue_id integer NOT NULL,
+    handler_id integer NOT NULL,
+    settled_at timestamp with time zone NOT NULL,
+    messages bigint NOT NULL
+);
 
 ALTER TABLE host.queue ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME host.queue_id_seq
@@ -4210,7 +4271,8 @@ CREATE TABLE host.sample__settlement (
     result_pos integer[],
     results bytea[],
     heir_session integer,
-    heir_seq bigint
+    heir_seq bigint,
+    parked integer
 )
 PARTITION BY LIST ((((lease_id / '100000000000'::bigint) % (3)::bigint)));
 
@@ -4225,7 +4287,8 @@ CREATE TABLE host.sample__settlement_0 (
     result_pos integer[],
     results bytea[],
     heir_session integer,
-    heir_seq bigint
+    heir_seq bigint,
+    parked integer
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 
@@ -4240,7 +4303,8 @@ CREATE TABLE host.sample__settlement_1 (
     result_pos integer[],
     results bytea[],
     heir_session integer,
-    heir_seq bigint
+    heir_seq bigint,
+    parked integer
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 
@@ -4255,7 +4319,8 @@ CREATE TABLE host.sample__settlement_2 (
     result_pos integer[],
     results bytea[],
     heir_session integer,
-    heir_seq bigint
+    heir_seq bigint,
+    parked integer
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 
@@ -4470,6 +4535,8 @@ CREATE INDEX heartbeat_0_session_id_beat_idx ON host.heartbeat_0 USING btree (se
 CREATE INDEX heartbeat_1_session_id_beat_idx ON host.heartbeat_1 USING btree (session_id, beat);
 
 CREATE INDEX heartbeat_2_session_id_beat_idx ON host.heartbeat_2 USING btree (session_id, beat);
+
+CREATE INDEX pace_queue_id_handler_id_idx ON host.pace USING btree (queue_id, handler_id);
 
 CREATE INDEX sample__dead_letter_message_id_idx ON host.sample__dead_letter USING btree (message_id);
 
@@ -4952,6 +5019,8 @@ GRANT SELECT ON TABLE host.migration TO host_serve;
 
 GRANT SELECT ON TABLE host.migration_functions TO host_operator;
 GRANT SELECT ON TABLE host.migration_functions TO host_serve;
+
+GRANT SELECT ON TABLE host.pace TO host_operator;
 
 GRANT UPDATE ON SEQUENCE host.sample__asleep TO host_serve;
 

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{TestDb, plugin};
+use crate::harness::hand::{ROTATES_ALWAYS, create_queue, deploy};
+use crate::harness::{Hand, TestDb, plugin};
 
 #[tokio::test]
 async fn an_empty_database_says_what_to_do() {
@@ -82,4 +83,69 @@ async fn it_counts_what_waits_is_in_flight_settled_scheduled_and_dead() {
 
     let text = db.host(&["queue", "drop", "emails"]).await.error(1);
     assert!(text.contains("4 waiting, 2 in flight, 1 scheduled, 1 dead"), "{text}");
+}
+
+async fn queue_of(db: &TestDb, name: &str) -> Value {
+    let text = db.host(&["status", "--json"]).await.ok();
+    let json: Value = serde_json::from_str(&text).expect("JSON");
+    let queues = json["queues"].as_array().expect("queues").clone();
+    queues.into_iter().find(|queue| queue["name"] == name).expect("the queue")
+}
+
+#[tokio::test]
+async fn what_is_due_later_does_not_wait_and_what_is_parked_is_not_done() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    create_queue(&client, "q", "").await;
+    let insert =
+        "INSERT INTO queue.q (payload, run_at) SELECT '1', now() + interval '1 day' * (g % 2)
+        FROM generate_series(1, 6) g";
+    client.batch_execute(insert).await.unwrap();
+    let numbers = async || {
+        let q = queue_of(&db, "q").await;
+        ["waiting", "in_flight", "scheduled", "settled_last_minute"]
+            .map(|key| q[key].as_i64().unwrap())
+    };
+    assert_eq!(numbers().await, [3, 0, 3, 0], "without a handler");
+    let handler = deploy(&client, "q", "default").await;
+    let hand = Hand::new(&db, "q", handler).await;
+    assert_eq!(numbers().await, [3, 0, 3, 0], "without a host");
+    let lease = hand.must_lease(6).await;
+    assert_eq!(numbers().await, [0, 6, 0, 0]);
+    hand.settle(&lease, 0, "{[0,6)}", ", p_park_pos => '{0,2,4}'").await.unwrap();
+    assert_eq!(numbers().await, [0, 0, 3, 3]);
+    let text = db.host(&["message", "q", "1"]).await.ok();
+    assert_eq!(text.matches("  settled").count(), 0, "{text}");
+    assert_eq!(text.matches("not due yet: put on the schedule").count(), 1, "{text}");
+    let text = db.host(&["message", "q", "2"]).await.ok();
+    assert_eq!(text.matches("attempt 1  settled").count(), 1, "{text}");
+}
+
+#[tokio::test]
+async fn a_queue_that_rotates_fast_counts_all_of_the_last_minute() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    create_queue(&client, "q", ROTATES_ALWAYS).await;
+    let handler = deploy(&client, "q", "default").await;
+    let other = deploy(&client, "q", "other").await;
+    let hand = Hand::new(&db, "q", handler).await;
+    let beside = Hand::new(&db, "q", other).await;
+    let settled = async || queue_of(&db, "q").await["settled_last_minute"].as_i64().unwrap();
+    for turn in 1..=4 {
+        let leaf =
+            hand.value("SELECT (last_value / 100000000000 % 3)::int FROM queue.{q}_id_seq").await;
+        hand.enqueue(1, 300).await;
+        hand.work_off().await;
+        beside.work_off().await;
+        hand.next_generation().await;
+        // The cursors have been carried into the next one.
+        assert_eq!(hand.truncate(leaf).await, None);
+        assert_eq!(settled().await, turn * 600);
+    }
+    // What is older is forgotten.
+    client
+        .batch_execute("UPDATE host.pace SET settled_at = settled_at - interval '2 minutes'")
+        .await
+        .unwrap();
+    assert_eq!(settled().await, 0);
 }

@@ -30,7 +30,8 @@ SET search_path = pg_catalog, pg_temp AS $$
     ORDER BY s.id
 $$;
 
--- One queue, in numbers. Waiting and scheduled are counted as far as p_cap. On a queue with several
+-- One queue, in numbers. Waiting and scheduled are counted as far as p_cap; what is not due is scheduled, also where no
+-- host has put it on the schedule yet. On a queue with several
 -- handlers, `waiting` is what the slowest has before it, and the others are sums over the handlers; `lag` has each
 -- handler's own numbers.
 CREATE OR REPLACE FUNCTION host.queue_status(
@@ -45,6 +46,7 @@ DECLARE
     b record;
     held record;
     limited text;
+    later bigint := 0;
 BEGIN
     EXECUTE format('SELECT unhandled, scheduled, dead, bytes FROM host.%I($1)', p_queue || '__stored')
         INTO waiting, scheduled, dead, bytes USING p_cap;
@@ -65,9 +67,11 @@ BEGIN
                 'until', to_char(held.last_due AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')));
         END IF;
         waiting := greatest(waiting, b.waiting);
+        later := greatest(later, b.later);
         in_flight := in_flight + b.in_flight;
         last_minute := last_minute + b.last_minute;
     END LOOP;
+    scheduled := scheduled + later;
 END $$;
 
 -- What keeps the used leaves of a queue from being truncated, in words: normal while a message in

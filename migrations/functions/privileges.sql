@@ -35,6 +35,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_operator', 'TABLE', 'host.loaded', 'SELECT DELETE', NULL),
         ('host_operator', 'TABLE', 'host.session', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.heartbeat', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.pace', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.cron', 'SELECT INSERT UPDATE DELETE', NULL),
         -- Sets a value, and never sees one.
         ('host_operator', 'TABLE', 'host.secret', 'SELECT', '{name,set_at,set_by}'),

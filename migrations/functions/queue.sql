@@ -122,6 +122,14 @@ SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     q host.queue;
 BEGIN
+    IF right(p_name, 7) = '_id_seq' THEN
+        RAISE EXCEPTION 'a queue cannot be named "%": the ids of queue "%" come from a sequence of that name',
+                p_name, left(p_name, -7)
+            USING ERRCODE = '42602', HINT = 'choose a name that does not end in _id_seq';
+    ELSIF to_regclass(format('queue.%I', p_name)) IS NOT NULL AND NOT EXISTS (SELECT FROM host.queue WHERE name = p_name) THEN
+        RAISE EXCEPTION 'queue.% exists, and is no queue', p_name
+            USING ERRCODE = '42P07', HINT = 'choose another name, or rename or drop what is there';
+    END IF;
     INSERT INTO host.queue (name, payload_type, payload_bytes_max, max_attempts, backoff_base_ms,
             backoff_cap_ms, rotate_bytes, rotate_age_ms, wake_up, delays_ms, keep_ms, priorities,
             ordered_lanes, keyed_lanes)
@@ -181,6 +189,7 @@ BEGIN
         END IF;
     END IF;
     DELETE FROM host.cron WHERE queue_id = number;
+    DELETE FROM host.pace WHERE queue_id = number;
     DELETE FROM host.queue WHERE id = number;
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',

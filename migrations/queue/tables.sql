@@ -123,7 +123,9 @@ CREATE TABLE host.{q}__settlement (
     results bytea[],
     -- Of one that was taken over: what the lease that goes on with it is called by its session.
     heir_session int,
-    heir_seq bigint
+    heir_seq bigint,
+    -- How many of these were not due yet, and went to the schedule; NULL: none.
+    parked int
 ) PARTITION BY LIST ((lease_id / 100000000000 % 3));
 
 -- The promotion log: how far the schedule has been promoted into the queue. The newest row counts.

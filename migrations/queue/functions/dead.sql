@@ -34,7 +34,7 @@ RETURNS TABLE (
     enqueued_at timestamptz, headers jsonb, history jsonb, payload text
 )
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET bytea_output = hex AS $$
     SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at, d.headers,
         d.history, d.payload::text
     FROM host.{q}__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id

@@ -35,7 +35,7 @@ RETURNS TABLE (
     leased_at timestamptz, settled_at timestamptz, removed boolean, headers jsonb, history jsonb, payload text, result bytea
 )
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET bytea_output = hex SET jit = off SET enable_seqscan = off AS $$
 BEGIN
     IF to_regclass('host.{q}__history') IS NOT NULL THEN
         RETURN QUERY
@@ -52,7 +52,7 @@ RETURNS TABLE (
     headers jsonb, payload text, result bytea
 )
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off AS $$
+SET search_path = pg_catalog, pg_temp SET bytea_output = hex SET jit = off SET enable_seqscan = off SET enable_sort = off AS $$
 BEGIN
     IF to_regclass('host.{q}__history') IS NOT NULL THEN
         RETURN QUERY

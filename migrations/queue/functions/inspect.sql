@@ -1,20 +1,25 @@
 -- Template: what `host status` and `host queue show` say of a queue, and what `host doctor` looks at. Reads only.
 
--- For one handler: messages that wait for it, as far as p_cap; messages in flight; messages settled in
--- the last minute.
-CREATE OR REPLACE FUNCTION host.{q}__backlog(p_handler int, p_cap int, OUT waiting bigint, OUT in_flight bigint, OUT last_minute bigint)
+-- For one handler: messages that wait for it, and those that no host has seen yet and that are not due (`later`),
+-- together as far as p_cap; messages in flight; messages settled in the last minute.
+CREATE OR REPLACE FUNCTION host.{q}__backlog(
+    p_handler int, p_cap int, OUT waiting bigint, OUT later bigint, OUT in_flight bigint, OUT last_minute bigint
+)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
 DECLARE
     part record;
-    n bigint;
+    seen record;
+    at timestamptz := clock_timestamp();
 BEGIN
     waiting := 0;
+    later := 0;
     FOR part IN SELECT * FROM host.{q}__ahead(p_handler) LOOP
-        SELECT count(*) INTO n FROM (SELECT FROM queue.{q} m
+        SELECT count(*) AS n, count(*) FILTER (WHERE m.run_at > at) AS later INTO seen FROM (SELECT m.run_at FROM queue.{q} m
             WHERE {lanes?m.lane = part.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b{ordered? AND m.id > part.after_id}
-            LIMIT p_cap - waiting) m;
-        waiting := waiting + n;
+            LIMIT p_cap - waiting - later) m;
+        waiting := waiting + seen.n - seen.later;
+        later := later + seen.later;
     END LOOP;
     -- What session 0 has is nobody's: it waits for a retry before it. Probes, not joins: of a join without statistics
     -- Postgres makes one that compares every lease with every settlement.
@@ -29,35 +34,43 @@ BEGIN
             FROM host.{q}__lease l
             WHERE l.handler_id = p_handler AND l.row_count > 0
         ) o;
-    SELECT coalesce(sum(host.positions(s.settled)), 0) INTO last_minute
+    -- What was put on the schedule is not done.
+    SELECT coalesce(sum(host.positions(s.settled) - coalesce(s.parked, 0)), 0) INTO last_minute
         FROM host.{q}__settlement s
-        WHERE s.settled_at > clock_timestamp() - interval '1 minute'
+        WHERE s.settled_at > at - interval '1 minute'
             AND (SELECT l.handler_id FROM host.{q}__lease l
                 WHERE l.id = s.lease_id AND l.id / 100000000000 % 3 = s.lease_id / 100000000000 % 3) = p_handler;
+    SELECT last_minute + coalesce(sum(p.messages), 0) INTO last_minute FROM host.pace p
+        WHERE p.queue_id = {queue_id} AND p.handler_id = p_handler AND p.settled_at > at - interval '1 minute';
 END $$;
 
--- For the queue: messages that no handler has been deployed for, as far as p_cap; messages on the schedule
--- that are not promoted, as far as p_cap; dead letters; bytes on disk.
+-- For the queue: messages that are due and that no handler has been deployed for, as far as p_cap; messages on the
+-- schedule that are not promoted, as far as p_cap, and those that are not due and that no handler has been deployed
+-- for; dead letters; bytes on disk.
 CREATE OR REPLACE FUNCTION host.{q}__stored(p_cap int, OUT unhandled bigint, OUT scheduled bigint, OUT dead bigint, OUT bytes bigint)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET enable_sort = off SET enable_bitmapscan = off AS $$
 DECLARE
     c record;
+    later bigint := 0;
+    at timestamptz := clock_timestamp();
 BEGIN
     unhandled := 0;
     IF NOT EXISTS (SELECT FROM host.handler WHERE queue_id = {queue_id}) THEN
-        SELECT count(*) INTO unhandled FROM (SELECT FROM queue.{q} LIMIT p_cap) m;
+        SELECT count(*) FILTER (WHERE coalesce(m.run_at <= at, true)), count(*) FILTER (WHERE m.run_at > at)
+            INTO unhandled, later FROM (SELECT m.run_at FROM queue.{q} m LIMIT p_cap) m;
     END IF;
     SELECT * INTO c FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
     SELECT count(*) INTO scheduled FROM (
         SELECT FROM host.{q}__schedule s WHERE (s.due, s.id) > (c.due, c.schedule_id)
             OR NOT txid_visible_in_snapshot(s.txid, c.hi) LIMIT p_cap) s;
+    scheduled := scheduled + later;
     SELECT count(*) INTO dead FROM host.{q}__dead_letter;
     SELECT sum(pg_total_relation_size(r.oid))::bigint INTO bytes FROM pg_class r
         WHERE r.relkind = 'r' AND r.relnamespace = 'host'::regnamespace AND starts_with(r.relname, '{q}__');
 END $$;
 
--- When the first message beyond a handler's cursor was enqueued, and how many there are as far as p_cap.
+-- When the first message beyond a handler's cursor that is due was enqueued, and how many there are as far as p_cap.
 CREATE OR REPLACE FUNCTION host.{q}__lag(p_handler int, p_cap int, OUT waiting bigint, OUT oldest timestamptz)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
@@ -69,9 +82,10 @@ BEGIN
     SELECT b.waiting INTO waiting FROM host.{q}__backlog(p_handler, p_cap) b;
     FOR part IN SELECT * FROM host.{q}__ahead(p_handler) LOOP
         CONTINUE WHEN part.lane = lane_done;
-        SELECT m.enqueued_at INTO first_at FROM queue.{q} m
+        SELECT m.enqueued_at INTO first_at FROM (SELECT m.enqueued_at, m.run_at FROM queue.{q} m
             WHERE {lanes?m.lane = part.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b{ordered? AND m.id > part.after_id}
-            ORDER BY m.txid, m.id LIMIT 1;
+            ORDER BY m.txid, m.id LIMIT p_cap) m
+            WHERE coalesce(m.run_at <= clock_timestamp(), true) LIMIT 1;
         IF FOUND THEN
             oldest := least(oldest, first_at);
             lane_done := part.lane;

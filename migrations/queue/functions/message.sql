@@ -4,7 +4,7 @@
 
 -- What handlers have made of the rows of a message: one row for each row, handler and lease that covers it; with lease
 -- columns that are NULL where none does. `passed`: the handler's cursor is beyond it. `what`: open, settled,
--- removed, or taken over.
+-- removed, parked (it was not due, and went to the schedule), or taken over.
 CREATE OR REPLACE FUNCTION host.{q}__runs(p_message bigint)
 RETURNS TABLE (
     handler_id int, attempt smallint, history jsonb, passed boolean, lease_id bigint, session_id int,
@@ -13,7 +13,7 @@ RETURNS TABLE (
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     WITH mine AS MATERIALIZED (
-        SELECT m.txid, m.id, m.attempt, m.history, m.handler_id{lanes?, m.lane} FROM queue.{q} m WHERE m.id = p_message OR m.origin = p_message
+        SELECT m.txid, m.id, m.run_at, m.attempt, m.history, m.handler_id{lanes?, m.lane} FROM queue.{q} m WHERE m.id = p_message OR m.origin = p_message
     )
     SELECT h.id, m.attempt, m.history,
         txid_visible_in_snapshot(m.txid, c.hi)
@@ -27,6 +27,7 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
                 WHEN t.lease_id IS NULL THEN 'open'
                 WHEN NOT t.settled @> p.pos THEN 'taken over'
                 WHEN t.removed @> p.pos THEN 'removed'
+                WHEN t.parked > 0 AND m.run_at > l.leased_at THEN 'parked'
                 ELSE 'settled'
             END AS what,
             t.results[array_position(t.result_pos, p.pos)] AS result
@@ -49,7 +50,7 @@ $$;
 CREATE OR REPLACE FUNCTION host.{q}__scheduled(p_message bigint)
 RETURNS TABLE (handler_id int, due timestamptz, attempt smallint, enqueued_at timestamptz, headers jsonb, history jsonb, payload text)
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET bytea_output = hex SET jit = off AS $$
     SELECT s.handler_id, s.due, s.attempt, s.enqueued_at, s.headers, s.history, s.payload::text
     FROM host.{q}__schedule s
     CROSS JOIN (SELECT * FROM host.{q}__promotion ORDER BY id DESC LIMIT 1) c
@@ -62,7 +63,7 @@ $$;
 CREATE OR REPLACE FUNCTION host.{q}__message(p_message bigint)
 RETURNS TABLE (enqueued_at timestamptz, headers jsonb, payload text)
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET bytea_output = hex SET jit = off AS $$
     SELECT m.enqueued_at, m.headers, m.payload::text FROM queue.{q} m WHERE m.id = p_message OR m.origin = p_message
     UNION ALL
     SELECT s.enqueued_at, s.headers, s.payload FROM host.{q}__scheduled(p_message) s
@@ -134,7 +135,8 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
                 UNION ALL SELECT lease_id, session_id, leased_at, handler_id, attempt, NULL FROM kept
             ) r LEFT JOIN host.session s ON s.id = r.session_id
         UNION ALL
-        SELECT r.ended_at, r.handler_id, r.attempt, CASE r.what WHEN 'removed' THEN 'removed by an operator' ELSE r.what END
+        SELECT r.ended_at, r.handler_id, r.attempt, CASE r.what WHEN 'removed' THEN 'removed by an operator'
+                WHEN 'parked' THEN 'not due yet: put on the schedule' ELSE r.what END
             FROM runs r WHERE r.ended_at IS NOT NULL
         UNION ALL
         SELECT k.settled_at, k.handler_id, k.attempt, CASE WHEN k.removed THEN 'removed by an operator' ELSE 'settled' END
@@ -161,7 +163,8 @@ $$;
 CREATE OR REPLACE FUNCTION host.{q}__peek(p_handler int, p_n int)
 RETURNS TABLE (id bigint, enqueued_at timestamptz, run_at timestamptz, attempt smallint, headers jsonb, payload text)
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET bytea_output = hex
+SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
     part record;

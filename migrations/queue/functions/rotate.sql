@@ -72,6 +72,19 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- Of the settlements of a leaf: what was settled in the last minute, by handler and second. For the figures of a
+-- queue that rotates faster than that. Hashes, as holds does.
+CREATE OR REPLACE FUNCTION host.{q}__settled_lately(p_leaf int)
+RETURNS TABLE (handler_id int, settled_at timestamptz, messages bigint)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET jit = off SET enable_mergejoin = off SET enable_nestloop = off AS $$
+BEGIN
+    RETURN QUERY EXECUTE format(
+        'SELECT l.handler_id, date_trunc(''second'', s.settled_at), sum(host.positions(s.settled) - coalesce(s.parked, 0))::bigint
+        FROM host.{q}__settlement_%1$s s JOIN host.{q}__lease_%1$s l ON l.id = s.lease_id
+        WHERE s.settled_at > $1 GROUP BY 1, 2', p_leaf) USING clock_timestamp() - interval '1 minute';
+END $$;
+
 -- Truncates a leaf. Checks first without a lock; then, with the handlers' cursors locked so that no
 -- lease begins, in full again; and only probes an index for late messages under the lock that
 -- a producer could wait for (I4).
@@ -85,6 +98,7 @@ DECLARE
     why text;
     dump int;
     h record;
+    pace jsonb;
 BEGIN
     IF p_leaf = (SELECT last_value / 100000000000 % 3 FROM queue.{q}_id_seq)
         OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.{q}__lease_id_seq)
@@ -107,6 +121,8 @@ BEGIN
     IF why IS NOT NULL THEN
         RETURN why;
     END IF;
+    -- Nothing is settled in it any more.
+    pace := (SELECT jsonb_agg(s) FROM host.{q}__settled_lately(p_leaf) s);
     BEGIN
         EXECUTE format('LOCK TABLE host.{q}__promotion_%1$s, host.{q}__lease_%1$s, host.{q}__settlement_%1$s,'
             ' host.{q}__message_%1$s IN ACCESS EXCLUSIVE MODE', p_leaf);
@@ -124,6 +140,10 @@ BEGIN
     END LOOP;
     EXECUTE format('TRUNCATE host.{q}__message_%1$s, host.{q}__lease_%1$s, host.{q}__settlement_%1$s,'
         ' host.{q}__promotion_%1$s', p_leaf);
+    DELETE FROM host.pace WHERE queue_id = {queue_id} AND settled_at < clock_timestamp() - interval '1 minute';
+    INSERT INTO host.pace (queue_id, handler_id, settled_at, messages)
+        SELECT {queue_id}, p.handler_id, p.settled_at, p.messages
+        FROM jsonb_to_recordset(pace) p (handler_id int, settled_at timestamptz, messages bigint);
     RETURN NULL;
 END $$;
 REVOKE EXECUTE ON FUNCTION host.{q}__truncate FROM PUBLIC;

@@ -63,8 +63,9 @@ BEGIN
         RAISE EXCEPTION 'settlement % of positions % does not follow on what lease % has settled', p_seq, p_settled, p_lease
             USING ERRCODE = 'HQ002';
     END IF;
-    INSERT INTO host.{q}__settlement (lease_id, seq, rest, settled, removed, result_pos, results)
-        VALUES (p_lease, p_seq, rest_before - host.positions(p_settled), p_settled, p_removed, p_result_pos, p_results)
+    INSERT INTO host.{q}__settlement (lease_id, seq, rest, settled, removed, result_pos, results, parked)
+        VALUES (p_lease, p_seq, rest_before - host.positions(p_settled), p_settled, p_removed, p_result_pos, p_results,
+            cardinality(p_park_pos))
         RETURNING settled_at INTO ended;
 
     IF p_retry_pos IS NOT NULL OR p_park_pos IS NOT NULL THEN
