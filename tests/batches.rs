@@ -65,7 +65,7 @@ async fn a_poison_message_is_found_and_its_neighbours_are_not_charged() {
     for (command, error) in [
         ("trap", "trap: wasm `unreachable` instruction executed; panicked at "),
         ("sleep", "timeout: no verdict within 1s"),
-        ("short", "the handler gave 0 verdicts for 1 messages"),
+        ("short", "the handler gave 0 verdicts for 1 message"),
     ] {
         let scene = Scene::new("p_max_attempts => 2, p_backoff_base_ms => 1").await;
         deploy(&scene, &["--timeout", "1s"]).await;

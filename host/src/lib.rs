@@ -26,3 +26,4 @@ pub mod settlement;
 pub mod throttle;
 pub mod trouble;
 pub mod unique;
+pub mod words;

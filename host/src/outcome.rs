@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::limits::ERROR_BYTES_MAX;
+use crate::words::plural;
 
 /// What the handler said, or how the call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +51,11 @@ pub enum Failure {
     #[error("cannot start: {0}")]
     Start(String),
     /// A batch whose verdicts cannot be told apart.
-    #[error("the handler gave {verdicts} verdicts for {messages} messages")]
+    #[error(
+        "the handler gave {} for {}",
+        plural(*verdicts as u64, "verdict"),
+        plural(*messages as u64, "message")
+    )]
     Verdicts {
         /// How many it gave.
         verdicts: usize,

@@ -18,6 +18,7 @@ use crate::queue::bench::{self, BenchQueue, Gauges, Others, Progress};
 use crate::queue::catalog::{self, Queue};
 use crate::queue::connect::{Database, Pooled};
 use crate::queue::queues;
+use crate::words::plural;
 
 /// Between two looks at how far the hosts are.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -73,7 +74,10 @@ pub struct Snapshot {
 /// Fails if somebody else works here. What a benchmark that was killed has left is said by name.
 fn alone(others: &Others) -> Result<(), BenchError> {
     if others.hosts > 0 {
-        return Err(BenchError::NotAlone(format!("{} hosts run here", others.hosts)));
+        return Err(BenchError::NotAlone(format!(
+            "{} running here",
+            plural(others.hosts.cast_unsigned(), "host")
+        )));
     }
     if let [left, ..] = others.left_behind.as_slice() {
         return Err(BenchError::LeftBehind(left.clone()));

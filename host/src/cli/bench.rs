@@ -14,6 +14,7 @@ use crate::bench::report::Report;
 use crate::bench::{self, BenchError, Disturbance, Options, Shape};
 use crate::limits::{CONCURRENCY_DEFAULT, Isolation};
 use crate::queue::bench::Hold;
+use crate::words;
 
 mod show;
 
@@ -175,8 +176,10 @@ impl Bench {
         show::print(&report, self.json)?;
         if report.lost + report.duplicated > 0 {
             return Err(Fail::failed(format!(
-                "{} messages lost, {} doubled (at least), of {}",
-                report.lost, report.duplicated, report.committed
+                "{} lost, {} doubled (at least), of {}",
+                words::plural(report.lost, "message"),
+                report.duplicated,
+                report.committed
             )));
         }
         Ok(())

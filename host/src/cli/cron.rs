@@ -39,9 +39,9 @@ enum Command {
 /// Add an entry: a message at each time that a pattern names
 ///
 /// The pattern has five fields, MINUTE HOUR DAY MONTH WEEKDAY, or six with SECOND before them, or is a name such
-/// as @daily. Where a clock is put forward, a daily firing in the hour that is left out comes right after it;
-/// where it is put back, it comes once. A running host fires it, by the database's clock; the headers `cron` and
-/// `cron-at` tell the handler which entry and which time it was.
+/// as @daily. Where a clock is changed, a pattern that names its hours has each of its times once: what is left
+/// out comes right after. One for every hour keeps its pace. A running host fires it, by the database's clock;
+/// the headers `cron` and `cron-at` tell the handler which entry and which time it was.
 ///
 /// A firing that is up to a minute late is on time. What is later was missed: all hosts were down.
 #[derive(Debug, Args)]
@@ -253,7 +253,10 @@ impl List {
 pub fn troubles(entries: &[Entry]) -> String {
     let with_error = |e: &Entry| {
         let (name, due) = (&e.name, show::time(e.next_at));
-        e.error.as_ref().map(|error| format!("! cron {name}: due {due}, cannot fire: {error}\n"))
+        e.error.as_ref().map(|error| {
+            let error = show::one_line(error);
+            format!("! cron {name}: due {due}, cannot fire: {error}\n")
+        })
     };
     entries.iter().filter_map(with_error).collect()
 }

@@ -177,9 +177,16 @@ fn described(details: &Details) -> String {
         ("Headers", headers),
         ("History", String::new()),
     ]
-    .map(|(what, value)| format!("{what:<12} {value}").trim_end().to_owned() + "\n")
+    .map(|(what, value)| {
+        format!("{what:<12} {}", show::indented(&value, 13)).trim_end().to_owned() + "\n"
+    })
     .concat();
-    text.extend(details.history.iter().map(|entry| format!("  {}\n", history_line(entry))));
+    text.extend(
+        details
+            .history
+            .iter()
+            .map(|entry| format!("  {}\n", show::indented(&history_line(entry), 4))),
+    );
     text + &format!("Payload\n{}\n", details.payload)
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Context, Fail, Global};
+use super::{Context, Fail, Global, show};
 use crate::diagnosis::{Finding, Severity, clock_skew, diagnose};
 use crate::queue::doctor;
 use crate::queue::migrate::{self, Migrations, SchemaState};
@@ -49,7 +49,9 @@ impl Doctor {
             println!("Nothing is wrong");
         }
         for finding in findings.iter().filter(|_| !self.json) {
-            println!("{:<8} {finding}\n         -> {}", name(finding.severity()), finding.remedy());
+            let (what, remedy) = (finding.to_string(), finding.remedy());
+            println!("{:<8} {}", name(finding.severity()), show::one_line(&what));
+            println!("         -> {}", show::one_line(&remedy));
         }
         Ok(ExitCode::from(match worst {
             None | Some(Severity::Note) => 0,

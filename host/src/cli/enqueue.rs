@@ -15,6 +15,7 @@ use crate::message::PayloadType;
 use crate::queue::catalog::{self, Queue};
 use crate::queue::connect::Pooled;
 use crate::queue::producer::{self, Batch, Enqueued, Envelope, When};
+use crate::words;
 
 /// Enqueue a message, or one for each line of a file or of standard input
 ///
@@ -47,9 +48,9 @@ pub struct Enqueue {
     /// Deliver no sooner than after this long, as in 90s or 1h 30m
     #[arg(long, value_name = "TIME", conflicts_with = "run_at")]
     delay: Option<humantime::Duration>,
-    /// Deliver no sooner than then, as in 2030-01-31T08:00:00Z
-    #[arg(long, value_name = "TIME")]
-    run_at: Option<humantime::Timestamp>,
+    /// Deliver no sooner than then, as in 2030-01-31T08:00:00Z or 2030-01-31T08:00:00+01:00
+    #[arg(long, value_name = "TIME", value_parser = words::parse_time)]
+    run_at: Option<SystemTime>,
     /// Make a dead letter of it, unless it has begun to run after this long
     #[arg(long, value_name = "TIME")]
     expires_in: Option<humantime::Duration>,
@@ -128,7 +129,7 @@ impl Enqueue {
     fn envelope(&self) -> Envelope {
         let when = match (self.delay, self.run_at) {
             (Some(delay), _) => When::After(Duration::from(delay)),
-            (None, Some(time)) => When::At(SystemTime::from(time)),
+            (None, Some(time)) => When::At(time),
             (None, None) => When::Now,
         };
         let expires = self.expires_in.map(|time| When::After(time.into()));

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
+use super::visible::Log;
 use super::{Fail, Global};
 
 /// How a line of the log looks.
@@ -23,9 +24,11 @@ pub fn start(global: &Global) -> Result<(), Fail> {
     for target in crate::sandbox::LOGS_WITHOUT_LIMIT {
         filter = filter.add_directive(format!("{target}=off").parse().expect("a directive"));
     }
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let has_colours = matches!(global.log, Format::Text) && std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(has_colours);
+    let log = log.with_writer(Log { has_colours });
     match global.log {
-        Format::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        Format::Text => log.init(),
         Format::Json => log.json().flatten_event(true).init(),
     }
     Ok(())

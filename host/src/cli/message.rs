@@ -113,17 +113,23 @@ fn text(
         format!("{:<12} {id} of queue {queue}", "Message"),
         format!("{:<12} {headers}", "Headers"),
     ];
-    lines.extend(found.unique_key.as_ref().map(|key| format!("{:<12} {key}", "Unique key")));
+    lines.extend(
+        found
+            .unique_key
+            .as_ref()
+            .map(|key| format!("{:<12} {}", "Unique key", show::indented(key, 13))),
+    );
     for place in places {
         lines.push(format!("{:<12} {}", place.handler, place_text(place)));
         let result = place.result.as_deref().map(show::text);
-        lines.extend(result.map(|result| format!("{:<12} {result}", "Result")));
+        let shown = result.map(|r| format!("{:<12} {}", "Result", show::indented(&r, 13)));
+        lines.extend(shown);
     }
     lines.push("Story".to_owned());
     lines.extend(story.iter().map(|e| {
         let handler = e.handler.as_ref().map(|h| format!("  {h}")).unwrap_or_default();
         let attempt = e.attempt.map(|n| format!("  attempt {n}")).unwrap_or_default();
-        format!("  {}{handler}{attempt}  {}", show::time(e.at), e.what)
+        format!("  {}{handler}{attempt}  {}", show::time(e.at), show::indented(&e.what, 4))
     }));
     lines.push("Payload".to_owned());
     lines.push(found.payload.clone());

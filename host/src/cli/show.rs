@@ -1,26 +1,47 @@
 //! How commands write numbers, times and tables for people. Never decides what to show.
 
 use std::fmt;
-use std::io::{self, Write as _};
-use std::time::{Duration, SystemTime};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
+use super::visible::visible;
+pub use super::visible::{indented, one_line};
 use crate::queue::inspect::COUNT_MAX;
+pub use crate::words::time;
 
-/// Columns of a terminal that every table fits.
+/// Columns of a table where there is no terminal.
 const WIDTH: u16 = 100;
+/// A terminal that says that it has fewer columns does not mean it.
+const WIDTH_MIN: u16 = 40;
 
-/// Writes to standard output. If nobody reads that any more, what the command does goes on without words.
+/// Writes to standard output, and nothing that a terminal would obey. If nobody reads that any more, what the command does goes on without words.
 ///
 /// # Panics
 /// If it cannot be written to, as on a full disk.
 pub fn print(text: fmt::Arguments<'_>) {
-    match io::stdout().write_fmt(text) {
+    match io::stdout().write_all(visible(&text.to_string()).as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => written.expect("standard output can be written to"),
     }
+}
+
+/// The same for standard error; nobody is left to tell when that cannot be written to.
+pub fn print_error(text: fmt::Arguments<'_>) {
+    let _ = io::stderr().write_all(visible(&text.to_string()).as_bytes());
+}
+
+/// The columns that a table has: as many as COLUMNS says, else as the terminal has.
+fn width() -> u16 {
+    let said = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let terminal = || {
+        let out = io::stdout();
+        let size = out.is_terminal().then(|| terminal_size::terminal_size_of(&out))??;
+        Some(size.0.0)
+    };
+    said.or_else(terminal).filter(|width| *width >= WIDTH_MIN).unwrap_or(WIDTH)
 }
 
 /// A column of a table: its title, and where its cells stand.
@@ -38,11 +59,11 @@ pub fn table(columns: &[Column<'_>], rows: impl IntoIterator<Item = Vec<String>>
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(WIDTH)
+        .set_width(width())
         .set_header(columns.iter().map(|column| match column {
             Column::Left(title) | Column::Right(title) => *title,
         }))
-        .add_rows(rows);
+        .add_rows(rows.into_iter().map(|row| row.into_iter().map(|cell| one_line(&cell))));
     for (column, made) in columns.iter().zip(table.column_iter_mut()) {
         // Two spaces between columns, none before the first.
         made.set_padding((0, 2));
@@ -66,11 +87,6 @@ pub fn duration(duration: Duration) -> String {
         Duration::from_secs(duration.as_secs())
     };
     humantime::format_duration(whole).to_string()
-}
-
-/// A moment in UTC, to the second.
-pub fn time(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 /// A count that may have stopped at [`COUNT_MAX`].
@@ -97,7 +113,7 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// "1 message", "2 messages".
 pub fn plural(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+    crate::words::plural(count as u64, noun)
 }
 
 #[cfg(test)]
@@ -125,6 +141,5 @@ mod tests {
         assert_eq!(line("abcdef", 4), "abc…");
         assert_eq!(text("é".as_bytes()), "é");
         assert_eq!((text(b"\\x00"), text(&[0xff])), ("\\x5c783030".into(), "\\xff".into()));
-        assert_eq!((plural(1, "host"), plural(0, "host")), ("1 host".into(), "0 hosts".into()));
     }
 }

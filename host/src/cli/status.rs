@@ -48,8 +48,11 @@ impl Status {
             for handler in handlers.iter().filter(|h| h.in_force) {
                 for failure in &handler.failed_on {
                     println!(
-                        "! {}/{} v{}: cannot run on {failure}",
-                        handler.queue, handler.handler, handler.version
+                        "! {}/{} v{}: cannot run on {}",
+                        handler.queue,
+                        handler.handler,
+                        handler.version,
+                        show::one_line(failure)
                     );
                 }
             }
@@ -153,7 +156,10 @@ fn queues_text(queues: &[QueueStatus]) -> String {
         ]
     });
     let held = queues.iter().flat_map(|queue| {
-        queue.held.iter().map(|why| format!("! {}: rotation waits for {why}\n", queue.name))
+        queue
+            .held
+            .iter()
+            .map(|why| format!("! {}: rotation waits for {}\n", queue.name, show::one_line(why)))
     });
     show::table(&columns, rows) + &held.collect::<String>()
 }

@@ -4,12 +4,19 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{Finding, Severity};
+use crate::words;
 
 /// Milliseconds for people: two units are enough.
 pub(super) fn span(ms: i64) -> String {
     let seconds = Duration::from_secs(ms.max(0) as u64 / 1_000);
     let text = humantime::format_duration(seconds).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// "1 message waits", "2 messages wait".
+fn wait(waiting: i64) -> String {
+    let s = if waiting == 1 { "s" } else { "" };
+    format!("{} wait{s}", words::plural(waiting.cast_unsigned(), "message"))
 }
 
 impl Finding {
@@ -140,12 +147,13 @@ impl fmt::Display for Finding {
                 write!(f, "{queue}/{handler} v{version} cannot run on {error}")
             }
             Self::NoHandler { queue, waiting } => {
-                write!(f, "queue {queue} has no handler: {waiting} messages wait, and no leaf is truncated")
+                write!(f, "queue {queue} has no handler: {}, and no leaf is truncated", wait(*waiting))
             }
             Self::Paused { queue } => write!(f, "queue {queue} is paused"),
             Self::Lagging { queue, handler, waiting, oldest_age_ms } => write!(
                 f,
-                "{queue}/{handler} is behind: {waiting} messages wait, the first for {}",
+                "{queue}/{handler} is behind: {}, the first for {}",
+                wait(*waiting),
                 span(*oldest_age_ms)
             ),
             Self::OpenLease { queue, lease, session, age_ms } => write!(

@@ -86,7 +86,7 @@ impl Environment {
                 || server.starts_with('/')
         });
         for (variable, key) in PARAMETERS {
-            let fits = !has(key) && !given(key) && !(by_socket && key.starts_with("ssl"));
+            let fits = !(has(key) || given(key) || by_socket && key.starts_with("ssl"));
             if let Some(value) = self.get(variable).filter(|_| fits) {
                 add(key, value);
             }
