@@ -354,12 +354,18 @@ BEGIN
     END LOOP;
 END $$;
 
-CREATE FUNCTION host.dump_at_work() RETURNS integer
+CREATE FUNCTION host.dump_at_work(p_tables regclass[]) RETURNS integer
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    SELECT min(pid) FROM pg_stat_activity WHERE application_name = 'pg_dump' AND datname = current_database()
-$$;
+    AS $_$
+    SELECT min(a.pid) FROM pg_stat_activity a
+    WHERE a.application_name = 'pg_dump' AND a.datname = current_database()
+        AND EXISTS (SELECT FROM pg_roles r CROSS JOIN unnest(p_tables) t
+            WHERE pg_has_role(a.usesysid, r.oid, 'MEMBER') AND has_table_privilege(r.oid, t, 'SELECT'))
+        AND NOT (a.state IN ('active', 'idle in transaction') AND a.query !~* '^[[:space:]]*(LOCK[[:space:]]|$)'
+            -- What is below is the catalog's.
+            AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'relation' AND l.granted AND l.relation >= 16384))
+$_$;
 
 CREATE FUNCTION host.end_rebase() RETURNS void
     LANGUAGE plpgsql
@@ -375,8 +381,13 @@ BEGIN
         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'id' AND a.attidentity <> ''
         WHERE c.relnamespace = 'host'::regnamespace AND c.relkind = 'r' AND NOT c.relispartition
     LOOP
-        EXECUTE format('SELECT setval(%L, greatest(s.last_value, (SELECT max(id) FROM %s))) FROM %s s',
-            t.sequence, t.name, t.sequence);
+        BEGIN
+            EXECUTE format('SELECT setval(%L, greatest(s.last_value, (SELECT max(id) FROM %s))) FROM %s s',
+                t.sequence, t.name, t.sequence);
+            -- No transaction takes a setval back; but the locks are given back, of which there would be some for each queue.
+            RAISE SQLSTATE 'HQ009';
+        EXCEPTION WHEN SQLSTATE 'HQ009' THEN NULL;
+        END;
     END LOOP;
     INSERT INTO host.cluster (system_identifier) SELECT system_identifier FROM pg_control_system()
         ON CONFLICT (only_row) DO UPDATE SET system_identifier = EXCLUDED.system_identifier;
@@ -395,12 +406,8 @@ BEGIN
         RETURN false;
     END IF;
     IF p_lost THEN
-        BEGIN
-            PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE application_name = 'host session ' || p_session AND datname = current_database();
-        EXCEPTION WHEN insufficient_privilege THEN
-            RAISE WARNING 'connections of session % are another role''s: they stay', p_session;
-        END;
+        PERFORM host.terminate(pid) FROM pg_stat_activity
+            WHERE application_name = 'host session ' || p_session AND datname = current_database();
     END IF;
     UPDATE host.catalog SET version = version + 1;
     RETURN true;
@@ -470,12 +477,42 @@ BEGIN
         'handlers', (SELECT coalesce(jsonb_agg(jsonb_build_object('queue', h.queue, 'handler', h.handler,
                 'version', h.version, 'failed_on', h.failed_on)), '[]')
             FROM host.handlers() h WHERE h.in_force),
-        'queues', CASE WHEN host.restored() THEN '[]' ELSE (SELECT coalesce(jsonb_agg(host.examine_queue(q.name)
-            ORDER BY q.name), '[]') FROM host.queue q) END);
+        'locks', (SELECT to_jsonb(l) || jsonb_build_object('per_transaction', current_setting('max_locks_per_transaction')::int)
+            FROM host.lock_table() l),
+        'queues', CASE WHEN host.restored() THEN '[]' ELSE
+            (SELECT coalesce(jsonb_agg(q.name ORDER BY q.name), '[]') FROM host.queue q) END);
+END $$;
+
+CREATE FUNCTION host.examine_each(p_queues text[]) RETURNS SETOF jsonb
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    one text;
+    facts jsonb;
+    locks jsonb := (SELECT coalesce(jsonb_object_agg(l.queue, l.locks), '{}') FROM (
+        SELECT h.queue, jsonb_agg(to_jsonb(h) - 'queue') AS locks FROM host.held_locks() h GROUP BY h.queue) l);
+BEGIN
+    FOREACH one IN ARRAY p_queues LOOP
+        BEGIN
+            facts := host.examine_queue(one);
+            RAISE SQLSTATE 'HQ009';
+        EXCEPTION
+            WHEN SQLSTATE 'HQ009' THEN NULL;
+            WHEN undefined_table OR undefined_function THEN
+                IF EXISTS (SELECT FROM host.queue q WHERE q.name = one) THEN
+                    RAISE;
+                END IF;
+                facts := NULL;
+        END;
+        IF facts IS NOT NULL THEN
+            RETURN NEXT facts || jsonb_build_object('locks', coalesce(locks -> one, '[]'));
+        END IF;
+    END LOOP;
 END $$;
 
 CREATE FUNCTION host.examine_queue(p_queue text) RETURNS jsonb
-    LANGUAGE plpgsql STABLE
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
@@ -483,7 +520,6 @@ DECLARE
 BEGIN
     EXECUTE format('SELECT host.%I()', p_queue || '__examine') INTO facts;
     RETURN facts || jsonb_build_object(
-        'locks', (SELECT coalesce(jsonb_agg(to_jsonb(l)), '[]') FROM host.leaf_locks(p_queue) l),
         -- Somebody's, without a search path of their own: hosts insert with one that has pg_catalog alone.
         'triggers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', t.tgname, 'function', p.oid::regprocedure::text)
                 ORDER BY t.tgname), '[]')
@@ -493,7 +529,7 @@ BEGIN
                 AND NOT EXISTS (SELECT FROM unnest(p.proconfig) s WHERE starts_with(s, 'search_path='))),
         'autovacuum', (SELECT coalesce(jsonb_agg(c.relname ORDER BY c.relname), '[]') FROM pg_class c
             WHERE c.relnamespace = 'host'::regnamespace AND c.relkind = 'r' AND c.relispartition
-                AND starts_with(c.relname, p_queue || '__')
+                AND c.relname >= p_queue || '__' AND c.relname < p_queue || '_`'
                 AND NOT coalesce(c.reloptions, '{}') && '{autovacuum_enabled=off,autovacuum_enabled=false}'));
 END $$;
 
@@ -551,6 +587,43 @@ CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version 
     JOIN host.component c ON c.sha256 = v.sha256
     ORDER BY q.name, h.name, v.version DESC
 $$;
+
+CREATE FUNCTION host.held_locks() RETURNS TABLE(queue text, lock text, pid integer, prepared text, application text, role text, query text, age_ms bigint)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH held AS MATERIALIZED (
+        SELECT DISTINCT split_part(c.relname, '__', 1) AS queue, 'leaf' AS lock, l.pid, l.virtualtransaction
+        FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+        WHERE l.locktype = 'relation' AND l.granted AND c.relnamespace = 'host'::regnamespace AND c.relispartition
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        UNION ALL
+        SELECT DISTINCT q.name, CASE l.classid WHEN 1752134403 THEN 'schedule' WHEN 1752134404 THEN 'rotation'
+                ELSE format('handler "%s"', h.name) END, l.pid, l.virtualtransaction
+        FROM pg_locks l
+        LEFT JOIN host.handler h ON l.classid = 1752134402 AND h.id = l.objid::bigint
+        JOIN host.queue q ON q.id = CASE WHEN l.classid = 1752134402 THEN h.queue_id ELSE l.objid::bigint END
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid IN (1752134402, 1752134403, 1752134404)
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        UNION ALL
+        SELECT q.name, 'dump', host.dump_at_work(ARRAY[to_regclass(format('host.%I', q.name || '__message_0'))]), NULL
+        FROM host.queue q WHERE EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'pg_dump')
+    )
+    SELECT DISTINCT ON (d.queue, d.lock, d.pid, p.gid) d.queue, d.lock, d.pid, p.gid, nullif(a.application_name, ''),
+        coalesce(a.usename, p.owner)::text, left(a.query, 200),
+        -- A lock of the session, not of a transaction: since it last did something.
+        (extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared, a.state_change)) * 1000)::bigint
+    FROM held d
+    LEFT JOIN pg_stat_activity a ON a.pid = d.pid
+    LEFT JOIN pg_locks own ON d.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
+        AND own.virtualtransaction = d.virtualtransaction
+    LEFT JOIN pg_prepared_xacts p ON p.transaction = own.transactionid
+    WHERE (d.lock <> 'dump' OR d.pid IS NOT NULL) AND d.pid IS DISTINCT FROM pg_backend_pid();
+END $$;
 
 CREATE FUNCTION host.history_slot(at timestamp with time zone, keep_ms bigint) RETURNS smallint
     LANGUAGE sql IMMUTABLE
@@ -628,26 +701,21 @@ CREATE FUNCTION host.lanes(q host.queue) RETURNS integer
     SELECT CASE WHEN q.priorities THEN 3 ELSE coalesce(q.ordered_lanes, q.keyed_lanes, 1) END
 $$;
 
-CREATE FUNCTION host.leaf_locks(p_queue text) RETURNS TABLE(pid integer, prepared text, application text, role text, query text, age_ms bigint)
-    LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    SELECT DISTINCT ON (l.pid, p.gid) l.pid, p.gid, nullif(a.application_name, ''), coalesce(a.usename, p.owner)::text, left(a.query, 200),
-        (extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared)) * 1000)::bigint
-    FROM pg_class c
-    JOIN pg_locks l ON l.locktype = 'relation' AND l.relation = c.oid AND l.granted
-        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-    LEFT JOIN pg_locks own ON l.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
-        AND own.virtualtransaction = l.virtualtransaction
-    LEFT JOIN pg_prepared_xacts p ON p.transaction = own.transactionid
-    WHERE c.relnamespace = 'host'::regnamespace AND c.relispartition AND starts_with(c.relname, p_queue || '__')
-        AND l.pid IS DISTINCT FROM pg_backend_pid()
-$$;
-
 CREATE FUNCTION host.leaves_between(a bigint, b bigint) RETURNS smallint
     LANGUAGE sql IMMUTABLE
     RETURN (CASE ((b / '100000000000'::bigint) - (a / '100000000000'::bigint)) WHEN 0 THEN (1 << (((a / '100000000000'::bigint) % (3)::bigint))::integer) WHEN 1 THEN ((1 << (((a / '100000000000'::bigint) % (3)::bigint))::integer) | (1 << (((b / '100000000000'::bigint) % (3)::bigint))::integer)) ELSE 7 END)::smallint;
+
+CREATE FUNCTION host.lock_table(OUT room bigint, OUT dump bigint) RETURNS record
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT current_setting('max_locks_per_transaction')::bigint
+            * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint
+                + current_setting('autovacuum_max_workers')::bigint + current_setting('max_worker_processes')::bigint
+                + current_setting('max_wal_senders')::bigint + 1),
+        (SELECT count(*) FROM pg_class c WHERE c.relkind IN ('r', 'p', 'S') AND c.relnamespace NOT IN (
+            'pg_catalog'::regnamespace, 'pg_toast'::regnamespace, 'information_schema'::regnamespace))
+$$;
 
 CREATE FUNCTION host.may_pass(p_sqlstate text) RETURNS boolean
     LANGUAGE sql IMMUTABLE
@@ -694,6 +762,7 @@ $_$;
 CREATE FUNCTION host.migration_record_functions(names text[], bodies text[], digest text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'host', 'pg_catalog', 'pg_temp'
+    SET check_function_bodies TO 'off'
     AS $$
 BEGIN
     DELETE FROM host.template;
@@ -725,6 +794,12 @@ CREATE FUNCTION host.missing_privileges(p_queue text DEFAULT NULL::text) RETURNS
         WHEN 'TABLE' THEN has_table_privilege(r.oid, p.object, p.privilege)
             OR (SELECT bool_and(has_column_privilege(r.oid, p.object, c, p.privilege)) FROM unnest(p.columns) c) IS TRUE
     END
+    UNION ALL
+    SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', f.oid::regprocedure, r.rolname)
+    FROM pg_proc f CROSS JOIN pg_roles r
+    WHERE f.pronamespace = 'host'::regnamespace AND NOT f.prosecdef AND f.prorettype <> 'trigger'::regtype
+        AND (p_queue IS NULL OR split_part(f.proname, '__', 1) = p_queue)
+        AND r.rolname IN ('host_operator', 'host_serve') AND NOT has_function_privilege(r.oid, f.oid, 'EXECUTE')
 $$;
 
 CREATE FUNCTION host.parts_after(p_window int8multirange, p_txid bigint, p_id bigint) RETURNS TABLE(a_txid bigint, a_id bigint, b bigint)
@@ -967,7 +1042,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM host.session WHERE id = p_session AND ended_at IS NULL) THEN
         RAISE EXCEPTION 'session % has ended', p_session USING ERRCODE = 'HQ001';
     END IF;
-    PERFORM pg_terminate_backend(l.pid) FROM pg_locks l
+    PERFORM host.terminate(l.pid) FROM pg_locks l
         WHERE l.locktype = 'advisory' AND l.classid = 1752134401 AND l.objid = p_session::oid AND l.objsubid = 2
             AND l.granted AND l.pid <> pg_backend_pid()
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
@@ -1052,7 +1127,8 @@ BEGIN
             ('keys', num_nonnulls(q.ordered_lanes, q.keyed_lanes) = 1),
             ('no_keys', num_nonnulls(q.ordered_lanes, q.keyed_lanes) = 0)) v (name, holds)
     LOOP
-        made := regexp_replace(made, '\{' || kind.name || '\?([^{}]*)\}', CASE WHEN kind.holds THEN '\1' ELSE '' END, 'g');
+        -- Brackets and E'': a backslash in plain quotes means something else where standard_conforming_strings is off.
+        made := regexp_replace(made, '[{]' || kind.name || '[?]([^{}]*)[}]', CASE WHEN kind.holds THEN E'\\1' ELSE '' END, 'g');
     END LOOP;
     RETURN made;
 END $$;
@@ -1399,22 +1475,26 @@ CREATE FUNCTION host.sample__dead_ids(p_ids bigint[], p_where jsonpath) RETURNS 
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    SELECT d.id FROM host.sample__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
+    SELECT d.id FROM host.sample__dead_list(NULL, p_ids, p_where) d
+$$;
+
+CREATE FUNCTION host.sample__dead_list(p_limit bigint, p_ids bigint[], p_where jsonpath) RETURNS TABLE(id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamp with time zone, enqueued_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
+    SET jit TO 'off'
+    SET enable_sort TO 'off'
+    AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at
+    FROM host.sample__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
     WHERE (p_ids IS NULL OR d.id = ANY (p_ids)) AND (p_where IS NULL OR jsonb_path_match(
         jsonb_build_object('id', d.id, 'message', d.message_id, 'handler', h.name, 'reason', d.reason, 'error', d.error,
             'attempt', d.attempt, 'died_at', extract(epoch FROM d.died_at), 'enqueued_at', extract(epoch FROM d.enqueued_at)),
         p_where, jsonb_build_object('now', extract(epoch FROM now()))))
-$$;
-
-CREATE FUNCTION host.sample__dead_list(p_limit bigint, p_ids bigint[], p_where jsonpath) RETURNS TABLE(id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamp with time zone, enqueued_at timestamp with time zone)
-    LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at
-    FROM host.sample__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
-    WHERE d.id IN (SELECT host.sample__dead_ids(p_ids, p_where))
-    ORDER BY d.id DESC LIMIT p_limit
-$$;
+    ORDER BY d.id DESC LIMIT p_limit;
+END $$;
 
 CREATE FUNCTION host.sample__dead_move(p_ids bigint[], p_where jsonpath, p_to text) RETURNS SETOF bigint
     LANGUAGE plpgsql
@@ -2522,9 +2602,10 @@ BEGIN
         SELECT FROM host.sample__schedule s WHERE (s.due, s.id) > (c.due, c.schedule_id)
             OR NOT txid_visible_in_snapshot(s.txid, c.hi) LIMIT p_cap) s;
     scheduled := scheduled + later;
-    SELECT count(*) INTO dead FROM host.sample__dead_letter;
+    SELECT count(*) INTO dead FROM (SELECT FROM host.sample__dead_letter LIMIT p_cap) d;
+    -- All that begin with sample__, by the index on their names: a thousand queues have a hundred thousand tables and indexes.
     SELECT sum(pg_total_relation_size(r.oid))::bigint INTO bytes FROM pg_class r
-        WHERE r.relkind = 'r' AND r.relnamespace = 'host'::regnamespace AND starts_with(r.relname, 'sample__');
+        WHERE r.relkind = 'r' AND r.relnamespace = 'host'::regnamespace AND r.relname >= 'sample__' AND r.relname < 'sample_`';
 END $$;
 
 CREATE FUNCTION host.sample__story(p_message bigint) RETURNS TABLE(at timestamp with time zone, handler text, attempt smallint, what text)
@@ -2747,7 +2828,8 @@ BEGIN
     EXCEPTION WHEN lock_not_available THEN
         RETURN host.sample__readers(p_leaf);
     END;
-    dump := host.dump_at_work();
+    dump := host.dump_at_work(ARRAY[format('host.sample__promotion_%s', p_leaf), format('host.sample__lease_%s', p_leaf),
+        format('host.sample__settlement_%s', p_leaf), format('host.sample__message_%s', p_leaf)]::regclass[]);
     IF dump IS NOT NULL THEN
         RETURN format('process %s (pg_dump) may be about to read it', dump);
     END IF;
@@ -2838,7 +2920,7 @@ BEGIN
             EXECUTE format('SELECT EXISTS (SELECT FROM %1$s WHERE (due, id) > ($1, $2))'
                 ' OR EXISTS (SELECT FROM %1$s WHERE txid >= $3) OR EXISTS (SELECT FROM %1$s WHERE txid = ANY ($4))', leaf)
                 INTO waiting USING c.due, c.schedule_id, txid_snapshot_xmax(c.hi), ARRAY(SELECT txid_snapshot_xip(c.hi));
-            IF NOT waiting AND host.dump_at_work() IS NULL THEN
+            IF NOT waiting AND host.dump_at_work(ARRAY[leaf]::regclass[]) IS NULL THEN
                 EXECUTE format('TRUNCATE %s', leaf);
                 truncated := truncated + 1;
             END IF;
@@ -3031,7 +3113,7 @@ CREATE FUNCTION host.status(p_cap integer DEFAULT 1000000) RETURNS TABLE(queue t
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    SELECT s.* FROM host.queue q CROSS JOIN LATERAL host.status_of(q.name, p_cap) s ORDER BY q.name
+    SELECT * FROM host.status_of_each(ARRAY(SELECT q.name FROM host.queue q ORDER BY q.name), p_cap)
 $$;
 
 CREATE FUNCTION host.status_of(p_queue text, p_cap integer DEFAULT 1000000) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[], lag jsonb)
@@ -3044,6 +3126,42 @@ CREATE FUNCTION host.status_of(p_queue text, p_cap integer DEFAULT 1000000) RETU
     FROM host.queue q CROSS JOIN LATERAL host.queue_status(q.name, p_cap) s
     WHERE q.name = p_queue
 $$;
+
+CREATE FUNCTION host.status_of_each(p_queues text[], p_cap integer DEFAULT 1000000) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[], lag jsonb)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    one text;
+BEGIN
+    FOREACH one IN ARRAY p_queues LOOP
+        BEGIN
+            SELECT s.* INTO queue, paused, waiting, in_flight, scheduled, dead, last_minute, bytes, handlers, held, lag
+                FROM host.status_of(one, p_cap) s;
+            RAISE SQLSTATE 'HQ009';
+        EXCEPTION
+            WHEN SQLSTATE 'HQ009' THEN NULL;
+            WHEN undefined_table OR undefined_function THEN
+                IF EXISTS (SELECT FROM host.queue q WHERE q.name = one) THEN
+                    RAISE;
+                END IF;
+                queue := NULL;
+        END;
+        IF queue IS NOT NULL THEN
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END $$;
+
+CREATE FUNCTION host.terminate(p_pid integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM pg_terminate_backend(p_pid);
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE WARNING 'process % is another role''s: it stays', p_pid;
+END $$;
 
 CREATE FUNCTION host.truncate_heartbeat() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4870,13 +4988,23 @@ ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_9_
 
 CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE OF paused ON host.cron FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
 
+ALTER TABLE host.cron ENABLE ALWAYS TRIGGER bump_catalog;
+
 CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.handler FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+
+ALTER TABLE host.handler ENABLE ALWAYS TRIGGER bump_catalog;
 
 CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.handler_version FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
 
+ALTER TABLE host.handler_version ENABLE ALWAYS TRIGGER bump_catalog;
+
 CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.queue FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
 
+ALTER TABLE host.queue ENABLE ALWAYS TRIGGER bump_catalog;
+
 CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.secret FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+
+ALTER TABLE host.secret ENABLE ALWAYS TRIGGER bump_catalog;
 
 CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON host.sample__message_0 FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use self::facts::Facts;
-use self::facts::{Holder, Queue, Session};
+use self::facts::{HeldLock, Holder, LockTable, Queue, Session};
 use crate::liveness::TTL;
 
 pub mod facts;
@@ -17,6 +17,8 @@ mod remedy;
 const SKEW_MAX: Duration = Duration::from_secs(2);
 /// Of the server's connections, as many in a hundred may be taken before that is worth a word.
 const CONNECTIONS_PERCENT_MAX: i64 = 80;
+/// What others than a dump hold at the same time, of a dump's locks in a hundred.
+const LOCKS_SPARE_PERCENT: i64 = 10;
 /// So many dead rows in `pg_class` double the age at which a generation ends.
 const DEAD_CATALOG_ROWS_MAX: i64 = 1_000;
 
@@ -70,9 +72,11 @@ pub enum Finding {
     /// A handler is behind.
     Lagging { queue: String, handler: String, waiting: i64, oldest_age_ms: i64 },
     /// A lease that keeps a leaf from being truncated.
-    OpenLease { queue: String, lease: i64, session: i32, age_ms: i64 },
-    /// A transaction that keeps leaves from being truncated.
-    Locked { queue: String, by: Holder },
+    OpenLease { queue: String, lease: String, session: i32, age_ms: i64 },
+    /// A transaction that keeps leaves from being truncated, messages from being leased or promoted.
+    Locked { queue: String, lock: String, by: Holder },
+    /// The server has no room for the locks of a dump.
+    FewLocks { room: i64, dump: i64, per_transaction: i64, wanted: i64 },
     /// `pg_class` fills up, and generations become longer for it.
     SlowRotation { dead_catalog_rows: i64, oldest_snapshot: Option<Holder> },
     /// A trigger whose function may not find what it names, where hosts insert.
@@ -131,6 +135,12 @@ fn about_the_server(facts: &Facts, findings: &mut Vec<Finding>) {
     if used * 100 > max * CONNECTIONS_PERCENT_MAX {
         findings.push(Finding::Connections { used, max });
     }
+    let LockTable { room, dump, per_transaction } = facts.locks;
+    if dump * (100 + LOCKS_SPARE_PERCENT) > room * 100 {
+        let wanted = per_transaction * dump * (100 + 2 * LOCKS_SPARE_PERCENT) / (room.max(1) * 100);
+        let wanted = (wanted / 64 + 1) * 64;
+        findings.push(Finding::FewLocks { room, dump, per_transaction, wanted });
+    }
     if facts.dead_catalog_rows > DEAD_CATALOG_ROWS_MAX {
         findings.push(Finding::SlowRotation {
             dead_catalog_rows: facts.dead_catalog_rows,
@@ -188,12 +198,13 @@ fn about_queue(q: &Queue, patience_ms: i64, findings: &mut Vec<Finding>) {
         findings.push(Finding::Lagging { queue: queue(), handler, waiting, oldest_age_ms });
     }
     if let Some(open) = q.open_lease.as_ref().filter(|open| open.age_ms >= patience_ms) {
-        let (lease, session, age_ms) = (open.lease, open.session, open.age_ms);
+        // As text: it is greater than the numbers that JSON's readers keep exactly.
+        let (lease, session, age_ms) = (open.lease.to_string(), open.session, open.age_ms);
         findings.push(Finding::OpenLease { queue: queue(), lease, session, age_ms });
     }
-    for by in &q.locks {
+    for HeldLock { lock, by } in &q.locks {
         if by.age_ms.is_some_and(|ms| ms >= patience_ms) {
-            findings.push(Finding::Locked { queue: queue(), by: by.clone() });
+            findings.push(Finding::Locked { queue: queue(), lock: lock.clone(), by: by.clone() });
         }
     }
     for trigger in &q.triggers {

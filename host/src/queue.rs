@@ -17,6 +17,7 @@ mod lanes;
 pub mod limits;
 pub mod message;
 pub mod migrate;
+pub mod pooler;
 pub mod producer;
 pub mod queues;
 pub mod restore;

@@ -9,35 +9,56 @@ SET search_path = pg_catalog, pg_temp AS $$
     SELECT clock_timestamp()
 $$;
 
--- Who holds a lock on a leaf of a queue, which TRUNCATE would wait for. A prepared transaction has no process. What others do
--- is not shown to every role: then `age_ms` is NULL.
-CREATE OR REPLACE FUNCTION host.leaf_locks(p_queue text)
-RETURNS TABLE (pid int, prepared text, application text, role text, query text, age_ms bigint)
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp AS $$
-    SELECT DISTINCT ON (l.pid, p.gid) l.pid, p.gid, nullif(a.application_name, ''), coalesce(a.usename, p.owner)::text, left(a.query, 200),
-        (extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared)) * 1000)::bigint
-    FROM pg_class c
-    JOIN pg_locks l ON l.locktype = 'relation' AND l.relation = c.oid AND l.granted
-        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-    LEFT JOIN pg_locks own ON l.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
-        AND own.virtualtransaction = l.virtualtransaction
+-- Who holds a lock that something of a queue waits for. `lock` is `leaf`: on one that TRUNCATE would empty; `rotation`,
+-- `schedule` or the name of a handler in quotes: an advisory lock, which hosts hold for a moment, and anybody can take;
+-- `dump`: nothing yet, but it may be about to read. A prepared transaction has no process. What others do is not shown to
+-- every role: then `age_ms` is NULL. One look at the server's locks for all queues, and none that is taken by it.
+CREATE OR REPLACE FUNCTION host.held_locks()
+RETURNS TABLE (queue text, lock text, pid int, prepared text, application text, role text, query text, age_ms bigint)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH held AS MATERIALIZED (
+        SELECT DISTINCT split_part(c.relname, '__', 1) AS queue, 'leaf' AS lock, l.pid, l.virtualtransaction
+        FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+        WHERE l.locktype = 'relation' AND l.granted AND c.relnamespace = 'host'::regnamespace AND c.relispartition
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        UNION ALL
+        SELECT DISTINCT q.name, CASE l.classid WHEN 1752134403 THEN 'schedule' WHEN 1752134404 THEN 'rotation'
+                ELSE format('handler "%s"', h.name) END, l.pid, l.virtualtransaction
+        FROM pg_locks l
+        LEFT JOIN host.handler h ON l.classid = 1752134402 AND h.id = l.objid::bigint
+        JOIN host.queue q ON q.id = CASE WHEN l.classid = 1752134402 THEN h.queue_id ELSE l.objid::bigint END
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid IN (1752134402, 1752134403, 1752134404)
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        UNION ALL
+        SELECT q.name, 'dump', host.dump_at_work(ARRAY[to_regclass(format('host.%I', q.name || '__message_0'))]), NULL
+        FROM host.queue q WHERE EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'pg_dump')
+    )
+    SELECT DISTINCT ON (d.queue, d.lock, d.pid, p.gid) d.queue, d.lock, d.pid, p.gid, nullif(a.application_name, ''),
+        coalesce(a.usename, p.owner)::text, left(a.query, 200),
+        -- A lock of the session, not of a transaction: since it last did something.
+        (extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared, a.state_change)) * 1000)::bigint
+    FROM held d
+    LEFT JOIN pg_stat_activity a ON a.pid = d.pid
+    LEFT JOIN pg_locks own ON d.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
+        AND own.virtualtransaction = d.virtualtransaction
     LEFT JOIN pg_prepared_xacts p ON p.transaction = own.transactionid
-    WHERE c.relnamespace = 'host'::regnamespace AND c.relispartition AND starts_with(c.relname, p_queue || '__')
-        AND l.pid IS DISTINCT FROM pg_backend_pid()
-$$;
+    WHERE (d.lock <> 'dump' OR d.pid IS NOT NULL) AND d.pid IS DISTINCT FROM pg_backend_pid();
+END $$;
+DROP FUNCTION IF EXISTS host.leaf_locks(text);
 
 -- One queue.
 CREATE OR REPLACE FUNCTION host.examine_queue(p_queue text) RETURNS jsonb
-LANGUAGE plpgsql STABLE
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     facts jsonb;
 BEGIN
     EXECUTE format('SELECT host.%I()', p_queue || '__examine') INTO facts;
     RETURN facts || jsonb_build_object(
-        'locks', (SELECT coalesce(jsonb_agg(to_jsonb(l)), '[]') FROM host.leaf_locks(p_queue) l),
         -- Somebody's, without a search path of their own: hosts insert with one that has pg_catalog alone.
         'triggers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', t.tgname, 'function', p.oid::regprocedure::text)
                 ORDER BY t.tgname), '[]')
@@ -47,11 +68,53 @@ BEGIN
                 AND NOT EXISTS (SELECT FROM unnest(p.proconfig) s WHERE starts_with(s, 'search_path='))),
         'autovacuum', (SELECT coalesce(jsonb_agg(c.relname ORDER BY c.relname), '[]') FROM pg_class c
             WHERE c.relnamespace = 'host'::regnamespace AND c.relkind = 'r' AND c.relispartition
-                AND starts_with(c.relname, p_queue || '__')
+                AND c.relname >= p_queue || '__' AND c.relname < p_queue || '_`'
                 AND NOT coalesce(c.reloptions, '{}') && '{autovacuum_enabled=off,autovacuum_enabled=false}'));
 END $$;
 
--- Everything. The queues of a database that was restored are not looked at: their cursors mean nothing.
+-- Some queues, a look at each taking its locks and giving them back, as host.status_of_each does.
+CREATE OR REPLACE FUNCTION host.examine_each(p_queues text[]) RETURNS SETOF jsonb
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    one text;
+    facts jsonb;
+    locks jsonb := (SELECT coalesce(jsonb_object_agg(l.queue, l.locks), '{}') FROM (
+        SELECT h.queue, jsonb_agg(to_jsonb(h) - 'queue') AS locks FROM host.held_locks() h GROUP BY h.queue) l);
+BEGIN
+    FOREACH one IN ARRAY p_queues LOOP
+        BEGIN
+            facts := host.examine_queue(one);
+            RAISE SQLSTATE 'HQ009';
+        EXCEPTION
+            WHEN SQLSTATE 'HQ009' THEN NULL;
+            WHEN undefined_table OR undefined_function THEN
+                IF EXISTS (SELECT FROM host.queue q WHERE q.name = one) THEN
+                    RAISE;
+                END IF;
+                facts := NULL;
+        END;
+        IF facts IS NOT NULL THEN
+            RETURN NEXT facts || jsonb_build_object('locks', coalesce(locks -> one, '[]'));
+        END IF;
+    END LOOP;
+END $$;
+
+-- How many locks there is room for on the server, in all transactions together; and how many of them a dump of this
+-- database takes: one for each table and sequence.
+CREATE OR REPLACE FUNCTION host.lock_table(OUT room bigint, OUT dump bigint)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT current_setting('max_locks_per_transaction')::bigint
+            * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint
+                + current_setting('autovacuum_max_workers')::bigint + current_setting('max_worker_processes')::bigint
+                + current_setting('max_wal_senders')::bigint + 1),
+        (SELECT count(*) FROM pg_class c WHERE c.relkind IN ('r', 'p', 'S') AND c.relnamespace NOT IN (
+            'pg_catalog'::regnamespace, 'pg_toast'::regnamespace, 'information_schema'::regnamespace))
+$$;
+
+-- Everything but the queues, which are named only: see examine_each. Those of a database that was restored are not to be
+-- looked at: their cursors mean nothing.
 CREATE OR REPLACE FUNCTION host.examine() RETURNS jsonb
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -87,6 +150,8 @@ BEGIN
         'handlers', (SELECT coalesce(jsonb_agg(jsonb_build_object('queue', h.queue, 'handler', h.handler,
                 'version', h.version, 'failed_on', h.failed_on)), '[]')
             FROM host.handlers() h WHERE h.in_force),
-        'queues', CASE WHEN host.restored() THEN '[]' ELSE (SELECT coalesce(jsonb_agg(host.examine_queue(q.name)
-            ORDER BY q.name), '[]') FROM host.queue q) END);
+        'locks', (SELECT to_jsonb(l) || jsonb_build_object('per_transaction', current_setting('max_locks_per_transaction')::int)
+            FROM host.lock_table() l),
+        'queues', CASE WHEN host.restored() THEN '[]' ELSE
+            (SELECT coalesce(jsonb_agg(q.name ORDER BY q.name), '[]') FROM host.queue q) END);
 END $$;

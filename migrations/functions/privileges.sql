@@ -121,7 +121,9 @@ SET search_path = pg_catalog, pg_temp AS $$
         AND (p.object <> 'host.{q}__history' OR to_regclass('host.' || q.name || '__history') IS NOT NULL)
 $$;
 
--- What of the list is not granted, as the statements that would grant it.
+-- What of the list is not granted, as the statements that would grant it. Whatever does not run with its owner's rights
+-- is for everybody who may use the schema, and so not in the list; but ALTER DEFAULT PRIVILEGES may have taken it from
+-- everybody, and then operators and hosts are granted it.
 CREATE OR REPLACE FUNCTION host.missing_privileges(p_queue text DEFAULT NULL) RETURNS SETOF text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -135,6 +137,12 @@ SET search_path = pg_catalog, pg_temp AS $$
         WHEN 'TABLE' THEN has_table_privilege(r.oid, p.object, p.privilege)
             OR (SELECT bool_and(has_column_privilege(r.oid, p.object, c, p.privilege)) FROM unnest(p.columns) c) IS TRUE
     END
+    UNION ALL
+    SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', f.oid::regprocedure, r.rolname)
+    FROM pg_proc f CROSS JOIN pg_roles r
+    WHERE f.pronamespace = 'host'::regnamespace AND NOT f.prosecdef AND f.prorettype <> 'trigger'::regtype
+        AND (p_queue IS NULL OR split_part(f.proname, '__', 1) = p_queue)
+        AND r.rolname IN ('host_operator', 'host_serve') AND NOT has_function_privilege(r.oid, f.oid, 'EXECUTE')
 $$;
 
 -- Grants what is missing. Returns how much that was.

@@ -58,7 +58,8 @@ BEGIN
             ('keys', num_nonnulls(q.ordered_lanes, q.keyed_lanes) = 1),
             ('no_keys', num_nonnulls(q.ordered_lanes, q.keyed_lanes) = 0)) v (name, holds)
     LOOP
-        made := regexp_replace(made, '\{' || kind.name || '\?([^{}]*)\}', CASE WHEN kind.holds THEN '\1' ELSE '' END, 'g');
+        -- Brackets and E'': a backslash in plain quotes means something else where standard_conforming_strings is off.
+        made := regexp_replace(made, '[{]' || kind.name || '[?]([^{}]*)[}]', CASE WHEN kind.holds THEN E'\\1' ELSE '' END, 'g');
     END LOOP;
     RETURN made;
 END $$;
@@ -98,6 +99,11 @@ CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OR DELETE ON host.
 -- Not at a firing: only for what hosts would otherwise sleep through.
 CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OF paused OR DELETE ON host.cron
     FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+-- Whatever session_replication_role somebody has: hosts would never hear of it.
+ALTER TABLE host.queue ENABLE ALWAYS TRIGGER bump_catalog;
+ALTER TABLE host.handler ENABLE ALWAYS TRIGGER bump_catalog;
+ALTER TABLE host.handler_version ENABLE ALWAYS TRIGGER bump_catalog;
+ALTER TABLE host.cron ENABLE ALWAYS TRIGGER bump_catalog;
 
 -- Creates a queue: its row, its tables, its functions, and who may do what with them. Raises
 -- unique_violation if there is one. SECURITY DEFINER: all tables have one owner, whoever made the queue.

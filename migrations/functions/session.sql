@@ -21,6 +21,17 @@ BEGIN
     RETURN session;
 END $$;
 
+-- Terminates a backend, if that is this role's to do. Each by itself: a name and a lock can be taken by anybody, and
+-- somebody else's connection must not shield those after it.
+CREATE OR REPLACE FUNCTION host.terminate(p_pid int) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pg_terminate_backend(p_pid);
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE WARNING 'process % is another role''s: it stays', p_pid;
+END $$;
+
 -- Goes on with a session on the calling connection, its old one being lost. Waits up to a second for the old
 -- one's lock: its backend may not have noticed yet, and is terminated.
 CREATE OR REPLACE FUNCTION host.rejoin_session(p_session int) RETURNS void
@@ -30,7 +41,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM host.session WHERE id = p_session AND ended_at IS NULL) THEN
         RAISE EXCEPTION 'session % has ended', p_session USING ERRCODE = 'HQ001';
     END IF;
-    PERFORM pg_terminate_backend(l.pid) FROM pg_locks l
+    PERFORM host.terminate(l.pid) FROM pg_locks l
         WHERE l.locktype = 'advisory' AND l.classid = 1752134401 AND l.objid = p_session::oid AND l.objsubid = 2
             AND l.granted AND l.pid <> pg_backend_pid()
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
@@ -80,12 +91,8 @@ BEGIN
         RETURN false;
     END IF;
     IF p_lost THEN
-        BEGIN
-            PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE application_name = 'host session ' || p_session AND datname = current_database();
-        EXCEPTION WHEN insufficient_privilege THEN
-            RAISE WARNING 'connections of session % are another role''s: they stay', p_session;
-        END;
+        PERFORM host.terminate(pid) FROM pg_stat_activity
+            WHERE application_name = 'host session ' || p_session AND datname = current_database();
     END IF;
     UPDATE host.catalog SET version = version + 1;
     RETURN true;

@@ -38,9 +38,14 @@ impl TestDb {
         connect(&self.url).await
     }
 
+    /// Where one of Postgres's programs is.
+    pub async fn program_path(&self, name: &str) -> PathBuf {
+        server().await.embedded.programs().join(name)
+    }
+
     /// What one of Postgres's programs prints when it is run on this database.
     pub async fn program(&self, name: &str, args: &[&str]) -> String {
-        let mut command = Command::new(server().await.embedded.programs().join(name));
+        let mut command = Command::new(self.program_path(name).await);
         let output = command.args(args).arg(&self.url).output().expect("run a program of Postgres");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text")

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{Context, Fail, Global, show};
 use crate::diagnosis::{Finding, Severity, clock_skew, diagnose};
-use crate::queue::doctor;
 use crate::queue::migrate::{self, Migrations, SchemaState};
+use crate::queue::{doctor, pooler};
 
 /// Exit codes of its own, for monitors.
 const WARNING: u8 = 5;
@@ -61,7 +61,7 @@ impl Doctor {
     }
 
     async fn look(&self, context: &Context) -> Result<Vec<Finding>, Fail> {
-        if doctor::is_pooled(&context.database).await? {
+        if pooler::is_pooled(&context.database).await? {
             // Prepared statements may not get through either.
             return Ok(vec![Finding::Pooled]);
         }
@@ -71,7 +71,7 @@ impl Doctor {
             return Ok(vec![Finding::Schema { state: state.to_string() }]);
         }
         let (ahead_ms, within) = doctor::clock(&client).await?;
-        let facts = doctor::facts(&client).await?;
+        let facts = doctor::facts(&context.database, &client).await?;
         let mut findings = diagnose(&facts, *self.patience, env!("CARGO_PKG_VERSION"));
         findings.extend(clock_skew(ahead_ms, within));
         Ok(findings)

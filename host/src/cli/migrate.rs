@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Fail, Global};
 use crate::queue::migrate::{self, Migrations, Report};
+use crate::queue::pooler;
 use crate::queue::restore::{self, Rebased};
 
 /// Bring the database to the schema of this host
@@ -39,6 +40,7 @@ impl Migrate {
     /// Does it.
     pub async fn run(self, global: &Global) -> Result<(), Fail> {
         let (report, origin) = super::with(global, async |context: &Context| {
+            pooler::refuse(&context.database).await?;
             let mut alone = context.database.connect_alone().await?;
             let report = match &context.migrated {
                 Some(report) => report.clone(),

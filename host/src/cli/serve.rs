@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Context, Fail, Global};
 use crate::queue::connect::retry;
 use crate::queue::migrate::{self, Migrations, SchemaState};
+use crate::queue::pooler;
 use crate::serve::{ServeConfig, Shutdown, serve};
 
 /// Lease messages, run them in sandboxes, and settle what came of them
@@ -94,6 +95,7 @@ async fn run(context: &Context, config: ServeConfig, shutdown: Shutdown) -> Resu
     let migrations = Migrations::embedded()?;
     let database = context.database.serving(config.connections)?;
     let check = retry("check the schema", async || {
+        pooler::refuse(&context.database).await?;
         // Not of the pool: it is not needed again.
         let alone = database.connect_alone().await?;
         migrate::check(&alone.client, &migrations).await

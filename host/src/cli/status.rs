@@ -26,7 +26,7 @@ impl Status {
     pub async fn run(self, global: &Global) -> Result<(), Fail> {
         super::with(global, async |context: &Context| {
             let client = lookup::client(context).await?;
-            let queues = inspect::status(&client).await?;
+            let queues = inspect::status(&context.database).await?;
             let handlers = inspect::handlers(&client).await?;
             let sessions = inspect::sessions(&client).await?;
             let cron = cron::list(&client).await?;
@@ -149,7 +149,7 @@ fn queues_text(queues: &[QueueStatus]) -> String {
             show::count(q.waiting),
             q.in_flight.to_string(),
             show::count(q.scheduled),
-            q.dead.to_string(),
+            show::count(q.dead),
             q.last_minute.to_string(),
             show::bytes(q.bytes),
             if q.paused { format!("{handlers} (queue paused)") } else { handlers },

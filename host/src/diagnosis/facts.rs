@@ -18,6 +18,8 @@ pub struct Facts {
     pub connections: i64,
     /// As many as the server takes.
     pub connections_max: i64,
+    /// Its room for locks.
+    pub locks: LockTable,
     /// Settings that could hurt, as this session or any role has them.
     pub settings: Vec<Setting>,
     /// Rows of `pg_class` that vacuum has not removed.
@@ -58,6 +60,27 @@ pub struct Holder {
     pub query: Option<String>,
     /// Since it began, in milliseconds; `None` when that is not shown to this role.
     pub age_ms: Option<i64>,
+}
+
+/// A lock that something of a queue waits for, or will.
+#[derive(Clone, Debug, Deserialize)]
+pub struct HeldLock {
+    /// `leaf`, `rotation`, `schedule`, `dump`, or a handler as `handler "name"`: see `host.held_locks`.
+    pub lock: String,
+    /// Who holds it.
+    #[serde(flatten)]
+    pub by: Holder,
+}
+
+/// The server's room for locks, which all transactions share.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct LockTable {
+    /// As many as there is room for.
+    pub room: i64,
+    /// As many as a dump of this database takes at once.
+    pub dump: i64,
+    /// The setting `max_locks_per_transaction`.
+    pub per_transaction: i64,
 }
 
 /// A host that has not ended.
@@ -103,8 +126,8 @@ pub struct Queue {
     pub handlers: Vec<Lag>,
     /// The oldest open lease that keeps a leaf from being truncated.
     pub open_lease: Option<OpenLease>,
-    /// Who holds locks on its leaves.
-    pub locks: Vec<Holder>,
+    /// Locks that something of it waits for, or will.
+    pub locks: Vec<HeldLock>,
     /// Triggers that somebody has put on it, whose functions have no search path of their own.
     pub triggers: Vec<Trigger>,
     /// Tables that autovacuum is not off for.

@@ -32,6 +32,7 @@ impl Finding {
             Self::Setting { name, .. } if name.starts_with("default_transaction") => {
                 Severity::Error
             }
+            Self::Locked { lock, .. } if stands_still(lock) => Severity::Error,
             Self::ClockSkew { .. }
             | Self::MissingPrivileges { .. }
             | Self::Setting { .. }
@@ -41,6 +42,7 @@ impl Finding {
             | Self::Lagging { .. }
             | Self::OpenLease { .. }
             | Self::Locked { .. }
+            | Self::FewLocks { .. }
             | Self::SlowRotation { .. }
             | Self::Trigger { .. }
             | Self::Autovacuum { .. } => Severity::Warning,
@@ -81,6 +83,9 @@ impl Finding {
                 "more hosts, or host deploy with more --concurrency; host dead list {queue} and the hosts' logs say whether it fails"
             ),
             Self::OpenLease { .. } => "it ends when its messages have run; a shorter --timeout bounds that".into(),
+            Self::FewLocks { wanted, .. } => format!(
+                "set max_locks_per_transaction = {wanted} in postgresql.conf and restart the server; or dump table by table (pg_dump -t)"
+            ),
             Self::Locked { by, .. } => match (&by.pid, &by.prepared) {
                 (_, Some(name)) => format!("COMMIT PREPARED '{name}' or ROLLBACK PREPARED '{name}'"),
                 (Some(_), None) if by.application.as_deref() == Some("pg_dump") => "it goes on when the dump is done".into(),
@@ -161,7 +166,17 @@ impl fmt::Display for Finding {
                 "rotation of {queue} waits for lease {lease} of session {session}, open for {}",
                 span(*age_ms)
             ),
-            Self::Locked { queue, by } => write!(f, "rotation of {queue} waits for {by}"),
+            Self::Locked { queue, lock, by } => match lock.as_str() {
+                "leaf" => write!(f, "rotation of {queue} waits for {by}"),
+                "rotation" => write!(f, "rotation and deploys of {queue} wait for their lock, held by {by}"),
+                "schedule" => write!(f, "delayed messages and retries of {queue} wait for their lock, held by {by}"),
+                "dump" => write!(f, "rotation of {queue} waits for a dump that may be about to read it: {by}"),
+                handler => write!(f, "{handler} of {queue} gets no messages: its lock is held by {by}"),
+            },
+            Self::FewLocks { room, dump, per_transaction, .. } => write!(
+                f,
+                "max_locks_per_transaction is {per_transaction}, so the server has room for {room} locks, and pg_dump takes {dump} of this database at once"
+            ),
             Self::SlowRotation { dead_catalog_rows, oldest_snapshot } => {
                 write!(f, "pg_class has {dead_catalog_rows} dead rows, which makes generations longer")?;
                 match oldest_snapshot {
@@ -181,6 +196,11 @@ impl fmt::Display for Finding {
             ),
         }
     }
+}
+
+/// Whether messages wait as long as somebody holds that lock. Without rotation there is only more on disk.
+fn stands_still(lock: &str) -> bool {
+    !matches!(lock, "leaf" | "rotation" | "dump")
 }
 
 fn on_behalf(role: Option<&str>) -> String {

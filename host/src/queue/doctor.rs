@@ -1,29 +1,15 @@
-//! Looks at a database and its hosts for a diagnosis. Never says what is wrong, but for what cannot be said
-//! in SQL: the clock, and a pooler.
+//! Looks at a database and its hosts for a diagnosis. Never says what is wrong.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio_postgres::types::Json;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio_postgres::Client;
 
 use super::connect::Database;
 use super::error::QueueError;
+use super::inspect;
 use crate::diagnosis::Facts;
-
-/// Whether two connections that are open at once share one process of the server, as they do behind a pooler that
-/// gives it to a transaction. Speaks simple queries, which every pooler passes on.
-pub async fn is_pooled(database: &Database) -> Result<bool, QueueError> {
-    let (a, b) = (database.connect_alone().await?, database.connect_alone().await?);
-    Ok(backend(&a.client).await? == backend(&b.client).await?)
-}
-
-async fn backend(client: &Client) -> Result<Option<String>, QueueError> {
-    let messages = client.simple_query("SELECT pg_backend_pid()").await?;
-    Ok(messages.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-        _ => None,
-    }))
-}
 
 /// By how many milliseconds the server's clock is ahead of this machine's, and how exactly that is known.
 pub async fn clock(client: &Client) -> Result<(i64, Duration), QueueError> {
@@ -36,7 +22,16 @@ pub async fn clock(client: &Client) -> Result<(i64, Duration), QueueError> {
 }
 
 /// Everything else.
-pub async fn facts(client: &Client) -> Result<Facts, QueueError> {
-    let Json(facts) = client.query_one("SELECT host.examine()", &[]).await?.try_get(0)?;
-    Ok(facts)
+pub async fn facts(database: &Database, client: &Client) -> Result<Facts, QueueError> {
+    let row = client.query_one("SELECT host.examine()", &[]).await?;
+    let mut facts: Value = row.try_get(0)?;
+    let names: Vec<String> = decoded(facts["queues"].take())?;
+    let rows = inspect::each(database, &names, "SELECT host.examine_each($1)").await?;
+    facts["queues"] =
+        rows.iter().map(|row| row.try_get::<_, Value>(0)).collect::<Result<_, _>>()?;
+    decoded(facts)
+}
+
+fn decoded<T: DeserializeOwned>(value: Value) -> Result<T, QueueError> {
+    serde_json::from_value(value).map_err(|e| QueueError::Unexpected(e.to_string()))
 }

@@ -12,6 +12,11 @@ pub const SQLSTATE_SESSION_ENDED: &str = "HQ001";
 /// The SQLSTATE that our SQL raises when a lease is no longer the caller's.
 pub const SQLSTATE_LEASE_LOST: &str = "HQ002";
 
+/// The SQLSTATE, raised here and not by our SQL, of a schema that is somebody else's.
+pub const SQLSTATE_NOT_OURS: &str = "HQ010";
+/// The SQLSTATE, raised here, of a pooler that gives a session's connection to others.
+pub const SQLSTATE_POOLED: &str = "HQ011";
+
 /// The SQLSTATE of what is wrong with the URL, or with the server that it names.
 pub const SQLSTATE_CANNOT_CONNECT: &str = "08001";
 

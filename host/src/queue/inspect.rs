@@ -6,13 +6,17 @@ use serde::Deserialize;
 use tokio_postgres::types::Json;
 use tokio_postgres::{Client, Row};
 
+use super::connect::Database;
 use super::error::QueueError;
 use crate::digest::Digest;
 use crate::id::SessionId;
 use crate::name::QueueName;
 
-/// Messages that wait or are scheduled are counted as far as this.
+/// Messages that wait, are scheduled or dead are counted as far as this.
 pub const COUNT_MAX: u64 = 1_000_000;
+
+/// Of each queue that it has looked at, a connection's backend remembers a megabyte for as long as it lives.
+const QUEUES_A_CONNECTION: usize = 100;
 
 /// One queue, in numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +31,7 @@ pub struct QueueStatus {
     pub in_flight: u64,
     /// Messages that are not due yet; at most [`COUNT_MAX`].
     pub scheduled: u64,
-    /// Dead letters.
+    /// Dead letters; at most [`COUNT_MAX`].
     pub dead: u64,
     /// Messages that were settled in the last minute, over all handlers.
     pub last_minute: u64,
@@ -127,10 +131,25 @@ pub struct Session {
 }
 
 /// All queues, in order of the name.
-pub async fn status(client: &Client) -> Result<Vec<QueueStatus>, QueueError> {
-    let call = "SELECT * FROM host.status($1)";
-    let rows = client.query(call, &[&(COUNT_MAX as i32)]).await?;
-    rows.iter().map(queue_status).collect()
+pub async fn status(database: &Database) -> Result<Vec<QueueStatus>, QueueError> {
+    let names = database.get().await?.query(include_str!("sql/queue_names.sql"), &[]).await?;
+    let names: Vec<String> = names.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let call = format!("SELECT * FROM host.status_of_each($1, {COUNT_MAX})");
+    each(database, &names, &call).await?.iter().map(queue_status).collect()
+}
+
+/// What a function of queues' names returns, for all of them. Each connection is asked about some only.
+pub(super) async fn each(
+    database: &Database,
+    names: &[String],
+    call: &str,
+) -> Result<Vec<Row>, QueueError> {
+    let mut rows = Vec::new();
+    for some in names.chunks(QUEUES_A_CONNECTION) {
+        let alone = database.connect_alone().await?;
+        rows.extend(alone.client.query(call, &[&some]).await?);
+    }
+    Ok(rows)
 }
 
 /// One queue.

@@ -9,11 +9,16 @@ use tokio_postgres::{Client, GenericClient, Transaction};
 use super::error::QueueError;
 
 pub use self::files::{File, Migrations};
+use self::schemas::Schemas;
 
 mod files;
+mod schemas;
 
 /// Held while migrating; the number means nothing.
 const LOCK: i64 = 7_326_104_881_203;
+
+/// For the connection that migrates: what is parsed here means the same on every server.
+const SETTINGS: &str = include_str!("sql/migrate_settings.sql");
 
 /// SQLSTATEs of a call into a schema that is not there, or older than the function.
 const NO_SCHEMA: &str = "3F000";
@@ -124,6 +129,7 @@ pub struct Report {
 /// Applies what is missing. Several may try at once: one works, the others wait and find nothing to
 /// do. Needs a connection outside a pool, since it holds a session lock.
 pub async fn migrate(client: &mut Client, files: &Migrations) -> Result<Report, MigrateError> {
+    client.batch_execute(SETTINGS).await?;
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
     let result = migrate_locked(client, files).await;
     // After an error the connection may be gone, and its lock with it.
@@ -135,12 +141,18 @@ pub async fn migrate(client: &mut Client, files: &Migrations) -> Result<Report, 
 
 async fn migrate_locked(client: &mut Client, files: &Migrations) -> Result<Report, MigrateError> {
     refuse_encoding(client).await?;
-    let before = applied(client).await?;
+    let schemas = Schemas::look(client).await?;
+    let before = if schemas.has_migrations() { applied(client).await? } else { Vec::new() };
     let from = before.last().map_or(0, |(version, _)| *version);
     if from > files.version() {
         return Err(MigrateError::Newer(SchemaState::Newer { have: from, want: files.version() }));
     }
+    if from == 0 {
+        schemas.refuse_taken()?;
+    }
     apply(client, &files.bootstrap).await?;
+    // Somebody else could have made the schema since: then nothing in it is called.
+    Schemas::look(client).await?;
     let mut report = Report { from, to: from, ..Report::default() };
     // One transaction: between a file that drops a function and the one that makes it anew, running hosts would
     // take their queues for dropped.
@@ -212,7 +224,9 @@ fn line_of(error: &tokio_postgres::Error, sql: &str) -> usize {
 pub async fn check(client: &Client, files: &Migrations) -> Result<SchemaState, QueueError> {
     refuse_encoding(client).await?;
     let want = files.version();
-    let have = applied(client).await?.last().map_or(0, |(version, _)| *version);
+    let known = Schemas::look(client).await?.has_migrations();
+    let before = if known { applied(client).await? } else { Vec::new() };
+    let have = before.last().map_or(0, |(version, _)| *version);
     if have != want {
         let newer = have > want;
         return Ok(if newer {

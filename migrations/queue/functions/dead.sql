@@ -1,30 +1,33 @@
 -- Template: what an operator does with dead letters. Tables touched: dead_letter, message, host.cancellation.
 -- Locks: the rows of dead letters that are retried, moved or purged.
 
--- Which dead letters are meant: p_ids, or all if that is NULL; of these, those of which p_where holds. A filter is
--- a predicate on the fields below, times as seconds since 1970; $now is the present.
-CREATE OR REPLACE FUNCTION host.{q}__dead_ids(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp AS $$
-    SELECT d.id FROM host.{q}__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
-    WHERE (p_ids IS NULL OR d.id = ANY (p_ids)) AND (p_where IS NULL OR jsonb_path_match(
-        jsonb_build_object('id', d.id, 'message', d.message_id, 'handler', h.name, 'reason', d.reason, 'error', d.error,
-            'attempt', d.attempt, 'died_at', extract(epoch FROM d.died_at), 'enqueued_at', extract(epoch FROM d.enqueued_at)),
-        p_where, jsonb_build_object('now', extract(epoch FROM now()))))
-$$;
-
--- Those that are meant, the newest first. `handler`: NULL: it was removed.
+-- Which dead letters are meant, the newest first and no more than p_limit (NULL: all): p_ids, or all if that is NULL; of
+-- these, those of which p_where holds. A filter is a predicate on the fields below, times as seconds since 1970; $now is
+-- the present. `handler`: NULL: it was removed. Planned for what is asked: by the index on ids from the newest on, and no
+-- further than p_limit.
 CREATE OR REPLACE FUNCTION host.{q}__dead_list(p_limit bigint, p_ids bigint[], p_where jsonpath)
 RETURNS TABLE (
     id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamptz,
     enqueued_at timestamptz
 )
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan SET jit = off SET enable_sort = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at
+    FROM host.{q}__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
+    WHERE (p_ids IS NULL OR d.id = ANY (p_ids)) AND (p_where IS NULL OR jsonb_path_match(
+        jsonb_build_object('id', d.id, 'message', d.message_id, 'handler', h.name, 'reason', d.reason, 'error', d.error,
+            'attempt', d.attempt, 'died_at', extract(epoch FROM d.died_at), 'enqueued_at', extract(epoch FROM d.enqueued_at)),
+        p_where, jsonb_build_object('now', extract(epoch FROM now()))))
+    ORDER BY d.id DESC LIMIT p_limit;
+END $$;
+
+-- The ids of those that are meant.
+CREATE OR REPLACE FUNCTION host.{q}__dead_ids(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
-    SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at
-    FROM host.{q}__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
-    WHERE d.id IN (SELECT host.{q}__dead_ids(p_ids, p_where))
-    ORDER BY d.id DESC LIMIT p_limit
+    SELECT d.id FROM host.{q}__dead_list(NULL, p_ids, p_where) d
 $$;
 
 -- One, with everything that is known of it; the payload as text, or as \x… when it is bytea.

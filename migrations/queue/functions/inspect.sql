@@ -46,7 +46,7 @@ END $$;
 
 -- For the queue: messages that are due and that no handler has been deployed for, as far as p_cap; messages on the
 -- schedule that are not promoted, as far as p_cap, and those that are not due and that no handler has been deployed
--- for; dead letters; bytes on disk.
+-- for; dead letters, as far as p_cap; bytes on disk.
 CREATE OR REPLACE FUNCTION host.{q}__stored(p_cap int, OUT unhandled bigint, OUT scheduled bigint, OUT dead bigint, OUT bytes bigint)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET enable_sort = off SET enable_bitmapscan = off AS $$
@@ -65,9 +65,10 @@ BEGIN
         SELECT FROM host.{q}__schedule s WHERE (s.due, s.id) > (c.due, c.schedule_id)
             OR NOT txid_visible_in_snapshot(s.txid, c.hi) LIMIT p_cap) s;
     scheduled := scheduled + later;
-    SELECT count(*) INTO dead FROM host.{q}__dead_letter;
+    SELECT count(*) INTO dead FROM (SELECT FROM host.{q}__dead_letter LIMIT p_cap) d;
+    -- All that begin with {q}__, by the index on their names: a thousand queues have a hundred thousand tables and indexes.
     SELECT sum(pg_total_relation_size(r.oid))::bigint INTO bytes FROM pg_class r
-        WHERE r.relkind = 'r' AND r.relnamespace = 'host'::regnamespace AND starts_with(r.relname, '{q}__');
+        WHERE r.relkind = 'r' AND r.relnamespace = 'host'::regnamespace AND r.relname >= '{q}__' AND r.relname < '{q}_`';
 END $$;
 
 -- When the first message beyond a handler's cursor that is due was enqueued, and how many there are as far as p_cap.

@@ -129,7 +129,8 @@ BEGIN
     EXCEPTION WHEN lock_not_available THEN
         RETURN host.{q}__readers(p_leaf);
     END;
-    dump := host.dump_at_work();
+    dump := host.dump_at_work(ARRAY[format('host.{q}__promotion_%s', p_leaf), format('host.{q}__lease_%s', p_leaf),
+        format('host.{q}__settlement_%s', p_leaf), format('host.{q}__message_%s', p_leaf)]::regclass[]);
     IF dump IS NOT NULL THEN
         RETURN format('process %s (pg_dump) may be about to read it', dump);
     END IF;
@@ -274,7 +275,7 @@ BEGIN
             EXECUTE format('SELECT EXISTS (SELECT FROM %1$s WHERE (due, id) > ($1, $2))'
                 ' OR EXISTS (SELECT FROM %1$s WHERE txid >= $3) OR EXISTS (SELECT FROM %1$s WHERE txid = ANY ($4))', leaf)
                 INTO waiting USING c.due, c.schedule_id, txid_snapshot_xmax(c.hi), ARRAY(SELECT txid_snapshot_xip(c.hi));
-            IF NOT waiting AND host.dump_at_work() IS NULL THEN
+            IF NOT waiting AND host.dump_at_work(ARRAY[leaf]::regclass[]) IS NULL THEN
                 EXECUTE format('TRUNCATE %s', leaf);
                 truncated := truncated + 1;
             END IF;

@@ -80,7 +80,7 @@ pub fn described(queue: &Queue, status: &QueueStatus) -> String {
         show::count(status.waiting),
         status.in_flight,
         show::count(status.scheduled),
-        status.dead,
+        show::count(status.dead),
         status.last_minute
     );
     [

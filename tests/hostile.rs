@@ -1,0 +1,278 @@
+//! Settings and default privileges that a server, a database or a role may have: the main job runs whole under each.
+//! The roles are those that the documentation advises: an owner who is no superuser, and a member of each group role.
+
+mod worlds;
+
+use serde_json::Value;
+use tokio_postgres::Client;
+
+use self::worlds::{ROWS, Row, worlds};
+use crate::harness::process::Serve;
+use crate::harness::{Scene, TestDb, plugin, wait_for, wait_until};
+
+/// Messages of the plain sort.
+const PLAIN: i64 = 300;
+
+fn misbehave() -> String {
+    plugin("misbehave").display().to_string()
+}
+
+/// One database under some rows, and who works with it.
+struct World {
+    names: String,
+    /// The server's superuser, whom no row concerns.
+    admin: Client,
+    owner: TestDb,
+    operator: TestDb,
+    producer: TestDb,
+    server: TestDb,
+}
+
+impl World {
+    async fn new(rows: &[&Row]) -> Self {
+        let db = TestDb::empty().await;
+        let admin = db.client().await;
+        let owner = format!("owner_{}", db.name);
+        let run = async |sql: &str| {
+            let sql = sql.replace("{db}", &db.name).replace("{owner}", &owner);
+            admin.batch_execute(&sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        };
+        run("CREATE ROLE {owner} LOGIN; ALTER DATABASE {db} OWNER TO {owner}").await;
+        for row in rows {
+            run(row.before).await;
+        }
+        let operator = db.as_member_of("host_operator").await;
+        let producer = db.as_member_of("host_producer").await;
+        let server = db.as_member_of("host_serve").await;
+        for setting in rows.iter().flat_map(|row| row.settings) {
+            run(&format!("ALTER DATABASE {{db}} SET {setting}")).await;
+        }
+        let url = db.url.replacen("postgres://postgres@", &format!("postgres://{owner}@"), 1);
+        let owner = TestDb { name: db.name.clone(), url };
+        let names = rows.iter().map(|row| row.name).collect::<Vec<_>>().join(" + ");
+        Self { names, admin, owner, operator, producer, server }
+    }
+
+    async fn number(&self, sql: &str) -> i64 {
+        let row = self.admin.query_one(&format!("SELECT ({sql})::bigint"), &[]).await;
+        row.unwrap_or_else(|e| panic!("{}: {sql}: {e:?}", self.names)).get(0)
+    }
+
+    async fn wait(&self, sql: &str, wanted: i64) {
+        wait_for(&format!("under {}: {sql}", self.names), wanted, async || self.number(sql).await)
+            .await;
+    }
+
+    /// An operator's command.
+    async fn ok(&self, args: &[&str]) -> String {
+        let finished = self.operator.host(args).await;
+        assert_eq!(finished.code, 0, "under {}: host {args:?}: {finished:?}", self.names);
+        finished.stdout
+    }
+
+    /// What an operator's command says as JSON, however it ends.
+    async fn json(&self, args: &[&str]) -> Value {
+        let finished = self.operator.host(args).await;
+        serde_json::from_str(&finished.stdout)
+            .unwrap_or_else(|e| panic!("under {}: host {args:?}: {e}: {finished:?}", self.names))
+    }
+
+    async fn set_up(&self) {
+        let migrated = self.owner.host(&["migrate"]).await;
+        assert_eq!(migrated.code, 0, "under {}: {migrated:?}", self.names);
+        let again = self.owner.host(&["migrate"]).await.ok();
+        assert!(again.starts_with("Nothing to do"), "under {}: {again}", self.names);
+        self.ok(&[
+            "queue",
+            "create",
+            "jobs",
+            "--rotate-size",
+            "16KiB",
+            "--rotate-age",
+            "1s",
+            "--backoff",
+            "1ms",
+            "--max-attempts",
+            "2",
+            "--keep",
+            "1h",
+            "--unique",
+            "1h",
+        ])
+        .await;
+        self.ok(&["queue", "create", "sink", "--payload", "text"]).await;
+        self.ok(&["queue", "create", "strands", "--ordered", "--backoff", "1ms"]).await;
+        for queue in ["jobs", "strands"] {
+            self.ok(&["deploy", "--queue", queue, &misbehave(), "--no-wait"]).await;
+        }
+        self.ok(&[
+            "cron",
+            "add",
+            "tick",
+            "@yearly",
+            "--queue",
+            "jobs",
+            "--payload",
+            r#"{"do": "ack"}"#,
+        ])
+        .await;
+        let due =
+            "UPDATE host.cron SET next_at = date_trunc('second', now()) - interval '1 minute'";
+        self.admin.batch_execute(due).await.unwrap();
+    }
+
+    /// A producer's messages: for now, for later, with a key, and such as fail once or for good.
+    async fn enqueue(&self) {
+        let producer = self.producer.client().await;
+        let insert = "INSERT INTO queue.jobs (payload, headers, run_at, unique_key)
+            SELECT $1::text::jsonb, $2::text::jsonb, now() + $3::bigint * interval '1 ms', $4 || n FROM generate_series(1, $5::bigint) n";
+        let quoted = r#"{"a": "\\ ' \" ü"}"#;
+        for (payload, delay, key, n) in [
+            (r#"{"do": "ack", "text": "\\ ' ü"}"#, None, None, PLAIN),
+            (r#"{"do": "ack"}"#, Some(300_i64), None, 20),
+            (r#"{"do": "ack"}"#, None, Some("key"), 10),
+            // Given up on at once, and after the second attempt.
+            (r#"{"do": "dead", "text": "it's \\ no ü"}"#, None, None, 3),
+            (r#"{"do": "retry", "ms": 1}"#, None, None, 2),
+            (r#"{"do": "enqueue", "n": 1, "queue": "sink", "text": "x \\ ' ü"}"#, None, None, 5),
+        ] {
+            let enqueued = producer.execute(insert, &[&payload, &quoted, &delay, &key, &n]).await;
+            assert_eq!(
+                enqueued.unwrap_or_else(|e| panic!("under {}: {e:?}", self.names)),
+                n as u64
+            );
+        }
+        let ordered = "INSERT INTO queue.strands (payload, key) SELECT '\"ack\"', n % 5 FROM generate_series(1, 50) n";
+        producer.batch_execute(ordered).await.unwrap();
+        self.ok(&["enqueue", "jobs", r#"{"do": "ack"}"#, "--delay", "100ms", "--header", "a=b"])
+            .await;
+    }
+
+    async fn wait_done(&self) {
+        self.wait("SELECT count(*) FROM host.jobs__dead_letter", 5).await;
+        self.wait("SELECT count(*) FROM queue.sink WHERE payload = E'x \\\\ '' ü'", 5).await;
+        // Those of the producer, of cron, and of the operator.
+        let settled = PLAIN + 20 + 10 + 5 + 1 + 1;
+        self.wait("SELECT count(*) FROM host.jobs__history", settled).await;
+        self.wait("SELECT sum(host.positions(settled)) FROM host.strands__settlement", 50).await;
+        self.wait("SELECT messages FROM host.cron", 1).await;
+    }
+
+    /// What came in later begins the next generation, and the first one's messages go.
+    async fn wait_rotated(&self) {
+        let producer = self.producer.client().await;
+        wait_until(&format!("under {}: the queue has rotated", self.names), async || {
+            let more = "INSERT INTO queue.jobs (payload) VALUES ('{\"do\": \"ack\"}')";
+            producer
+                .batch_execute(more)
+                .await
+                .unwrap_or_else(|e| panic!("under {}: {e:?}", self.names));
+            self.number("SELECT count(*) FROM queue.jobs").await < PLAIN
+        })
+        .await;
+    }
+
+    async fn look(&self) {
+        let status = self.json(&["status", "--json"]).await;
+        let jobs = status["queues"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|q| q["name"] == "jobs")
+            .unwrap()
+            .clone();
+        assert_eq!(
+            (&jobs["dead"], &jobs["scheduled"]),
+            (&5.into(), &0.into()),
+            "under {}",
+            self.names
+        );
+        assert_eq!(status["hosts"].as_array().unwrap().len(), 1, "under {}", self.names);
+        let doctor = self.json(&["doctor", "--json"]).await;
+        let findings = doctor["findings"].as_array().unwrap();
+        let bad = |f: &&Value| f["severity"] == "error" || f["kind"] == "missing_privileges";
+        assert_eq!(findings.iter().find(bad), None, "under {}", self.names);
+        self.ok(&["queue", "show", "jobs"]).await;
+        self.ok(&["handlers"]).await;
+        self.ok(&["cron", "list"]).await;
+        self.ok(&["peek", "jobs", "--settled"]).await;
+        let sink = self.json(&["peek", "sink", "--json"]).await;
+        assert_eq!(sink[0]["payload"], "x \\ ' ü", "under {}", self.names);
+        let dead = self
+            .json(&[
+                "dead",
+                "list",
+                "jobs",
+                "--json",
+                "--where",
+                "error ~ 'no' and died_at > now-1h",
+            ])
+            .await;
+        assert_eq!(dead.as_array().unwrap().len(), 3, "under {}: {dead}", self.names);
+        let id = dead[0]["id"].to_string();
+        assert_eq!(
+            self.json(&["dead", "show", "jobs", &id, "--json"]).await["headers"]["a"],
+            "\\ ' \" ü"
+        );
+        self.ok(&["message", "jobs", dead[0]["message"].as_str().unwrap()]).await;
+        self.ok(&["dead", "retry", "jobs", &id]).await;
+        self.wait("SELECT count(*) FROM host.jobs__dead_letter", 5).await;
+        self.ok(&["dead", "move", "jobs", "--all", "--to", "sink"]).await;
+    }
+
+    /// The queues go as they came.
+    async fn tear_down(&self, host: Serve) {
+        let session = self.number("SELECT id FROM host.session WHERE ended_at IS NULL").await;
+        let log = host.log();
+        assert!(host.terminate().await.success(), "under {}: {log}", self.names);
+        assert!(!log.contains(" WARN ") && !log.contains(" ERROR "), "under {}: {log}", self.names);
+        self.wait(
+            &format!("SELECT count(*) FROM host.session WHERE id = {session} AND ended_at IS NULL"),
+            0,
+        )
+        .await;
+        self.ok(&["cron", "remove", "tick"]).await;
+        for queue in ["jobs", "strands"] {
+            self.ok(&["queue", "drop", queue]).await;
+        }
+        self.ok(&["queue", "drop", "sink", "--force"]).await;
+        assert_eq!(
+            self.number("SELECT count(*) FROM pg_tables WHERE schemaname = 'queue'").await,
+            0
+        );
+    }
+}
+
+/// Everything, from an empty database to one without queues again.
+async fn main_job(rows: &[&Row]) {
+    let world = World::new(rows).await;
+    world.set_up().await;
+    let serving = Scene::of(world.server.clone()).await;
+    let host = serving.serve("host", &["--poll", "50ms"]);
+    // A running host hears of it, and says that it runs it.
+    world.ok(&["deploy", "--queue", "jobs", &misbehave()]).await;
+    world.enqueue().await;
+    world.wait_done().await;
+    world.wait_rotated().await;
+    world.look().await;
+    world.tear_down(host).await;
+}
+
+/// The rows that do not exclude one another, together.
+// Not in CI yet: the worlds have not been seen to pass whole.
+#[tokio::test]
+#[ignore = "not every world passes yet"]
+async fn the_main_job_runs_in_worlds_of_hostile_settings() {
+    for rows in worlds() {
+        main_job(&rows).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "takes minutes: each row alone, which says more when the worlds fail"]
+async fn the_main_job_runs_under_each_hostile_setting_alone() {
+    for row in ROWS {
+        eprintln!("{}", row.name);
+        main_job(&[row]).await;
+    }
+}
