@@ -91,6 +91,17 @@ BEGIN
 END;
 $$;
 
+-- Returns: the queues that there are, for what is done to one after the other.
+CREATE OR REPLACE FUNCTION host.migration_queues() RETURNS SETOF text
+    LANGUAGE plpgsql STABLE SET search_path = host, pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF to_regproc('host.put_comments') IS NOT NULL THEN
+        RETURN QUERY SELECT q.name FROM host.queue q ORDER BY q.name;
+    END IF;
+END;
+$$;
+
 -- Grants to the group roles what they lack: after functions were replaced, after a restore into a cluster
 -- that had no such roles. Returns how much that was, and which roles there are none of.
 CREATE OR REPLACE FUNCTION host.migration_grant(OUT granted int, OUT missing_roles text[])

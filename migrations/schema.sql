@@ -2,7 +2,11 @@
 -- Written by `make schema` from PostgreSQL 15.
 CREATE SCHEMA host;
 
+COMMENT ON SCHEMA host IS 'Of host, the job server: what it knows of its queues. Made and changed by host alone: exclude it from schema tools.';
+
 CREATE SCHEMA queue;
+
+COMMENT ON SCHEMA queue IS 'Queues of host: a table for each, to INSERT into. Made and changed by host alone: exclude it from schema tools.';
 
 CREATE FUNCTION host.apply_queue_functions(p_name text) RETURNS void
     LANGUAGE plpgsql
@@ -20,6 +24,7 @@ BEGIN
     LOOP
         EXECUTE host.render(t, q);
     END LOOP;
+    PERFORM host.note_functions(q.id);
 END $$;
 
 CREATE FUNCTION host.beat(p_session integer, p_beat bigint) RETURNS TABLE(session_id integer, beat bigint, locked boolean, catalog_version bigint, server_started timestamp with time zone)
@@ -100,6 +105,203 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION host.changed_functions() RETURNS TABLE(queue text, function text, how text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+    SELECT q.name, coalesce(f.function, n.function), CASE
+        WHEN f.function IS NULL THEN 'missing'
+        WHEN n.function IS NULL THEN 'added'
+        ELSE 'changed'
+    END
+    FROM host.functions_now() f
+    FULL JOIN (SELECT x.queue_id, e.key AS function, e.value AS digest
+        FROM host.queue_functions x CROSS JOIN jsonb_each_text(x.digests) e) n USING (queue_id, function)
+    JOIN host.queue q ON q.id = queue_id
+    WHERE f.digest IS DISTINCT FROM n.digest
+        -- Of a queue whose functions were never noted nothing can be said.
+        AND queue_id IN (SELECT queue_id FROM host.queue_functions)
+$$;
+
+CREATE FUNCTION host.comments() RETURNS TABLE(relation text, comment text, columns jsonb)
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    VALUES
+        ('queue.{q}',
+            'Queue {q}, one row a message. Producers insert payload, headers, run_at, expires_at, priority, key and unique_key, and read back id; the rest is the system''s. Made and changed by host alone: exclude it from schema tools.',
+            '{"id": "The system''s: the message''s id, from the identity.",
+            "txid": "The system''s: the transaction that inserted the row.",
+            "enqueued_at": "The system''s: when the message was enqueued.",
+            "run_at": "A producer''s: not before this time. NULL: at once.",
+            "origin": "The system''s: the id that the message had first, if it was inserted again.",
+            "handler_id": "The system''s: the only handler that this row is for. NULL: all.",
+            "attempt": "The system''s: the attempt that this row is for, from 1.",
+            "headers": "A producer''s: a JSON object. NULL, or JSON''s null: none.",
+            "history": "The system''s: one entry for each failed attempt.", "payload": "A producer''s: the message.",
+            "expires_at": "A producer''s: from this time on it is a dead letter and is not run. NULL: never.",
+            "unique_key": "A producer''s: left out, or refused, while another message has the key. Always NULL in a stored row.",
+            "priority": "A producer''s: 1 is high, 2 normal, 3 low. NULL: 2.",
+            "key": "A producer''s: messages of one key run in order, or have limits of their own.",
+            "lane": "The system''s: the strand of the queue, computed."}'::jsonb),
+        ('queue.{q}__orm',
+            'Where object-relational mappers insert into queue {q}. Always empty: what is inserted goes to queue.{q}. Made by host: exclude it from schema tools.',
+            '{"id": "Given by the queue; a value that is inserted is ignored.", "payload": "The message.",
+            "headers": "A JSON object. NULL, or JSON''s null: none.",
+            "run_at": "Not before this time. NULL: at once.",
+            "expires_at": "From this time on it is a dead letter and is not run. NULL: never.",
+            "priority": "1 is high, 2 normal, 3 low. NULL: 2.",
+            "key": "Messages of one key run in order, or have limits of their own.",
+            "unique_key": "A duplicate gets the id of the message that has the key, or is refused."}'),
+        ('host.{q}__lease',
+            'Leases of queue {q}: which messages a host may process. Append-only.',
+            '{"id": "Its number.", "seq": "What its session calls it.", "leased_at": "When it was leased.",
+            "from_txid": "Its messages come after this transaction …", "from_id": "… and this id.",
+            "to_txid": "The transaction of its last message.", "to_id": "The id of its last message.",
+            "handler_id": "The handler.", "session_id": "The host''s session; 0: nobody''s.",
+            "row_count": "How many messages; 0: a cursor only.",
+            "leaves": "Which partitions they are in, bit by bit.",
+            "deaths": "How many hosts have died with them in flight.",
+            "is_cursor": "Whether the handler goes on from here.", "more": "Whether the window has more messages.",
+            "token": "What a settlement must know.", "hi": "Up to where transactions were looked at.",
+            "txids": "The transactions of the window.",
+            "positions": "What is left to do, if it was taken over. NULL: all.",
+            "lane": "The strand of the queue.", "last_id": "The last id of the window, if the queue keeps order.",
+            "due": "Not before this time, if a retry holds the lane.",
+            "attempt": "Of the first message, if it is tried again.",
+            "history": "Of the first message, if it is tried again.",
+            "tat": "With limits: when the next may start.", "held": "With limits: leases that were open."}'),
+        ('host.{q}__settlement',
+            'Settlements of queue {q}: which messages of a lease are done. Append-only.',
+            '{"lease_id": "The lease.", "seq": "Its number within the lease.",
+            "rest": "Messages that are not settled after it.", "settled_at": "When.",
+            "revoked": "Whether the lease was taken over.", "settled": "The positions that it settles.",
+            "removed": "Of these: removed by an operator.", "result_pos": "Of these: acked with a result.",
+            "results": "The results, in the same order.", "parked": "How many only went to the schedule.",
+            "heir_session": "Who took the lease over.", "heir_seq": "What the taker calls its lease."}'),
+        ('host.{q}__promotion',
+            'How far the schedule of queue {q} was promoted. Append-only; the newest row counts.',
+            '{"id": "Its number.", "due": "Promoted up to this due time …", "schedule_id": "… and this row.",
+            "hi": "Of what was visible then.", "late_txids": "Transactions that came late.",
+            "late_txid": "Of these: looked at up to this one …", "late_id": "… and this row."}'),
+        ('host.{q}__schedule',
+            'Messages of queue {q} that are not due yet. Append-only.',
+            '{"id": "Its number.", "due": "When.", "txid": "The transaction that inserted the row.",
+            "origin": "The message''s id.", "enqueued_at": "When the message was enqueued.",
+            "handler_id": "The only handler that it is for. NULL: all.", "slot": "The partition, by due time.",
+            "attempt": "The attempt that it is for.", "headers": "As on the queue.", "history": "As on the queue.",
+            "payload": "As on the queue.", "expires_at": "As on the queue.", "priority": "As on the queue.",
+            "key": "As on the queue."}'),
+        ('host.{q}__dead_letter',
+            'Messages of queue {q} that were given up on: see host dead.',
+            '{"id": "Its number.", "message_id": "The message''s id.",
+            "enqueued_at": "When the message was enqueued.", "died_at": "When it was given up on.",
+            "handler_id": "The handler that gave up.", "attempt": "The last attempt.", "reason": "Why, in a word.",
+            "error": "What the last attempt said.", "headers": "As on the queue.", "history": "As on the queue.",
+            "payload": "As on the queue.", "priority": "As on the queue.", "key": "As on the queue."}'),
+        ('host.{q}__unique',
+            'Unique keys of queue {q} that are taken.',
+            '{"key": "The key.", "message_id": "The message that has it.", "taken_at": "Since when.",
+            "settled_by": "The handlers that are done with the message."}'),
+        ('host.{q}__history',
+            'Settled messages that queue {q} keeps. Append-only.',
+            '{"message_id": "The message''s id.", "lease_id": "The lease that it was settled in.",
+            "enqueued_at": "When it was enqueued.", "leased_at": "When it was leased.",
+            "settled_at": "When it was settled.", "handler_id": "The handler.",
+            "session_id": "The host''s session.", "slot": "The partition, by time.", "attempt": "The last attempt.",
+            "removed": "Whether an operator removed it.", "handler": "The handler''s name.",
+            "headers": "As on the queue.", "history": "As on the queue.",
+            "result": "What the handler left. NULL: nothing.", "payload": "As on the queue."}'),
+        ('host.cancellation',
+            'Messages that a handler is not to run, until it meets them.',
+            '{"queue_id": "The queue.", "handler_id": "The handler.", "message_id": "The message.",
+            "cancelled_at": "When.", "cancelled_by": "By which role."}'),
+        ('host.catalog',
+            'One row: what tells hosts to read queues and handlers again.',
+            '{"version": "Grows with each change.", "only_row": "Always true."}'),
+        ('host.cluster',
+            'One row: the cluster whose transaction ids the cursors count by.',
+            '{"system_identifier": "As pg_control_system() says.", "only_row": "Always true."}'),
+        ('host.component',
+            'Uploaded components, each once.',
+            '{"sha256": "The digest.", "wasm": "The component.", "uploaded_at": "When."}'),
+        ('host.cron',
+            'Messages at set times: see host cron.',
+            '{"id": "Its number.", "name": "Its name.", "queue_id": "The queue.",
+            "schedule": "When it fires, in cron''s terms.", "time_zone": "In which zone.",
+            "missed": "What becomes of firings that nobody was there for.", "payload": "What it enqueues.",
+            "headers": "With these headers.", "paused": "Whether it is paused.", "next_at": "When it fires next.",
+            "error": "Why it last failed.", "retry_at": "When a firing that failed is tried again.",
+            "fired_at": "When it last fired.", "messages": "How often it has fired.",
+            "created_at": "When it was made.", "created_by": "By which role."}'),
+        ('host.handler',
+            'Handlers of queues.',
+            '{"id": "Its number.", "queue_id": "The queue.", "name": "Its name.", "version": "The version in force.",
+            "created_at": "When it was first deployed.", "paused": "Whether it is paused."}'),
+        ('host.handler_version',
+            'Versions of handlers, and what each may use.',
+            '{"handler_id": "The handler.", "version": "Its number.", "sha256": "The component.",
+            "config": "What the guest may ask for by key.",
+            "isolation": "Whether a sandbox serves a message or a batch.",
+            "concurrency": "Sandboxes at once, on each host.", "memory_bytes": "Memory of a sandbox.",
+            "timeout_ms": "Time of a call.", "cpu_ms": "Time on a processor of a call.",
+            "log_bytes": "Log text of a call.", "follow_ups": "Messages that a call enqueues.",
+            "follow_up_bytes": "Their bytes.", "deployed_at": "When.", "deployed_by": "By which role.",
+            "http": "The HTTP requests that are granted.", "secrets": "The secrets that are granted.",
+            "http_requests": "HTTP requests of a call.", "http_bytes": "Their bytes.",
+            "batch_size": "Messages of a call."}'),
+        ('host.heartbeat',
+            'Heartbeats of hosts. Append-only.',
+            '{"session_id": "The session.", "slot": "The partition, by the hour.", "beat": "Its number.",
+            "beat_at": "When, for people."}'),
+        ('host.loaded',
+            'What each host has made of each deployment.',
+            '{"session_id": "The host''s session.", "handler_id": "The handler.", "version": "The version.",
+            "error": "Why it cannot run. NULL: it runs.", "loaded_at": "When."}'),
+        ('host.migration',
+            'The numbered migrations that were applied to this database.',
+            '{"version": "Its number.", "name": "Its name.", "sha256": "The digest of the file.",
+            "applied_at": "When."}'),
+        ('host.migration_functions',
+            'One row: the digest of the function files and templates that this database has.',
+            '{"only_row": "Always true.", "sha256": "The digest.", "applied_at": "When."}'),
+        ('host.pace',
+            'What was settled in the last minute, of partitions that were truncated since.',
+            '{"queue_id": "The queue.", "handler_id": "The handler.", "settled_at": "In which second.",
+            "messages": "How many messages."}'),
+        ('host.queue',
+            'Queues and their settings: see host queue.',
+            '{"id": "Its number.", "name": "Its name, and that of its table.",
+            "payload_type": "The type of its payloads.", "payload_bytes_max": "Its largest payload.",
+            "max_attempts": "Attempts before a message is a dead letter.",
+            "backoff_base_ms": "The wait before the second attempt.", "backoff_cap_ms": "The longest wait.",
+            "rotate_bytes": "The size at which the next partition is begun …", "rotate_age_ms": "… and the age.",
+            "wake_up": "Whether an INSERT may NOTIFY a sleeping host.", "paused": "Whether it is paused.",
+            "created_at": "When it was made.", "delays_ms": "The waits between attempts, instead of a backoff.",
+            "unique_ms": "How long a unique key is taken at least. NULL: no keys.",
+            "on_duplicate": "What becomes of a duplicate.", "keep_ms": "How long settled messages are kept.",
+            "priorities": "Whether it has priorities.", "ordered_lanes": "Its strands, if it keeps order.",
+            "fleet_concurrency": "Messages in flight over all hosts.", "rate_count": "Messages that may start …",
+            "rate_ms": "… in this time.", "rate_burst": "How many of these at once.",
+            "keyed_lanes": "Its strands, if it has limits for each key."}'),
+        ('host.queue_functions',
+            'The functions that each queue was given, for host doctor.',
+            '{"queue_id": "The queue.", "digests": "Of each function, what it does."}'),
+        ('host.secret',
+            'Secrets of handlers: see host secret.',
+            '{"name": "Its name.", "value": "For hosts alone: grant no other role SELECT on it.",
+            "set_at": "When it was set.", "set_by": "By which role."}'),
+        ('host.session',
+            'Runs of host serve.',
+            '{"id": "Its number.", "host_name": "The machine.", "pid": "The process.",
+            "host_version": "The release.", "started_at": "When it began.",
+            "ended_at": "When it ended. NULL: it runs.", "lost": "Whether it was found dead."}'),
+        ('host.template',
+            'What a queue is made from: SQL in which {q} stands for the queue''s name.',
+            '{"name": "Its file.", "body": "The SQL."}')
+$$;
+
 CREATE FUNCTION host.create_queue(p_name text, p_payload_type text DEFAULT 'jsonb'::text, p_payload_bytes_max bigint DEFAULT (1 << 20), p_max_attempts integer DEFAULT 10, p_backoff_base_ms bigint DEFAULT 1000, p_backoff_cap_ms bigint DEFAULT 3600000, p_rotate_bytes bigint DEFAULT (64 << 20), p_rotate_age_ms bigint DEFAULT 60000, p_wake_up boolean DEFAULT true, p_delays_ms bigint[] DEFAULT NULL::bigint[], p_keep_ms bigint DEFAULT NULL::bigint, p_priorities boolean DEFAULT false, p_ordered_lanes integer DEFAULT NULL::integer, p_keyed_lanes integer DEFAULT NULL::integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -128,6 +330,7 @@ BEGIN
     END IF;
     PERFORM host.apply_queue_functions(p_name);
     PERFORM host.grant_privileges(p_name);
+    PERFORM host.put_comments(p_name);
     RETURN q.id;
 END $$;
 
@@ -342,6 +545,7 @@ BEGIN
     DELETE FROM host.cron WHERE queue_id = number;
     DELETE FROM host.pace WHERE queue_id = number;
     DELETE FROM host.queue WHERE id = number;
+    EXECUTE format('DROP VIEW queue.%I', p_name || '__orm');
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
         p_name || '__schedule', p_name || '__dead_letter', p_name || '__unique');
@@ -533,6 +737,17 @@ BEGIN
                 AND NOT coalesce(c.reloptions, '{}') && '{autovacuum_enabled=off,autovacuum_enabled=false}'));
 END $$;
 
+CREATE FUNCTION host.functions_now(p_queue integer DEFAULT NULL::integer) RETURNS TABLE(queue_id integer, function text, digest text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+    SELECT q.id, format('host.%s(%s)', p.proname, pg_get_function_identity_arguments(p.oid)),
+        md5(concat_ws(' ', p.prosrc, p.prosecdef, p.provolatile, p.proconfig))
+    FROM pg_proc p JOIN host.queue q ON q.name = split_part(p.proname, '__', 1)
+    WHERE p.pronamespace = 'host'::regnamespace AND strpos(p.proname, '__') > 0 AND (p_queue IS NULL OR q.id = p_queue)
+$$;
+
 CREATE FUNCTION host.grant_privileges(p_queue text DEFAULT NULL::text) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -562,6 +777,8 @@ BEGIN
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA queue TO %I', p_role);
     EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at, priority, key, unique_key), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
+    EXECUTE format('GRANT SELECT, INSERT ON queue.%I TO %I', p_queue || '__orm', p_role);
+    EXECUTE format('GRANT SELECT ON SEQUENCE queue.%I TO %I', p_queue || '_id_seq', p_role);
 END $$;
 
 CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version integer, in_force boolean, paused boolean, sha256 text, size_bytes bigint, isolation text, concurrency integer, batch_size integer, http text[], secrets text[], deployed_at timestamp with time zone, deployed_by text, runs_on text[], failed_on text[])
@@ -678,6 +895,54 @@ CREATE TABLE host.queue (
     CONSTRAINT rate_is_whole CHECK ((num_nulls(rate_count, rate_ms, rate_burst) = ANY (ARRAY[0, 3])))
 );
 
+COMMENT ON TABLE host.queue IS 'Queues and their settings: see host queue.';
+
+COMMENT ON COLUMN host.queue.id IS 'Its number.';
+
+COMMENT ON COLUMN host.queue.name IS 'Its name, and that of its table.';
+
+COMMENT ON COLUMN host.queue.payload_type IS 'The type of its payloads.';
+
+COMMENT ON COLUMN host.queue.payload_bytes_max IS 'Its largest payload.';
+
+COMMENT ON COLUMN host.queue.max_attempts IS 'Attempts before a message is a dead letter.';
+
+COMMENT ON COLUMN host.queue.backoff_base_ms IS 'The wait before the second attempt.';
+
+COMMENT ON COLUMN host.queue.backoff_cap_ms IS 'The longest wait.';
+
+COMMENT ON COLUMN host.queue.rotate_bytes IS 'The size at which the next partition is begun …';
+
+COMMENT ON COLUMN host.queue.rotate_age_ms IS '… and the age.';
+
+COMMENT ON COLUMN host.queue.wake_up IS 'Whether an INSERT may NOTIFY a sleeping host.';
+
+COMMENT ON COLUMN host.queue.paused IS 'Whether it is paused.';
+
+COMMENT ON COLUMN host.queue.created_at IS 'When it was made.';
+
+COMMENT ON COLUMN host.queue.delays_ms IS 'The waits between attempts, instead of a backoff.';
+
+COMMENT ON COLUMN host.queue.unique_ms IS 'How long a unique key is taken at least. NULL: no keys.';
+
+COMMENT ON COLUMN host.queue.on_duplicate IS 'What becomes of a duplicate.';
+
+COMMENT ON COLUMN host.queue.keep_ms IS 'How long settled messages are kept.';
+
+COMMENT ON COLUMN host.queue.priorities IS 'Whether it has priorities.';
+
+COMMENT ON COLUMN host.queue.ordered_lanes IS 'Its strands, if it keeps order.';
+
+COMMENT ON COLUMN host.queue.fleet_concurrency IS 'Messages in flight over all hosts.';
+
+COMMENT ON COLUMN host.queue.rate_count IS 'Messages that may start …';
+
+COMMENT ON COLUMN host.queue.rate_ms IS '… in this time.';
+
+COMMENT ON COLUMN host.queue.rate_burst IS 'How many of these at once.';
+
+COMMENT ON COLUMN host.queue.keyed_lanes IS 'Its strands, if it has limits for each key.';
+
 CREATE FUNCTION host.is_limited(q host.queue) RETURNS boolean
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -752,6 +1017,17 @@ BEGIN
 END;
 $$;
 
+CREATE FUNCTION host.migration_queues() RETURNS SETOF text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'host', 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF to_regproc('host.put_comments') IS NOT NULL THEN
+        RETURN QUERY SELECT q.name FROM host.queue q ORDER BY q.name;
+    END IF;
+END;
+$$;
+
 CREATE FUNCTION host.migration_record(version integer, name text, sha256 text) RETURNS void
     LANGUAGE sql
     SET search_path TO 'host', 'pg_catalog', 'pg_temp'
@@ -800,6 +1076,15 @@ CREATE FUNCTION host.missing_privileges(p_queue text DEFAULT NULL::text) RETURNS
     WHERE f.pronamespace = 'host'::regnamespace AND NOT f.prosecdef AND f.prorettype <> 'trigger'::regtype
         AND (p_queue IS NULL OR split_part(f.proname, '__', 1) = p_queue)
         AND r.rolname IN ('host_operator', 'host_serve') AND NOT has_function_privilege(r.oid, f.oid, 'EXECUTE')
+$$;
+
+CREATE FUNCTION host.note_functions(p_queue integer) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    INSERT INTO host.queue_functions (queue_id, digests)
+        SELECT p_queue, jsonb_object_agg(f.function, f.digest) FROM host.functions_now(p_queue) f
+        ON CONFLICT (queue_id) DO UPDATE SET digests = EXCLUDED.digests
 $$;
 
 CREATE FUNCTION host.parts_after(p_window int8multirange, p_txid bigint, p_id bigint) RETURNS TABLE(a_txid bigint, a_id bigint, b bigint)
@@ -860,6 +1145,10 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_producer', 'SCHEMA', 'queue', 'USAGE', NULL),
         ('host_producer', 'TABLE', 'queue.{q}', 'INSERT', '{payload,headers,run_at,expires_at,priority,key,unique_key}'),
         ('host_producer', 'TABLE', 'queue.{q}', 'SELECT', '{id}'),
+        -- Empty for everybody: what is inserted is read back, and nothing else.
+        ('host_producer', 'TABLE', 'queue.{q}__orm', 'SELECT INSERT', NULL),
+        -- lastval() and currval(). Its last value is the newest id, which every INSERT returns as well.
+        ('host_producer', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
 
         ('host_operator', 'SCHEMA', 'queue', 'USAGE', NULL),
         ('host_operator', 'SCHEMA', 'host', 'USAGE', NULL),
@@ -870,6 +1159,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'TABLE', 'host.catalog', 'UPDATE', '{version}'),
         ('host_operator', 'TABLE', 'host.queue', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.queue', 'UPDATE', '{paused}'),
+        ('host_operator', 'TABLE', 'host.queue_functions', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.component', 'SELECT INSERT', NULL),
         ('host_operator', 'TABLE', 'host.handler', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.handler', 'UPDATE', '{version,paused}'),
@@ -890,6 +1180,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'FUNCTION', 'host.set_limits', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.drop_queue', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.set_keep', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.set_wake_up', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.begin_from_now', 'EXECUTE', NULL),
@@ -963,6 +1254,35 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         -- Only queues that keep what is settled have one.
         AND (p.object <> 'host.{q}__history' OR to_regclass('host.' || q.name || '__history') IS NOT NULL)
 $$;
+
+CREATE FUNCTION host.put_comments(p_queue text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    statement text;
+BEGIN
+    FOR statement IN
+        WITH relation AS (
+            SELECT c.oid, c.relkind, replace(t.comment, '{q}', coalesce(p_queue, '{q}')) AS comment, t.columns
+            FROM host.comments() t
+            JOIN pg_class c ON c.oid = to_regclass(replace(t.relation, '{q}', coalesce(p_queue, 'q')))
+            WHERE (strpos(t.relation, '{q}') > 0) = (p_queue IS NOT NULL)
+        )
+        SELECT format('COMMENT ON %s %s IS %L', CASE r.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, r.oid::regclass, r.comment)
+            FROM relation r WHERE obj_description(r.oid, 'pg_class') IS DISTINCT FROM r.comment
+        UNION ALL
+        SELECT format('COMMENT ON COLUMN %s.%I IS %L', r.oid::regclass, a.attname, r.columns ->> a.attname)
+            FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+            WHERE r.columns ? a.attname AND col_description(r.oid, a.attnum) IS DISTINCT FROM r.columns ->> a.attname
+        UNION ALL
+        SELECT format('COMMENT ON TABLE %s IS %L', i.inhrelid::regclass, format('A partition of %s.', r.oid::regclass))
+            FROM relation r JOIN pg_inherits i ON i.inhparent = r.oid
+            WHERE obj_description(i.inhrelid, 'pg_class') IS DISTINCT FROM format('A partition of %s.', r.oid::regclass)
+    LOOP
+        EXECUTE statement;
+    END LOOP;
+END $$;
 
 CREATE FUNCTION host.queue_holds(p_queue text) RETURNS TABLE(leaf integer, why text)
     LANGUAGE plpgsql
@@ -1669,6 +1989,25 @@ BEGIN
         RETURN format('lease %s of session %s has been open since %s', o.id, o.session_id, date_trunc('second', o.leased_at));
     END IF;
     RETURN NULL;
+END $$;
+
+CREATE FUNCTION host.sample__insert_for_orm() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM set_config('host.duplicate_of', '', true);
+    INSERT INTO queue.sample (payload, headers, run_at, expires_at, priority, key, unique_key)
+        VALUES (NEW.payload, NEW.headers, NEW.run_at, NEW.expires_at, NEW.priority, NEW.key, NEW.unique_key)
+        RETURNING id INTO NEW.id;
+    IF NOT FOUND THEN
+        -- Said by take_key.
+        NEW.id := nullif(current_setting('host.duplicate_of', true), '')::bigint;
+        IF NEW.id IS NULL THEN
+            RETURN NULL;
+        END IF;
+    END IF;
+    RETURN NEW;
 END $$;
 
 CREATE FUNCTION host.sample__kept(p_message bigint) RETURNS TABLE(handler_id integer, handler text, attempt smallint, lease_id bigint, session_id integer, enqueued_at timestamp with time zone, leased_at timestamp with time zone, settled_at timestamp with time zone, removed boolean, headers jsonb, history jsonb, payload text, result bytea)
@@ -2704,6 +3043,8 @@ BEGIN
         free_at := taken.taken_at + q.unique_ms * interval '1 ms';
         IF free_at > clock_timestamp() OR NOT host.is_settled(1, taken.taken_at, taken.settled_by) THEN
             IF q.on_duplicate = 'drop' THEN
+                -- For who must have an id all the same: see orm.sql.
+                PERFORM set_config('host.duplicate_of', taken.message_id::text, true);
                 RETURN NULL;
             END IF;
             RAISE EXCEPTION 'unique_key "%" is taken by message % of queue "sample"', NEW.unique_key, taken.message_id
@@ -3021,6 +3362,7 @@ BEGIN
     IF p_keep_ms IS NOT NULL AND to_regclass(format('host.%I', p_queue || '__history')) IS NULL THEN
         EXECUTE host.render('history.sql', q);
         PERFORM host.grant_privileges(p_queue);
+        PERFORM host.put_comments(p_queue);
     END IF;
 END $$;
 
@@ -3090,6 +3432,86 @@ BEGIN
         EXECUTE format('TRUNCATE host.%I', p_queue || '__unique');
     END IF;
 END $$;
+
+CREATE FUNCTION host.set_wake_up(p_queue text, p_wake_up boolean) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '1s'
+    AS $$
+BEGIN
+    PERFORM FROM host.queue WHERE name = p_queue FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
+    END IF;
+    EXECUTE format('ALTER TABLE queue.%I %s TRIGGER wake', p_queue, CASE WHEN p_wake_up THEN 'ENABLE' ELSE 'DISABLE' END);
+    UPDATE host.queue SET wake_up = p_wake_up WHERE name = p_queue;
+END $$;
+
+CREATE FUNCTION host.shape(p_queue text DEFAULT NULL::text) RETURNS TABLE(queue text, part text, line text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $_$
+    WITH q AS MATERIALIZED (
+        SELECT x.name, x.payload_type, x.payload_bytes_max, x.wake_up, host.lanes(x) AS lanes
+        FROM host.queue x WHERE p_queue IS NULL OR x.name = p_queue
+    ), rel AS MATERIALIZED (
+        -- A queue's name has no two underscores in a row.
+        SELECT q.name, q.payload_type, q.payload_bytes_max, q.wake_up, q.lanes, c.oid, c.relkind, c.relispartition,
+            c.relpartbound, split_part(c.relname, '__', 2) AS suffix,
+            format('%s.{q}%s', n.nspname, substr(c.relname, length(q.name) + 1)) AS called
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname IN ('host', 'queue')
+        JOIN q ON q.name = split_part(c.relname, '__', 1)
+        WHERE c.relkind IN ('r', 'p', 'v', 'S')
+    ), line (queue, suffix, line) AS (
+        SELECT r.name, r.suffix, concat_ws(' ',
+            CASE r.relkind WHEN 'v' THEN 'view' WHEN 'S' THEN 'sequence' ELSE 'table' END,
+            r.called, pg_get_expr(r.relpartbound, r.oid))
+        FROM rel r
+        UNION ALL
+        SELECT r.name, r.suffix, concat_ws(' ', 'column', r.called || '.' || a.attname,
+            -- By its settings, which differ.
+            CASE WHEN a.attname = 'payload' AND format_type(a.atttypid, a.atttypmod) = r.payload_type THEN '{payload}'
+                ELSE format_type(a.atttypid, a.atttypmod) END,
+            CASE WHEN a.attnotnull THEN 'NOT NULL' END,
+            CASE WHEN a.attidentity <> '' THEN 'identity ' || a.attidentity::text END,
+            CASE WHEN a.attgenerated <> '' THEN 'generated' END,
+            replace(pg_get_expr(d.adbin, d.adrelid), format('(%s)::bigint', r.lanes - 1), '({lanes} - 1)'))
+        FROM rel r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+        LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE NOT r.relispartition AND r.relkind <> 'S'
+        UNION ALL
+        -- The names of indexes differ between a new queue and one that was migrated.
+        SELECT r.name, r.suffix, format('index: CREATE %sINDEX ON %s%s%s', CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, r.called,
+            substr(x.text, strpos(x.text, ' USING ')), CASE WHEN i.indisvalid THEN '' ELSE ', which is not valid' END)
+        FROM rel r JOIN pg_index i ON i.indrelid = r.oid JOIN pg_class ic ON ic.oid = i.indexrelid
+        CROSS JOIN pg_get_indexdef(i.indexrelid) x (text)
+        -- What hangs on an index of the whole cannot be dropped alone.
+        WHERE NOT ic.relispartition
+        UNION ALL
+        SELECT r.name, r.suffix, CASE
+            WHEN k.conname = format('payload_is_at_most_%s_bytes', r.payload_bytes_max) THEN
+                format('check %s payload_is_at_most_{payload_bytes_max}_bytes', r.called)
+            ELSE format('check %s %s %s', r.called, k.conname, regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', ''))
+            END
+        FROM rel r JOIN pg_constraint k ON k.conrelid = r.oid AND k.contype = 'c' AND k.conislocal
+        UNION ALL
+        SELECT r.name, CASE t.tgname WHEN 'take_key' THEN 'unique key' ELSE r.suffix END,
+            concat_ws(' ', 'trigger', t.tgname, 'on', r.called, 'type', t.tgtype::text, 'calls',
+                format('%s.%s', p.pronamespace::regnamespace,
+                    CASE WHEN starts_with(p.proname, r.name || '__') THEN '{q}' || substr(p.proname, length(r.name) + 1)
+                        ELSE p.proname END),
+                CASE WHEN (t.tgenabled = 'O') <> (t.tgname <> 'wake' OR r.wake_up) THEN ', enabled ' || t.tgenabled::text END)
+        FROM rel r JOIN pg_trigger t ON t.tgrelid = r.oid AND NOT t.tgisinternal AND t.tgparentid = 0
+        JOIN pg_proc p ON p.oid = t.tgfoid
+    )
+    SELECT l.queue, CASE
+            WHEN l.suffix = 'unique key' THEN 'unique'
+            WHEN l.suffix ~ '^history(_[0-9]+)?(_id_seq)?$' THEN 'history'
+            ELSE 'queue'
+        END, l.line
+    FROM line l
+$_$;
 
 CREATE FUNCTION host.slot(due timestamp with time zone, at timestamp with time zone) RETURNS smallint
     LANGUAGE plpgsql IMMUTABLE
@@ -3211,17 +3633,41 @@ CREATE TABLE host.cancellation (
     cancelled_by text DEFAULT SESSION_USER NOT NULL
 );
 
+COMMENT ON TABLE host.cancellation IS 'Messages that a handler is not to run, until it meets them.';
+
+COMMENT ON COLUMN host.cancellation.queue_id IS 'The queue.';
+
+COMMENT ON COLUMN host.cancellation.handler_id IS 'The handler.';
+
+COMMENT ON COLUMN host.cancellation.message_id IS 'The message.';
+
+COMMENT ON COLUMN host.cancellation.cancelled_at IS 'When.';
+
+COMMENT ON COLUMN host.cancellation.cancelled_by IS 'By which role.';
+
 CREATE TABLE host.catalog (
     version bigint NOT NULL,
     only_row boolean DEFAULT true NOT NULL,
     CONSTRAINT catalog_only_row_check CHECK (only_row)
 );
 
+COMMENT ON TABLE host.catalog IS 'One row: what tells hosts to read queues and handlers again.';
+
+COMMENT ON COLUMN host.catalog.version IS 'Grows with each change.';
+
+COMMENT ON COLUMN host.catalog.only_row IS 'Always true.';
+
 CREATE TABLE host.cluster (
     system_identifier bigint NOT NULL,
     only_row boolean DEFAULT true NOT NULL,
     CONSTRAINT cluster_only_row_check CHECK (only_row)
 );
+
+COMMENT ON TABLE host.cluster IS 'One row: the cluster whose transaction ids the cursors count by.';
+
+COMMENT ON COLUMN host.cluster.system_identifier IS 'As pg_control_system() says.';
+
+COMMENT ON COLUMN host.cluster.only_row IS 'Always true.';
 
 CREATE TABLE host.component (
     sha256 text NOT NULL,
@@ -3230,6 +3676,14 @@ CREATE TABLE host.component (
     CONSTRAINT component_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text))
 );
 ALTER TABLE ONLY host.component ALTER COLUMN wasm SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE host.component IS 'Uploaded components, each once.';
+
+COMMENT ON COLUMN host.component.sha256 IS 'The digest.';
+
+COMMENT ON COLUMN host.component.wasm IS 'The component.';
+
+COMMENT ON COLUMN host.component.uploaded_at IS 'When.';
 
 CREATE TABLE host.cron (
     id integer NOT NULL,
@@ -3254,6 +3708,40 @@ CREATE TABLE host.cron (
     CONSTRAINT cron_next_at_check CHECK (isfinite(next_at))
 );
 
+COMMENT ON TABLE host.cron IS 'Messages at set times: see host cron.';
+
+COMMENT ON COLUMN host.cron.id IS 'Its number.';
+
+COMMENT ON COLUMN host.cron.name IS 'Its name.';
+
+COMMENT ON COLUMN host.cron.queue_id IS 'The queue.';
+
+COMMENT ON COLUMN host.cron.schedule IS 'When it fires, in cron''s terms.';
+
+COMMENT ON COLUMN host.cron.time_zone IS 'In which zone.';
+
+COMMENT ON COLUMN host.cron.missed IS 'What becomes of firings that nobody was there for.';
+
+COMMENT ON COLUMN host.cron.payload IS 'What it enqueues.';
+
+COMMENT ON COLUMN host.cron.headers IS 'With these headers.';
+
+COMMENT ON COLUMN host.cron.paused IS 'Whether it is paused.';
+
+COMMENT ON COLUMN host.cron.next_at IS 'When it fires next.';
+
+COMMENT ON COLUMN host.cron.error IS 'Why it last failed.';
+
+COMMENT ON COLUMN host.cron.retry_at IS 'When a firing that failed is tried again.';
+
+COMMENT ON COLUMN host.cron.fired_at IS 'When it last fired.';
+
+COMMENT ON COLUMN host.cron.messages IS 'How often it has fired.';
+
+COMMENT ON COLUMN host.cron.created_at IS 'When it was made.';
+
+COMMENT ON COLUMN host.cron.created_by IS 'By which role.';
+
 ALTER TABLE host.cron ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME host.cron_id_seq
     START WITH 1
@@ -3272,6 +3760,20 @@ CREATE TABLE host.handler (
     paused boolean DEFAULT false NOT NULL,
     CONSTRAINT handler_name_is_lower_case_and_short CHECK ((name ~ '^[a-z][a-z0-9_-]{0,39}$'::text))
 );
+
+COMMENT ON TABLE host.handler IS 'Handlers of queues.';
+
+COMMENT ON COLUMN host.handler.id IS 'Its number.';
+
+COMMENT ON COLUMN host.handler.queue_id IS 'The queue.';
+
+COMMENT ON COLUMN host.handler.name IS 'Its name.';
+
+COMMENT ON COLUMN host.handler.version IS 'The version in force.';
+
+COMMENT ON COLUMN host.handler.created_at IS 'When it was first deployed.';
+
+COMMENT ON COLUMN host.handler.paused IS 'Whether it is paused.';
 
 ALTER TABLE host.handler ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME host.handler_id_seq
@@ -3308,6 +3810,46 @@ CREATE TABLE host.handler_version (
     CONSTRAINT handler_version_isolation_check CHECK ((isolation = ANY (ARRAY['message'::text, 'batch'::text])))
 );
 
+COMMENT ON TABLE host.handler_version IS 'Versions of handlers, and what each may use.';
+
+COMMENT ON COLUMN host.handler_version.handler_id IS 'The handler.';
+
+COMMENT ON COLUMN host.handler_version.version IS 'Its number.';
+
+COMMENT ON COLUMN host.handler_version.sha256 IS 'The component.';
+
+COMMENT ON COLUMN host.handler_version.config IS 'What the guest may ask for by key.';
+
+COMMENT ON COLUMN host.handler_version.isolation IS 'Whether a sandbox serves a message or a batch.';
+
+COMMENT ON COLUMN host.handler_version.concurrency IS 'Sandboxes at once, on each host.';
+
+COMMENT ON COLUMN host.handler_version.memory_bytes IS 'Memory of a sandbox.';
+
+COMMENT ON COLUMN host.handler_version.timeout_ms IS 'Time of a call.';
+
+COMMENT ON COLUMN host.handler_version.cpu_ms IS 'Time on a processor of a call.';
+
+COMMENT ON COLUMN host.handler_version.log_bytes IS 'Log text of a call.';
+
+COMMENT ON COLUMN host.handler_version.follow_ups IS 'Messages that a call enqueues.';
+
+COMMENT ON COLUMN host.handler_version.follow_up_bytes IS 'Their bytes.';
+
+COMMENT ON COLUMN host.handler_version.deployed_at IS 'When.';
+
+COMMENT ON COLUMN host.handler_version.deployed_by IS 'By which role.';
+
+COMMENT ON COLUMN host.handler_version.http IS 'The HTTP requests that are granted.';
+
+COMMENT ON COLUMN host.handler_version.secrets IS 'The secrets that are granted.';
+
+COMMENT ON COLUMN host.handler_version.http_requests IS 'HTTP requests of a call.';
+
+COMMENT ON COLUMN host.handler_version.http_bytes IS 'Their bytes.';
+
+COMMENT ON COLUMN host.handler_version.batch_size IS 'Messages of a call.';
+
 CREATE TABLE host.heartbeat (
     session_id integer NOT NULL,
     slot smallint NOT NULL,
@@ -3315,6 +3857,16 @@ CREATE TABLE host.heartbeat (
     beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 )
 PARTITION BY LIST (slot);
+
+COMMENT ON TABLE host.heartbeat IS 'Heartbeats of hosts. Append-only.';
+
+COMMENT ON COLUMN host.heartbeat.session_id IS 'The session.';
+
+COMMENT ON COLUMN host.heartbeat.slot IS 'The partition, by the hour.';
+
+COMMENT ON COLUMN host.heartbeat.beat IS 'Its number.';
+
+COMMENT ON COLUMN host.heartbeat.beat_at IS 'When, for people.';
 
 CREATE TABLE host.heartbeat_0 (
     session_id integer NOT NULL,
@@ -3324,6 +3876,8 @@ CREATE TABLE host.heartbeat_0 (
 )
 WITH (autovacuum_enabled=off);
 
+COMMENT ON TABLE host.heartbeat_0 IS 'A partition of host.heartbeat.';
+
 CREATE TABLE host.heartbeat_1 (
     session_id integer NOT NULL,
     slot smallint NOT NULL,
@@ -3331,6 +3885,8 @@ CREATE TABLE host.heartbeat_1 (
     beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 )
 WITH (autovacuum_enabled=off);
+
+COMMENT ON TABLE host.heartbeat_1 IS 'A partition of host.heartbeat.';
 
 CREATE TABLE host.heartbeat_2 (
     session_id integer NOT NULL,
@@ -3340,6 +3896,8 @@ CREATE TABLE host.heartbeat_2 (
 )
 WITH (autovacuum_enabled=off);
 
+COMMENT ON TABLE host.heartbeat_2 IS 'A partition of host.heartbeat.';
+
 CREATE TABLE host.loaded (
     session_id integer NOT NULL,
     handler_id integer NOT NULL,
@@ -3347,6 +3905,18 @@ CREATE TABLE host.loaded (
     error text,
     loaded_at timestamp with time zone DEFAULT now() NOT NULL
 );
+
+COMMENT ON TABLE host.loaded IS 'What each host has made of each deployment.';
+
+COMMENT ON COLUMN host.loaded.session_id IS 'The host''s session.';
+
+COMMENT ON COLUMN host.loaded.handler_id IS 'The handler.';
+
+COMMENT ON COLUMN host.loaded.version IS 'The version.';
+
+COMMENT ON COLUMN host.loaded.error IS 'Why it cannot run. NULL: it runs.';
+
+COMMENT ON COLUMN host.loaded.loaded_at IS 'When.';
 
 CREATE TABLE host.migration (
     version integer NOT NULL,
@@ -3357,6 +3927,14 @@ CREATE TABLE host.migration (
 
 COMMENT ON TABLE host.migration IS 'The numbered migrations that were applied to this database.';
 
+COMMENT ON COLUMN host.migration.version IS 'Its number.';
+
+COMMENT ON COLUMN host.migration.name IS 'Its name.';
+
+COMMENT ON COLUMN host.migration.sha256 IS 'The digest of the file.';
+
+COMMENT ON COLUMN host.migration.applied_at IS 'When.';
+
 CREATE TABLE host.migration_functions (
     only_row boolean DEFAULT true NOT NULL,
     sha256 text NOT NULL,
@@ -3366,12 +3944,39 @@ CREATE TABLE host.migration_functions (
 
 COMMENT ON TABLE host.migration_functions IS 'One row: the digest of the function files and templates that this database has.';
 
+COMMENT ON COLUMN host.migration_functions.only_row IS 'Always true.';
+
+COMMENT ON COLUMN host.migration_functions.sha256 IS 'The digest.';
+
+COMMENT ON COLUMN host.migration_functions.applied_at IS 'When.';
+
 CREATE TABLE host.pace (
     queue_id integer NOT NULL,
     handler_id integer NOT NULL,
     settled_at timestamp with time zone NOT NULL,
     messages bigint NOT NULL
 );
+
+COMMENT ON TABLE host.pace IS 'What was settled in the last minute, of partitions that were truncated since.';
+
+COMMENT ON COLUMN host.pace.queue_id IS 'The queue.';
+
+COMMENT ON COLUMN host.pace.handler_id IS 'The handler.';
+
+COMMENT ON COLUMN host.pace.settled_at IS 'In which second.';
+
+COMMENT ON COLUMN host.pace.messages IS 'How many messages.';
+
+CREATE TABLE host.queue_functions (
+    queue_id integer NOT NULL,
+    digests jsonb NOT NULL
+);
+
+COMMENT ON TABLE host.queue_functions IS 'The functions that each queue was given, for host doctor.';
+
+COMMENT ON COLUMN host.queue_functions.queue_id IS 'The queue.';
+
+COMMENT ON COLUMN host.queue_functions.digests IS 'Of each function, what it does.';
 
 ALTER TABLE host.queue ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME host.queue_id_seq
@@ -3405,6 +4010,34 @@ CREATE TABLE host.sample__dead_letter (
     key text
 );
 
+COMMENT ON TABLE host.sample__dead_letter IS 'Messages of queue sample that were given up on: see host dead.';
+
+COMMENT ON COLUMN host.sample__dead_letter.id IS 'Its number.';
+
+COMMENT ON COLUMN host.sample__dead_letter.message_id IS 'The message''s id.';
+
+COMMENT ON COLUMN host.sample__dead_letter.enqueued_at IS 'When the message was enqueued.';
+
+COMMENT ON COLUMN host.sample__dead_letter.died_at IS 'When it was given up on.';
+
+COMMENT ON COLUMN host.sample__dead_letter.handler_id IS 'The handler that gave up.';
+
+COMMENT ON COLUMN host.sample__dead_letter.attempt IS 'The last attempt.';
+
+COMMENT ON COLUMN host.sample__dead_letter.reason IS 'Why, in a word.';
+
+COMMENT ON COLUMN host.sample__dead_letter.error IS 'What the last attempt said.';
+
+COMMENT ON COLUMN host.sample__dead_letter.headers IS 'As on the queue.';
+
+COMMENT ON COLUMN host.sample__dead_letter.history IS 'As on the queue.';
+
+COMMENT ON COLUMN host.sample__dead_letter.payload IS 'As on the queue.';
+
+COMMENT ON COLUMN host.sample__dead_letter.priority IS 'As on the queue.';
+
+COMMENT ON COLUMN host.sample__dead_letter.key IS 'As on the queue.';
+
 ALTER TABLE host.sample__dead_letter ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME host.sample__dead_letter_id_seq
     START WITH 1
@@ -3433,6 +4066,38 @@ CREATE TABLE host.sample__history (
 )
 PARTITION BY LIST (slot);
 
+COMMENT ON TABLE host.sample__history IS 'Settled messages that queue sample keeps. Append-only.';
+
+COMMENT ON COLUMN host.sample__history.message_id IS 'The message''s id.';
+
+COMMENT ON COLUMN host.sample__history.lease_id IS 'The lease that it was settled in.';
+
+COMMENT ON COLUMN host.sample__history.enqueued_at IS 'When it was enqueued.';
+
+COMMENT ON COLUMN host.sample__history.leased_at IS 'When it was leased.';
+
+COMMENT ON COLUMN host.sample__history.settled_at IS 'When it was settled.';
+
+COMMENT ON COLUMN host.sample__history.handler_id IS 'The handler.';
+
+COMMENT ON COLUMN host.sample__history.session_id IS 'The host''s session.';
+
+COMMENT ON COLUMN host.sample__history.slot IS 'The partition, by time.';
+
+COMMENT ON COLUMN host.sample__history.attempt IS 'The last attempt.';
+
+COMMENT ON COLUMN host.sample__history.removed IS 'Whether an operator removed it.';
+
+COMMENT ON COLUMN host.sample__history.handler IS 'The handler''s name.';
+
+COMMENT ON COLUMN host.sample__history.headers IS 'As on the queue.';
+
+COMMENT ON COLUMN host.sample__history.history IS 'As on the queue.';
+
+COMMENT ON COLUMN host.sample__history.result IS 'What the handler left. NULL: nothing.';
+
+COMMENT ON COLUMN host.sample__history.payload IS 'As on the queue.';
+
 CREATE TABLE host.sample__history_0 (
     message_id bigint NOT NULL,
     lease_id bigint NOT NULL,
@@ -3451,6 +4116,8 @@ CREATE TABLE host.sample__history_0 (
     payload jsonb NOT NULL
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+
+COMMENT ON TABLE host.sample__history_0 IS 'A partition of host.sample__history.';
 
 CREATE TABLE host.sample__history_1 (
     message_id bigint NOT NULL,
@@ -3471,6 +4138,8 @@ CREATE TABLE host.sample__history_1 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 
+COMMENT ON TABLE host.sample__history_1 IS 'A partition of host.sample__history.';
+
 CREATE TABLE host.sample__history_10 (
     message_id bigint NOT NULL,
     lease_id bigint NOT NULL,
@@ -3489,6 +4158,8 @@ CREATE TABLE host.sample__history_10 (
     payload jsonb NOT NULL
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+
+COMMENT ON TABLE host.sample__history_10 IS 'A partition of host.sample__history.';
 
 CREATE TABLE host.sample__history_11 (
     message_id bigint NOT NULL,
@@ -3509,6 +4180,8 @@ CREATE TABLE host.sample__history_11 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 
+COMMENT ON TABLE host.sample__history_11 IS 'A partition of host.sample__history.';
+
 CREATE TABLE host.sample__history_2 (
     message_id bigint NOT NULL,
     lease_id bigint NOT NULL,
@@ -3527,6 +4200,8 @@ CREATE TABLE host.sample__history_2 (
     payload jsonb NOT NULL
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+
+COMMENT ON TABLE host.sample__history_2 IS 'A partition of host.sample__history.';
 
 CREATE TABLE host.sample__history_3 (
     message_id bigint NOT NULL,
@@ -3547,6 +4222,8 @@ CREATE TABLE host.sample__history_3 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 
+COMMENT ON TABLE host.sample__history_3 IS 'A partition of host.sample__history.';
+
 CREATE TABLE host.sample__history_4 (
     message_id bigint NOT NULL,
     lease_id bigint NOT NULL,
@@ -3565,6 +4242,8 @@ CREATE TABLE host.sample__history_4 (
     payload jsonb NOT NULL
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+
+COMMENT ON TABLE host.sample__history_4 IS 'A partition of host.sample__history.';
 
 CREATE TABLE host.sample__history_5 (
     message_id bigint NOT NULL,
@@ -3585,6 +4264,8 @@ CREATE TABLE host.sample__history_5 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 
+COMMENT ON TABLE host.sample__history_5 IS 'A partition of host.sample__history.';
+
 CREATE TABLE host.sample__history_6 (
     message_id bigint NOT NULL,
     lease_id bigint NOT NULL,
@@ -3603,6 +4284,8 @@ CREATE TABLE host.sample__history_6 (
     payload jsonb NOT NULL
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+
+COMMENT ON TABLE host.sample__history_6 IS 'A partition of host.sample__history.';
 
 CREATE TABLE host.sample__history_7 (
     message_id bigint NOT NULL,
@@ -3623,6 +4306,8 @@ CREATE TABLE host.sample__history_7 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 
+COMMENT ON TABLE host.sample__history_7 IS 'A partition of host.sample__history.';
+
 CREATE TABLE host.sample__history_8 (
     message_id bigint NOT NULL,
     lease_id bigint NOT NULL,
@@ -3642,6 +4327,8 @@ CREATE TABLE host.sample__history_8 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 
+COMMENT ON TABLE host.sample__history_8 IS 'A partition of host.sample__history.';
+
 CREATE TABLE host.sample__history_9 (
     message_id bigint NOT NULL,
     lease_id bigint NOT NULL,
@@ -3660,6 +4347,8 @@ CREATE TABLE host.sample__history_9 (
     payload jsonb NOT NULL
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+
+COMMENT ON TABLE host.sample__history_9 IS 'A partition of host.sample__history.';
 
 CREATE TABLE host.sample__lease (
     id bigint NOT NULL,
@@ -3690,6 +4379,58 @@ CREATE TABLE host.sample__lease (
 )
 PARTITION BY LIST ((((id / '100000000000'::bigint) % (3)::bigint)));
 
+COMMENT ON TABLE host.sample__lease IS 'Leases of queue sample: which messages a host may process. Append-only.';
+
+COMMENT ON COLUMN host.sample__lease.id IS 'Its number.';
+
+COMMENT ON COLUMN host.sample__lease.seq IS 'What its session calls it.';
+
+COMMENT ON COLUMN host.sample__lease.leased_at IS 'When it was leased.';
+
+COMMENT ON COLUMN host.sample__lease.from_txid IS 'Its messages come after this transaction …';
+
+COMMENT ON COLUMN host.sample__lease.from_id IS '… and this id.';
+
+COMMENT ON COLUMN host.sample__lease.to_txid IS 'The transaction of its last message.';
+
+COMMENT ON COLUMN host.sample__lease.to_id IS 'The id of its last message.';
+
+COMMENT ON COLUMN host.sample__lease.handler_id IS 'The handler.';
+
+COMMENT ON COLUMN host.sample__lease.session_id IS 'The host''s session; 0: nobody''s.';
+
+COMMENT ON COLUMN host.sample__lease.row_count IS 'How many messages; 0: a cursor only.';
+
+COMMENT ON COLUMN host.sample__lease.leaves IS 'Which partitions they are in, bit by bit.';
+
+COMMENT ON COLUMN host.sample__lease.deaths IS 'How many hosts have died with them in flight.';
+
+COMMENT ON COLUMN host.sample__lease.is_cursor IS 'Whether the handler goes on from here.';
+
+COMMENT ON COLUMN host.sample__lease.more IS 'Whether the window has more messages.';
+
+COMMENT ON COLUMN host.sample__lease.token IS 'What a settlement must know.';
+
+COMMENT ON COLUMN host.sample__lease.hi IS 'Up to where transactions were looked at.';
+
+COMMENT ON COLUMN host.sample__lease.txids IS 'The transactions of the window.';
+
+COMMENT ON COLUMN host.sample__lease.positions IS 'What is left to do, if it was taken over. NULL: all.';
+
+COMMENT ON COLUMN host.sample__lease.lane IS 'The strand of the queue.';
+
+COMMENT ON COLUMN host.sample__lease.last_id IS 'The last id of the window, if the queue keeps order.';
+
+COMMENT ON COLUMN host.sample__lease.due IS 'Not before this time, if a retry holds the lane.';
+
+COMMENT ON COLUMN host.sample__lease.attempt IS 'Of the first message, if it is tried again.';
+
+COMMENT ON COLUMN host.sample__lease.history IS 'Of the first message, if it is tried again.';
+
+COMMENT ON COLUMN host.sample__lease.tat IS 'With limits: when the next may start.';
+
+COMMENT ON COLUMN host.sample__lease.held IS 'With limits: leases that were open.';
+
 CREATE TABLE host.sample__lease_0 (
     id bigint NOT NULL,
     seq bigint NOT NULL,
@@ -3718,6 +4459,8 @@ CREATE TABLE host.sample__lease_0 (
     held bigint[]
 )
 WITH (autovacuum_enabled=off);
+
+COMMENT ON TABLE host.sample__lease_0 IS 'A partition of host.sample__lease.';
 
 CREATE TABLE host.sample__lease_1 (
     id bigint NOT NULL,
@@ -3748,6 +4491,8 @@ CREATE TABLE host.sample__lease_1 (
 )
 WITH (autovacuum_enabled=off);
 
+COMMENT ON TABLE host.sample__lease_1 IS 'A partition of host.sample__lease.';
+
 CREATE TABLE host.sample__lease_2 (
     id bigint NOT NULL,
     seq bigint NOT NULL,
@@ -3777,6 +4522,8 @@ CREATE TABLE host.sample__lease_2 (
 )
 WITH (autovacuum_enabled=off);
 
+COMMENT ON TABLE host.sample__lease_2 IS 'A partition of host.sample__lease.';
+
 ALTER TABLE host.sample__lease ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME host.sample__lease_id_seq
     START WITH 1
@@ -3803,7 +4550,7 @@ CREATE TABLE queue.sample (
     key text,
     CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
-    CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
+    CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = ANY (ARRAY['object'::text, 'null'::text]))),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((((pg_column_size(payload) <= 85) AND (pg_column_compression(payload) IS NULL)) OR (octet_length((payload)::text) <= 1048576))),
     CONSTRAINT queue_has_no_priorities CHECK ((priority IS NULL)),
     CONSTRAINT queue_takes_no_key CHECK ((key IS NULL)),
@@ -3813,6 +4560,36 @@ CREATE TABLE queue.sample (
 )
 PARTITION BY LIST ((((id / '100000000000'::bigint) % (3)::bigint)));
 ALTER TABLE ONLY queue.sample ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE queue.sample IS 'Queue sample, one row a message. Producers insert payload, headers, run_at, expires_at, priority, key and unique_key, and read back id; the rest is the system''s. Made and changed by host alone: exclude it from schema tools.';
+
+COMMENT ON COLUMN queue.sample.id IS 'The system''s: the message''s id, from the identity.';
+
+COMMENT ON COLUMN queue.sample.txid IS 'The system''s: the transaction that inserted the row.';
+
+COMMENT ON COLUMN queue.sample.enqueued_at IS 'The system''s: when the message was enqueued.';
+
+COMMENT ON COLUMN queue.sample.run_at IS 'A producer''s: not before this time. NULL: at once.';
+
+COMMENT ON COLUMN queue.sample.origin IS 'The system''s: the id that the message had first, if it was inserted again.';
+
+COMMENT ON COLUMN queue.sample.handler_id IS 'The system''s: the only handler that this row is for. NULL: all.';
+
+COMMENT ON COLUMN queue.sample.attempt IS 'The system''s: the attempt that this row is for, from 1.';
+
+COMMENT ON COLUMN queue.sample.headers IS 'A producer''s: a JSON object. NULL, or JSON''s null: none.';
+
+COMMENT ON COLUMN queue.sample.history IS 'The system''s: one entry for each failed attempt.';
+
+COMMENT ON COLUMN queue.sample.payload IS 'A producer''s: the message.';
+
+COMMENT ON COLUMN queue.sample.expires_at IS 'A producer''s: from this time on it is a dead letter and is not run. NULL: never.';
+
+COMMENT ON COLUMN queue.sample.unique_key IS 'A producer''s: left out, or refused, while another message has the key. Always NULL in a stored row.';
+
+COMMENT ON COLUMN queue.sample.priority IS 'A producer''s: 1 is high, 2 normal, 3 low. NULL: 2.';
+
+COMMENT ON COLUMN queue.sample.key IS 'A producer''s: messages of one key run in order, or have limits of their own.';
 
 CREATE TABLE host.sample__message_0 (
     id bigint NOT NULL,
@@ -3831,7 +4608,7 @@ CREATE TABLE host.sample__message_0 (
     key text,
     CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
-    CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
+    CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = ANY (ARRAY['object'::text, 'null'::text]))),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((((pg_column_size(payload) <= 85) AND (pg_column_compression(payload) IS NULL)) OR (octet_length((payload)::text) <= 1048576))),
     CONSTRAINT queue_has_no_priorities CHECK ((priority IS NULL)),
     CONSTRAINT queue_takes_no_key CHECK ((key IS NULL)),
@@ -3841,6 +4618,8 @@ CREATE TABLE host.sample__message_0 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__message_0 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE host.sample__message_0 IS 'A partition of queue.sample.';
 
 CREATE TABLE host.sample__message_1 (
     id bigint NOT NULL,
@@ -3859,7 +4638,7 @@ CREATE TABLE host.sample__message_1 (
     key text,
     CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
-    CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
+    CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = ANY (ARRAY['object'::text, 'null'::text]))),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((((pg_column_size(payload) <= 85) AND (pg_column_compression(payload) IS NULL)) OR (octet_length((payload)::text) <= 1048576))),
     CONSTRAINT queue_has_no_priorities CHECK ((priority IS NULL)),
     CONSTRAINT queue_takes_no_key CHECK ((key IS NULL)),
@@ -3869,6 +4648,8 @@ CREATE TABLE host.sample__message_1 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__message_1 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE host.sample__message_1 IS 'A partition of queue.sample.';
 
 CREATE TABLE host.sample__message_2 (
     id bigint NOT NULL,
@@ -3887,7 +4668,7 @@ CREATE TABLE host.sample__message_2 (
     key text,
     CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
     CONSTRAINT headers_are_at_most_65536_bytes CHECK ((octet_length((headers)::text) <= 65536)),
-    CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = 'object'::text)),
+    CONSTRAINT headers_is_an_object CHECK ((jsonb_typeof(headers) = ANY (ARRAY['object'::text, 'null'::text]))),
     CONSTRAINT payload_is_at_most_1048576_bytes CHECK ((((pg_column_size(payload) <= 85) AND (pg_column_compression(payload) IS NULL)) OR (octet_length((payload)::text) <= 1048576))),
     CONSTRAINT queue_has_no_priorities CHECK ((priority IS NULL)),
     CONSTRAINT queue_takes_no_key CHECK ((key IS NULL)),
@@ -3897,6 +4678,8 @@ CREATE TABLE host.sample__message_2 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__message_2 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE host.sample__message_2 IS 'A partition of queue.sample.';
 
 CREATE TABLE host.sample__promotion (
     id bigint NOT NULL,
@@ -3909,6 +4692,22 @@ CREATE TABLE host.sample__promotion (
 )
 PARTITION BY LIST ((((id / '100000000000'::bigint) % (3)::bigint)));
 
+COMMENT ON TABLE host.sample__promotion IS 'How far the schedule of queue sample was promoted. Append-only; the newest row counts.';
+
+COMMENT ON COLUMN host.sample__promotion.id IS 'Its number.';
+
+COMMENT ON COLUMN host.sample__promotion.due IS 'Promoted up to this due time …';
+
+COMMENT ON COLUMN host.sample__promotion.schedule_id IS '… and this row.';
+
+COMMENT ON COLUMN host.sample__promotion.hi IS 'Of what was visible then.';
+
+COMMENT ON COLUMN host.sample__promotion.late_txids IS 'Transactions that came late.';
+
+COMMENT ON COLUMN host.sample__promotion.late_txid IS 'Of these: looked at up to this one …';
+
+COMMENT ON COLUMN host.sample__promotion.late_id IS '… and this row.';
+
 CREATE TABLE host.sample__promotion_0 (
     id bigint NOT NULL,
     due timestamp with time zone NOT NULL,
@@ -3919,6 +4718,8 @@ CREATE TABLE host.sample__promotion_0 (
     late_id bigint NOT NULL
 )
 WITH (autovacuum_enabled=off);
+
+COMMENT ON TABLE host.sample__promotion_0 IS 'A partition of host.sample__promotion.';
 
 CREATE TABLE host.sample__promotion_1 (
     id bigint NOT NULL,
@@ -3931,6 +4732,8 @@ CREATE TABLE host.sample__promotion_1 (
 )
 WITH (autovacuum_enabled=off);
 
+COMMENT ON TABLE host.sample__promotion_1 IS 'A partition of host.sample__promotion.';
+
 CREATE TABLE host.sample__promotion_2 (
     id bigint NOT NULL,
     due timestamp with time zone NOT NULL,
@@ -3941,6 +4744,8 @@ CREATE TABLE host.sample__promotion_2 (
     late_id bigint NOT NULL
 )
 WITH (autovacuum_enabled=off);
+
+COMMENT ON TABLE host.sample__promotion_2 IS 'A partition of host.sample__promotion.';
 
 ALTER TABLE host.sample__promotion ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME host.sample__promotion_id_seq
@@ -3970,6 +4775,36 @@ CREATE TABLE host.sample__schedule (
 PARTITION BY LIST (slot);
 ALTER TABLE ONLY host.sample__schedule ALTER COLUMN payload SET STORAGE EXTERNAL;
 
+COMMENT ON TABLE host.sample__schedule IS 'Messages of queue sample that are not due yet. Append-only.';
+
+COMMENT ON COLUMN host.sample__schedule.id IS 'Its number.';
+
+COMMENT ON COLUMN host.sample__schedule.due IS 'When.';
+
+COMMENT ON COLUMN host.sample__schedule.txid IS 'The transaction that inserted the row.';
+
+COMMENT ON COLUMN host.sample__schedule.origin IS 'The message''s id.';
+
+COMMENT ON COLUMN host.sample__schedule.enqueued_at IS 'When the message was enqueued.';
+
+COMMENT ON COLUMN host.sample__schedule.handler_id IS 'The only handler that it is for. NULL: all.';
+
+COMMENT ON COLUMN host.sample__schedule.slot IS 'The partition, by due time.';
+
+COMMENT ON COLUMN host.sample__schedule.attempt IS 'The attempt that it is for.';
+
+COMMENT ON COLUMN host.sample__schedule.headers IS 'As on the queue.';
+
+COMMENT ON COLUMN host.sample__schedule.history IS 'As on the queue.';
+
+COMMENT ON COLUMN host.sample__schedule.payload IS 'As on the queue.';
+
+COMMENT ON COLUMN host.sample__schedule.expires_at IS 'As on the queue.';
+
+COMMENT ON COLUMN host.sample__schedule.priority IS 'As on the queue.';
+
+COMMENT ON COLUMN host.sample__schedule.key IS 'As on the queue.';
+
 CREATE TABLE host.sample__schedule_0 (
     id bigint NOT NULL,
     due timestamp with time zone NOT NULL,
@@ -3988,6 +4823,8 @@ CREATE TABLE host.sample__schedule_0 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_0 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE host.sample__schedule_0 IS 'A partition of host.sample__schedule.';
 
 CREATE TABLE host.sample__schedule_1 (
     id bigint NOT NULL,
@@ -4008,6 +4845,8 @@ CREATE TABLE host.sample__schedule_1 (
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_1 ALTER COLUMN payload SET STORAGE EXTERNAL;
 
+COMMENT ON TABLE host.sample__schedule_1 IS 'A partition of host.sample__schedule.';
+
 CREATE TABLE host.sample__schedule_10 (
     id bigint NOT NULL,
     due timestamp with time zone NOT NULL,
@@ -4026,6 +4865,8 @@ CREATE TABLE host.sample__schedule_10 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_10 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE host.sample__schedule_10 IS 'A partition of host.sample__schedule.';
 
 CREATE TABLE host.sample__schedule_11 (
     id bigint NOT NULL,
@@ -4046,6 +4887,8 @@ CREATE TABLE host.sample__schedule_11 (
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_11 ALTER COLUMN payload SET STORAGE EXTERNAL;
 
+COMMENT ON TABLE host.sample__schedule_11 IS 'A partition of host.sample__schedule.';
+
 CREATE TABLE host.sample__schedule_12 (
     id bigint NOT NULL,
     due timestamp with time zone NOT NULL,
@@ -4064,6 +4907,8 @@ CREATE TABLE host.sample__schedule_12 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_12 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE host.sample__schedule_12 IS 'A partition of host.sample__schedule.';
 
 CREATE TABLE host.sample__schedule_13 (
     id bigint NOT NULL,
@@ -4084,6 +4929,8 @@ CREATE TABLE host.sample__schedule_13 (
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_13 ALTER COLUMN payload SET STORAGE EXTERNAL;
 
+COMMENT ON TABLE host.sample__schedule_13 IS 'A partition of host.sample__schedule.';
+
 CREATE TABLE host.sample__schedule_14 (
     id bigint NOT NULL,
     due timestamp with time zone NOT NULL,
@@ -4102,6 +4949,8 @@ CREATE TABLE host.sample__schedule_14 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_14 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE host.sample__schedule_14 IS 'A partition of host.sample__schedule.';
 
 CREATE TABLE host.sample__schedule_15 (
     id bigint NOT NULL,
@@ -4122,6 +4971,8 @@ CREATE TABLE host.sample__schedule_15 (
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_15 ALTER COLUMN payload SET STORAGE EXTERNAL;
 
+COMMENT ON TABLE host.sample__schedule_15 IS 'A partition of host.sample__schedule.';
+
 CREATE TABLE host.sample__schedule_16 (
     id bigint NOT NULL,
     due timestamp with time zone NOT NULL,
@@ -4140,6 +4991,8 @@ CREATE TABLE host.sample__schedule_16 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_16 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE host.sample__schedule_16 IS 'A partition of host.sample__schedule.';
 
 CREATE TABLE host.sample__schedule_17 (
     id bigint NOT NULL,
@@ -4160,6 +5013,8 @@ CREATE TABLE host.sample__schedule_17 (
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_17 ALTER COLUMN payload SET STORAGE EXTERNAL;
 
+COMMENT ON TABLE host.sample__schedule_17 IS 'A partition of host.sample__schedule.';
+
 CREATE TABLE host.sample__schedule_18 (
     id bigint NOT NULL,
     due timestamp with time zone NOT NULL,
@@ -4178,6 +5033,8 @@ CREATE TABLE host.sample__schedule_18 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_18 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE host.sample__schedule_18 IS 'A partition of host.sample__schedule.';
 
 CREATE TABLE host.sample__schedule_19 (
     id bigint NOT NULL,
@@ -4198,6 +5055,8 @@ CREATE TABLE host.sample__schedule_19 (
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_19 ALTER COLUMN payload SET STORAGE EXTERNAL;
 
+COMMENT ON TABLE host.sample__schedule_19 IS 'A partition of host.sample__schedule.';
+
 CREATE TABLE host.sample__schedule_2 (
     id bigint NOT NULL,
     due timestamp with time zone NOT NULL,
@@ -4216,6 +5075,8 @@ CREATE TABLE host.sample__schedule_2 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_2 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE host.sample__schedule_2 IS 'A partition of host.sample__schedule.';
 
 CREATE TABLE host.sample__schedule_20 (
     id bigint NOT NULL,
@@ -4236,6 +5097,8 @@ CREATE TABLE host.sample__schedule_20 (
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_20 ALTER COLUMN payload SET STORAGE EXTERNAL;
 
+COMMENT ON TABLE host.sample__schedule_20 IS 'A partition of host.sample__schedule.';
+
 CREATE TABLE host.sample__schedule_3 (
     id bigint NOT NULL,
     due timestamp with time zone NOT NULL,
@@ -4254,6 +5117,8 @@ CREATE TABLE host.sample__schedule_3 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_3 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE host.sample__schedule_3 IS 'A partition of host.sample__schedule.';
 
 CREATE TABLE host.sample__schedule_4 (
     id bigint NOT NULL,
@@ -4274,6 +5139,8 @@ CREATE TABLE host.sample__schedule_4 (
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_4 ALTER COLUMN payload SET STORAGE EXTERNAL;
 
+COMMENT ON TABLE host.sample__schedule_4 IS 'A partition of host.sample__schedule.';
+
 CREATE TABLE host.sample__schedule_5 (
     id bigint NOT NULL,
     due timestamp with time zone NOT NULL,
@@ -4292,6 +5159,8 @@ CREATE TABLE host.sample__schedule_5 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_5 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE host.sample__schedule_5 IS 'A partition of host.sample__schedule.';
 
 CREATE TABLE host.sample__schedule_6 (
     id bigint NOT NULL,
@@ -4312,6 +5181,8 @@ CREATE TABLE host.sample__schedule_6 (
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_6 ALTER COLUMN payload SET STORAGE EXTERNAL;
 
+COMMENT ON TABLE host.sample__schedule_6 IS 'A partition of host.sample__schedule.';
+
 CREATE TABLE host.sample__schedule_7 (
     id bigint NOT NULL,
     due timestamp with time zone NOT NULL,
@@ -4330,6 +5201,8 @@ CREATE TABLE host.sample__schedule_7 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_7 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE host.sample__schedule_7 IS 'A partition of host.sample__schedule.';
 
 CREATE TABLE host.sample__schedule_8 (
     id bigint NOT NULL,
@@ -4350,6 +5223,8 @@ CREATE TABLE host.sample__schedule_8 (
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_8 ALTER COLUMN payload SET STORAGE EXTERNAL;
 
+COMMENT ON TABLE host.sample__schedule_8 IS 'A partition of host.sample__schedule.';
+
 CREATE TABLE host.sample__schedule_9 (
     id bigint NOT NULL,
     due timestamp with time zone NOT NULL,
@@ -4368,6 +5243,8 @@ CREATE TABLE host.sample__schedule_9 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 ALTER TABLE ONLY host.sample__schedule_9 ALTER COLUMN payload SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE host.sample__schedule_9 IS 'A partition of host.sample__schedule.';
 
 ALTER TABLE host.sample__schedule ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME host.sample__schedule_id_seq
@@ -4394,6 +5271,32 @@ CREATE TABLE host.sample__settlement (
 )
 PARTITION BY LIST ((((lease_id / '100000000000'::bigint) % (3)::bigint)));
 
+COMMENT ON TABLE host.sample__settlement IS 'Settlements of queue sample: which messages of a lease are done. Append-only.';
+
+COMMENT ON COLUMN host.sample__settlement.lease_id IS 'The lease.';
+
+COMMENT ON COLUMN host.sample__settlement.seq IS 'Its number within the lease.';
+
+COMMENT ON COLUMN host.sample__settlement.rest IS 'Messages that are not settled after it.';
+
+COMMENT ON COLUMN host.sample__settlement.settled_at IS 'When.';
+
+COMMENT ON COLUMN host.sample__settlement.revoked IS 'Whether the lease was taken over.';
+
+COMMENT ON COLUMN host.sample__settlement.settled IS 'The positions that it settles.';
+
+COMMENT ON COLUMN host.sample__settlement.removed IS 'Of these: removed by an operator.';
+
+COMMENT ON COLUMN host.sample__settlement.result_pos IS 'Of these: acked with a result.';
+
+COMMENT ON COLUMN host.sample__settlement.results IS 'The results, in the same order.';
+
+COMMENT ON COLUMN host.sample__settlement.heir_session IS 'Who took the lease over.';
+
+COMMENT ON COLUMN host.sample__settlement.heir_seq IS 'What the taker calls its lease.';
+
+COMMENT ON COLUMN host.sample__settlement.parked IS 'How many only went to the schedule.';
+
 CREATE TABLE host.sample__settlement_0 (
     lease_id bigint NOT NULL,
     seq integer NOT NULL,
@@ -4409,6 +5312,8 @@ CREATE TABLE host.sample__settlement_0 (
     parked integer
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
+
+COMMENT ON TABLE host.sample__settlement_0 IS 'A partition of host.sample__settlement.';
 
 CREATE TABLE host.sample__settlement_1 (
     lease_id bigint NOT NULL,
@@ -4426,6 +5331,8 @@ CREATE TABLE host.sample__settlement_1 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 
+COMMENT ON TABLE host.sample__settlement_1 IS 'A partition of host.sample__settlement.';
+
 CREATE TABLE host.sample__settlement_2 (
     lease_id bigint NOT NULL,
     seq integer NOT NULL,
@@ -4442,12 +5349,24 @@ CREATE TABLE host.sample__settlement_2 (
 )
 WITH (autovacuum_enabled=off, toast.autovacuum_enabled=off);
 
+COMMENT ON TABLE host.sample__settlement_2 IS 'A partition of host.sample__settlement.';
+
 CREATE TABLE host.sample__unique (
     key text NOT NULL,
     message_id bigint NOT NULL,
     taken_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     settled_by integer[] DEFAULT '{}'::integer[] NOT NULL
 );
+
+COMMENT ON TABLE host.sample__unique IS 'Unique keys of queue sample that are taken.';
+
+COMMENT ON COLUMN host.sample__unique.key IS 'The key.';
+
+COMMENT ON COLUMN host.sample__unique.message_id IS 'The message that has it.';
+
+COMMENT ON COLUMN host.sample__unique.taken_at IS 'Since when.';
+
+COMMENT ON COLUMN host.sample__unique.settled_by IS 'The handlers that are done with the message.';
 
 CREATE TABLE host.secret (
     name text NOT NULL,
@@ -4456,7 +5375,15 @@ CREATE TABLE host.secret (
     set_by text DEFAULT CURRENT_USER NOT NULL
 );
 
+COMMENT ON TABLE host.secret IS 'Secrets of handlers: see host secret.';
+
+COMMENT ON COLUMN host.secret.name IS 'Its name.';
+
 COMMENT ON COLUMN host.secret.value IS 'For hosts alone: grant no other role SELECT on it.';
+
+COMMENT ON COLUMN host.secret.set_at IS 'When it was set.';
+
+COMMENT ON COLUMN host.secret.set_by IS 'By which role.';
 
 CREATE TABLE host.session (
     id integer NOT NULL,
@@ -4467,6 +5394,22 @@ CREATE TABLE host.session (
     ended_at timestamp with time zone,
     lost boolean DEFAULT false NOT NULL
 );
+
+COMMENT ON TABLE host.session IS 'Runs of host serve.';
+
+COMMENT ON COLUMN host.session.id IS 'Its number.';
+
+COMMENT ON COLUMN host.session.host_name IS 'The machine.';
+
+COMMENT ON COLUMN host.session.pid IS 'The process.';
+
+COMMENT ON COLUMN host.session.host_version IS 'The release.';
+
+COMMENT ON COLUMN host.session.started_at IS 'When it began.';
+
+COMMENT ON COLUMN host.session.ended_at IS 'When it ended. NULL: it runs.';
+
+COMMENT ON COLUMN host.session.lost IS 'Whether it was found dead.';
 
 ALTER TABLE host.session ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME host.session_id_seq
@@ -4483,6 +5426,39 @@ CREATE TABLE host.template (
 );
 
 COMMENT ON TABLE host.template IS 'What a queue is made from: SQL in which {q} stands for the queue''s name.';
+
+COMMENT ON COLUMN host.template.name IS 'Its file.';
+
+COMMENT ON COLUMN host.template.body IS 'The SQL.';
+
+CREATE VIEW queue.sample__orm AS
+ SELECT NULL::bigint AS id,
+    NULL::jsonb AS payload,
+    NULL::jsonb AS headers,
+    NULL::timestamp with time zone AS run_at,
+    NULL::timestamp with time zone AS expires_at,
+    NULL::smallint AS priority,
+    NULL::text AS key,
+    NULL::text AS unique_key
+  WHERE false;
+
+COMMENT ON VIEW queue.sample__orm IS 'Where object-relational mappers insert into queue sample. Always empty: what is inserted goes to queue.sample. Made by host: exclude it from schema tools.';
+
+COMMENT ON COLUMN queue.sample__orm.id IS 'Given by the queue; a value that is inserted is ignored.';
+
+COMMENT ON COLUMN queue.sample__orm.payload IS 'The message.';
+
+COMMENT ON COLUMN queue.sample__orm.headers IS 'A JSON object. NULL, or JSON''s null: none.';
+
+COMMENT ON COLUMN queue.sample__orm.run_at IS 'Not before this time. NULL: at once.';
+
+COMMENT ON COLUMN queue.sample__orm.expires_at IS 'From this time on it is a dead letter and is not run. NULL: never.';
+
+COMMENT ON COLUMN queue.sample__orm.priority IS '1 is high, 2 normal, 3 low. NULL: 2.';
+
+COMMENT ON COLUMN queue.sample__orm.key IS 'Messages of one key run in order, or have limits of their own.';
+
+COMMENT ON COLUMN queue.sample__orm.unique_key IS 'A duplicate gets the id of the message that has the key, or is refused.';
 
 ALTER TABLE queue.sample ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME queue.sample_id_seq
@@ -4624,6 +5600,9 @@ ALTER TABLE ONLY host.migration_functions
 
 ALTER TABLE ONLY host.migration
     ADD CONSTRAINT migration_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY host.queue_functions
+    ADD CONSTRAINT queue_functions_pkey PRIMARY KEY (queue_id);
 
 ALTER TABLE ONLY host.queue
     ADD CONSTRAINT queue_name_key UNIQUE (name);
@@ -5012,6 +5991,8 @@ CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON host.sample__message_1 F
 
 CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON host.sample__message_2 FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
 
+CREATE TRIGGER insert_for_orm INSTEAD OF INSERT ON queue.sample__orm FOR EACH ROW EXECUTE FUNCTION host.sample__insert_for_orm();
+
 CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE OR TRUNCATE ON queue.sample FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
 
 CREATE TRIGGER wake AFTER INSERT ON queue.sample FOR EACH STATEMENT EXECUTE FUNCTION host.sample__wake();
@@ -5039,6 +6020,9 @@ ALTER TABLE ONLY host.loaded
 
 ALTER TABLE ONLY host.loaded
     ADD CONSTRAINT loaded_session_id_fkey FOREIGN KEY (session_id) REFERENCES host.session(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY host.queue_functions
+    ADD CONSTRAINT queue_functions_queue_id_fkey FOREIGN KEY (queue_id) REFERENCES host.queue(id) ON DELETE CASCADE;
 
 GRANT USAGE ON SCHEMA host TO host_operator;
 GRANT USAGE ON SCHEMA host TO host_serve;
@@ -5101,6 +6085,9 @@ GRANT ALL ON FUNCTION host.set_limits(p_queue text, p_fleet_concurrency integer,
 REVOKE ALL ON FUNCTION host.set_unique(p_queue text, p_unique_ms bigint, p_on_duplicate text) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.set_unique(p_queue text, p_unique_ms bigint, p_on_duplicate text) TO host_operator;
 
+REVOKE ALL ON FUNCTION host.set_wake_up(p_queue text, p_wake_up boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.set_wake_up(p_queue text, p_wake_up boolean) TO host_operator;
+
 REVOKE ALL ON FUNCTION host.truncate_heartbeat() FROM PUBLIC;
 GRANT ALL ON FUNCTION host.truncate_heartbeat() TO host_serve;
 
@@ -5149,6 +6136,8 @@ GRANT SELECT ON TABLE host.migration_functions TO host_operator;
 GRANT SELECT ON TABLE host.migration_functions TO host_serve;
 
 GRANT SELECT ON TABLE host.pace TO host_operator;
+
+GRANT SELECT ON TABLE host.queue_functions TO host_operator;
 
 GRANT UPDATE ON SEQUENCE host.sample__asleep TO host_serve;
 
@@ -5248,5 +6237,8 @@ GRANT UPDATE(ended_at) ON TABLE host.session TO host_serve;
 
 GRANT UPDATE(lost) ON TABLE host.session TO host_serve;
 
+GRANT SELECT,INSERT ON TABLE queue.sample__orm TO host_producer;
+
+GRANT SELECT ON SEQUENCE queue.sample_id_seq TO host_producer;
 GRANT SELECT ON SEQUENCE queue.sample_id_seq TO host_operator;
 GRANT SELECT ON SEQUENCE queue.sample_id_seq TO host_serve;

@@ -252,3 +252,18 @@ fn anchors(document: &Path) -> BTreeSet<String> {
         .map(|(_, title)| heading(title))
         .collect()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orms() {
+    works_as_written("orms.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schema_tools() {
+    works_as_written("schema-tools.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_phase() {
+    works_as_written("two-phase.md").await;
+}

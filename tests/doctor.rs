@@ -1,5 +1,6 @@
 //! `host doctor`: each finding is provoked, named, and gone when what it advises is done.
 
+mod damage;
 mod pooler;
 
 use host::embedded::Embedded;

@@ -54,8 +54,10 @@ async fn a_producer_enqueues_on_every_queue_and_does_nothing_else() {
             "TRUNCATE queue.work",
             "DO 'BEGIN LOCK TABLE queue.work IN ACCESS EXCLUSIVE MODE; END'",
             "SELECT setval('queue.work_id_seq', 1)",
+            "SELECT nextval('queue.work_id_seq')",
             "SELECT * FROM host.queue",
             "SELECT host.status()",
+            "SELECT host.set_wake_up('work', false)",
             "SELECT host.work__wake()",
             "CREATE TABLE queue.mine ()",
         ],
@@ -111,6 +113,7 @@ async fn an_operator_runs_every_command_and_has_no_other_way_to_change_anything(
     ok(&["handlers", "pause", "emails"]).await;
     ok(&["handlers", "resume", "emails"]).await;
     ok(&["queue", "set", "emails", "--keep", "7d"]).await;
+    ok(&["queue", "set", "emails", "--no-wake-up"]).await;
     ok(&["peek", "emails", "--settled"]).await;
     ok(&["peek", "emails"]).await;
     let id = ok(&["enqueue", "emails", "2"]).await;
@@ -311,6 +314,7 @@ async fn few_functions_have_the_owners_rights_and_all_pin_where_names_are_looked
             "set_keep",
             "set_limits",
             "set_unique",
+            "set_wake_up",
             "truncate_heartbeat",
             "work__advance",
             "work__gone",

@@ -170,3 +170,34 @@ async fn without_wake_up_polling_does_and_producers_can_prepare_transactions() {
     scene.wait_done("work").await;
     assert_eq!(scene.number(DONE).await, 3);
 }
+
+#[tokio::test]
+async fn a_queue_is_set_to_poll_and_back() {
+    let scene = Scene::new("").await;
+    scene.deploy("work", "echo", Deployment::default()).await;
+    let polling = scene.serve("polling", &["--poll", "50ms"]);
+    wait_asleep(&scene).await;
+    let prepare =
+        "BEGIN; INSERT INTO queue.work (payload) VALUES ('1'); PREPARE TRANSACTION 'set to poll'";
+    let error = scene.client.batch_execute(prepare).await.expect_err("it has notified");
+    assert_eq!(error.code().map(|code| code.code()), Some("0A000"));
+    scene.run("ROLLBACK").await;
+
+    let set = async |flag| scene.db.host(&["queue", "set", "work", flag]).await;
+    let producer = scene.db.client().await;
+    producer.batch_execute("BEGIN; INSERT INTO queue.work (payload) VALUES ('1')").await.unwrap();
+    set("--no-wake-up").await.error(1);
+    producer.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(scene.number("SELECT count(*) FROM host.queue WHERE NOT wake_up").await, 0);
+    assert_eq!(set("--no-wake-up").await.ok(), "Queue work wakes hosts by polling only\n");
+    scene.run(prepare).await;
+    scene.run("COMMIT PREPARED 'set to poll'").await;
+    scene.wait_number(DONE, 2).await;
+    assert!(polling.terminate().await.success());
+
+    assert_eq!(set("--wake-up").await.ok(), "Queue work wakes hosts by NOTIFY\n");
+    let _sleeping = scene.serve("sleeping", NEVER);
+    wait_asleep(&scene).await;
+    scene.run("INSERT INTO queue.work (payload) VALUES ('3')").await;
+    scene.wait_number(DONE, 3).await;
+}

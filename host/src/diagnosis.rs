@@ -12,6 +12,7 @@ use crate::liveness::TTL;
 
 pub mod facts;
 mod remedy;
+pub mod shape;
 
 /// A clock that is further from the server's than this is worth a word.
 const SKEW_MAX: Duration = Duration::from_secs(2);
@@ -83,6 +84,10 @@ pub enum Finding {
     Trigger { queue: String, trigger: String, function: String },
     /// Autovacuum works where there is nothing to vacuum, and is in the way of TRUNCATE.
     Autovacuum { queue: String, tables: Vec<String> },
+    /// A queue lacks what a new one has.
+    Damaged { queue: String, missing: Vec<String> },
+    /// A queue has what no new one has.
+    Extended { queue: String, added: Vec<String> },
 }
 
 /// All findings, the worst first. `patience`: what has lasted as long is not passing. `release`: this program's version.

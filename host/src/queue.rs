@@ -26,6 +26,7 @@ pub mod schedule;
 pub mod secrets;
 pub mod session;
 mod settle;
+pub mod shape;
 pub mod statements;
 pub mod take_over;
 pub mod unique;

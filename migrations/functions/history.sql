@@ -22,6 +22,7 @@ BEGIN
     IF p_keep_ms IS NOT NULL AND to_regclass(format('host.%I', p_queue || '__history')) IS NULL THEN
         EXECUTE host.render('history.sql', q);
         PERFORM host.grant_privileges(p_queue);
+        PERFORM host.put_comments(p_queue);
     END IF;
 END $$;
 REVOKE EXECUTE ON FUNCTION host.set_keep FROM PUBLIC;

@@ -17,6 +17,10 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_producer', 'SCHEMA', 'queue', 'USAGE', NULL),
         ('host_producer', 'TABLE', 'queue.{q}', 'INSERT', '{payload,headers,run_at,expires_at,priority,key,unique_key}'),
         ('host_producer', 'TABLE', 'queue.{q}', 'SELECT', '{id}'),
+        -- Empty for everybody: what is inserted is read back, and nothing else.
+        ('host_producer', 'TABLE', 'queue.{q}__orm', 'SELECT INSERT', NULL),
+        -- lastval() and currval(). Its last value is the newest id, which every INSERT returns as well.
+        ('host_producer', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
 
         ('host_operator', 'SCHEMA', 'queue', 'USAGE', NULL),
         ('host_operator', 'SCHEMA', 'host', 'USAGE', NULL),
@@ -27,6 +31,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_operator', 'TABLE', 'host.catalog', 'UPDATE', '{version}'),
         ('host_operator', 'TABLE', 'host.queue', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.queue', 'UPDATE', '{paused}'),
+        ('host_operator', 'TABLE', 'host.queue_functions', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.component', 'SELECT INSERT', NULL),
         ('host_operator', 'TABLE', 'host.handler', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.handler', 'UPDATE', '{version,paused}'),
@@ -47,6 +52,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_operator', 'FUNCTION', 'host.set_limits', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.drop_queue', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.set_keep', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.set_wake_up', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.begin_from_now', 'EXECUTE', NULL),

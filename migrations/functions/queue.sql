@@ -80,6 +80,7 @@ BEGIN
     LOOP
         EXECUTE host.render(t, q);
     END LOOP;
+    PERFORM host.note_functions(q.id);
 END $$;
 
 -- Tells hosts that there is something to load.
@@ -149,6 +150,7 @@ BEGIN
     END IF;
     PERFORM host.apply_queue_functions(p_name);
     PERFORM host.grant_privileges(p_name);
+    PERFORM host.put_comments(p_name);
     RETURN q.id;
 END $$;
 REVOKE EXECUTE ON FUNCTION host.create_queue FROM PUBLIC;
@@ -197,6 +199,7 @@ BEGIN
     DELETE FROM host.cron WHERE queue_id = number;
     DELETE FROM host.pace WHERE queue_id = number;
     DELETE FROM host.queue WHERE id = number;
+    EXECUTE format('DROP VIEW queue.%I', p_name || '__orm');
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
         p_name || '__schedule', p_name || '__dead_letter', p_name || '__unique');
@@ -225,6 +228,8 @@ BEGIN
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA queue TO %I', p_role);
     EXECUTE format('GRANT INSERT (payload, headers, run_at, expires_at, priority, key, unique_key), SELECT (id) ON queue.%I TO %I', p_queue, p_role);
+    EXECUTE format('GRANT SELECT, INSERT ON queue.%I TO %I', p_queue || '__orm', p_role);
+    EXECUTE format('GRANT SELECT ON SEQUENCE queue.%I TO %I', p_queue || '_id_seq', p_role);
 END $$;
 REVOKE EXECUTE ON FUNCTION host.grant_producer FROM PUBLIC;
 
@@ -236,6 +241,23 @@ BEGIN
     UPDATE host.queue SET paused = p_paused WHERE name = p_queue AND paused <> p_paused;
     RETURN FOUND;
 END $$;
+
+-- Whether an INSERT on a queue may wake a sleeping host, by NOTIFY. A transaction that did so cannot be prepared. Raises
+-- HQ004 when there is no such queue. Locks: SHARE ROW EXCLUSIVE on the queue's table, so that no INSERT is half of each;
+-- waits for producers at most 1 s, and before it locks anything that others wait for. SECURITY DEFINER: only
+-- the owner of a table switches its triggers.
+CREATE OR REPLACE FUNCTION host.set_wake_up(p_queue text, p_wake_up boolean) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+BEGIN
+    PERFORM FROM host.queue WHERE name = p_queue FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
+    END IF;
+    EXECUTE format('ALTER TABLE queue.%I %s TRIGGER wake', p_queue, CASE WHEN p_wake_up THEN 'ENABLE' ELSE 'DISABLE' END);
+    UPDATE host.queue SET wake_up = p_wake_up WHERE name = p_queue;
+END $$;
+REVOKE EXECUTE ON FUNCTION host.set_wake_up FROM PUBLIC;
 
 -- The expression that makes a payload of a type from its bytes.
 CREATE OR REPLACE FUNCTION host.payload_cast(p_bytes text, p_payload_type text) RETURNS text

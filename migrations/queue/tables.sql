@@ -26,7 +26,8 @@ CREATE TABLE queue.{q} (
     -- The attempt that this row is for, from 1.
     attempt smallint NOT NULL DEFAULT 1,
     headers jsonb
-        CONSTRAINT headers_is_an_object CHECK (jsonb_typeof(headers) = 'object')
+        -- JSON's null is no headers: mappers write it for what is left out.
+        CONSTRAINT headers_is_an_object CHECK (jsonb_typeof(headers) IN ('object', 'null'))
         CONSTRAINT headers_are_at_most_65536_bytes CHECK (octet_length(headers::text) <= 65536),
     -- One entry per failed attempt.
     history jsonb,

@@ -166,7 +166,11 @@ impl Show {
 
 fn described(details: &Details) -> String {
     let l = &details.letter;
-    let headers = details.headers.as_ref().map_or("none".to_owned(), Value::to_string);
+    let headers = details
+        .headers
+        .as_ref()
+        .filter(|h| !h.is_null())
+        .map_or("none".to_owned(), Value::to_string);
     let mut text = [
         ("Dead letter", l.id.to_string()),
         ("Message", format!("{}, enqueued {}", l.message, show::time(l.enqueued_at))),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Context, Fail, Global, show};
 use crate::diagnosis::{Finding, Severity, clock_skew, diagnose};
 use crate::queue::migrate::{self, Migrations, SchemaState};
-use crate::queue::{doctor, pooler};
+use crate::queue::{doctor, pooler, shape};
 
 /// Exit codes of its own, for monitors.
 const WARNING: u8 = 5;
@@ -71,9 +71,17 @@ impl Doctor {
             return Ok(vec![Finding::Schema { state: state.to_string() }]);
         }
         let (ahead_ms, within) = doctor::clock(&client).await?;
-        let facts = doctor::facts(&context.database, &client).await?;
-        let mut findings = diagnose(&facts, *self.patience, env!("CARGO_PKG_VERSION"));
+        let mut findings = shape::damage(&client).await?;
+        match doctor::facts(&context.database, &client).await {
+            Ok(facts) => {
+                findings.extend(diagnose(&facts, *self.patience, env!("CARGO_PKG_VERSION")));
+            }
+            // What is missing is why.
+            Err(error) if !findings.iter().any(Finding::is_damage) => return Err(error.into()),
+            Err(_) => {}
+        }
         findings.extend(clock_skew(ahead_ms, within));
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity()));
         Ok(findings)
     }
 }

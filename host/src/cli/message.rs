@@ -108,7 +108,8 @@ fn text(
     places: &[Whereabouts],
     story: &[Event],
 ) -> String {
-    let headers = found.headers.as_ref().map_or("none".to_owned(), Value::to_string);
+    let headers =
+        found.headers.as_ref().filter(|h| !h.is_null()).map_or("none".to_owned(), Value::to_string);
     let mut lines = vec![
         format!("{:<12} {id} of queue {queue}", "Message"),
         format!("{:<12} {headers}", "Headers"),

@@ -28,7 +28,8 @@ impl Finding {
             | Self::Restored
             | Self::Pooled
             | Self::NoHost { .. }
-            | Self::HandlerFailed { .. } => Severity::Error,
+            | Self::HandlerFailed { .. }
+            | Self::Damaged { .. } => Severity::Error,
             Self::Setting { name, .. } if name.starts_with("default_transaction") => {
                 Severity::Error
             }
@@ -49,7 +50,8 @@ impl Finding {
             Self::MissingRoles { .. }
             | Self::CannotSee
             | Self::HostVersion { .. }
-            | Self::Paused { .. } => Severity::Note,
+            | Self::Paused { .. }
+            | Self::Extended { .. } => Severity::Note,
         }
     }
 
@@ -101,6 +103,8 @@ impl Finding {
                 let alter = |t: &String| format!("ALTER TABLE host.{t} SET (autovacuum_enabled = off);");
                 tables.iter().map(alter).collect::<Vec<_>>().join(" ")
             }
+            Self::Damaged { queue, missing } => super::shape::remedy(queue, missing),
+            Self::Extended { .. } => "normal if you made it: hosts insert too, so it must suit what they insert (retries, scheduled and dead messages)".into(),
         }
     }
 }
@@ -194,6 +198,12 @@ impl fmt::Display for Finding {
                 "autovacuum is on for {} of {queue}'s tables, where it has nothing to do and is in the way",
                 tables.len()
             ),
+            Self::Damaged { queue, missing } => {
+                write!(f, "queue {queue} is not what host made it; it lacks: {}", missing.join("; "))
+            }
+            Self::Extended { queue, added } => {
+                write!(f, "queue {queue} has what host did not make: {}", added.join("; "))
+            }
         }
     }
 }

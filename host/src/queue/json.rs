@@ -94,8 +94,13 @@ impl<'de> Deserialize<'de> for HeadersColumn {
                 }
                 Ok(HeadersColumn(headers))
             }
+
+            // JSON's null is no headers, as SQL's is.
+            fn visit_unit<E>(self) -> Result<HeadersColumn, E> {
+                Ok(HeadersColumn(Headers::default()))
+            }
         }
-        deserializer.deserialize_map(Object)
+        deserializer.deserialize_any(Object)
     }
 }
 
@@ -124,7 +129,11 @@ mod tests {
             ("é", ""),
         ];
         assert!(headers.iter().eq(expected), "{headers:?}");
-        assert!(serde_json::from_str::<HeadersColumn>("[1]").is_err());
+        let HeadersColumn(none) = serde_json::from_str("null").unwrap();
+        assert_eq!(none.iter().count(), 0);
+        for wrong in ["[1]", "1", "true", r#""x""#] {
+            assert!(serde_json::from_str::<HeadersColumn>(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

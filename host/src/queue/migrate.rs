@@ -177,9 +177,21 @@ async fn migrate_locked(client: &mut Client, files: &Migrations) -> Result<Repor
         report.functions_replaced = true;
     }
     transaction.commit().await?;
+    if report.functions_replaced {
+        comment_on_queues(client).await?;
+    }
     let row = client.query_one("SELECT * FROM host.migration_grant()", &[]).await?;
     (report.granted, report.missing_roles) = (row.get(0), row.get(1));
     Ok(report)
+}
+
+/// A transaction for each queue: the tables of all of them are more than a server has locks for.
+async fn comment_on_queues(client: &Client) -> Result<(), MigrateError> {
+    for row in client.query("SELECT host.migration_queues()", &[]).await? {
+        let name: String = row.get(0);
+        client.execute("SELECT host.put_comments($1)", &[&name]).await?;
+    }
+    Ok(())
 }
 
 async fn replace_functions(

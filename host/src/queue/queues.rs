@@ -191,6 +191,17 @@ pub async fn set_keep(
     Ok(())
 }
 
+/// Says whether an INSERT on a queue may wake a sleeping host. Waits for open transactions that have enqueued on it,
+/// at most a second.
+pub async fn set_wake_up(
+    client: &Client,
+    queue: &QueueName,
+    wake_up: bool,
+) -> Result<(), QueueError> {
+    client.execute("SELECT host.set_wake_up($1, $2)", &[&queue.as_str(), &wake_up]).await?;
+    Ok(())
+}
+
 /// Lets a role enqueue, and nothing else.
 pub async fn grant(client: &Client, queue: &QueueName, role: &str) -> Result<(), QueueError> {
     let call = "SELECT host.grant_producer($1, $2::text::name)";

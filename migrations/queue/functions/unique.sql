@@ -28,6 +28,8 @@ BEGIN
         free_at := taken.taken_at + q.unique_ms * interval '1 ms';
         IF free_at > clock_timestamp() OR NOT host.is_settled({queue_id}, taken.taken_at, taken.settled_by) THEN
             IF q.on_duplicate = 'drop' THEN
+                -- For who must have an id all the same: see orm.sql.
+                PERFORM set_config('host.duplicate_of', taken.message_id::text, true);
                 RETURN NULL;
             END IF;
             RAISE EXCEPTION 'unique_key "%" is taken by message % of queue "{q}"', NEW.unique_key, taken.message_id

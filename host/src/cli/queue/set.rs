@@ -18,13 +18,14 @@ use crate::unique::{OnDuplicate, Unique};
 /// transactions: should one stay open, say so a second later again.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
-    .args(["unique", "on_duplicate", "fleet_concurrency", "rate", "burst", "keep"]))]
+    .args(["unique", "on_duplicate", "fleet_concurrency", "rate", "burst", "keep", "no_wake_up", "wake_up"]))]
 #[command(after_help = "\
 Examples:
   host queue set emails --unique 1h --on-duplicate refuse
   host queue set emails --rate 100/1s --burst 20 --fleet-concurrency 8
   host queue set emails --rate off --unique off
-  host queue set emails --keep 7d")]
+  host queue set emails --keep 7d
+  host queue set emails --no-wake-up")]
 pub struct Set {
     /// The queue
     name: String,
@@ -35,6 +36,12 @@ pub struct Set {
     /// Keep what is settled from now on readable for this long: 1m to 3650days. Or off, which forgets it all
     #[arg(long, value_name = "TIME", value_parser = or_off::<humantime::Duration>)]
     keep: Option<OrOff<humantime::Duration>>,
+    /// Never NOTIFY on INSERT: hosts poll. For producers that use PREPARE TRANSACTION
+    #[arg(long)]
+    no_wake_up: bool,
+    /// NOTIFY on INSERT while a host sleeps
+    #[arg(long, conflicts_with = "no_wake_up")]
+    wake_up: bool,
 }
 
 /// Unique keys, as the command line has them.
@@ -148,6 +155,10 @@ impl Set {
             queues::set_keep(&client, &queue.name, keep).await?;
             println!("Queue {} keeps settled messages {}", queue.name, kept(keep));
         }
+        if self.wake_up || self.no_wake_up {
+            queues::set_wake_up(&client, &queue.name, self.wake_up).await?;
+            println!("Queue {} wakes hosts {}", queue.name, wake_up_text(self.wake_up));
+        }
         Ok(())
     }
 }
@@ -164,6 +175,11 @@ pub fn keys_text(unique: Option<Unique>) -> String {
         OnDuplicate::Refuse => "refused",
     };
     format!("taken {least}until the message is settled, duplicates are {what}")
+}
+
+/// How hosts hear of new messages, in words.
+pub const fn wake_up_text(wake_up: bool) -> &'static str {
+    if wake_up { "by NOTIFY" } else { "by polling only" }
 }
 
 /// How long a queue keeps what is settled, in words.

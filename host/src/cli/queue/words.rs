@@ -66,7 +66,6 @@ pub fn described(queue: &Queue, status: &QueueStatus) -> String {
     } else {
         status::handlers_text(status)
     };
-    let wake_up = if queue.wake_up { "by NOTIFY" } else { "by polling only" };
     let held = if status.held.is_empty() { "nothing".to_owned() } else { status.held.join("; ") };
     let payload = format!(
         "{}, at most {}",
@@ -99,7 +98,7 @@ pub fn described(queue: &Queue, status: &QueueStatus) -> String {
         ("Rotates at", rotation),
         ("Keeps", format!("settled messages {}", set::kept(queue.keep))),
         ("Held up by", held),
-        ("Wakes hosts", wake_up.to_owned()),
+        ("Wakes hosts", set::wake_up_text(queue.wake_up).to_owned()),
     ]
     .map(|(what, value)| format!("{what:<12} {value}\n"))
     .concat()
