@@ -1,7 +1,9 @@
 //! What a server sends is counted from its first byte to its last, whatever it is, and ends at its limit.
 
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -81,6 +83,28 @@ async fn answers_without_end_are_cut_off_whatever_they_are() {
         let sent = flood.sent.load(Relaxed);
         assert!(sent < http_bytes.min(1 << 20) + BUFFERED_BYTES_MAX, "{goes_on:?}: {sent}");
     }
+}
+
+/// The work that a server causes is not that of the threads which run messages: it goes on while they are held up.
+#[tokio::test]
+async fn servers_are_listened_to_on_other_threads() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (say, said) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 4]).unwrap();
+        say.send("asked").unwrap();
+        while stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").is_ok() {}
+        say.send("hung up on").unwrap();
+    });
+    let request = url.clone();
+    let asking =
+        tokio::spawn(async move { fetch(granted(&[request.clone()]), &request, json!({})).await });
+    wait_until("the server is asked", async || said.try_recv() == Ok("asked")).await;
+    // Nothing runs on the one thread of this test meanwhile.
+    assert_eq!(said.recv_timeout(Duration::from_mins(1)), Ok("hung up on"));
+    assert!(asking.await.unwrap().starts_with("HttpResponseHeaderSectionSize"));
 }
 
 /// What a server sends after its answer is nobody's, and ends the connection.
