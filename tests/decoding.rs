@@ -282,3 +282,21 @@ async fn a_database_of_another_encoding_is_refused_with_what_to_do() {
         }
     }
 }
+
+/// A host's prepared statements are of no use then. It knows that whatever language the server speaks.
+#[tokio::test]
+async fn a_queue_that_is_made_again_with_another_payload_type_is_served() {
+    let scene = Scene::new("").await;
+    scene.deploy("work", "misbehave", Deployment::default()).await;
+    let host = scene.serve("host", &[]);
+    for payload in [r#""ack""#, "ack", r#""ack""#] {
+        scene.run(&format!("INSERT INTO queue.work (payload) VALUES ('{payload}')")).await;
+        scene.wait_done("work").await;
+        scene.run("SELECT host.drop_queue('work', true)").await;
+        let kind = if payload == "ack" { "jsonb" } else { "text" };
+        scene.queue("work", &format!("p_payload_type => '{kind}'")).await;
+        scene.deploy("work", "misbehave", Deployment::default()).await;
+        scene.wait_loaded("work", 1, 1).await;
+    }
+    assert!(!host.log().contains("trying again until it works"), "{}", host.log());
+}
