@@ -200,7 +200,7 @@ async fn a_lost_message_fails_the_run() {
     let finished = bench(&db, "drain --messages 5000").await;
     let report: Value = serde_json::from_str(finished.stdout.trim()).expect("JSON");
     assert_eq!((&report["lost"], &report["duplicated"]), (&1.into(), &0.into()), "{report}");
-    assert_eq!(finished.error(1), "1 messages lost, 0 doubled (at least), of 10000");
+    assert_eq!(finished.error(1), "1 message lost, 0 doubled (at least), of 10000");
 }
 
 #[tokio::test]
