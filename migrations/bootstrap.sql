@@ -84,9 +84,9 @@ BEGIN
     END IF;
     INSERT INTO host.migration_functions (sha256) VALUES (digest)
         ON CONFLICT (only_row) DO UPDATE SET sha256 = EXCLUDED.sha256, applied_at = now();
-    IF to_regclass('host.catalog') IS NOT NULL THEN
+    IF to_regclass('host.catalog_change') IS NOT NULL THEN
         -- Whatever running hosts have made of a function that was away, they look again.
-        UPDATE host.catalog SET version = version + 1;
+        INSERT INTO host.catalog_change DEFAULT VALUES;
     END IF;
 END;
 $$;

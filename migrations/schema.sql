@@ -27,7 +27,7 @@ BEGIN
     PERFORM host.note_functions(q.id);
 END $$;
 
-CREATE FUNCTION host.beat(p_session integer, p_beat bigint) RETURNS TABLE(session_id integer, beat bigint, locked boolean, catalog_version bigint, server_started timestamp with time zone)
+CREATE FUNCTION host.beat(p_session integer, p_beat bigint, p_late text DEFAULT NULL::text) RETURNS TABLE(session_id integer, beat bigint, locked boolean, catalog_version bigint, server_started timestamp with time zone)
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -37,16 +37,15 @@ CREATE FUNCTION host.beat(p_session integer, p_beat bigint) RETURNS TABLE(sessio
 #variable_conflict use_column
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    INSERT INTO host.heartbeat (session_id, slot, beat)
-        VALUES (p_session, extract(epoch FROM now())::bigint / 3600 % 3, p_beat);
+    INSERT INTO host.heartbeat (session_id, slot, beat, late)
+        VALUES (p_session, extract(epoch FROM now())::bigint / 3600 % 3, p_beat, p_late);
     RETURN QUERY
         SELECT s.id,
             (SELECT h.beat FROM host.heartbeat h WHERE h.session_id = s.id ORDER BY h.beat DESC LIMIT 1),
             l.objid IS NOT NULL,
-            c.version,
+            host.catalog_version(),
             greatest(pg_postmaster_start_time(), (SELECT w.stats_reset FROM pg_stat_bgwriter w))
         FROM host.session s
-        CROSS JOIN host.catalog c
         LEFT JOIN (
             SELECT DISTINCT objid::bigint AS objid FROM pg_locks
             WHERE locktype = 'advisory' AND classid = 1752134401 AND objsubid = 2 AND granted
@@ -101,9 +100,16 @@ CREATE FUNCTION host.bump_catalog() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
-    UPDATE host.catalog SET version = version + 1;
+    INSERT INTO host.catalog_change DEFAULT VALUES;
     RETURN NULL;
 END $$;
+
+CREATE FUNCTION host.catalog_version() RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT c.version + (SELECT count(*) FROM host.catalog_change) FROM host.catalog c
+$$;
 
 CREATE FUNCTION host.changed_functions() RETURNS TABLE(queue text, function text, how text)
     LANGUAGE sql STABLE
@@ -218,8 +224,11 @@ CREATE FUNCTION host.comments() RETURNS TABLE(relation text, comment text, colum
             '{"queue_id": "The queue.", "handler_id": "The handler.", "message_id": "The message.",
             "cancelled_at": "When.", "cancelled_by": "By which role."}'),
         ('host.catalog',
-            'One row: what tells hosts to read queues and handlers again.',
-            '{"version": "Grows with each change.", "only_row": "Always true."}'),
+            'One row: the changes of the catalog that were counted. With those in catalog_change it tells hosts to read queues and handlers again.',
+            '{"version": "How many.", "only_row": "Always true."}'),
+        ('host.catalog_change',
+            'Changes of the catalog that are not counted yet, one row each.',
+            '{"id": "Its number.", "changed_at": "When."}'),
         ('host.cluster',
             'One row: the cluster whose transaction ids the cursors count by.',
             '{"system_identifier": "As pg_control_system() says.", "only_row": "Always true."}'),
@@ -254,7 +263,7 @@ CREATE FUNCTION host.comments() RETURNS TABLE(relation text, comment text, colum
         ('host.heartbeat',
             'Heartbeats of hosts. Append-only.',
             '{"session_id": "The session.", "slot": "The partition, by the hour.", "beat": "Its number.",
-            "beat_at": "When, for people."}'),
+            "beat_at": "When, for people.", "late": "Which loop of the host is overdue. NULL: none."}'),
         ('host.loaded',
             'What each host has made of each deployment.',
             '{"session_id": "The host''s session.", "handler_id": "The handler.", "version": "The version.",
@@ -301,6 +310,19 @@ CREATE FUNCTION host.comments() RETURNS TABLE(relation text, comment text, colum
             'What a queue is made from: SQL in which {q} stands for the queue''s name.',
             '{"name": "Its file.", "body": "The SQL."}')
 $$;
+
+CREATE FUNCTION host.count_catalog_changes() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '1s'
+    AS $$
+BEGIN
+    PERFORM FROM host.catalog FOR UPDATE SKIP LOCKED;
+    IF FOUND THEN
+        WITH counted AS (DELETE FROM host.catalog_change RETURNING id)
+        UPDATE host.catalog SET version = version + (SELECT count(*) FROM counted);
+    END IF;
+END $$;
 
 CREATE FUNCTION host.create_queue(p_name text, p_payload_type text DEFAULT 'jsonb'::text, p_payload_bytes_max bigint DEFAULT (1 << 20), p_max_attempts integer DEFAULT 10, p_backoff_base_ms bigint DEFAULT 1000, p_backoff_cap_ms bigint DEFAULT 3600000, p_rotate_bytes bigint DEFAULT (64 << 20), p_rotate_age_ms bigint DEFAULT 60000, p_wake_up boolean DEFAULT true, p_delays_ms bigint[] DEFAULT NULL::bigint[], p_keep_ms bigint DEFAULT NULL::bigint, p_priorities boolean DEFAULT false, p_ordered_lanes integer DEFAULT NULL::integer, p_keyed_lanes integer DEFAULT NULL::integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
@@ -484,9 +506,12 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
     END IF;
-    PERFORM pg_advisory_xact_lock(1752134404, queue);
     SELECT h.id INTO handler_id FROM host.handler h WHERE h.queue_id = queue AND h.name = p_handler FOR UPDATE;
     IF NOT FOUND THEN
+        PERFORM pg_advisory_xact_lock(1752134404, queue);
+        SELECT h.id INTO handler_id FROM host.handler h WHERE h.queue_id = queue AND h.name = p_handler FOR UPDATE;
+    END IF;
+    IF handler_id IS NULL THEN
         INSERT INTO host.handler (queue_id, name, version) VALUES (queue, p_handler, 0) RETURNING id INTO handler_id;
         EXECUTE format(
             'INSERT INTO host.%I (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
@@ -524,7 +549,7 @@ BEGIN
     PERFORM pg_advisory_xact_lock(1752134403, number);
     PERFORM pg_advisory_xact_lock(1752134402, id)
         FROM (SELECT id FROM host.handler WHERE queue_id = number ORDER BY id) x;
-    -- Before the table: a firing locks its entry first, too. Deleted only after: that locks the catalog as well, for
+    -- Before the table: a firing locks its entry first, too. Deleted only after: that locks the entries' rows as well, for
     -- which others should not wait while this waits for a producer.
     SELECT string_agg(name, ', ' ORDER BY name) INTO entries
         FROM (SELECT name FROM host.cron WHERE queue_id = number FOR UPDATE) c;
@@ -595,7 +620,7 @@ BEGIN
     END LOOP;
     INSERT INTO host.cluster (system_identifier) SELECT system_identifier FROM pg_control_system()
         ON CONFLICT (only_row) DO UPDATE SET system_identifier = EXCLUDED.system_identifier;
-    UPDATE host.catalog SET version = version + 1;
+    INSERT INTO host.catalog_change DEFAULT VALUES;
 END $$;
 
 CREATE FUNCTION host.end_session(p_session integer, p_lost boolean) RETURNS boolean
@@ -613,7 +638,7 @@ BEGIN
         PERFORM host.terminate(pid) FROM pg_stat_activity
             WHERE application_name = 'host session ' || p_session AND datname = current_database();
     END IF;
-    UPDATE host.catalog SET version = version + 1;
+    INSERT INTO host.catalog_change DEFAULT VALUES;
     RETURN true;
 END $$;
 
@@ -1049,9 +1074,9 @@ BEGIN
     END IF;
     INSERT INTO host.migration_functions (sha256) VALUES (digest)
         ON CONFLICT (only_row) DO UPDATE SET sha256 = EXCLUDED.sha256, applied_at = now();
-    IF to_regclass('host.catalog') IS NOT NULL THEN
+    IF to_regclass('host.catalog_change') IS NOT NULL THEN
         -- Whatever running hosts have made of a function that was away, they look again.
-        UPDATE host.catalog SET version = version + 1;
+        INSERT INTO host.catalog_change DEFAULT VALUES;
     END IF;
 END;
 $$;
@@ -1077,6 +1102,26 @@ CREATE FUNCTION host.missing_privileges(p_queue text DEFAULT NULL::text) RETURNS
         AND (p_queue IS NULL OR split_part(f.proname, '__', 1) = p_queue)
         AND r.rolname IN ('host_operator', 'host_serve') AND NOT has_function_privilege(r.oid, f.oid, 'EXECUTE')
 $$;
+
+CREATE FUNCTION host.nobody_sleeps(p_after integer) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    ids int[] := ARRAY(SELECT id FROM host.queue WHERE id > p_after ORDER BY id LIMIT 100);
+BEGIN
+    IF EXISTS (SELECT FROM host.session WHERE ended_at IS NULL) THEN
+        RETURN NULL;
+    END IF;
+    PERFORM setval(to_regclass(format('host.%I', q.name || '__asleep')), 0) FROM host.queue q WHERE q.id = ANY (ids);
+    -- One that has begun meanwhile may have said that it sleeps: then producers rather notify too often.
+    IF EXISTS (SELECT FROM host.session WHERE ended_at IS NULL) THEN
+        PERFORM setval(to_regclass(format('host.%I', q.name || '__asleep')), 1) FROM host.queue q
+            WHERE q.id = ANY (ids) AND q.wake_up;
+        RETURN NULL;
+    END IF;
+    RETURN ids[cardinality(ids)];
+END $$;
 
 CREATE FUNCTION host.note_functions(p_queue integer) RETURNS void
     LANGUAGE sql
@@ -1156,7 +1201,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'TABLE', 'host.migration_functions', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.cluster', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.catalog', 'SELECT', NULL),
-        ('host_operator', 'TABLE', 'host.catalog', 'UPDATE', '{version}'),
+        ('host_operator', 'TABLE', 'host.catalog_change', 'SELECT INSERT', NULL),
         ('host_operator', 'TABLE', 'host.queue', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.queue', 'UPDATE', '{paused}'),
         ('host_operator', 'TABLE', 'host.queue_functions', 'SELECT', NULL),
@@ -1212,6 +1257,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_serve', 'TABLE', 'host.cluster', 'SELECT', NULL),
         ('host_serve', 'TABLE', 'host.catalog', 'SELECT', NULL),
         ('host_serve', 'TABLE', 'host.catalog', 'UPDATE', '{version}'),
+        ('host_serve', 'TABLE', 'host.catalog_change', 'SELECT INSERT DELETE', NULL),
         ('host_serve', 'TABLE', 'host.queue', 'SELECT', NULL),
         ('host_serve', 'TABLE', 'host.component', 'SELECT', NULL),
         ('host_serve', 'TABLE', 'host.handler', 'SELECT', NULL),
@@ -1770,7 +1816,7 @@ BEGIN
             RAISE EXCEPTION '10000 cancelled messages of queue "sample" have not been met by their handlers yet'
                 USING HINT = 'wait until they have, or purge the queue', ERRCODE = 'HQ006';
         END IF;
-        UPDATE host.catalog SET version = version + 1;
+        INSERT INTO host.catalog_change DEFAULT VALUES;
     END IF;
     RETURN n;
 END $$;
@@ -3334,7 +3380,7 @@ CREATE FUNCTION host.server_clock() RETURNS timestamp with time zone
     SELECT clock_timestamp()
 $$;
 
-CREATE FUNCTION host.sessions() RETURNS TABLE(id integer, host_name text, pid integer, host_version text, started_at timestamp with time zone, connected boolean, beat_age_ms bigint)
+CREATE FUNCTION host.sessions() RETURNS TABLE(id integer, host_name text, pid integer, host_version text, started_at timestamp with time zone, connected boolean, beat_age_ms bigint, late text)
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -3342,9 +3388,11 @@ CREATE FUNCTION host.sessions() RETURNS TABLE(id integer, host_name text, pid in
         EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'advisory' AND k.classid = 1752134401
             AND k.objid::bigint = s.id AND k.objsubid = 2 AND k.granted
             AND k.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())),
-        (SELECT (extract(epoch FROM clock_timestamp() - b.beat_at) * 1000)::bigint FROM host.heartbeat b
-            WHERE b.session_id = s.id ORDER BY b.beat DESC LIMIT 1)
-    FROM host.session s WHERE s.ended_at IS NULL ORDER BY s.id
+        (extract(epoch FROM clock_timestamp() - newest.beat_at) * 1000)::bigint, newest.late
+    FROM host.session s
+    LEFT JOIN LATERAL (SELECT b.beat_at, b.late FROM host.heartbeat b
+        WHERE b.session_id = s.id ORDER BY b.beat DESC LIMIT 1) newest ON true
+    WHERE s.ended_at IS NULL ORDER BY s.id
 $$;
 
 CREATE FUNCTION host.set_keep(p_queue text, p_keep_ms bigint) RETURNS void
@@ -3651,11 +3699,31 @@ CREATE TABLE host.catalog (
     CONSTRAINT catalog_only_row_check CHECK (only_row)
 );
 
-COMMENT ON TABLE host.catalog IS 'One row: what tells hosts to read queues and handlers again.';
+COMMENT ON TABLE host.catalog IS 'One row: the changes of the catalog that were counted. With those in catalog_change it tells hosts to read queues and handlers again.';
 
-COMMENT ON COLUMN host.catalog.version IS 'Grows with each change.';
+COMMENT ON COLUMN host.catalog.version IS 'How many.';
 
 COMMENT ON COLUMN host.catalog.only_row IS 'Always true.';
+
+CREATE TABLE host.catalog_change (
+    id bigint NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE host.catalog_change IS 'Changes of the catalog that are not counted yet, one row each.';
+
+COMMENT ON COLUMN host.catalog_change.id IS 'Its number.';
+
+COMMENT ON COLUMN host.catalog_change.changed_at IS 'When.';
+
+ALTER TABLE host.catalog_change ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME host.catalog_change_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE host.cluster (
     system_identifier bigint NOT NULL,
@@ -3854,7 +3922,8 @@ CREATE TABLE host.heartbeat (
     session_id integer NOT NULL,
     slot smallint NOT NULL,
     beat bigint NOT NULL,
-    beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    late text
 )
 PARTITION BY LIST (slot);
 
@@ -3868,11 +3937,14 @@ COMMENT ON COLUMN host.heartbeat.beat IS 'Its number.';
 
 COMMENT ON COLUMN host.heartbeat.beat_at IS 'When, for people.';
 
+COMMENT ON COLUMN host.heartbeat.late IS 'Which loop of the host is overdue. NULL: none.';
+
 CREATE TABLE host.heartbeat_0 (
     session_id integer NOT NULL,
     slot smallint NOT NULL,
     beat bigint NOT NULL,
-    beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    late text
 )
 WITH (autovacuum_enabled=off);
 
@@ -3882,7 +3954,8 @@ CREATE TABLE host.heartbeat_1 (
     session_id integer NOT NULL,
     slot smallint NOT NULL,
     beat bigint NOT NULL,
-    beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    late text
 )
 WITH (autovacuum_enabled=off);
 
@@ -3892,7 +3965,8 @@ CREATE TABLE host.heartbeat_2 (
     session_id integer NOT NULL,
     slot smallint NOT NULL,
     beat bigint NOT NULL,
-    beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    beat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    late text
 )
 WITH (autovacuum_enabled=off);
 
@@ -5568,6 +5642,9 @@ ALTER TABLE ONLY host.sample__settlement ATTACH PARTITION host.sample__settlemen
 ALTER TABLE ONLY host.cancellation
     ADD CONSTRAINT cancellation_pkey PRIMARY KEY (handler_id, message_id);
 
+ALTER TABLE ONLY host.catalog_change
+    ADD CONSTRAINT catalog_change_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY host.catalog
     ADD CONSTRAINT catalog_pkey PRIMARY KEY (only_row);
 
@@ -6097,8 +6174,10 @@ GRANT SELECT,DELETE ON TABLE host.cancellation TO host_serve;
 GRANT SELECT ON TABLE host.catalog TO host_operator;
 GRANT SELECT ON TABLE host.catalog TO host_serve;
 
-GRANT UPDATE(version) ON TABLE host.catalog TO host_operator;
 GRANT UPDATE(version) ON TABLE host.catalog TO host_serve;
+
+GRANT SELECT,INSERT ON TABLE host.catalog_change TO host_operator;
+GRANT SELECT,INSERT,DELETE ON TABLE host.catalog_change TO host_serve;
 
 GRANT SELECT ON TABLE host.cluster TO host_operator;
 GRANT SELECT ON TABLE host.cluster TO host_serve;

@@ -30,6 +30,7 @@ const VOCABULARY: &[&str] = &[
     "message",
     "name",
     "outcome",
+    "progress",
     "secret",
     "settlement",
     "throttle",

@@ -201,3 +201,44 @@ async fn a_queue_is_set_to_poll_and_back() {
     scene.run("INSERT INTO queue.work (payload) VALUES ('3')").await;
     scene.wait_number(DONE, 3).await;
 }
+
+/// NOTIFY costs producers something, and nobody would hear it.
+#[tokio::test]
+async fn when_the_last_host_has_stopped_producers_notify_nobody() {
+    let scene = Scene::new("").await;
+    scene.deploy("work", "echo", Deployment::default()).await;
+    for n in 0..120 {
+        scene.queue(&format!("q{n}"), "").await;
+        scene.run(&format!("SELECT setval('host.q{n}__asleep', 1)")).await;
+    }
+    let [a, b] = [scene.serve("a", NEVER), scene.serve("b", NEVER)];
+    scene.wait_loaded("work", 1, 2).await;
+    wait_asleep(&scene).await;
+    assert!(a.terminate().await.success());
+    assert_eq!(scene.number(ASLEEP).await, 1, "the other sleeps");
+    scene.run("INSERT INTO queue.work (payload) VALUES ('1')").await;
+    scene.wait_number(DONE, 1).await;
+    wait_asleep(&scene).await;
+    assert!(b.terminate().await.success());
+    assert_eq!(scene.number(ASLEEP).await, 0);
+    let others = "SELECT sum(pg_sequence_last_value(format('host.%s__asleep', name)::regclass)) FROM host.queue";
+    assert_eq!(scene.number(others).await, 0, "however many queues there are");
+}
+
+/// A host that was killed cannot say that it does not sleep any more.
+#[tokio::test]
+async fn a_host_that_begins_busy_clears_what_a_killed_one_has_left() {
+    let scene = Scene::new("").await;
+    scene.deploy("work", "misbehave", Deployment { concurrency: 1, ..Deployment::default() }).await;
+    let killed = scene.serve("killed", NEVER);
+    wait_asleep(&scene).await;
+    killed.kill();
+    // A look of it may still be on its way.
+    let connections = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'host session %'";
+    scene.wait_number(connections, 0).await;
+    let message = r#"INSERT INTO queue.work (payload) VALUES ('{"do": "sleep", "ms": 3600000}')"#;
+    scene.run(message).await;
+    let _host = scene.serve("host", NEVER);
+    scene.wait_number(ASLEEP, 0).await;
+}

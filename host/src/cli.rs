@@ -141,7 +141,7 @@ fn run_async(cli: Cli) -> Result<ExitCode, Fail> {
             Command::Cron(command) => command.run(&cli.global).await,
             Command::Secret(command) => command.run(&cli.global).await,
             Command::Psql(command) => command.run(&cli.global).await,
-            Command::Bench(command) => command.run(&cli.global).await,
+            Command::Bench(command) => Box::pin(command.run(&cli.global)).await,
             Command::TryComponent(command) => command.run(),
             Command::Doctor(command) => return command.run(&cli.global).await,
         }

@@ -64,6 +64,8 @@ pub enum Finding {
     NoHost { queues: Vec<String> },
     /// A host that shows no sign of life, and has not been found dead by another.
     SilentHost { session: i32, host: String, connected: bool, beat_age_ms: Option<i64> },
+    /// A host that beats, and of which a loop is overdue.
+    StandingHost { host: String, late: String },
     /// A handler that a host cannot run.
     HandlerFailed { queue: String, handler: String, version: i32, error: String },
     /// Messages without a handler.
@@ -166,6 +168,11 @@ fn about_hosts(facts: &Facts, release: &str, findings: &mut Vec<Finding>) {
         });
     }
     let live: Vec<_> = facts.sessions.iter().filter(|s| !silent(s)).collect();
+    for s in &live {
+        if let Some(late) = s.late.clone() {
+            findings.push(Finding::StandingHost { host: named(s), late });
+        }
+    }
     for s in live.iter().filter(|s| s.host_version != release) {
         let version = s.host_version.clone();
         findings.push(Finding::HostVersion { host: named(s), version });

@@ -35,9 +35,10 @@ use self::pace::Pace;
 use self::parts::{Control, Parts, Shared};
 use self::slots::{Slot, wait_for};
 use self::trip::{Done, Trip, Wanted};
-use crate::id::{HandlerId, LeaseId};
+use crate::id::{HandlerId, LeaseKey};
 use crate::lane::{Turn, Turns};
 use crate::name::{HandlerName, QueueName};
+use crate::progress::{ROUND_EVERY, Watch};
 use crate::queue::error::QueueError;
 use crate::queue::statements::Statements;
 use crate::queue::take_over::Stray;
@@ -103,7 +104,8 @@ pub struct Dispatcher {
     health: Health,
     /// Stops new messages while the follow-ups of those before wait to be settled.
     brake: Brake,
-    complete: (mpsc::UnboundedSender<LeaseId>, mpsc::UnboundedReceiver<LeaseId>),
+    watch: Watch,
+    complete: (mpsc::UnboundedSender<LeaseKey>, mpsc::UnboundedReceiver<LeaseKey>),
     /// Interrupts its calls when it is dropped, as with its queue: nobody will settle them.
     _calls: DropGuard,
 }
@@ -117,6 +119,7 @@ impl Dispatcher {
         let track = Track::new(&shared.long_calls);
         Self {
             health: Health::of(queue.as_str(), name.as_str(), &shared.slow_lane),
+            watch: shared.progress.watch(format!("the loop of {queue}/{name}")),
             idle: Idle::new(shared.poll_max, Instant::now()),
             brake: Brake::new(shared.follow_ups.clone(), shared.follow_up_bytes_max),
             _calls: shared.stop_now.clone().drop_guard(),
@@ -150,6 +153,7 @@ impl Dispatcher {
     /// Leases, runs and settles until it is told to end.
     pub async fn run(mut self) {
         loop {
+            self.watch.round();
             let now = Instant::now();
             let control = self.control.borrow_and_update().clone();
             self.settle_and_lease(&control, now);
@@ -229,7 +233,8 @@ impl Dispatcher {
         let retry = if self.may_settle() { self.open.retry_at() } else { None };
         let all = [self.partial_at, retry, look, sweep];
         let next = all.into_iter().flatten().min();
-        next.unwrap_or(now + Duration::from_hours(1)).max(now + Duration::from_millis(1))
+        let round = now + ROUND_EVERY;
+        next.map_or(round, |at| at.clamp(now + Duration::from_millis(1), round))
     }
 
     /// When to lease next, if there is room for more messages.

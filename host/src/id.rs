@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use uuid::Uuid;
+
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident($inner:ty);)*) => {$(
         $(#[$doc])*
@@ -43,4 +45,14 @@ ids! {
     CronId(i32);
     /// A row of a queue's lease log.
     LeaseId(i64);
+}
+
+/// A lease as its holder knows it. The number alone can be given out again after a crash of the server; the token
+/// cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LeaseKey {
+    /// Its number.
+    pub id: LeaseId,
+    /// What proves that it is ours.
+    pub token: Uuid,
 }

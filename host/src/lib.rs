@@ -18,6 +18,7 @@ pub mod liveness;
 pub mod message;
 pub mod name;
 pub mod outcome;
+pub mod progress;
 pub mod queue;
 pub mod sandbox;
 pub mod secret;

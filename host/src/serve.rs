@@ -20,7 +20,8 @@ use crate::dispatch::parts::Shared;
 use crate::dispatch::threads::LongCallThreads;
 use crate::id::SessionId;
 use crate::liveness::Observer;
-use crate::queue::connect::{Database, retry};
+use crate::progress::Progress;
+use crate::queue::connect::{Database, retry_while};
 use crate::queue::error::QueueError;
 use crate::queue::session::{self, Session};
 use crate::sandbox::{FollowUpTargets, Sandbox, SandboxConfig, SandboxError, Trial};
@@ -57,6 +58,8 @@ pub struct ServeConfig {
     pub drain: Duration,
     /// Where compiled handlers are kept between runs.
     pub cache_dir: Option<PathBuf>,
+    /// Told how its loops go on; for others to ask.
+    pub progress: Progress,
 }
 
 /// Why a host cannot serve.
@@ -108,10 +111,14 @@ pub async fn serve(
     let observer = Arc::new(Mutex::new(Observer::default()));
     // Sessions that ended without a word to the database.
     let mut unsaid = Vec::new();
+    let mut has_served = false;
     while !shutdown.drain.is_cancelled() && !shutdown.stop.is_cancelled() {
         let (hints, woken) = mpsc::channel(NOTIFICATIONS_MAX);
-        let begin = async || Session::begin(database, &config.host_name, hints.clone()).await;
-        let mut beginning = std::pin::pin!(retry("begin a session", begin));
+        let begin = || Session::begin(database, &config.host_name, hints.clone());
+        // One that has served before waits for whatever mends it: a password that was changed, a role, a database.
+        let patient = has_served;
+        let passes = |error: &QueueError| patient || error.is_passing();
+        let mut beginning = std::pin::pin!(retry_while("begin a session", passes, begin));
         let session = tokio::select! {
             session = &mut beginning => session?,
             () = shutdown.drain.cancelled() => {
@@ -122,13 +129,17 @@ pub async fn serve(
                 break;
             }
         };
+        has_served = true;
         let id = session.id();
-        let pool = database.named_as(&session.application_name(), config.connections)?;
+        // What a session before has left behind is not this one's.
+        let progress = &config.progress;
+        progress.forget();
+        let pool = database.named_as(&session.application_name(), config.connections, progress)?;
         // They are over for certain: others need not wait for signs of life.
         for before in std::mem::take(&mut unsaid) {
             unsaid.extend(say_farewell(&pool, before).await);
         }
-        let pulse = Pulse::new(pool.clone(), session, observer.clone());
+        let pulse = Pulse::new(pool.clone(), session, observer.clone(), progress.clone());
         let serving =
             one_session(&pool, &config, &shutdown, (&loader, &long_calls), id, pulse, woken);
         let ended = Box::pin(serving).await;
@@ -171,6 +182,7 @@ async fn one_session(
         host_name: config.host_name.as_str().into(),
         poll_max: config.poll_max,
         cores: long_calls.cores(),
+        progress: config.progress.clone(),
         long_calls: long_calls.clone(),
         tasks: tasks.clone(),
         stop_now: stop_now.clone(),
@@ -178,7 +190,8 @@ async fn one_session(
     let (catalog_version, catalog_changed) = watch::channel(0);
     let mut pulse = tokio::spawn(pulse.run(catalog_version));
     let slots = Arc::new(Semaphore::new(config.concurrency as usize));
-    let cron = CronLoop::new(shared.database.clone(), catalog_changed.clone());
+    let watch = config.progress.watch("the loop of cron");
+    let cron = CronLoop::new(shared.database.clone(), catalog_changed.clone(), watch);
     let mut roster = Roster::new(shared, loader.clone(), slots);
 
     let lost = tokio::select! {
@@ -216,10 +229,15 @@ async fn one_session(
 
 /// Ends the session, so that others need not wait for signs of life. Returns it if that could not be said.
 async fn say_farewell(database: &Database, session: SessionId) -> Option<SessionId> {
-    let end = session::end(database, session, false);
+    let end = session::end(database, session);
     match tokio::time::timeout(FAREWELL, end).await {
         Ok(Ok(_)) => {
             tracing::info!(%session, "stopped");
+            let told = session::nobody_sleeps(database);
+            if !matches!(tokio::time::timeout(FAREWELL, told).await, Ok(Ok(()))) {
+                // They notify in vain: that costs them something, and loses nothing.
+                tracing::debug!("cannot tell producers that nobody sleeps");
+            }
             return None;
         }
         Ok(Err(error)) => {
@@ -233,9 +251,10 @@ async fn say_farewell(database: &Database, session: SessionId) -> Option<Session
 /// Why a session is over, other than by being told to stop.
 impl std::fmt::Display for News {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Ended => "it was ended by another host",
-            Self::Silent => "it could not beat",
-        })
+        match self {
+            Self::Ended => f.write_str("it was ended by another host"),
+            Self::Silent => f.write_str("it could not beat"),
+            Self::Standing(late) => write!(f, "{late}"),
+        }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::budget::Held;
-use crate::id::LeaseId;
+use crate::id::{LeaseId, LeaseKey};
 use crate::message::FollowUp;
 use crate::outcome::DeadReason;
 use crate::secret::Secret;
@@ -97,6 +97,12 @@ pub struct Dead {
 }
 
 impl Settlement {
+    /// Which lease it is of.
+    #[must_use]
+    pub const fn key(&self) -> LeaseKey {
+        LeaseKey { id: self.lease, token: self.token }
+    }
+
     /// How long it has its lane wait.
     #[must_use]
     pub fn lane_waits(&self) -> Option<Duration> {

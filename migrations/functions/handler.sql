@@ -2,8 +2,8 @@
 
 -- Deploys a component that host.component has already as the next version of a handler, which is
 -- made if there is none: then its cursors begin with the oldest message that is kept (see begin_from_now).
--- Locks: advisory (1752134404, queue), as rotation does, so that nothing is truncated between the
--- look and the new cursor; the handler's row.
+-- Locks: the handler's row; for a new one advisory (1752134404, queue), as rotation does, so that nothing is truncated
+-- between the look and the new cursor.
 -- SECURITY DEFINER: a cursor goes into the lease log, where an operator must not write by hand.
 CREATE OR REPLACE FUNCTION host.deploy(
     p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency int,
@@ -22,9 +22,12 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
     END IF;
-    PERFORM pg_advisory_xact_lock(1752134404, queue);
     SELECT h.id INTO handler_id FROM host.handler h WHERE h.queue_id = queue AND h.name = p_handler FOR UPDATE;
     IF NOT FOUND THEN
+        PERFORM pg_advisory_xact_lock(1752134404, queue);
+        SELECT h.id INTO handler_id FROM host.handler h WHERE h.queue_id = queue AND h.name = p_handler FOR UPDATE;
+    END IF;
+    IF handler_id IS NULL THEN
         INSERT INTO host.handler (queue_id, name, version) VALUES (queue, p_handler, 0) RETURNING id INTO handler_id;
         EXECUTE format(
             'INSERT INTO host.%I (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,

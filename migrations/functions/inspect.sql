@@ -2,10 +2,11 @@
 -- host.handler, host.session, host.heartbeat, and the queues' own. Locks: ACCESS SHARE.
 
 -- The live sessions. `connected`: it holds its lock. `beat_age_ms`: since its newest heartbeat, by the
--- server's clock; NULL before the first.
+-- server's clock; NULL before the first. `late`: which of its loops is overdue, as it says itself.
 CREATE OR REPLACE FUNCTION host.sessions()
 RETURNS TABLE (
-    id int, host_name text, pid int, host_version text, started_at timestamptz, connected boolean, beat_age_ms bigint
+    id int, host_name text, pid int, host_version text, started_at timestamptz, connected boolean, beat_age_ms bigint,
+    late text
 )
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -13,9 +14,11 @@ SET search_path = pg_catalog, pg_temp AS $$
         EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'advisory' AND k.classid = 1752134401
             AND k.objid::bigint = s.id AND k.objsubid = 2 AND k.granted
             AND k.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())),
-        (SELECT (extract(epoch FROM clock_timestamp() - b.beat_at) * 1000)::bigint FROM host.heartbeat b
-            WHERE b.session_id = s.id ORDER BY b.beat DESC LIMIT 1)
-    FROM host.session s WHERE s.ended_at IS NULL ORDER BY s.id
+        (extract(epoch FROM clock_timestamp() - newest.beat_at) * 1000)::bigint, newest.late
+    FROM host.session s
+    LEFT JOIN LATERAL (SELECT b.beat_at, b.late FROM host.heartbeat b
+        WHERE b.session_id = s.id ORDER BY b.beat DESC LIMIT 1) newest ON true
+    WHERE s.ended_at IS NULL ORDER BY s.id
 $$;
 
 -- What each live session has made of a version: whether it has reported, and the

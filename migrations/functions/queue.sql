@@ -1,5 +1,5 @@
 -- Creating, changing and dropping queues. Tables touched: host.queue, host.template, host.catalog,
--- and the queue's own. Locks: what CREATE and DROP TABLE take.
+-- host.catalog_change, and the queue's own. Locks: what CREATE and DROP TABLE take.
 
 -- How many lanes a queue has: strands with cursors of their own, numbered from 0.
 CREATE OR REPLACE FUNCTION host.lanes(q host.queue) RETURNS int
@@ -83,12 +83,34 @@ BEGIN
     PERFORM host.note_functions(q.id);
 END $$;
 
--- Tells hosts that there is something to load.
+-- Raised by every change to a queue, a handler or a deployment, and by the end of a session. Hosts compare it with what they
+-- have loaded.
+CREATE OR REPLACE FUNCTION host.catalog_version() RETURNS bigint
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT c.version + (SELECT count(*) FROM host.catalog_change) FROM host.catalog c
+$$;
+
+-- Adds the changes there are to the version, which stays the same, and forgets them. For hosts, now and then: in the
+-- transaction of a change this would have all other changes wait. If another host does it, this does nothing.
+-- Locks: the row of host.catalog, which nobody else waits for.
+CREATE OR REPLACE FUNCTION host.count_catalog_changes() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+BEGIN
+    PERFORM FROM host.catalog FOR UPDATE SKIP LOCKED;
+    IF FOUND THEN
+        WITH counted AS (DELETE FROM host.catalog_change RETURNING id)
+        UPDATE host.catalog SET version = version + (SELECT count(*) FROM counted);
+    END IF;
+END $$;
+
+-- Tells hosts that there is something to load. A row of its own, so that no change waits for another's transaction.
 CREATE OR REPLACE FUNCTION host.bump_catalog() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    UPDATE host.catalog SET version = version + 1;
+    INSERT INTO host.catalog_change DEFAULT VALUES;
     RETURN NULL;
 END $$;
 CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OR DELETE ON host.queue
@@ -178,7 +200,7 @@ BEGIN
     PERFORM pg_advisory_xact_lock(1752134403, number);
     PERFORM pg_advisory_xact_lock(1752134402, id)
         FROM (SELECT id FROM host.handler WHERE queue_id = number ORDER BY id) x;
-    -- Before the table: a firing locks its entry first, too. Deleted only after: that locks the catalog as well, for
+    -- Before the table: a firing locks its entry first, too. Deleted only after: that locks the entries' rows as well, for
     -- which others should not wait while this waits for a producer.
     SELECT string_agg(name, ', ' ORDER BY name) INTO entries
         FROM (SELECT name FROM host.cron WHERE queue_id = number FOR UPDATE) c;

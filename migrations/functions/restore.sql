@@ -1,6 +1,7 @@
 -- Databases that came from another cluster. Cursors and messages speak of transaction ids, and another cluster
 -- has others: a restored dump or a logical copy is rebased before it is served. A copy within the
--- cluster, and a physical one, have the same. Tables touched: host.cluster, host.session, host.catalog.
+-- cluster, and a physical one, have the same. Tables touched: host.cluster, host.session,
+-- host.catalog_change.
 
 -- Whether this database came from another cluster, and was not rebased yet.
 CREATE OR REPLACE FUNCTION host.restored() RETURNS boolean
@@ -10,7 +11,7 @@ SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- The last step, when every queue has been rebased: lets hosts begin sessions. The sessions of the other cluster are
--- over. Locks: the rows of host.session, host.cluster and host.catalog.
+-- over. Locks: the rows of host.session and host.cluster.
 CREATE OR REPLACE FUNCTION host.end_rebase() RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -34,7 +35,7 @@ BEGIN
     END LOOP;
     INSERT INTO host.cluster (system_identifier) SELECT system_identifier FROM pg_control_system()
         ON CONFLICT (only_row) DO UPDATE SET system_identifier = EXCLUDED.system_identifier;
-    UPDATE host.catalog SET version = version + 1;
+    INSERT INTO host.catalog_change DEFAULT VALUES;
 END $$;
 
 -- The process number of a pg_dump that may be about to read one of some tables, or NULL. Its snapshot is older than its

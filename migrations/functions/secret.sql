@@ -1,5 +1,5 @@
 -- Secrets: values for handlers that are nobody else's to see. Tables touched: host.secret; host.handler
--- and host.handler_version are read. Locks: the secret's row; host.catalog's, by the trigger.
+-- and host.handler_version are read. Locks: the secret's row.
 -- Not one of these is SECURITY DEFINER: who may do what is a matter of the grants on host.secret's columns,
 -- see privileges.sql.
 

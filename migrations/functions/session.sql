@@ -1,5 +1,5 @@
 -- Sessions: which hosts are alive. Tables touched: host.session, host.heartbeat (append-only),
--- host.catalog. Locks: a session holds the session-level advisory lock (1752134401, id) on a
+-- host.catalog_change. Locks: a session holds the session-level advisory lock (1752134401, id) on a
 -- connection of its own for as long as it lives. The advisory locks' classes:
 --     1752134401 a session      1752134402 a handler's cursor (its lease log)
 --     1752134403 a queue's promotion      1752134404 a queue's rotation
@@ -48,28 +48,27 @@ BEGIN
     PERFORM pg_advisory_lock(1752134401, p_session);
 END $$;
 
--- One beat, and what can be seen of everybody: a row for each live session, with its newest beat and
+-- One beat, with what of the host is late, and what can be seen of everybody: a row for each live session, with its newest beat and
 -- whether its lock is held. Who is dead is for the caller to say, from what changes between two
 -- calls on its own clock; no clock is compared across machines. server_started: since when the server has been
 -- up without a crash, so another value after each event in which all locks vanish: a restart or
 -- a failover has another start, and a crash of one backend, after which the others begin anew, resets statistics.
-CREATE OR REPLACE FUNCTION host.beat(p_session int, p_beat bigint)
+CREATE OR REPLACE FUNCTION host.beat(p_session int, p_beat bigint, p_late text DEFAULT NULL)
 RETURNS TABLE (session_id int, beat bigint, locked boolean, catalog_version bigint, server_started timestamptz)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    INSERT INTO host.heartbeat (session_id, slot, beat)
-        VALUES (p_session, extract(epoch FROM now())::bigint / 3600 % 3, p_beat);
+    INSERT INTO host.heartbeat (session_id, slot, beat, late)
+        VALUES (p_session, extract(epoch FROM now())::bigint / 3600 % 3, p_beat, p_late);
     RETURN QUERY
         SELECT s.id,
             (SELECT h.beat FROM host.heartbeat h WHERE h.session_id = s.id ORDER BY h.beat DESC LIMIT 1),
             l.objid IS NOT NULL,
-            c.version,
+            host.catalog_version(),
             greatest(pg_postmaster_start_time(), (SELECT w.stats_reset FROM pg_stat_bgwriter w))
         FROM host.session s
-        CROSS JOIN host.catalog c
         LEFT JOIN (
             SELECT DISTINCT objid::bigint AS objid FROM pg_locks
             WHERE locktype = 'advisory' AND classid = 1752134401 AND objsubid = 2 AND granted
@@ -94,8 +93,29 @@ BEGIN
         PERFORM host.terminate(pid) FROM pg_stat_activity
             WHERE application_name = 'host session ' || p_session AND datname = current_database();
     END IF;
-    UPDATE host.catalog SET version = version + 1;
+    INSERT INTO host.catalog_change DEFAULT VALUES;
     RETURN true;
+END $$;
+
+-- For the last host that ends: has the producers of up to 100 queues notify nobody. Takes them in order of their ids,
+-- after p_after. Returns the last id; NULL: there are no more, or a host lives.
+CREATE OR REPLACE FUNCTION host.nobody_sleeps(p_after int) RETURNS int
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    ids int[] := ARRAY(SELECT id FROM host.queue WHERE id > p_after ORDER BY id LIMIT 100);
+BEGIN
+    IF EXISTS (SELECT FROM host.session WHERE ended_at IS NULL) THEN
+        RETURN NULL;
+    END IF;
+    PERFORM setval(to_regclass(format('host.%I', q.name || '__asleep')), 0) FROM host.queue q WHERE q.id = ANY (ids);
+    -- One that has begun meanwhile may have said that it sleeps: then producers rather notify too often.
+    IF EXISTS (SELECT FROM host.session WHERE ended_at IS NULL) THEN
+        PERFORM setval(to_regclass(format('host.%I', q.name || '__asleep')), 1) FROM host.queue q
+            WHERE q.id = ANY (ids) AND q.wake_up;
+        RETURN NULL;
+    END IF;
+    RETURN ids[cardinality(ids)];
 END $$;
 
 -- Truncates the leaf of the heartbeat that comes after the present hour's: nobody writes there. SECURITY

@@ -158,6 +158,14 @@ impl Serve {
         self.wait().await
     }
 
+    /// Waits until it ends in order; returns what it has logged.
+    pub async fn ended(self) -> String {
+        let log = self.log.clone();
+        assert!(self.wait().await.success());
+        let log = log.lock().expect("the log");
+        log.clone()
+    }
+
     /// Waits until it ends by itself.
     pub async fn wait(mut self) -> ExitStatus {
         let mut status = None;

@@ -75,7 +75,7 @@ async fn answers_without_end_are_cut_off_whatever_they_are() {
         ("HTTP/1.1 200 OK\r\n\r\n", "x", 100_000, "body size exceeds limit: 100000 bytes"),
     ] {
         let flood = Flood::start(begins, goes_on.repeat(1000)).await;
-        let mut settings = granted(&[flood.url.clone()]);
+        let mut settings = granted(std::slice::from_ref(&flood.url));
         settings.limits.http_bytes = http_bytes;
         let answer = fetch(settings, &flood.url, json!({})).await;
         assert!(answer.contains(said), "{goes_on:?}: {answer}");
@@ -112,7 +112,10 @@ async fn servers_are_listened_to_on_other_threads() {
 async fn what_comes_after_an_answer_is_not_read() {
     let flood =
         Flood::start("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi", "x".repeat(1000)).await;
-    assert_eq!(fetch(granted(&[flood.url.clone()]), &flood.url, json!({})).await, "200 hi");
+    assert_eq!(
+        fetch(granted(std::slice::from_ref(&flood.url)), &flood.url, json!({})).await,
+        "200 hi"
+    );
     wait_until("the server is hung up on", async || flood.sent.load(Relaxed) > 0).await;
     assert!(flood.sent.load(Relaxed) < BUFFERED_BYTES_MAX);
 }

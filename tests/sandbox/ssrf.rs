@@ -29,13 +29,13 @@ fn names_lead_to_no_address_that_is_not_theirs() {
     let dir = tempfile::tempdir().unwrap();
     let hosts = dir.path().join("hosts");
     let named = names(NEVER, "never").chain(names(PRIVATE, "private"));
-    let mut lines: String = named.map(|(address, name)| format!("{address} {name}\n")).collect();
+    let mut lines: Vec<String> = named.map(|(address, name)| format!("{address} {name}")).collect();
     // One bad address spoils a name.
     for address in ["127.0.0.1", "169.254.169.254"] {
-        lines += &format!("{address} both.test\n");
+        lines.push(format!("{address} both.test"));
     }
-    lines += "127.0.0.1 xn--mnchen-3ya.test\n";
-    std::fs::write(&hosts, lines).unwrap();
+    lines.push("127.0.0.1 xn--mnchen-3ya.test\n".to_owned());
+    std::fs::write(&hosts, lines.join("\n")).unwrap();
     let script = format!("mount --bind {} /etc/hosts && exec \"$@\"", hosts.display());
     let mut run = Command::new("unshare");
     if !nix::unistd::geteuid().is_root() {

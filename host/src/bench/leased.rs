@@ -34,7 +34,7 @@ impl Leased {
         let id = session.id();
         let beating = tokio::spawn(async move {
             for beat in 1.. {
-                if session.beat(beat).await.is_err() {
+                if session.beat(beat, None).await.is_err() {
                     return;
                 }
                 tokio::time::sleep(BEAT_EVERY).await;
@@ -47,7 +47,7 @@ impl Leased {
 
     /// Leaves what it has to the hosts.
     pub async fn give_up(self, database: &Database) -> Result<(), BenchError> {
-        session::end(database, self.session, false).await?;
+        session::end(database, self.session).await?;
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Fail, Global};
+use crate::progress::Progress;
 use crate::queue::connect::retry;
 use crate::queue::migrate::{self, Migrations, SchemaState};
 use crate::queue::pooler;
@@ -17,8 +18,9 @@ use crate::serve::{ServeConfig, Shutdown, serve};
 
 /// Lease messages, run them in sandboxes, and settle what came of them
 ///
-/// Runs until it is told to stop. SIGTERM or Ctrl-C: takes no more, finishes what is in flight, and
-/// ends. The same again: ends at once; what was in flight runs again elsewhere. kill -9 is safe.
+/// Runs until it is told to stop. SIGTERM, Ctrl-C or the end of its terminal: takes no more, finishes
+/// what is in flight, and ends. The same again: ends at once; what was in flight runs again elsewhere.
+/// kill -9 is safe.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -87,6 +89,7 @@ impl Serve {
             poll_max: *self.poll,
             drain: *self.drain,
             cache_dir: self.cache.or_else(default_cache),
+            progress: Progress::default(),
         })
     }
 }
@@ -94,7 +97,7 @@ impl Serve {
 async fn run(context: &Context, config: ServeConfig, shutdown: Shutdown) -> Result<(), Fail> {
     let migrations = Migrations::embedded()?;
     let database = context.database.serving(config.connections)?;
-    let check = retry("check the schema", async || {
+    let check = retry("check the schema", || async {
         pooler::refuse(&context.database).await?;
         // Not of the pool: it is not needed again.
         let alone = database.connect_alone().await?;
@@ -112,39 +115,69 @@ async fn run(context: &Context, config: ServeConfig, shutdown: Shutdown) -> Resu
 
 /// The first signal drains, the second stops.
 fn on_signals() -> Result<Shutdown, Fail> {
-    let (mut terminate, mut interrupt) = listen()?;
+    let mut signals = Signals::listen()?;
     let shutdown = Shutdown { drain: CancellationToken::new(), stop: CancellationToken::new() };
     let told = shutdown.clone();
     tokio::spawn(async move {
-        either(&mut terminate, &mut interrupt).await;
+        signals.any().await;
         told.drain.cancel();
-        either(&mut terminate, &mut interrupt).await;
+        signals.any().await;
         told.stop.cancel();
     });
     Ok(shutdown)
 }
 
-/// SIGTERM or Ctrl-C cancels.
+/// A signal to end cancels.
 pub fn on_signal(stop: &CancellationToken) -> Result<(), Fail> {
-    let (mut terminate, mut interrupt) = listen()?;
+    let mut signals = Signals::listen()?;
     let stop = stop.clone();
     tokio::spawn(async move {
-        either(&mut terminate, &mut interrupt).await;
+        signals.any().await;
         stop.cancel();
     });
     Ok(())
 }
 
-fn listen() -> Result<(Signal, Signal), Fail> {
-    let listen = |kind| signal(kind).context("cannot listen for signals").map_err(Fail::from);
-    Ok((listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?))
+/// What tells a process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    /// The terminal is gone; `None`: that is ignored, as after `nohup`.
+    hangup: Option<Signal>,
 }
 
-async fn either(a: &mut Signal, b: &mut Signal) {
-    tokio::select! {
-        _ = a.recv() => {}
-        _ = b.recv() => {}
+impl Signals {
+    fn listen() -> Result<Self, Fail> {
+        let listen = |kind| signal(kind).context("cannot listen for signals").map_err(Fail::from);
+        let hangup = if ignores_hangup() { None } else { Some(listen(SignalKind::hangup())?) };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup,
+        })
     }
+
+    async fn any(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = hangup => {}
+        }
+    }
+}
+
+/// Whether SIGHUP was ignored when this began. Only Linux says so without `unsafe`; elsewhere it is taken for no.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (SignalKind::hangup().as_raw_value() - 1) & 1 == 1)
 }
 
 fn machine_name() -> String {

@@ -125,6 +125,7 @@ fn session_json(s: &Session) -> Value {
         "started_at": show::time(s.started_at),
         "connected": s.connected,
         "beat_age_ms": s.beat_age.map(|age| age.as_millis() as u64),
+        "late": s.late,
     })
 }
 
@@ -185,5 +186,9 @@ fn sessions_text(sessions: &[Session]) -> String {
             if s.connected { beat } else { format!("{beat}, not connected") },
         ]
     });
-    show::table(&columns, rows)
+    let late = sessions.iter().filter_map(|s| {
+        let late = s.late.as_ref()?;
+        Some(format!("! {}/{}: {late}\n", s.host, s.pid))
+    });
+    show::table(&columns, rows) + &late.collect::<String>()
 }

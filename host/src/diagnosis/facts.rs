@@ -98,6 +98,8 @@ pub struct Session {
     pub connected: bool,
     /// Since its newest heartbeat, in milliseconds.
     pub beat_age_ms: Option<i64>,
+    /// Which of its loops is overdue, as it says itself.
+    pub late: Option<String>,
 }
 
 /// A version of a handler that is in force.

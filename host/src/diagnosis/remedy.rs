@@ -28,6 +28,7 @@ impl Finding {
             | Self::Restored
             | Self::Pooled
             | Self::NoHost { .. }
+            | Self::StandingHost { .. }
             | Self::HandlerFailed { .. }
             | Self::Damaged { .. } => Severity::Error,
             Self::Setting { name, .. } if name.starts_with("default_transaction") => {
@@ -78,6 +79,7 @@ impl Finding {
             Self::SilentHost { session, .. } => format!(
                 "any running host ends it by itself; if there is none to be, SELECT host.end_session({session}, true)"
             ),
+            Self::StandingHost { .. } => "it begins a new session by itself within half a minute; if it stays, restart it and report its log".into(),
             Self::HandlerFailed { queue, .. } => format!("deploy it again, or host rollback --queue {queue}"),
             Self::NoHandler { queue, .. } => format!("host deploy --queue {queue} FILE.wasm"),
             Self::Paused { queue } => format!("host queue resume {queue}"),
@@ -152,6 +154,7 @@ impl fmt::Display for Finding {
                     None => f.write_str(" has no heartbeat"),
                 }
             }
+            Self::StandingHost { host, late } => write!(f, "host {host}: {late}"),
             Self::HandlerFailed { queue, handler, version, error } => {
                 write!(f, "{queue}/{handler} v{version} cannot run on {error}")
             }

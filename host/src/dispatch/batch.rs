@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use super::removal::Removal;
 use crate::budget::Held;
-use crate::id::{LeaseId, MessageId};
+use crate::id::{LeaseKey, MessageId};
 use crate::message::Message;
 use crate::sandbox::Run;
 
 /// A lease's messages, and what came of those that are done.
 #[derive(Debug)]
 pub struct Batch {
-    lease: LeaseId,
+    lease: LeaseKey,
     messages: Vec<Message>,
     /// The next message that nobody has begun.
     next: AtomicUsize,
@@ -71,7 +71,7 @@ pub struct Finished {
 impl Batch {
     /// The messages of a lease; `in_order`: to be run one after the other.
     #[must_use]
-    pub fn new(lease: LeaseId, messages: Vec<Message>, in_order: bool) -> Self {
+    pub fn new(lease: LeaseKey, messages: Vec<Message>, in_order: bool) -> Self {
         let left = AtomicUsize::new(messages.len());
         Self {
             lease,
@@ -153,7 +153,7 @@ impl Batch {
     }
 
     /// The lease.
-    pub(super) const fn lease(&self) -> LeaseId {
+    pub(super) const fn lease(&self) -> LeaseKey {
         self.lease
     }
 
@@ -219,6 +219,7 @@ fn fitting(messages: &[Message], count_max: usize, bytes_max: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::LeaseId;
     use crate::message::Headers;
 
     fn batch(payloads: &[usize]) -> Batch {
@@ -231,7 +232,8 @@ mod tests {
             payload: vec![0; bytes].into(),
             unreadable: None,
         };
-        Batch::new(LeaseId::new(1), payloads.iter().enumerate().map(message).collect(), false)
+        let lease = LeaseKey { id: LeaseId::new(1), token: uuid::Uuid::nil() };
+        Batch::new(lease, payloads.iter().enumerate().map(message).collect(), false)
     }
 
     #[test]

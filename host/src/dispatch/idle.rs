@@ -16,6 +16,18 @@ const SLEEP_FROM: Duration = Duration::from_millis(8);
 /// Leases on their way at once while there are messages.
 const LEASING_MAX: usize = 3;
 
+/// What is known of the flag in the database that has producers notify.
+#[derive(Clone, Copy, Debug)]
+enum Flag {
+    /// Nothing yet. It is not touched before messages are found: other hosts may sleep. But it may be left of a host
+    /// that was killed.
+    Inherited,
+    /// It may have been changed.
+    Unknown,
+    /// As this host has set it.
+    Said(bool),
+}
+
 /// One handler's state of waiting.
 #[derive(Debug)]
 pub struct Idle {
@@ -26,8 +38,7 @@ pub struct Idle {
     wait_max: Duration,
     /// Messages were there at the last look.
     busy: bool,
-    /// Whether the flag is set, as far as this host knows.
-    asleep: Option<bool>,
+    flag: Flag,
     /// A notification has come since the last look. Other hosts have it too, and those that found
     /// something clear the flag.
     woken: bool,
@@ -49,7 +60,7 @@ impl Idle {
             wait: FIRST,
             wait_max,
             busy: false,
-            asleep: Some(false),
+            flag: Flag::Inherited,
             woken: false,
             by: None,
             limited_until: now,
@@ -66,6 +77,9 @@ impl Idle {
 
     /// A look has found messages; `more`: and there are more.
     pub const fn found(&mut self, more: bool, now: Instant) {
+        if matches!(self.flag, Flag::Inherited) {
+            self.flag = Flag::Unknown;
+        }
         self.busy = more;
         self.woken = false;
         self.eager = EAGER;
@@ -77,7 +91,7 @@ impl Idle {
     pub fn nothing(&mut self, now: Instant) {
         self.busy = false;
         if std::mem::take(&mut self.woken) {
-            self.asleep = None;
+            self.flag = Flag::Unknown;
         }
         if self.eager > 0 {
             self.eager -= 1;
@@ -151,8 +165,15 @@ impl Idle {
     /// that has its hands full may not look for long.
     pub fn announce(&mut self, wake_up: bool) -> Option<bool> {
         let sleeps = wake_up && !self.busy && self.wait > SLEEP_FROM;
-        let before = self.asleep.replace(sleeps);
-        (before != Some(sleeps)).then_some(sleeps)
+        let said = match self.flag {
+            Flag::Inherited => false,
+            Flag::Unknown => !sleeps,
+            Flag::Said(said) => said,
+        };
+        if said != sleeps {
+            self.flag = Flag::Said(sleeps);
+        }
+        (said != sleeps).then_some(sleeps)
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::batch::{Batch, Finished};
 use super::pace::{Cost, Pace};
-use crate::id::{LeaseId, MessageId};
+use crate::id::{LeaseId, LeaseKey, MessageId};
 use crate::message::Expired;
 use crate::outcome::{DeadReason, Failure, Outcome, RetryPolicy, Verdict, outcome};
 use crate::queue::error::QueueError;
@@ -24,9 +24,9 @@ const UNAVAILABLE_AGAIN: Duration = Duration::from_millis(200);
 /// All open leases of one handler on this host.
 #[derive(Debug, Default)]
 pub struct OpenLeases {
-    leases: HashMap<LeaseId, Open>,
+    leases: HashMap<LeaseKey, Open>,
     /// Those that may have something to settle.
-    changed: Vec<LeaseId>,
+    changed: Vec<LeaseKey>,
     /// Messages leased and not finished.
     in_hand: usize,
 }
@@ -85,16 +85,11 @@ impl Context {
 
 impl OpenLeases {
     /// Notes a new lease.
-    pub fn add(
-        &mut self,
-        id: LeaseId,
-        ledger: Ledger,
-        batch: Arc<Batch>,
-        bytes: OwnedSemaphorePermit,
-    ) {
+    pub fn add(&mut self, ledger: Ledger, batch: Arc<Batch>, bytes: OwnedSemaphorePermit) {
+        let key = ledger.key();
         self.in_hand += batch.waiting();
         // Of one whose messages are all not due, everything is known already.
-        self.changed.push(id);
+        self.changed.push(key);
         let open = Open {
             ledger,
             batch,
@@ -104,7 +99,7 @@ impl OpenLeases {
             version: 0,
             _bytes: bytes,
         };
-        self.leases.insert(id, open);
+        self.leases.insert(key, open);
     }
 
     /// Whether there is none.
@@ -116,7 +111,7 @@ impl OpenLeases {
     /// Whether this lease is one of them.
     #[must_use]
     pub fn contains(&self, id: LeaseId) -> bool {
-        self.leases.contains_key(&id)
+        self.leases.keys().any(|key| key.id == id)
     }
 
     /// Messages leased and not finished.
@@ -138,8 +133,8 @@ impl OpenLeases {
     }
 
     /// Turns what has run of a lease since the last time into outcomes. Returns whether anything has.
-    pub fn collect(&mut self, id: LeaseId, context: &Context, pace: &mut Pace) -> bool {
-        let Some(open) = self.leases.get_mut(&id) else { return false };
+    pub fn collect(&mut self, key: LeaseKey, context: &Context, pace: &mut Pace) -> bool {
+        let Some(open) = self.leases.get_mut(&key) else { return false };
         let finished = open.batch.take_finished();
         let count = finished.len();
         self.in_hand = self.in_hand.saturating_sub(count);
@@ -155,16 +150,16 @@ impl OpenLeases {
             // In order, what comes after one that is tried again is not run.
             self.in_hand = self.in_hand.saturating_sub(open.batch.abandon());
         }
-        self.changed.push(id);
+        self.changed.push(key);
         count > 0
     }
 
     /// The same for all leases.
     pub fn collect_all(&mut self, context: &Context, pace: &mut Pace) -> bool {
-        let ids: Vec<LeaseId> = self.leases.keys().copied().collect();
+        let keys: Vec<LeaseKey> = self.leases.keys().copied().collect();
         let mut any = false;
-        for id in ids {
-            any |= self.collect(id, context, pace);
+        for key in keys {
+            any |= self.collect(key, context, pace);
         }
         any
     }
@@ -175,11 +170,11 @@ impl OpenLeases {
         let changed = std::mem::take(&mut self.changed);
         let mut ready = Vec::new();
         let mut bytes = 0;
-        for id in changed {
-            let Some(open) = self.leases.get_mut(&id) else { continue };
+        for key in changed {
+            let Some(open) = self.leases.get_mut(&key) else { continue };
             let waits = open.again_at.is_some_and(|at| now < at) || open.must_stop();
             if bytes >= EFFECT_BYTES_MAX || waits {
-                self.changed.push(id);
+                self.changed.push(key);
             } else if let Some(settlement) = open.ready(partial) {
                 bytes += settlement.effect_bytes();
                 ready.push(settlement);
@@ -202,28 +197,28 @@ impl OpenLeases {
         context: &Context,
         now: Instant,
     ) {
-        let id = sent.lease;
-        let Some(open) = self.leases.get_mut(&id) else { return };
+        let key = sent.key();
+        let Some(open) = self.leases.get_mut(&key) else { return };
         open.on_its_way = false;
-        self.changed.push(id);
+        self.changed.push(key);
         match result {
             Ok(()) => {
                 if open.ledger.rest() == 0 && !open.ledger.has_pending() && open.waiting.is_empty()
                 {
-                    let batch = self.leases.remove(&id).map(|open| open.batch);
+                    let batch = self.leases.remove(&key).map(|open| open.batch);
                     self.in_hand = self.in_hand.saturating_sub(batch.map_or(0, |b| b.forget()));
                 }
             }
             Err(QueueError::LeaseLost(why)) => {
-                tracing::warn!(lease = %id, %why, "lease lost; its messages run elsewhere");
-                self.drop_lease(id);
+                tracing::warn!(lease = %key.id, %why, "lease lost; its messages run elsewhere");
+                self.drop_lease(key);
             }
             Err(error) if error.is_passing() => {
                 open.waiting.push_front(sent);
                 open.again_at = Some(now + UNAVAILABLE_AGAIN);
             }
             // The queue was dropped, and this with it.
-            Err(QueueError::Gone) => self.drop_lease(id),
+            Err(QueueError::Gone) => self.drop_lease(key),
             Err(error @ QueueError::Refused { .. }) => open.refused(sent, &error, context, now),
             Err(_) => {
                 open.waiting.push_front(sent);
@@ -234,8 +229,8 @@ impl OpenLeases {
 }
 
 impl OpenLeases {
-    fn drop_lease(&mut self, id: LeaseId) {
-        if let Some(open) = self.leases.remove(&id) {
+    fn drop_lease(&mut self, key: LeaseKey) {
+        if let Some(open) = self.leases.remove(&key) {
             open.batch.abandon();
             self.in_hand = self.in_hand.saturating_sub(open.ledger.rest());
         }
@@ -332,5 +327,60 @@ impl Open {
             }
             Outcome::Ack | Outcome::Removed => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::message::{Headers, Message};
+    use crate::outcome::Backoff;
+
+    fn add(open: &mut OpenLeases, token: u128, messages: usize) -> LeaseKey {
+        let ledger = Ledger::new(LeaseId::new(7), Uuid::from_u128(token), messages);
+        let message = |position: usize| Message {
+            position: position as u32,
+            id: MessageId::new(position as i64),
+            attempt: 1,
+            enqueued_at: SystemTime::UNIX_EPOCH,
+            headers: Headers::default(),
+            payload: vec![].into(),
+            unreadable: None,
+        };
+        let key = ledger.key();
+        let batch = Arc::new(Batch::new(key, (0..messages).map(message).collect(), false));
+        let bytes = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("one");
+        open.add(ledger, batch, bytes);
+        key
+    }
+
+    /// After a crash of the server, whose lease was lost with it.
+    #[test]
+    fn a_number_that_is_given_out_again_is_another_lease() {
+        let mut open = OpenLeases::default();
+        let now = Instant::now();
+        let policy = RetryPolicy { max_attempts: 1, backoff: Backoff::Delays(vec![]) };
+        let context = Context { policy, host_name: "host".into() };
+        let (lost, again) = (add(&mut open, 1, 3), add(&mut open, 2, 5));
+        assert_eq!((open.in_hand(), open.leases.len()), (8, 2));
+        let entry = |_: String| Value::Null;
+        for key in [lost, again] {
+            let ledger = &mut open.leases.get_mut(&key).unwrap().ledger;
+            ledger.record(0, Outcome::Ack, Effects::default(), entry);
+        }
+        let mut sent = open.ready(true, now);
+        assert_eq!(sent.len(), 2);
+        sent.sort_by_key(|settlement| settlement.token);
+        let why = QueueError::LeaseLost("it is another's".into());
+        open.settled(sent.remove(0), Err(why), &context, now);
+        assert!(!open.leases.contains_key(&lost) && open.leases.contains_key(&again));
+        assert!(open.contains(again.id));
+        // One of each was done, which its worker would have said.
+        assert_eq!(open.in_hand(), 6);
+        open.settled(sent.remove(0), Ok(()), &context, now);
+        assert!(open.leases.contains_key(&again), "it has more");
     }
 }

@@ -18,6 +18,7 @@ use crate::id::{HandlerId, MessageId, SessionId};
 use crate::lane::Lanes;
 use crate::name::{HandlerName, QueueName};
 use crate::outcome::RetryPolicy;
+use crate::progress::Progress;
 use crate::queue::connect::Database;
 use crate::queue::statements::Statements;
 
@@ -38,6 +39,8 @@ pub struct Shared {
     pub follow_up_bytes_max: u64,
     /// For queues that are in trouble.
     pub slow_lane: SlowLane,
+    /// Whether its loops go round.
+    pub progress: Progress,
     /// For calls that compute for long.
     pub long_calls: LongCallThreads,
     /// For the history.

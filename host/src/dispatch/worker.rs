@@ -18,7 +18,7 @@ use super::brake::Brake;
 use super::loaded::Loaded;
 use super::long_calls::Watch;
 use super::slots::Slot;
-use crate::id::LeaseId;
+use crate::id::LeaseKey;
 use crate::message::Message;
 use crate::outcome::{Failure, Verdict};
 use crate::sandbox::{BatchRun, Busy, Run, Runner};
@@ -48,7 +48,7 @@ pub async fn work(
     slot: Slot,
     brake: Brake,
     watch: Watch,
-    complete: mpsc::UnboundedSender<LeaseId>,
+    complete: mpsc::UnboundedSender<LeaseKey>,
 ) {
     let all = mine.batch().clone();
     let (batch, handler, brake, watch) = (&*all, &*handler, &brake, &watch);

@@ -10,7 +10,7 @@ use super::Dispatcher;
 use super::batch::Batch;
 use super::slots::Slot;
 use super::worker::work;
-use crate::id::LeaseId;
+use crate::id::LeaseKey;
 use crate::message::Message;
 use crate::queue::exchange::Lease;
 
@@ -35,14 +35,14 @@ impl Dispatcher {
     }
 
     fn begin_one(&mut self, lease: Lease, slots: Vec<Slot>, bytes: OwnedSemaphorePermit) {
-        let Lease { id, mut ledger, messages, expired } = lease;
+        let Lease { mut ledger, messages, expired, .. } = lease;
         let context = self.context();
         for message in expired {
             context.give_up(&mut ledger, message);
         }
         let count = messages.len();
-        let batch = Arc::new(Batch::new(id, messages, ledger.is_in_order()));
-        self.open.add(id, ledger, batch.clone(), bytes);
+        let batch = Arc::new(Batch::new(ledger.key(), messages, ledger.is_in_order()));
+        self.open.add(ledger, batch.clone(), bytes);
         // What it was told of while this lease was on its way.
         self.open.remove(&self.control.borrow().removed);
         slots.into_iter().take(count).for_each(|slot| self.spawn(&batch, slot));
@@ -50,7 +50,7 @@ impl Dispatcher {
 
     /// A lease's messages are done; or one of a lease in order did not succeed: should it be given up on, those after it
     /// go on, else they wait for it. Then its lane is free, or another's turn has come.
-    pub(super) fn collect(&mut self, lease: LeaseId, now: Instant) {
+    pub(super) fn collect(&mut self, lease: LeaseKey, now: Instant) {
         self.idle.settled(now);
         let context = self.context();
         let any = self.open.collect(lease, &context, &mut self.pace);

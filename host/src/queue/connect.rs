@@ -12,6 +12,7 @@ pub use self::pool::Pooled;
 use self::servers::Servers;
 use self::url::DatabaseUrl;
 use super::error::{QueueError, SQLSTATE_CANNOT_CONNECT};
+use crate::progress::Progress;
 use crate::trouble::Trouble;
 
 mod environment;
@@ -47,32 +48,37 @@ impl Database {
     pub fn new(url: &str, connections_max: usize) -> Result<Self, QueueError> {
         let DatabaseUrl { mut config, tls, shown } = DatabaseUrl::parse(url)?;
         set_defaults(&mut config);
-        Self::through(Servers::new(&config, tls), connections_max, shown)
+        let servers = Servers::new(&config, tls);
+        Self::through(servers, connections_max, shown, &Progress::default())
     }
 
     fn through(
         servers: Servers,
         connections_max: usize,
         shown: String,
+        progress: &Progress,
     ) -> Result<Self, QueueError> {
-        let pool = Connections::new(servers.clone(), connections_max)?;
+        let pool = Connections::new(servers.clone(), connections_max, progress)?;
         Ok(Self { servers, pool, shown })
     }
 
     /// The same database for `host serve`, through a pool of its own: whatever timeouts its role has do
     /// not hold there.
     pub fn serving(&self, connections_max: usize) -> Result<Self, QueueError> {
-        Self::through(self.servers.clone().serving(), connections_max, self.shown.clone())
+        let (servers, shown) = (self.servers.clone().serving(), self.shown.clone());
+        Self::through(servers, connections_max, shown, &Progress::default())
     }
 
-    /// The same database through a pool of its own, whose connections go by another name.
+    /// The same database through a pool of its own, whose connections go by another name. `progress` watches
+    /// whether they are given out.
     pub fn named_as(
         &self,
         application_name: &str,
         connections_max: usize,
+        progress: &Progress,
     ) -> Result<Self, QueueError> {
         let servers = self.servers.clone().named(application_name);
-        Self::through(servers, connections_max, self.shown.clone())
+        Self::through(servers, connections_max, self.shown.clone(), progress)
     }
 
     /// The URL without its password, for people.
@@ -171,16 +177,25 @@ impl Backoff {
 
 /// Tries again and again, for as long as the error may pass. For `host serve`; one-shot commands
 /// fail at once. Drop the future to stop trying.
-pub async fn retry<T>(
+pub async fn retry<T, F: Future<Output = Result<T, QueueError>>>(
     what: &str,
-    mut attempt: impl AsyncFnMut() -> Result<T, QueueError>,
+    attempt: impl FnMut() -> F,
+) -> Result<T, QueueError> {
+    retry_while(what, QueueError::is_passing, attempt).await
+}
+
+/// The same, for as long as `passes` holds of the error.
+pub async fn retry_while<T, F: Future<Output = Result<T, QueueError>>>(
+    what: &str,
+    passes: impl Fn(&QueueError) -> bool,
+    mut attempt: impl FnMut() -> F,
 ) -> Result<T, QueueError> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     let mut trouble = Trouble::default();
     loop {
         let began = Instant::now();
         match attempt().await {
-            Err(error) if error.is_passing() => {
+            Err(error) if passes(&error) => {
                 if trouble.shows(error.kind(), Duration::ZERO, began, Instant::now()) {
                     tracing::warn!(%error, "cannot {what}; trying again until it works");
                 }
@@ -212,13 +227,13 @@ mod tests {
     #[tokio::test]
     async fn retry_ends_with_what_does_not_pass() {
         let mut attempts = 0;
-        let result: Result<(), _> = retry("do it", async || {
+        let result: Result<(), _> = retry("do it", || {
             attempts += 1;
-            Err(if attempts < 2 {
+            std::future::ready(Err(if attempts < 2 {
                 QueueError::Busy("x".into())
             } else {
                 QueueError::LeaseLost("y".into())
-            })
+            }))
         })
         .await;
         assert_eq!(result, Err(QueueError::LeaseLost("y".into())));

@@ -128,6 +128,8 @@ pub struct Session {
     pub connected: bool,
     /// Since its newest heartbeat; `None` before the first.
     pub beat_age: Option<Duration>,
+    /// Which of its loops is overdue, as it says itself.
+    pub late: Option<String>,
 }
 
 /// All queues, in order of the name.
@@ -222,5 +224,6 @@ fn session(row: &Row) -> Result<Session, QueueError> {
         started_at: row.try_get("started_at")?,
         connected: row.try_get("connected")?,
         beat_age: beat_age_ms.map(|ms| Duration::from_millis(ms.max(0) as u64)),
+        late: row.try_get("late")?,
     })
 }

@@ -73,9 +73,9 @@ impl Session {
         format!("host session {}", self.id)
     }
 
-    /// Beats, and looks around.
-    pub async fn beat(&self, beat: i64) -> Result<Look, QueueError> {
-        let rows = self.client.query(&self.beat, &[&self.id.get(), &beat]).await?;
+    /// Beats, says what of this host is late, and looks around.
+    pub async fn beat(&self, beat: i64, late: Option<&str>) -> Result<Look, QueueError> {
+        let rows = self.client.query(&self.beat, &[&self.id.get(), &beat, &late]).await?;
         let mut look = Look { live: Vec::new(), catalog_version: 0, server: String::new() };
         for row in rows {
             look.live.push(Seen {
@@ -89,8 +89,16 @@ impl Session {
         Ok(look)
     }
 
-    /// Frees the beats of the hour before last.
-    pub async fn truncate_heartbeat(&self) -> Result<(), QueueError> {
+    /// Ends another session that was found dead, on this one's own connection: the pool may be busy. Whether it had
+    /// not ended before.
+    pub async fn bury(&self, dead: SessionId) -> Result<bool, QueueError> {
+        let call = "SELECT host.end_session($1, true)";
+        Ok(self.client.query_one(call, &[&dead.get()]).await?.try_get(0)?)
+    }
+
+    /// Frees the beats of the hour before last, and adds up the changes of the catalog.
+    pub async fn tidy(&self) -> Result<(), QueueError> {
+        self.client.execute("SELECT host.count_catalog_changes()", &[]).await?;
         self.client.execute("SELECT host.truncate_heartbeat()", &[]).await?;
         Ok(())
     }
@@ -102,7 +110,7 @@ async fn listen(
 ) -> Result<(Client, Statement), QueueError> {
     let Alone { client, mut notifications } = alone;
     client.batch_execute(LISTEN).await?;
-    let beat = client.prepare("SELECT * FROM host.beat($1, $2)").await?;
+    let beat = client.prepare("SELECT * FROM host.beat($1, $2, $3)").await?;
     tokio::spawn(async move {
         while let Some(notification) = notifications.recv().await {
             // Full: the receiver has enough to do, and it polls.
@@ -112,10 +120,20 @@ async fn listen(
     Ok((client, beat))
 }
 
-/// Ends a session: one's own, or another that is dead. Whether it had not ended before.
-pub async fn end(database: &Database, session: SessionId, lost: bool) -> Result<bool, QueueError> {
-    let call = "SELECT host.end_session($1, $2)";
-    Ok(database.call(call, &[&session.get(), &lost]).await?.try_get(0)?)
+/// Ends one's own session. Whether it had not ended before.
+pub async fn end(database: &Database, session: SessionId) -> Result<bool, QueueError> {
+    let call = "SELECT host.end_session($1, false)";
+    Ok(database.call(call, &[&session.get()]).await?.try_get(0)?)
+}
+
+/// If no host lives any more, has producers notify nobody.
+pub async fn nobody_sleeps(database: &Database) -> Result<(), QueueError> {
+    let mut last = Some(0);
+    while let Some(queue) = last {
+        let call = "SELECT host.nobody_sleeps($1)";
+        last = database.call(call, &[&queue]).await?.try_get::<_, Option<i32>>(0)?;
+    }
+    Ok(())
 }
 
 /// Tells producers whether a host sleeps and wants to be woken. Seen at once, by open transactions as well.

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use crate::cron::{Missed, Schedule};
+use crate::progress::Watch;
 use crate::queue::connect::{Database, Pooled};
 use crate::queue::cron::{self, Due};
 use crate::queue::error::QueueError;
@@ -26,11 +27,16 @@ pub(super) struct CronLoop {
     database: Database,
     /// Changes when an entry is added, resumed or replaced.
     catalog_changed: watch::Receiver<i64>,
+    watch: Watch,
 }
 
 impl CronLoop {
-    pub(super) const fn new(database: Database, catalog_changed: watch::Receiver<i64>) -> Self {
-        Self { database, catalog_changed }
+    pub(super) const fn new(
+        database: Database,
+        catalog_changed: watch::Receiver<i64>,
+        watch: Watch,
+    ) -> Self {
+        Self { database, catalog_changed, watch }
     }
 
     /// Goes on until dropped.
@@ -38,13 +44,17 @@ impl CronLoop {
         loop {
             // Before the look: what changes meanwhile is looked at again.
             self.catalog_changed.borrow_and_update();
-            let sleep = match self.fire_due().await {
+            let at_gates = self.watch.at_gates();
+            let fired = self.fire_due().await;
+            drop(at_gates);
+            let sleep = match fired {
                 Ok(sleep) => sleep.min(SLEEP_MAX),
                 Err(error) => {
                     tracing::debug!(%error, "cannot look at cron entries now");
                     UNAVAILABLE_AGAIN
                 }
             };
+            self.watch.round_after(sleep);
             tokio::select! {
                 () = tokio::time::sleep(sleep) => {}
                 Ok(()) = self.catalog_changed.changed() => {}

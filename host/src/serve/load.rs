@@ -2,12 +2,23 @@
 //! trusted: bytes are checked against their digest, and only WebAssembly is taken, which another process compiles
 //! before this one does. Never puts a handler in force.
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use crate::id::{HandlerId, SessionId};
 use crate::queue::catalog::{self, Deployment, Queue};
 use crate::queue::connect::{Database, retry};
 use crate::sandbox::{FollowUpTargets, Handler, HandlerSettings, Sandbox, Terms, Trial};
 use crate::secret::Secrets;
+
+/// Deployments that are loaded at once: while some are compiled, the next are read. More would only hold more
+/// components in memory.
+const AT_ONCE: usize = 4;
 
 /// A deployment, and what its queue says that its guests are told.
 #[derive(Clone, PartialEq)]
@@ -39,7 +50,7 @@ impl Loader {
     pub(super) async fn load(self, database: Database, wanted: Wanted) -> Result<Ready, String> {
         let Wanted { queue, deployment } = wanted;
         let settings = deployment.settings.map_err(|e| e.to_string())?;
-        let wasm = retry("read a component", async || {
+        let wasm = retry("read a component", || async {
             let client = database.get().await?;
             client.ask(catalog::component(&client, &deployment.sha256)).await
         });
@@ -69,5 +80,73 @@ impl Loader {
         let compiled = tokio::task::spawn_blocking(move || sandbox.load(&wasm, settings)).await;
         let handler = compiled.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
         Ok(Ready { handler, concurrency })
+    }
+}
+
+/// What is being loaded. Each has a task of its own: it gives back its connection whatever the roster waits for.
+pub(super) struct Loads {
+    loader: Loader,
+    database: Database,
+    turns: Arc<Semaphore>,
+    tasks: JoinSet<(Wanted, Result<Ready, String>)>,
+}
+
+impl Loads {
+    pub(super) fn new(loader: Loader, database: Database) -> Self {
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        Self { loader, database, turns, tasks: JoinSet::new() }
+    }
+
+    /// What loading needs.
+    pub(super) const fn loader(&self) -> &Loader {
+        &self.loader
+    }
+
+    /// Begins to load a deployment.
+    pub(super) fn begin(&mut self, wanted: Wanted) {
+        let (turns, database) = (self.turns.clone(), self.database.clone());
+        let load = self.loader.clone().load(database, wanted.clone());
+        self.tasks.spawn(async move {
+            let _turn = turns.acquire_owned().await;
+            let loaded = AssertUnwindSafe(load).catch_unwind().await;
+            (wanted, loaded.unwrap_or_else(|_| Err("the host panicked; see its log".to_owned())))
+        });
+    }
+
+    /// The next that is loaded, or cannot be; `None`: none is being loaded.
+    pub(super) async fn next(&mut self) -> Option<(Wanted, Result<Ready, String>)> {
+        // A task fails only when it is aborted, and then nobody asks.
+        self.tasks.join_next().await?.ok()
+    }
+
+    /// Drops what is being loaded.
+    pub(super) fn abort(&mut self) {
+        self.tasks.abort_all();
+    }
+}
+
+/// What came of loading a version: it runs, or why it cannot.
+pub(super) struct Report {
+    pub(super) handler: HandlerId,
+    pub(super) version: i32,
+    pub(super) error: Option<String>,
+}
+
+/// Tells the database what came of each load, one after the other.
+pub(super) async fn report_all(
+    database: Database,
+    session: SessionId,
+    mut reports: mpsc::UnboundedReceiver<Report>,
+) {
+    while let Some(Report { handler, version, error }) = reports.recv().await {
+        let told = retry("report a handler", || async {
+            let client = database.get().await?;
+            let error = error.as_deref();
+            client.ask(catalog::report_loaded(&client, session, handler, version, error)).await
+        });
+        if let Err(error) = told.await {
+            // One that is gone by now needs none.
+            tracing::debug!(%error, "cannot report a handler");
+        }
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::dispatch::health::{Health, SlowLane};
 use crate::name::QueueName;
+use crate::progress::Progress;
 use crate::queue::connect::Database;
 use crate::queue::error::QueueError;
 use crate::queue::rotate::{advance, rotation, truncate, truncate_history, truncate_schedule};
@@ -39,6 +40,7 @@ pub(super) struct Maintenance {
     pub(super) schedule_changed: Arc<Notify>,
     pub(super) poll_max: Duration,
     pub(super) slow_lane: SlowLane,
+    pub(super) progress: Progress,
 }
 
 /// A leaf that could not be truncated.
@@ -59,11 +61,13 @@ impl Maintenance {
     async fn promote(&self) {
         let mut health = Health::of(self.queue.as_str(), "promotion", &self.slow_lane);
         let mut refusals = Trouble::default();
+        let watch = self.progress.watch(format!("the promotion of queue {}", self.queue));
         loop {
             let began = Instant::now();
+            let at_gates = watch.at_gates();
             let place = health.lane().await;
             let promoted = promote(&self.database, &self.statements, PROMOTE_MAX).await;
-            drop(place);
+            drop((place, at_gates));
             health.note("promote", promoted.as_ref().err(), began, Instant::now());
             if let Ok(Promoted { refused, why: Some(why), .. }) = &promoted
                 && refusals.shows("refused", Duration::ZERO, began, Instant::now())
@@ -78,6 +82,7 @@ impl Maintenance {
                 Ok(promoted) => promoted.next_in.map_or(self.poll_max, |t| t.min(self.poll_max)),
                 Err(_) => AFTER_FAILURE,
             };
+            watch.round_after(wait);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 // Something was put there; when it is due, the next promotion says.
@@ -90,12 +95,14 @@ impl Maintenance {
         let mut held: [Held; 3] = Default::default();
         let mut others_at = Instant::now();
         let mut health = Health::of(self.queue.as_str(), "rotation", &self.slow_lane);
+        let watch = self.progress.watch(format!("the rotation of queue {}", self.queue));
         loop {
             tokio::time::sleep(ROTATE_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
             let began = Instant::now();
+            let at_gates = watch.at_gates();
             let place = health.lane().await;
             let rotated = self.rotate_once(&mut held, &mut others_at).await;
-            drop(place);
+            drop((place, at_gates));
             health.note("rotate", rotated.as_ref().err(), began, Instant::now());
             if rotated.is_err() {
                 tokio::time::sleep(AFTER_FAILURE).await;

@@ -1,4 +1,5 @@
-//! The pulse of a session: beats, looks who is dead, and reconnects. Ends when the session is over.
+//! The pulse of a session: beats, looks who is dead, and reconnects. Ends when the session is over, or a loop of the
+//! host stands still: one that only beats would keep its messages from the others.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,13 +7,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::liveness::{BEAT_EVERY, Observer, STOP_AFTER};
+use crate::progress::{Late, Progress};
 use crate::queue::connect::Database;
 use crate::queue::error::QueueError;
-use crate::queue::session::{Look, Session, end};
+use crate::queue::session::{Look, Session};
 use crate::trouble::{Over, Trouble};
 
-/// How often the beats of the hour before last are freed.
-const TRUNCATE_EVERY: Duration = Duration::from_mins(10);
+/// How often the beats of the hour before last are freed, and the changes of the catalog counted.
+const TIDY_EVERY: Duration = Duration::from_mins(10);
 
 /// How long a beat may take before its connection is held for dead. With the time that a new one may
 /// take, less than [`STOP_AFTER`].
@@ -30,15 +32,22 @@ pub(super) struct Pulse {
     observer: Arc<Mutex<Observer>>,
     beat: i64,
     trouble: Trouble,
+    progress: Progress,
+    /// The run of the server that was seen last.
+    server: String,
+    /// What is late, as the log and the other hosts know.
+    late: Option<String>,
 }
 
 /// Why a session is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum News {
     /// Another host has ended it: its leases are others' now.
     Ended,
     /// No beat got through for so long that another host will.
     Silent,
+    /// A loop of this host stands still.
+    Standing(Late),
 }
 
 impl Pulse {
@@ -46,18 +55,35 @@ impl Pulse {
         database: Database,
         session: Session,
         observer: Arc<Mutex<Observer>>,
+        progress: Progress,
     ) -> Self {
-        Self { database, session, observer, beat: 0, trouble: Trouble::default() }
+        let trouble = Trouble::default();
+        Self {
+            database,
+            session,
+            observer,
+            beat: 0,
+            trouble,
+            progress,
+            server: String::new(),
+            late: None,
+        }
     }
 
     /// Beats until the session is over. Says each change of the catalog.
     pub(super) async fn run(mut self, catalog_version: watch::Sender<i64>) -> News {
         let mut last_beat = Instant::now();
-        let mut truncate_at = Instant::now();
+        let mut tidy_at = Instant::now();
         let mut ticks = tokio::time::interval(BEAT_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            self.progress.look(Instant::now());
+            let late = self.progress.late();
+            if let Some(standing) = late.clone().filter(Late::stands_still) {
+                return self.over(News::Standing(standing));
+            }
+            self.note(late);
             let began = Instant::now();
             let left = STOP_AFTER.saturating_sub(last_beat.elapsed());
             match tokio::time::timeout(left, self.beat_once()).await {
@@ -72,15 +98,19 @@ impl Pulse {
                     if tokio::time::timeout(BURY_WITHIN, self.bury(&look)).await.is_err() {
                         tracing::warn!("cannot end a dead session: the database does not answer");
                     }
+                    // After a crash or a failover a version that is known may be another.
+                    let server = std::mem::replace(&mut self.server, look.server);
+                    let changed = self.server != server;
                     // Only a change wakes those who wait for one.
                     catalog_version.send_if_modified(|v| {
                         std::mem::replace(v, look.catalog_version) != look.catalog_version
+                            || changed
                     });
-                    if truncate_at <= last_beat {
-                        truncate_at = last_beat + TRUNCATE_EVERY;
+                    if tidy_at <= last_beat {
+                        tidy_at = last_beat + TIDY_EVERY;
                         // In the way, or no answer: next time.
-                        let truncate = self.session.truncate_heartbeat();
-                        let _ = tokio::time::timeout(BURY_WITHIN, truncate).await;
+                        let tidy = self.session.tidy();
+                        let _ = tokio::time::timeout(BURY_WITHIN, tidy).await;
                     }
                 }
                 Ok(Err(QueueError::LeaseLost(_))) => return self.over(News::Ended),
@@ -94,6 +124,16 @@ impl Pulse {
         }
     }
 
+    /// Has the log and the other hosts know what is late.
+    fn note(&mut self, late: Option<Late>) {
+        match (&self.late, &late) {
+            (None, Some(late)) => tracing::warn!("{late}"),
+            (Some(_), None) => tracing::info!("all loops make progress again"),
+            _ => {}
+        }
+        self.late = late.map(|late| late.to_string());
+    }
+
     fn over(&self, news: News) -> News {
         tracing::error!(session = %self.session.id(), "the session is over: {news}");
         news
@@ -101,7 +141,8 @@ impl Pulse {
 
     async fn beat_once(&mut self) -> Result<Look, QueueError> {
         self.beat += 1;
-        let beat = tokio::time::timeout(BEAT_WITHIN, self.session.beat(self.beat)).await;
+        let beat = self.session.beat(self.beat, self.late.as_deref());
+        let beat = tokio::time::timeout(BEAT_WITHIN, beat).await;
         let silent = beat.is_err();
         match beat.unwrap_or_else(|_| Err(QueueError::Unavailable("no answer".into()))) {
             Err(error) if error.is_passing() => {
@@ -111,7 +152,7 @@ impl Pulse {
                     // A new one answers: the others are as dead as this one was.
                     self.database.give_up();
                 }
-                self.session.beat(self.beat).await
+                self.session.beat(self.beat, self.late.as_deref()).await
             }
             done => done,
         }
@@ -127,7 +168,7 @@ impl Pulse {
             if dead == self.session.id() {
                 continue;
             }
-            match end(&self.database, dead, true).await {
+            match self.session.bury(dead).await {
                 Ok(true) => {
                     tracing::warn!(session = %dead, "a host is dead; its messages run elsewhere");
                 }

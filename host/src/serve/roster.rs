@@ -8,15 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use futures_util::future::LocalBoxFuture;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::SPARE_SANDBOXES;
-use super::load::{Loader, Ready, Wanted};
+use super::load::{Loader, Loads, Ready, Report, Wanted, report_all};
 use super::maintenance::Maintenance;
 use crate::dispatch::Dispatcher;
 use crate::dispatch::loaded::Loaded;
@@ -24,6 +22,7 @@ use crate::dispatch::parts::{Control, Parts, Shared};
 use crate::dispatch::slots::Slots;
 use crate::id::{HandlerId, QueueId};
 use crate::name::{HandlerName, QueueName};
+use crate::progress::{ROUND_EVERY, Watch};
 use crate::queue::catalog::{self, Catalog, Deployment, Queue, Told};
 use crate::queue::connect::retry;
 use crate::queue::secrets;
@@ -37,7 +36,10 @@ const CATALOG_AGAIN: Duration = Duration::from_secs(5);
 /// The handlers of one session.
 pub(super) struct Roster {
     shared: Shared,
-    loader: Loader,
+    loads: Loads,
+    /// What came of them, for the database. Told by a task of its own: the roster goes on meanwhile.
+    reports: mpsc::UnboundedSender<Report>,
+    reporter: JoinHandle<()>,
     slots: Arc<Semaphore>,
     warm: Arc<Semaphore>,
     queues: HashMap<QueueId, Upkeep>,
@@ -51,7 +53,7 @@ pub(super) struct Roster {
     left_out: Vec<String>,
     /// The secrets that are granted could not be read: their handlers wait.
     secrets_unread: bool,
-    loading: FuturesUnordered<LocalBoxFuture<'static, (Wanted, Result<Ready, String>)>>,
+    watch: Watch,
 }
 
 /// A queue that is kept in order.
@@ -73,9 +75,16 @@ struct Entry {
 
 impl Roster {
     pub(super) fn new(shared: Shared, loader: Loader, slots: Arc<Semaphore>) -> Self {
+        let loads = Loads::new(loader, shared.database.clone());
+        let (reports, to_tell) = mpsc::unbounded_channel();
+        let reporting = report_all(shared.database.clone(), shared.session, to_tell);
+        let reporter = tokio::spawn(watched(reporting, shared.stop_now.clone()));
+        let watch = shared.progress.watch("the roster");
         Self {
             shared,
-            loader,
+            loads,
+            reports,
+            reporter,
             slots,
             warm: Arc::new(Semaphore::new(SPARE_SANDBOXES as usize / 2)),
             queues: HashMap::new(),
@@ -85,7 +94,7 @@ impl Roster {
             catalog_version: 0,
             left_out: Vec::new(),
             secrets_unread: false,
-            loading: FuturesUnordered::new(),
+            watch,
         }
     }
 
@@ -96,14 +105,13 @@ impl Roster {
         mut woken: mpsc::Receiver<String>,
     ) -> Infallible {
         loop {
+            self.watch.round();
             tokio::select! {
                 Ok(()) = catalog_changed.changed() => {
                     catalog_changed.borrow_and_update();
                     self.reload().await;
                 }
-                Some((wanted, loaded)) = self.loading.next() => {
-                    self.loaded(wanted, loaded).await;
-                }
+                Some((wanted, loaded)) = self.loads.next() => self.loaded(&wanted, loaded),
                 Some(queue) = woken.recv() => {
                     let of_queue = self.handlers.values().filter(|h| h.queue.as_str() == queue);
                     of_queue.for_each(|h| h.woken.notify_one());
@@ -111,13 +119,15 @@ impl Roster {
                 () = tokio::time::sleep(CATALOG_AGAIN), if self.secrets_unread => {
                     self.reload().await;
                 }
-                else => std::future::pending().await,
+                () = tokio::time::sleep(ROUND_EVERY) => {}
             }
         }
     }
 
     /// Has every handler take no more.
     pub(super) fn drain(&mut self) {
+        self.watch.rest();
+        self.loads.abort();
         for entry in self.handlers.values_mut() {
             entry.control.send_modify(|c| (c.leasing, c.draining) = (false, true));
         }
@@ -133,19 +143,24 @@ impl Roster {
 
     /// Drops everything that is still there.
     pub(super) fn close(&mut self) {
+        self.loads.abort();
+        self.reporter.abort();
         self.handlers.drain().for_each(|(_, entry)| entry.dispatcher.abort());
         self.queues.drain().for_each(|(_, upkeep)| upkeep.maintenance.abort());
     }
 
     async fn reload(&mut self) {
-        let load = async || {
+        let load = || async {
             let client = self.shared.database.get().await?;
             client.ask(catalog::load(&client)).await
         };
         let mut trouble = Trouble::default();
         let catalog = loop {
             let began = Instant::now();
-            match retry("read the catalog", load).await {
+            let at_gates = self.watch.at_gates();
+            let read = retry("read the catalog", load).await;
+            drop(at_gates);
+            match read {
                 Ok(catalog) => break catalog,
                 Err(error) => {
                     if trouble.shows(error.kind(), Duration::ZERO, began, Instant::now()) {
@@ -160,7 +175,7 @@ impl Roster {
         }
         self.left_out.clone_from(&catalog.left_out);
         let shapes = catalog.queues.iter().map(|q| (q.name.to_string(), q.shape()));
-        self.loader.targets.store(Arc::new(shapes.collect()));
+        self.loads.loader().targets.store(Arc::new(shapes.collect()));
         self.load_secrets(&catalog).await;
         self.catalog_version = catalog.version;
         self.told = catalog.told.iter().map(|told| (told.handler, told.clone())).collect();
@@ -188,13 +203,16 @@ impl Roster {
             self.secrets_unread = false;
             return;
         }
-        let read = retry("read the secrets", async || {
+        let read = retry("read the secrets", || async {
             let client = self.shared.database.get().await?;
             client.ask(secrets::read(&client, &names)).await
         });
-        match read.await {
+        let at_gates = self.watch.at_gates();
+        let read = read.await;
+        drop(at_gates);
+        match read {
             Ok(secrets) => {
-                self.loader.secrets.store(Arc::new(secrets));
+                self.loads.loader().secrets.store(Arc::new(secrets));
                 self.secrets_unread = false;
             }
             Err(error) => {
@@ -224,11 +242,15 @@ impl Roster {
                     schedule_changed: schedule_changed.clone(),
                     poll_max: self.shared.poll_max,
                     slow_lane: self.shared.slow_lane.clone(),
+                    progress: self.shared.progress.clone(),
                 };
                 Upkeep {
                     statements,
                     schedule_changed,
-                    maintenance: tokio::spawn(maintenance.run()),
+                    maintenance: tokio::spawn(watched(
+                        maintenance.run(),
+                        self.shared.stop_now.clone(),
+                    )),
                 }
             });
         }
@@ -273,12 +295,11 @@ impl Roster {
         if before.is_some_and(|w| w.deployment == *deployment && told(&w.queue) == told(queue)) {
             return;
         }
-        let load = self.loader.clone().load(self.shared.database.clone(), wanted.clone());
-        self.loading.push(Box::pin(async { (wanted, load.await) }));
+        self.loads.begin(wanted);
     }
 
     /// Puts what has been loaded in force, if it is still wanted, and reports how it went.
-    async fn loaded(&mut self, loading: Wanted, loaded: Result<Ready, String>) {
+    fn loaded(&mut self, loading: &Wanted, loaded: Result<Ready, String>) {
         let wanted = self.wanted.get(&loading.deployment.handler);
         let Some(wanted) = wanted.filter(|w| w.deployment == loading.deployment).cloned() else {
             return;
@@ -292,16 +313,9 @@ impl Roster {
                 "cannot load a handler; the version before stays, if there is one"
             ),
         }
-        let report = retry("report a handler", async || {
-            let client = self.shared.database.get().await?;
-            let (session, handler) = (self.shared.session, deployment.handler);
-            let (version, error) = (deployment.version, error.as_deref());
-            client.ask(catalog::report_loaded(&client, session, handler, version, error)).await
-        });
-        if let Err(error) = report.await {
-            // One that is gone by now needs none.
-            tracing::debug!(%error, "cannot report a handler");
-        }
+        let (handler, version) = (deployment.handler, deployment.version);
+        // Nobody listens any more when the session is over.
+        let _ = self.reports.send(Report { handler, version, error });
     }
 
     fn control(&self, queue: &Queue, handler: HandlerId) -> Control {
@@ -350,17 +364,17 @@ impl Roster {
             loaded,
             control,
             woken,
-            dispatcher: tokio::spawn(watched(dispatcher, self.shared.stop_now.clone())),
+            dispatcher: tokio::spawn(watched(dispatcher.run(), self.shared.stop_now.clone())),
         };
         self.handlers.insert(deployment.handler, entry);
     }
 }
 
-/// Runs a handler's loop. Should it panic, its leases have no master while the session lives: so
-/// the session is ended, and everything begins anew.
-async fn watched(dispatcher: Dispatcher, stop_now: CancellationToken) {
-    if AssertUnwindSafe(dispatcher.run()).catch_unwind().await.is_err() {
-        tracing::error!("a handler's loop panicked; ending the session");
+/// Runs a loop. Should it panic, its leases have no master while the session lives, or its queue is not kept in
+/// order: so the session is ended, and everything begins anew.
+async fn watched(goes_on: impl Future<Output = ()>, stop_now: CancellationToken) {
+    if AssertUnwindSafe(goes_on).catch_unwind().await.is_err() {
+        tracing::error!("a loop of this host panicked; ending the session");
         stop_now.cancel();
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Dead, Effects, HandOn, Retry, Settlement};
-use crate::id::LeaseId;
+use crate::id::{LeaseId, LeaseKey};
 use crate::outcome::Outcome;
 
 /// The account of an open lease. Everything in it is settled exactly once, in as many settlements as
@@ -49,6 +49,12 @@ impl Ledger {
     #[must_use]
     pub const fn lease(&self) -> LeaseId {
         self.lease
+    }
+
+    /// The lease, with what proves that it is ours.
+    #[must_use]
+    pub const fn key(&self) -> LeaseKey {
+        LeaseKey { id: self.lease, token: self.token }
     }
 
     /// Positions that have no outcome yet.

@@ -202,7 +202,7 @@ BEGIN
             RAISE EXCEPTION '10000 cancelled messages of queue "{q}" have not been met by their handlers yet'
                 USING HINT = 'wait until they have, or purge the queue', ERRCODE = 'HQ006';
         END IF;
-        UPDATE host.catalog SET version = version + 1;
+        INSERT INTO host.catalog_change DEFAULT VALUES;
     END IF;
     RETURN n;
 END $$;

@@ -170,8 +170,10 @@ BEGIN
             SELECT i.lease_id, i.row_count, i.more, 0::bigint AS bytes INTO leased
                 FROM host.{q}__inherit(lane.held_id, p_session, p_seq + taken, p_token, p_deaths_max) i;
         ELSE
-            SELECT * INTO leased FROM host.{q}__cut(p_handler, p_session, p_seq + taken, p_token,
-                greatest(p_n / p_lanes, 1), bytes_left, lane.lane);
+            -- What the lane has beyond this lease is no part of it.
+            SELECT c.lease_id, c.row_count, false AS more, c.bytes INTO leased
+                FROM host.{q}__cut(p_handler, p_session, p_seq + taken, p_token,
+                    greatest(p_n / p_lanes, 1), bytes_left, lane.lane) c;
         END IF;
         CONTINUE WHEN leased.lease_id IS NULL;
         taken := taken + 1;

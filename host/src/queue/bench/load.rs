@@ -11,6 +11,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Statement};
 
 use super::BenchQueue;
+use crate::progress::Progress;
 use crate::queue::connect::{Alone, Database};
 use crate::queue::error::QueueError;
 use crate::queue::fetch;
@@ -34,7 +35,8 @@ impl Producer {
         table: &str,
         synchronous_commit: bool,
     ) -> Result<Self, QueueError> {
-        let Alone { client, .. } = database.named_as(APPLICATION_NAME, 1)?.connect_alone().await?;
+        let database = database.named_as(APPLICATION_NAME, 1, &Progress::default())?;
+        let Alone { client, .. } = database.connect_alone().await?;
         if !synchronous_commit {
             client.batch_execute("SET synchronous_commit = off").await?;
         }

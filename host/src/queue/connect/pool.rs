@@ -12,11 +12,15 @@ use deadpool_postgres::ClientWrapper;
 use tokio::sync::watch;
 
 use super::servers::Servers;
+use crate::progress::{Gate, Progress};
 use crate::queue::error::QueueError;
 use crate::trouble::{Over, Trouble};
 
 /// How long an answer may take. Longer than any statement may: see `serve_settings.sql`.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// While somebody waits for a connection, one is given out or comes back within this time: who has one asks
+/// twice at most, and opening one is bounded.
+const MOVES_WITHIN: Duration = Duration::from_secs(90);
 
 /// Connections to one database. Cheap to clone.
 #[derive(Clone)]
@@ -27,6 +31,7 @@ pub(super) struct Connections {
     trouble: Arc<Mutex<Trouble>>,
     /// Whether who finds no connection tries again; else the error is told, and is the end.
     is_retried: bool,
+    gate: Arc<Gate>,
 }
 
 /// A connection of the pool; it goes back when it is dropped, if it is fit for it.
@@ -35,10 +40,15 @@ pub struct Pooled {
     object: Option<Object<Opener>>,
     fit: AtomicBool,
     given_up: watch::Receiver<u64>,
+    gate: Arc<Gate>,
 }
 
 impl Connections {
-    pub(super) fn new(servers: Servers, connections_max: usize) -> Result<Self, QueueError> {
+    pub(super) fn new(
+        servers: Servers,
+        connections_max: usize,
+        progress: &Progress,
+    ) -> Result<Self, QueueError> {
         let given_up = Arc::new(watch::Sender::new(0));
         let is_retried = servers.serves();
         let opener = Opener { servers, given_up: given_up.subscribe() };
@@ -47,21 +57,24 @@ impl Connections {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|e| QueueError::Unexpected(e.to_string()))?;
-        Ok(Self { pool, given_up, trouble: Arc::default(), is_retried })
+        let gate = Arc::new(progress.gate("the pool of connections", MOVES_WITHIN));
+        Ok(Self { pool, given_up, trouble: Arc::default(), is_retried, gate })
     }
 
     pub(super) async fn get(&self) -> Result<Pooled, QueueError> {
         let began = Instant::now();
+        let waiting = self.gate.wait();
         let object = self.pool.get().await.map_err(|e| match e {
             PoolError::Backend(error) => error,
             other => QueueError::Unavailable(other.to_string()),
         });
+        waiting.passed();
         if self.is_retried {
             self.name_trouble(object.as_ref().err(), began);
         }
         let object = object?;
-        let given_up = self.given_up.subscribe();
-        Ok(Pooled { object: Some(object), fit: AtomicBool::new(true), given_up })
+        let (given_up, gate) = (self.given_up.subscribe(), self.gate.clone());
+        Ok(Pooled { object: Some(object), fit: AtomicBool::new(true), given_up, gate })
     }
 
     /// Who needs a connection tries again by itself: that there is none is said here, for all.
@@ -139,6 +152,7 @@ impl Drop for Pooled {
         {
             drop(Object::take(object));
         }
+        self.gate.moved();
     }
 }
 
@@ -154,13 +168,26 @@ pub(super) struct Kept {
     made_at: u64,
 }
 
+impl Opener {
+    /// A host that serves waits for its server, whatever that says to new connections now: a password may be changed
+    /// back, a role or a database may come again.
+    fn passing(&self, error: QueueError) -> QueueError {
+        match error {
+            QueueError::Refused { .. } if self.servers.serves() => {
+                QueueError::Unavailable(error.to_string())
+            }
+            error => error,
+        }
+    }
+}
+
 impl Manager for Opener {
     type Type = Kept;
     type Error = QueueError;
 
     async fn create(&self) -> Result<Kept, QueueError> {
         let made_at = *self.given_up.borrow();
-        let opened = self.servers.open().await?;
+        let opened = self.servers.open().await.map_err(|error| self.passing(error))?;
         Ok(Kept { client: ClientWrapper::new(opened.client, opened.driver), made_at })
     }
 
