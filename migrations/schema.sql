@@ -3497,6 +3497,10 @@ END $$;
 
 CREATE FUNCTION host.shape(p_queue text DEFAULT NULL::text) RETURNS TABLE(queue text, part text, line text)
     LANGUAGE sql STABLE
+    SET "IntervalStyle" TO 'postgres'
+    SET "DateStyle" TO 'ISO, MDY'
+    SET quote_all_identifiers TO 'off'
+    SET standard_conforming_strings TO 'on'
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
     AS $_$

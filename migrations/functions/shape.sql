@@ -7,6 +7,8 @@
 CREATE OR REPLACE FUNCTION host.shape(p_queue text DEFAULT NULL)
 RETURNS TABLE (queue text, part text, line text)
 LANGUAGE sql STABLE
+-- Postgres writes a definition in the reader's style; a digest has to know one.
+SET IntervalStyle = 'postgres' SET DateStyle = 'ISO, MDY' SET quote_all_identifiers = off SET standard_conforming_strings = on
 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     WITH q AS MATERIALIZED (
         SELECT x.name, x.payload_type, x.payload_bytes_max, x.wake_up, host.lanes(x) AS lanes
