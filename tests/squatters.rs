@@ -124,7 +124,7 @@ async fn a_schema_that_was_restored_without_its_rows_is_known() {
     db.program("psql", &["--no-psqlrc", "-q", "-f", file.to_str().unwrap()]).await;
     let text = db.host(&["migrate"]).await.error(1);
     assert!(
-        text.contains("pg_dump -s") && text.contains("DROP SCHEMA host, queue CASCADE"),
+        text.contains("pg_dump -s") && text.contains("drop schema host, queue cascade"),
         "{text}"
     );
     db.client().await.batch_execute("DROP SCHEMA host, queue CASCADE").await.unwrap();

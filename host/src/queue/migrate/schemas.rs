@@ -65,7 +65,7 @@ impl Schemas {
         match &self.queue {
             Some(_) if self.has_migrations && self.has_queues => Err(not_ours(
                 "the schemas \"host\" and \"queue\" are here without their rows, as a dump of the schema alone (pg_dump -s) leaves them".into(),
-                "restore the data as well; or, if no queue has any, DROP SCHEMA host, queue CASCADE and run `host migrate` again",
+                "restore the data as well; or, if no queue has any, `drop schema host, queue cascade` and run `host migrate` again",
             )),
             Some(tables) => Err(taken("queue", tables)),
             None => Ok(()),
