@@ -98,9 +98,8 @@ async fn servers_are_listened_to_on_other_threads() {
         while stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").is_ok() {}
         say.send("hung up on").unwrap();
     });
-    let request = url.clone();
-    let asking =
-        tokio::spawn(async move { fetch(granted(&[request.clone()]), &request, json!({})).await });
+    let settings = granted(std::slice::from_ref(&url));
+    let asking = tokio::spawn(async move { fetch(settings, &url, json!({})).await });
     wait_until("the server is asked", async || said.try_recv() == Ok("asked")).await;
     // Nothing runs on the one thread of this test meanwhile.
     assert_eq!(said.recv_timeout(Duration::from_mins(1)), Ok("hung up on"));
