@@ -113,9 +113,7 @@ async fn a_clock_that_differs_settings_that_hurt_and_privileges_that_lack() {
     // The tests' server gives up durability.
     let hurt = found(&db, "setting").await;
     assert_eq!(hurt.len(), 2, "{hurt:?}");
-    for (setting, value) in
-        [("default_transaction_isolation", "serializable"), ("default_transaction_read_only", "on")]
-    {
+    for (setting, value) in [("default_transaction_read_only", "on")] {
         let alter = format!("ALTER DATABASE {} SET {setting} = {value}", db.name);
         client.batch_execute(&alter).await.unwrap();
         let hurt = found(&db, "setting").await;

@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod accounts;
 mod bad_guests;
 mod batches;
 mod bench;
@@ -12,6 +13,7 @@ mod catalog;
 mod checks;
 mod cli;
 mod clients;
+mod clock;
 mod connecting;
 mod contained;
 mod crash;
@@ -34,6 +36,7 @@ mod hostile;
 mod hosts;
 mod impostors;
 mod injection;
+mod isolation;
 mod limits;
 mod lists;
 mod many;

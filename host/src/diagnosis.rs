@@ -48,6 +48,12 @@ pub enum Finding {
     Pooled,
     /// This machine's clock and the server's differ; positive: the server is ahead.
     ClockSkew { ahead_ms: i64 },
+    /// The database's clock was set back, and what goes by it is not there again.
+    ClockSetBack { by_ms: i64 },
+    /// Messages that no lease has covered: something hid them.
+    Missed { queue: String, messages: i64 },
+    /// Row-level security is on for tables of a queue.
+    RowSecurity { queue: String, tables: Vec<String> },
     /// Group roles are missing.
     MissingRoles { roles: Vec<String> },
     /// The group roles lack something.
@@ -128,7 +134,6 @@ fn about_the_server(facts: &Facts, findings: &mut Vec<Finding>) {
     }
     for setting in &facts.settings {
         let good = match setting.name.as_str() {
-            "default_transaction_isolation" => setting.value == "read committed",
             "default_transaction_read_only" => setting.value == "off",
             // fsync, full_page_writes, synchronous_commit and its degrees.
             _ => setting.value != "off",
@@ -137,6 +142,10 @@ fn about_the_server(facts: &Facts, findings: &mut Vec<Finding>) {
             let (name, value) = (setting.name.clone(), setting.value.clone());
             findings.push(Finding::Setting { name, value, role: setting.role.clone() });
         }
+    }
+    let clocks = facts.queues.iter().filter_map(|q| q.clock_ms).chain(facts.cron_clock_ms);
+    if let Some(ms) = clocks.min().filter(|ms| *ms < -(SKEW_MAX.as_millis() as i64)) {
+        findings.push(Finding::ClockSetBack { by_ms: -ms });
     }
     let (used, max) = (facts.connections, facts.connections_max);
     if used * 100 > max * CONNECTIONS_PERCENT_MAX {
@@ -198,6 +207,12 @@ fn about_queue(q: &Queue, patience_ms: i64, findings: &mut Vec<Finding>) {
     let queue = || q.name.clone();
     if q.unhandled > 0 {
         findings.push(Finding::NoHandler { queue: queue(), waiting: q.unhandled });
+    }
+    if let Some(messages) = q.missed {
+        findings.push(Finding::Missed { queue: queue(), messages });
+    }
+    if !q.row_security.is_empty() {
+        findings.push(Finding::RowSecurity { queue: queue(), tables: q.row_security.clone() });
     }
     if q.paused {
         findings.push(Finding::Paused { queue: queue() });

@@ -136,8 +136,9 @@ BEGIN
                     JOIN pg_roles r ON r.oid = d.setrole CROSS JOIN unnest(d.setconfig) c
                     WHERE d.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
             ) s
-            WHERE s.name IN ('synchronous_commit', 'fsync', 'full_page_writes', 'default_transaction_isolation',
-                'default_transaction_read_only')),
+            WHERE s.name IN ('synchronous_commit', 'fsync', 'full_page_writes', 'default_transaction_read_only')),
+        -- Not negative: no entry has fired in the future.
+        'cron_clock_ms', (SELECT min((extract(epoch FROM clock_timestamp() - c.fired_at) * 1000)::bigint) FROM host.cron c),
         'dead_catalog_rows', pg_stat_get_dead_tuples('pg_class'::regclass),
         'oldest_snapshot', (SELECT to_jsonb(o) FROM (
             SELECT a.pid, NULL AS prepared, nullif(a.application_name, '') AS application, a.usename::text AS role,

@@ -18,6 +18,7 @@ SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     queue int;
 BEGIN
+    PERFORM host.require_read_committed('deploying a handler');
     SELECT id INTO queue FROM host.queue WHERE name = p_queue;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
@@ -31,8 +32,9 @@ BEGIN
         INSERT INTO host.handler (queue_id, name, version) VALUES (queue, p_handler, 0) RETURNING id INTO handler_id;
         EXECUTE format(
             'INSERT INTO host.%I (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                row_count, leaves, is_cursor, more, token, hi, txids, lane)
-             SELECT host.cursor_seq($1, n), 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(), ''1:1:'', ''{}'', n
+                row_count, leaves, is_cursor, more, token, hi, txids, lane, leased)
+             SELECT host.cursor_seq($1, n), 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(), ''1:1:'', ''{}'', n,
+                ''{0,0,0}''
              FROM generate_series(0, $2 - 1) n', p_queue || '__lease')
             USING handler_id, (SELECT host.lanes(q) FROM host.queue q WHERE q.id = queue);
     END IF;
@@ -48,28 +50,40 @@ END $$;
 REVOKE EXECUTE ON FUNCTION host.deploy FROM PUBLIC;
 
 -- Has a handler that this transaction has made begin after what is committed by now, not with the oldest message.
+-- What it passes by is told by one snapshot: the cursor's, by which its account begins with the messages that there are,
+-- and by which it lets go of their keys, since it will not settle them. A message that commits later is its own.
 -- SECURITY DEFINER: as deploy, which holds the lock.
 CREATE OR REPLACE FUNCTION host.begin_from_now(p_handler int) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 DECLARE
     queue text;
     lanes int;
+    passed bigint[];
 BEGIN
+    PERFORM host.require_read_committed('deploying from now on');
     SELECT q.name, host.lanes(q) INTO queue, lanes FROM host.handler h JOIN host.queue q ON q.id = h.queue_id
         WHERE h.id = p_handler AND h.created_at = now();
     IF NOT FOUND THEN
         RAISE EXCEPTION 'handler % has begun already', p_handler;
     END IF;
     EXECUTE format(
-        'INSERT INTO host.%I (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-            row_count, leaves, is_cursor, more, token, hi, txids, lane)
-         SELECT host.cursor_seq($1, n) - (1::bigint << 32), 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(),
-            txid_current_snapshot(), ''{}'', n
-         FROM generate_series(0, $2 - 1) n', queue || '__lease')
-        USING p_handler, lanes;
-    -- What it passes by, it will not settle.
-    PERFORM host.release_all_keys(queue, p_handler);
+        'WITH passed AS MATERIALIZED (
+            SELECT %1$s AS lane, count(*) FILTER (WHERE id / 100000000000 %% 3 = 0) AS a,
+                count(*) FILTER (WHERE id / 100000000000 %% 3 = 1) AS b,
+                count(*) FILTER (WHERE id / 100000000000 %% 3 = 2) AS c
+            FROM queue.%2$I GROUP BY 1
+        ), cursors AS (
+            INSERT INTO host.%3$I (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+                row_count, leaves, is_cursor, more, token, hi, txids, lane, leased)
+            SELECT host.cursor_seq($1, n) - (1::bigint << 32), 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(),
+                txid_current_snapshot(), ''{}'', n, ARRAY[coalesce(p.a, 0), coalesce(p.b, 0), coalesce(p.c, 0)]
+            FROM generate_series(0, $2 - 1) n LEFT JOIN passed p ON p.lane = n
+        )
+        SELECT ARRAY(SELECT message_id FROM host.%4$I)',
+        CASE WHEN lanes > 1 THEN 'lane' ELSE '0' END, queue, queue || '__lease', queue || '__unique')
+        INTO passed USING p_handler, lanes;
+    EXECUTE format('SELECT host.%I($1, $2)', queue || '__release_keys') USING p_handler, passed;
 END $$;
 REVOKE EXECUTE ON FUNCTION host.begin_from_now FROM PUBLIC;
 
@@ -90,6 +104,7 @@ CREATE OR REPLACE FUNCTION host.remove_handler(p_handler int) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s' AS $$
 BEGIN
+    PERFORM host.require_read_committed('removing a handler');
     PERFORM pg_advisory_xact_lock(1752134404, queue_id) FROM host.handler WHERE id = p_handler;
     PERFORM host.release_all_keys(q.name, h.id)
         FROM host.handler h JOIN host.queue q ON q.id = h.queue_id WHERE h.id = p_handler;

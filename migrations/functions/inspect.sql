@@ -88,6 +88,11 @@ BEGIN
     EXECUTE format('SELECT used FROM host.%I()', p_queue || '__rotation') INTO used;
     FOREACH leaf IN ARRAY coalesce(used, '{}') LOOP
         EXECUTE format('SELECT host.%I($1)', p_queue || '__holds') INTO why USING leaf;
+        IF why IS NULL THEN
+            SELECT format('%s of its messages were never leased, see `host doctor`', c.missed) INTO why
+                FROM host.leaf_count c JOIN host.queue q ON q.id = c.queue_id
+                WHERE q.name = p_queue AND c.leaf = queue_holds.leaf AND c.missed > 0;
+        END IF;
         IF why IS NOT NULL THEN
             RETURN NEXT;
         END IF;

@@ -27,6 +27,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_operator', 'TABLE', 'host.migration', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.migration_functions', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.cluster', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.leaf_count', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.catalog', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.catalog_change', 'SELECT INSERT', NULL),
         ('host_operator', 'TABLE', 'host.queue', 'SELECT', NULL),

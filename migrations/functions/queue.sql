@@ -185,13 +185,14 @@ REVOKE EXECUTE ON FUNCTION host.create_queue FROM PUBLIC;
 -- SECURITY DEFINER: only the owner of tables can drop them.
 CREATE OR REPLACE FUNCTION host.drop_queue(p_name text, p_force boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s' AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '10s' AS $$
 DECLARE
     number int;
     entries text;
     remaining text;
     f regprocedure;
 BEGIN
+    PERFORM host.require_read_committed('dropping a queue');
     SELECT id INTO number FROM host.queue WHERE name = p_name FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue "%"', p_name USING ERRCODE = 'HQ004';
@@ -221,6 +222,7 @@ BEGIN
     DELETE FROM host.cron WHERE queue_id = number;
     DELETE FROM host.pace WHERE queue_id = number;
     DELETE FROM host.queue WHERE id = number;
+    DELETE FROM host.leaf_count WHERE queue_id = number;
     EXECUTE format('DROP VIEW queue.%I', p_name || '__orm');
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',

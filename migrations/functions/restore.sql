@@ -59,3 +59,20 @@ SET search_path = pg_catalog, pg_temp AS $$
             -- What is below is the catalog's.
             AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'relation' AND l.granted AND l.relation >= 16384))
 $$;
+
+-- Whether a row may come with a transaction id that is not its own: only into a copy that was not rebased
+-- yet, as a restore or logical replication loads it. Raises otherwise. Called by a CHECK, by whoever
+-- inserts, and only for such a row.
+CREATE OR REPLACE FUNCTION host.refuse_copied_row(p_id bigint, p_txid bigint) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF p_id > 0 AND host.restored() THEN
+        RETURN true;
+    END IF;
+    RAISE EXCEPTION 'a message came with id % and txid %, which are for the database to set: no handler would run it', p_id, p_txid
+        USING ERRCODE = 'check_violation',
+            HINT = 'copy only the columns payload, headers, run_at, expires_at, priority, key and unique_key';
+END $$;
+-- Whatever default privileges there are: the CHECK is for everybody who inserts.
+GRANT EXECUTE ON FUNCTION host.refuse_copied_row TO PUBLIC;

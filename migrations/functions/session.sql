@@ -3,6 +3,20 @@
 -- connection of its own for as long as it lives. The advisory locks' classes:
 --     1752134401 a session      1752134402 a handler's cursor (its lease log)
 --     1752134403 a queue's promotion      1752134404 a queue's rotation
+--     1752134405 the count of a queue's messages before it rotates
+
+-- Refuses a transaction whose snapshot may be older than the locks that its caller takes next: such a one would
+-- not see what was committed while it waited, and drop or truncate it.
+CREATE OR REPLACE FUNCTION host.require_read_committed(p_what text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION '% needs a READ COMMITTED transaction; this one is %', p_what, upper(current_setting('transaction_isolation'))
+            USING ERRCODE = 'invalid_transaction_state',
+                HINT = 'begin it with BEGIN ISOLATION LEVEL READ COMMITTED, or SET default_transaction_isolation = ''read committed''';
+    END IF;
+END $$;
 
 -- Begins a session on the calling connection. Raises HQ003 on a database that came from another cluster.
 CREATE OR REPLACE FUNCTION host.begin_session(p_host_name text, p_pid int, p_host_version text) RETURNS int

@@ -56,6 +56,10 @@ ALTER TABLE queue.{q} ALTER COLUMN payload SET STORAGE EXTERNAL;
 CREATE TABLE host.{q}__message_0 PARTITION OF queue.{q} FOR VALUES IN (0) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
 CREATE TABLE host.{q}__message_1 PARTITION OF queue.{q} FOR VALUES IN (1) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
 CREATE TABLE host.{q}__message_2 PARTITION OF queue.{q} FOR VALUES IN (2) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
+-- A cursor has passed the transaction ids of the past: a row that claims one would never run. NOT
+-- VALID, so that a dump restores its rows before it restores this.
+ALTER TABLE queue.{q} ADD CONSTRAINT txid_is_for_the_database_to_set
+    CHECK (txid = txid_current() AND id > 0 OR host.refuse_copied_row(id, txid)) NOT VALID;
 CREATE INDEX {q}__message_window ON queue.{q} ({lanes?lane, }txid, id);
 {ordered?-- The order within a window.
 CREATE INDEX ON queue.{q} (lane, id);}
@@ -102,7 +106,10 @@ CREATE TABLE host.{q}__lease (
     history jsonb,
     -- On a queue with limits (see functions/limits.sql), else NULL.
     tat timestamptz,
-    held bigint[]
+    held bigint[],
+    -- How many messages of each leaf the handler has leased in this lane since the leaf's generation
+    -- began, in rows that are a cursor. An element that is NULL: not known.
+    leased bigint[]
 ) PARTITION BY LIST ((id / 100000000000 % 3));
 
 -- The settlement log. A lease is open until it has a row with rest 0. (lease_id, seq) is unique:
@@ -140,7 +147,12 @@ CREATE TABLE host.{q}__promotion (
     -- are still to be looked at. Empty when done.
     late_txids int8multirange NOT NULL,
     late_txid bigint NOT NULL,
-    late_id bigint NOT NULL
+    late_id bigint NOT NULL,
+    -- Cursors from which the database's clock was set back: what each has passed is promoted, although
+    -- it is due again. NULL: none that is still ahead of the clock.
+    passed_due timestamptz[],
+    passed_id bigint[],
+    passed_hi txid_snapshot[]
 ) PARTITION BY LIST ((id / 100000000000 % 3));
 
 DO $$
@@ -192,6 +204,9 @@ BEGIN
             ' WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off)', slot);
     END LOOP;
 END $$;
+-- As of messages. After the leaves: of one that is made later, it would be valid, and restored before the rows.
+ALTER TABLE host.{q}__schedule ADD CONSTRAINT txid_is_for_the_database_to_set
+    CHECK (txid = txid_current() AND id > 0 OR host.refuse_copied_row(id, txid)) NOT VALID;
 CREATE INDEX {q}__schedule_due ON host.{q}__schedule (due, id);
 CREATE INDEX {q}__schedule_late ON host.{q}__schedule (txid, id);
 

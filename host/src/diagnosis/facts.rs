@@ -22,6 +22,8 @@ pub struct Facts {
     pub locks: LockTable,
     /// Settings that could hurt, as this session or any role has them.
     pub settings: Vec<Setting>,
+    /// Since a cron entry fired last, in milliseconds; negative: the clock was set back.
+    pub cron_clock_ms: Option<i64>,
     /// Rows of `pg_class` that vacuum has not removed.
     pub dead_catalog_rows: i64,
     /// The transaction that sees the oldest state.
@@ -122,6 +124,12 @@ pub struct Queue {
     pub name: String,
     /// Nothing is leased from it.
     pub paused: bool,
+    /// Since what the schedule has promoted was due, in milliseconds; negative: the clock was set back.
+    pub clock_ms: Option<i64>,
+    /// Messages that some handler has never leased, found when their leaf was to be truncated.
+    pub missed: Option<i64>,
+    /// Tables with row-level security.
+    pub row_security: Vec<String>,
     /// Messages, if it has no handler.
     pub unhandled: i64,
     /// How far each handler is behind.

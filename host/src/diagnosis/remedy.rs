@@ -27,6 +27,7 @@ impl Finding {
             Self::Schema { .. }
             | Self::Restored
             | Self::Pooled
+            | Self::Missed { .. }
             | Self::NoHost { .. }
             | Self::StandingHost { .. }
             | Self::HandlerFailed { .. }
@@ -36,6 +37,8 @@ impl Finding {
             }
             Self::Locked { lock, .. } if stands_still(lock) => Severity::Error,
             Self::ClockSkew { .. }
+            | Self::ClockSetBack { .. }
+            | Self::RowSecurity { .. }
             | Self::MissingPrivileges { .. }
             | Self::Setting { .. }
             | Self::Connections { .. }
@@ -64,6 +67,15 @@ impl Finding {
             Self::Restored => "host migrate --restored, when the restore is complete".into(),
             Self::Pooled => "give hosts a URL that leads to Postgres itself, or set pool_mode = session for it".into(),
             Self::ClockSkew { .. } => "let NTP set the clocks; hosts compare none, but run_at is written by one clock and read by another".into(),
+            Self::ClockSetBack { .. } => "nothing, if the clock is right now; let NTP slew it, not step it".into(),
+            Self::Missed { queue, .. } => format!(
+                "find what hid them (a detached partition, a damaged index), mend it, then SELECT host.{queue}__deliver_missed() as the owner"
+            ),
+            Self::RowSecurity { tables, .. } => {
+                let alter = |t: &String| format!("ALTER TABLE {t} DISABLE ROW LEVEL SECURITY;");
+                let all = tables.iter().map(alter).collect::<Vec<_>>().join(" ");
+                format!("ALTER ROLE … BYPASSRLS for the role of the hosts, or {all}")
+            }
             Self::MissingRoles { .. } => {
                 "if they are wanted: host migrate makes them, or says how".into()
             }
@@ -125,6 +137,9 @@ impl fmt::Display for Finding {
                 let way = if *ahead_ms > 0 { "ahead of" } else { "behind" };
                 write!(f, "the server's clock is {} {way} this machine's", span(ahead_ms.abs()))
             }
+            Self::ClockSetBack { by_ms } => f.write_str(&set_back(*by_ms)),
+            Self::Missed { queue, messages } => f.write_str(&missed(queue, *messages)),
+            Self::RowSecurity { queue, tables } => f.write_str(&row_security(queue, tables)),
             Self::MissingRoles { roles } => write!(f, "there is no role {}", roles.join(", ")),
             Self::MissingPrivileges { statements } => {
                 write!(f, "the group roles lack: {}", statements.join("; "))
@@ -135,7 +150,6 @@ impl fmt::Display for Finding {
             Self::Setting { name, value, role } => {
                 write!(f, "{name} is {value}{}: ", on_behalf(role.as_deref()))?;
                 f.write_str(match name.as_str() {
-                    "default_transaction_isolation" => "hosts lease in READ COMMITTED transactions only",
                     "default_transaction_read_only" => "nothing can be enqueued, leased or settled",
                     _ => "what was committed can be lost when the server crashes",
                 })
@@ -214,6 +228,26 @@ impl fmt::Display for Finding {
 /// Whether messages wait as long as somebody holds that lock. Without rotation there is only more on disk.
 fn stands_still(lock: &str) -> bool {
     !matches!(lock, "leaf" | "rotation" | "dump")
+}
+
+fn set_back(by_ms: i64) -> String {
+    let by = span(by_ms);
+    format!(
+        "the database's clock was set back by {by} at least: a cron entry's times may come again, and retries wait for longer"
+    )
+}
+
+fn missed(queue: &str, messages: i64) -> String {
+    format!(
+        "{messages} messages of queue {queue} were never leased: something hid them from the hosts; their partition is not truncated"
+    )
+}
+
+fn row_security(queue: &str, tables: &[String]) -> String {
+    let tables = tables.join(", ");
+    format!(
+        "row-level security is on for {tables} of queue {queue}: a host whose role may not bypass it leases nothing"
+    )
 }
 
 fn on_behalf(role: Option<&str>) -> String {

@@ -32,6 +32,11 @@ const HINT_PRIVILEGE: &str = "grant its role host_operator for commands, host_se
 /// to another server process.
 const HINT_POOLER: &str = "the database URL seems to lead to a pooler in transaction mode: give the \
      server's own address, or one of the pooler in session mode";
+/// What to do when row-level security would show a role only some of the rows.
+const HINT_ROW_SECURITY: &str =
+    "ALTER ROLE … BYPASSRLS for this role, or disable row-level security on the table";
+/// Where Postgres refuses that; it has no SQLSTATE of its own.
+const ROUTINE_ROW_SECURITY: &str = "check_enable_rls";
 
 /// Why something asked of Postgres was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,7 +127,13 @@ impl From<tokio_postgres::Error> for QueueError {
             if db.routine() == Some(STALE_PLAN) {
                 return Self::Unavailable(db.message().to_owned());
             }
-            return from_sqlstate(db.code(), db.message(), db.detail(), db.hint());
+            let mut refused = from_sqlstate(db.code(), db.message(), db.detail(), db.hint());
+            if let Self::Refused { hint, .. } = &mut refused
+                && db.routine() == Some(ROUTINE_ROW_SECURITY)
+            {
+                *hint = Some(HINT_ROW_SECURITY.to_owned());
+            }
+            return refused;
         }
         if let Some(refused) = tls_refused(&error) {
             return refused;

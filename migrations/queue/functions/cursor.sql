@@ -8,7 +8,7 @@ RETURNS TABLE (
     hi txid_snapshot, txids int8multirange, last_id bigint, held bigint[]
 )
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
     SELECT c.lane, c.id, c.from_txid, c.from_id, c.to_txid, c.to_id, c.more, c.hi, c.txids, c.last_id, c.held
     FROM generate_series(0, {lanes} - 1) n
     CROSS JOIN LATERAL (
@@ -22,7 +22,7 @@ $$;
 CREATE OR REPLACE FUNCTION host.{q}__ahead(p_handler int)
 RETURNS TABLE (lane smallint, a_txid bigint, a_id bigint, b bigint, after_id bigint)
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
     SELECT c.lane, p.* FROM (
         SELECT x.lane, x.hi, x.to_txid, x.to_id, CASE WHEN x.more THEN x.txids ELSE '{}' END AS txids
             FROM host.{q}__cursors(p_handler) x

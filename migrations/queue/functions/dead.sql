@@ -11,7 +11,7 @@ RETURNS TABLE (
     enqueued_at timestamptz
 )
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan SET jit = off SET enable_sort = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET plan_cache_mode = force_custom_plan SET jit = off SET enable_sort = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at
@@ -26,7 +26,7 @@ END $$;
 -- The ids of those that are meant.
 CREATE OR REPLACE FUNCTION host.{q}__dead_ids(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
     SELECT d.id FROM host.{q}__dead_list(NULL, p_ids, p_where) d
 $$;
 
@@ -37,7 +37,7 @@ RETURNS TABLE (
     enqueued_at timestamptz, headers jsonb, history jsonb, payload text
 )
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp SET bytea_output = hex AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET bytea_output = hex AS $$
     SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at, d.headers,
         d.history, d.payload::text
     FROM host.{q}__dead_letter d LEFT JOIN host.handler h ON h.id = d.handler_id
@@ -49,7 +49,7 @@ $$;
 -- that was removed stay. Returns the ids of those that there were.
 CREATE OR REPLACE FUNCTION host.{q}__dead_retry(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
 LANGUAGE sql
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
     WITH gone AS (
         DELETE FROM host.{q}__dead_letter d USING host.handler h
         WHERE h.id = d.handler_id AND d.id IN (SELECT host.{q}__dead_ids(p_ids, p_where))
@@ -68,7 +68,7 @@ $$;
 -- of that queue's type. One statement. Returns the ids of those that there were.
 CREATE OR REPLACE FUNCTION host.{q}__dead_move(p_ids bigint[], p_where jsonpath, p_to text) RETURNS SETOF bigint
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 DECLARE
     kind text;
 BEGIN
@@ -91,6 +91,6 @@ END $$;
 -- Deletes dead letters for good. Returns the ids of those that there were.
 CREATE OR REPLACE FUNCTION host.{q}__dead_purge(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
 LANGUAGE sql
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
     DELETE FROM host.{q}__dead_letter d WHERE d.id IN (SELECT host.{q}__dead_ids(p_ids, p_where)) RETURNING d.id
 $$;

@@ -9,7 +9,7 @@ CREATE OR REPLACE FUNCTION host.{q}__archive(
     p_result_pos int[], p_results bytea[]
 ) RETURNS void
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, pg_temp SET row_security = off SET plan_cache_mode = force_generic_plan
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 BEGIN
     INSERT INTO host.{q}__history (message_id, lease_id, enqueued_at, leased_at, settled_at, handler_id, session_id, slot,
@@ -35,7 +35,7 @@ RETURNS TABLE (
     leased_at timestamptz, settled_at timestamptz, removed boolean, headers jsonb, history jsonb, payload text, result bytea
 )
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET bytea_output = hex SET jit = off SET enable_seqscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET bytea_output = hex SET jit = off SET enable_seqscan = off AS $$
 BEGIN
     IF to_regclass('host.{q}__history') IS NOT NULL THEN
         RETURN QUERY
@@ -52,7 +52,7 @@ RETURNS TABLE (
     headers jsonb, payload text, result bytea
 )
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET bytea_output = hex SET jit = off SET enable_seqscan = off SET enable_sort = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET bytea_output = hex SET jit = off SET enable_seqscan = off SET enable_sort = off AS $$
 BEGIN
     IF to_regclass('host.{q}__history') IS NOT NULL THEN
         RETURN QUERY
@@ -68,7 +68,7 @@ END $$;
 -- Locks: ACCESS EXCLUSIVE on each such leaf, at most 20 ms. SECURITY DEFINER, as truncate. Tables: history.
 CREATE OR REPLACE FUNCTION host.{q}__truncate_history() RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET lock_timeout = '20ms'
+SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '20ms'
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     truncated int := 0;
@@ -76,6 +76,7 @@ DECLARE
     leaf text;
     is_needed boolean;
 BEGIN
+    PERFORM host.require_read_committed('truncating the history');
     IF to_regclass('host.{q}__history') IS NULL THEN
         RETURN 0;
     END IF;

@@ -6,7 +6,7 @@ CREATE OR REPLACE FUNCTION host.{q}__backlog(
     p_handler int, p_cap int, OUT waiting bigint, OUT later bigint, OUT in_flight bigint, OUT last_minute bigint
 )
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
 DECLARE
     part record;
     seen record;
@@ -49,7 +49,7 @@ END $$;
 -- for; dead letters, as far as p_cap; bytes on disk.
 CREATE OR REPLACE FUNCTION host.{q}__stored(p_cap int, OUT unhandled bigint, OUT scheduled bigint, OUT dead bigint, OUT bytes bigint)
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET enable_sort = off SET enable_bitmapscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_sort = off SET enable_bitmapscan = off AS $$
 DECLARE
     c record;
     later bigint := 0;
@@ -62,8 +62,10 @@ BEGIN
     END IF;
     SELECT * INTO c FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
     SELECT count(*) INTO scheduled FROM (
-        SELECT FROM host.{q}__schedule s WHERE (s.due, s.id) > (c.due, c.schedule_id)
-            OR NOT txid_visible_in_snapshot(s.txid, c.hi) LIMIT p_cap) s;
+        SELECT FROM host.{q}__schedule s WHERE ((s.due, s.id) > (c.due, c.schedule_id)
+                OR NOT txid_visible_in_snapshot(s.txid, c.hi))
+            AND (c.passed_due IS NULL
+                OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi)) LIMIT p_cap) s;
     scheduled := scheduled + later;
     SELECT count(*) INTO dead FROM (SELECT FROM host.{q}__dead_letter LIMIT p_cap) d;
     -- All that begin with {q}__, by the index on their names: a thousand queues have a hundred thousand tables and indexes.
@@ -74,7 +76,7 @@ END $$;
 -- When the first message beyond a handler's cursor that is due was enqueued, and how many there are as far as p_cap.
 CREATE OR REPLACE FUNCTION host.{q}__lag(p_handler int, p_cap int, OUT waiting bigint, OUT oldest timestamptz)
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
 DECLARE
     part record;
     lane_done smallint := -1;
@@ -97,10 +99,18 @@ END $$;
 -- The queue, its handlers, and the oldest open lease that keeps a leaf from being truncated.
 CREATE OR REPLACE FUNCTION host.{q}__examine() RETURNS jsonb
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
     SELECT jsonb_build_object(
         'name', '{q}',
         'paused', q.paused,
+        -- Where the schedule was when the clock was set back; not negative: it was not, or it is there again.
+        'clock_ms', (SELECT min((extract(epoch FROM clock_timestamp() - x.due) * 1000)::bigint)
+            FROM (SELECT * FROM host.{q}__promotion ORDER BY id DESC LIMIT 1) c
+            CROSS JOIN LATERAL unnest(c.passed_due || c.due) x (due) WHERE isfinite(x.due)),
+        'missed', (SELECT sum(c.missed) FROM host.leaf_count c WHERE c.queue_id = q.id),
+        'row_security', (SELECT coalesce(jsonb_agg(c.oid::regclass::text ORDER BY c.relname), '[]') FROM pg_class c
+            WHERE c.relrowsecurity AND (c.oid = 'queue.{q}'::regclass
+                OR c.relnamespace = 'host'::regnamespace AND starts_with(c.relname, '{q}__'))),
         'unhandled', (SELECT unhandled FROM host.{q}__stored(1000000)),
         'handlers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', h.name, 'waiting', g.waiting,
                 'oldest_age_ms', (extract(epoch FROM clock_timestamp() - g.oldest) * 1000)::bigint) ORDER BY h.name), '[]')

@@ -1,5 +1,31 @@
 -- Template: lease and read. The first half of a message's walk.
 
+-- The account of a cursor after a lease that has messages of several leaves: they are counted once more. A lease
+-- counts those of one leaf, which nearly all have, by itself.
+CREATE OR REPLACE FUNCTION host.{q}__leased(
+    p_before bigint[], p_window int8multirange, p_txid bigint, p_id bigint, p_count int, p_lane int
+) RETURNS bigint[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET row_security = off SET plan_cache_mode = force_generic_plan
+SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    part record;
+    cut record;
+    done int := 0;
+BEGIN
+    FOR part IN SELECT * FROM host.parts_after(p_window, p_txid, p_id) LOOP
+        EXIT WHEN done >= p_count;
+        SELECT count(*) AS n, count(*) FILTER (WHERE m.leaf = 0) AS a, count(*) FILTER (WHERE m.leaf = 1) AS b,
+                count(*) FILTER (WHERE m.leaf = 2) AS c INTO cut
+            FROM (SELECT m.id / 100000000000 % 3 AS leaf FROM queue.{q} m
+                WHERE {lanes?m.lane = p_lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                ORDER BY m.txid, m.id LIMIT p_count - done) m;
+        p_before := ARRAY[p_before[1] + cut.a, p_before[2] + cut.b, p_before[3] + cut.c];
+        done := done + cut.n;
+    END LOOP;
+    RETURN p_before;
+END $$;
+
 -- Leases up to p_n messages, or p_bytes of payload and headers as stored, of the handler's next ones in a lane to the
 -- session: cuts them from the window between the cursor's snapshot and the present one, and
 -- appends a row to the lease log. Returns no payload, and nothing but NULLs when there is no message; where the
@@ -19,7 +45,7 @@ CREATE OR REPLACE FUNCTION host.{q}__lease(
     }OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT wait_ms bigint, OUT full_up boolean
 )
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '1s' SET plan_cache_mode = force_generic_plan
 SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     c record;       -- the cursor
@@ -38,6 +64,8 @@ DECLARE
     allowed record;
     tat timestamptz;
     held bigint[];
+    leaf int;
+    account bigint[];
     began timestamptz := clock_timestamp();
 BEGIN
     IF {keyed?NOT p_again AND }pg_current_xact_id_if_assigned() IS NOT NULL
@@ -133,8 +161,9 @@ BEGIN
         IF c.more {plain?OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
             }OR clock_timestamp() - began > interval '{plain?10}{lanes?100} ms' THEN
             INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                    row_count, leaves, is_cursor, more, token, hi, txids, lane, tat, held)
-                VALUES (p_seq, 0, 0, 0, 0, p_handler, p_session, 0, 0, true, false, p_token, hi, '{}', p_lane, tat, held);
+                    row_count, leaves, is_cursor, more, token, hi, txids, lane, tat, held, leased)
+                VALUES (p_seq, 0, 0, 0, 0, p_handler, p_session, 0, 0, true, false, p_token, hi, '{}', p_lane, tat, held,
+                    c.leased);
         END IF;
         row_count := NULL;
         RETURN;
@@ -143,10 +172,17 @@ BEGIN
         tat := greatest(tat, clock_timestamp()) + host.{q}__starts(p_handler, w, f_txid, f_id, row_count, p_lane)
             * allowed.step * interval '1 microsecond';
     END IF;
+    account := c.leased;
+    IF id_min / 100000000000 = id_max / 100000000000 THEN
+        leaf := id_min / 100000000000 % 3 + 1;
+        account[leaf] := account[leaf] + row_count;
+    ELSE
+        account := host.{q}__leased(account, w, f_txid, f_id, row_count, p_lane);
+    END IF;
     INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-            row_count, leaves, is_cursor, more, token, hi, txids, lane, tat, held)
+            row_count, leaves, is_cursor, more, token, hi, txids, lane, tat, held, leased)
         VALUES (p_seq, f_txid, f_id, t_txid, t_id, p_handler, p_session,
-            row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, w, p_lane, tat, held)
+            row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, w, p_lane, tat, held, account)
         RETURNING id INTO lease_id;
 END $$;
 
@@ -161,7 +197,7 @@ RETURNS TABLE (
     attempt smallint, headers jsonb, history jsonb, payload {payload}, expires_at timestamptz, priority smallint, key text
 )
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, pg_temp SET row_security = off SET plan_cache_mode = force_generic_plan
 SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -210,7 +246,7 @@ RETURNS TABLE (
     attempt smallint, headers jsonb, history jsonb, payload {payload}, expires_at timestamptz, priority smallint, key text
 )
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
     SELECT coalesce(r.pos, r.ordinality::int - 1), r.id, r.enqueued_at, r.run_at, r.handler_id, r.attempt, r.headers, r.history,
         r.payload, r.expires_at, r.priority, r.key
     FROM host.{q}__rows(p_session, p_seq) WITH ORDINALITY r

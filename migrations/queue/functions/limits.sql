@@ -14,7 +14,7 @@ CREATE OR REPLACE FUNCTION host.{q}__allowance(
     OUT tat timestamptz, OUT held bigint[], OUT step float8
 )
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, pg_temp SET row_security = off SET plan_cache_mode = force_generic_plan
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     q record;
@@ -95,7 +95,7 @@ CREATE OR REPLACE FUNCTION host.{q}__starts(
     p_handler int, p_window int8multirange, p_txid bigint, p_id bigint, p_count int, p_lane int
 ) RETURNS bigint
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, pg_temp SET row_security = off SET plan_cache_mode = force_generic_plan
 SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     part record;

@@ -11,7 +11,7 @@ RETURNS TABLE (
     leased_at timestamptz, ended_at timestamptz, what text, result bytea, due timestamptz
 )
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
     WITH mine AS MATERIALIZED (
         SELECT m.txid, m.id, m.run_at, m.attempt, m.history, m.handler_id{lanes?, m.lane} FROM queue.{q} m WHERE m.id = p_message OR m.origin = p_message
     )
@@ -50,12 +50,13 @@ $$;
 CREATE OR REPLACE FUNCTION host.{q}__scheduled(p_message bigint)
 RETURNS TABLE (handler_id int, due timestamptz, attempt smallint, enqueued_at timestamptz, headers jsonb, history jsonb, payload text)
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp SET bytea_output = hex SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET bytea_output = hex SET jit = off AS $$
     SELECT s.handler_id, s.due, s.attempt, s.enqueued_at, s.headers, s.history, s.payload::text
     FROM host.{q}__schedule s
     CROSS JOIN (SELECT * FROM host.{q}__promotion ORDER BY id DESC LIMIT 1) c
     WHERE s.origin = p_message
-        AND (NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi))
+        AND (NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi)
+                OR host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
             OR (s.txid <@ c.late_txids AND (s.txid, s.id) > (c.late_txid, c.late_id)))
 $$;
 
@@ -63,7 +64,7 @@ $$;
 CREATE OR REPLACE FUNCTION host.{q}__message(p_message bigint)
 RETURNS TABLE (enqueued_at timestamptz, headers jsonb, payload text)
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp SET bytea_output = hex SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET bytea_output = hex SET jit = off AS $$
     SELECT m.enqueued_at, m.headers, m.payload::text FROM queue.{q} m WHERE m.id = p_message OR m.origin = p_message
     UNION ALL
     SELECT s.enqueued_at, s.headers, s.payload FROM host.{q}__scheduled(p_message) s
@@ -80,7 +81,7 @@ $$;
 CREATE OR REPLACE FUNCTION host.{q}__whereabouts(p_message bigint)
 RETURNS TABLE (handler_id int, handler text, state text, at timestamptz, whose text, attempt smallint, cancelled boolean, result bytea)
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
     SELECT DISTINCT ON (x.name) w.handler_id, x.name, w.state, w.at, w.whose, w.attempt,
         EXISTS (SELECT FROM host.cancellation c WHERE c.handler_id = w.handler_id AND c.message_id = p_message), w.result
     FROM (
@@ -111,7 +112,7 @@ $$;
 CREATE OR REPLACE FUNCTION host.{q}__story(p_message bigint)
 RETURNS TABLE (at timestamptz, handler text, attempt smallint, what text)
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
     WITH runs AS MATERIALIZED (SELECT * FROM host.{q}__runs(p_message)),
     -- Of what the logs have no more.
     kept AS MATERIALIZED (SELECT * FROM host.{q}__kept(p_message) k
@@ -163,7 +164,7 @@ $$;
 CREATE OR REPLACE FUNCTION host.{q}__peek(p_handler int, p_n int)
 RETURNS TABLE (id bigint, enqueued_at timestamptz, run_at timestamptz, attempt smallint, headers jsonb, payload text)
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET bytea_output = hex
+SET search_path = pg_catalog, pg_temp SET row_security = off SET bytea_output = hex
 SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -188,7 +189,7 @@ END $$;
 -- in hand are told. Returns how many handlers. Raises HQ006 when so many wait for that as may.
 CREATE OR REPLACE FUNCTION host.{q}__cancel(p_message bigint) RETURNS bigint
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 DECLARE
     n bigint;
 BEGIN
@@ -210,7 +211,7 @@ END $$;
 -- Forgets that a message was cancelled, for handlers that were done with it before they heard.
 CREATE OR REPLACE FUNCTION host.{q}__forget_cancelled(p_message bigint) RETURNS void
 LANGUAGE sql
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
     DELETE FROM host.cancellation c USING host.{q}__whereabouts(p_message) w
     WHERE c.handler_id = w.handler_id AND c.message_id = p_message
         AND w.state NOT IN ('in flight', 'waiting', 'scheduled')
@@ -223,7 +224,7 @@ $$;
 -- by hand. Locks: as lease. Tables: lease, settlement, schedule.
 CREATE OR REPLACE FUNCTION host.{q}__purge(p_handler int, p_lane int, p_n int, OUT removed int, OUT parked int, OUT more boolean)
 LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 DECLARE
     l record;
     seq bigint := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
@@ -231,6 +232,7 @@ DECLARE
     every int4multirange;
     early int[];
 BEGIN
+    PERFORM host.require_read_committed('purging a queue');
     -- Session 0 is nobody's.
     SELECT * INTO l FROM host.{q}__lease(p_handler, 0, seq, token, p_n, 1::bigint << 60, p_lane);
     removed := 0;

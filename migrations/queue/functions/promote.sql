@@ -6,7 +6,7 @@
 -- Tables: message, schedule, dead_letter, unique.
 CREATE OR REPLACE FUNCTION host.{q}__promote_one(p_due timestamptz, p_id bigint) RETURNS text
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off AS $$
 DECLARE
     s record;
     why text;
@@ -66,7 +66,7 @@ END $$;
 CREATE OR REPLACE FUNCTION host.{q}__promote(p_n int, OUT promoted int, OUT again boolean, OUT next_ms bigint,
     OUT refused int, OUT why text)
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, pg_temp SET row_security = off SET plan_cache_mode = force_generic_plan
 SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     c record;

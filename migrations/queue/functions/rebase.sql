@@ -15,12 +15,13 @@
 -- queue's tables, to the end of the transaction. At most 10 s for each. Tables: all of the queue's.
 CREATE OR REPLACE FUNCTION host.{q}__rebase(OUT messages bigint, OUT scheduled bigint)
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s' AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '10s' AS $$
 DECLARE
     everyone int[] := ARRAY(SELECT id FROM host.handler WHERE queue_id = {queue_id} ORDER BY id);
     c record;
     g bigint;
 BEGIN
+    PERFORM host.require_read_committed('rebasing a queue');
     PERFORM pg_advisory_xact_lock(1752134404, {queue_id});
     PERFORM pg_advisory_xact_lock(1752134403, {queue_id});
     PERFORM pg_advisory_xact_lock(1752134402, id) FROM unnest(everyone) id;
@@ -94,7 +95,8 @@ BEGIN
     CREATE TEMP TABLE rebase_schedule (LIKE host.{q}__schedule INCLUDING STORAGE);
     INSERT INTO pg_temp.rebase_schedule
         SELECT s.* FROM host.{q}__schedule s
-        WHERE NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi))
+        WHERE NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi)
+                OR host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
             OR (s.txid <@ c.late_txids AND (s.txid, s.id) > (c.late_txid, c.late_id));
     GET DIAGNOSTICS scheduled = ROW_COUNT;
 
@@ -114,6 +116,7 @@ BEGIN
     END IF;
     TRUNCATE host.{q}__message_0, host.{q}__message_1, host.{q}__message_2, host.{q}__lease, host.{q}__settlement,
         host.{q}__promotion, host.{q}__schedule;
+    DELETE FROM host.leaf_count WHERE queue_id = {queue_id};
     PERFORM setval('queue.{q}_id_seq', g * 100000000000 + 1, false),
         setval('host.{q}__lease_id_seq', g * 100000000000 + 1, false),
         setval('host.{q}__promotion_id_seq', g * 100000000000 + 1, false);
@@ -130,8 +133,8 @@ BEGIN
     INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
         VALUES ('-infinity', 0, '1:1:', '{}', 0, 0);
     INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-            row_count, leaves, is_cursor, more, token, hi, txids, lane)
-        SELECT host.cursor_seq(h, n), 0, 0, 0, 0, h, 0, 0, 0, true, false, gen_random_uuid(), '1:1:', '{}', n
+            row_count, leaves, is_cursor, more, token, hi, txids, lane, leased)
+        SELECT host.cursor_seq(h, n), 0, 0, 0, 0, h, 0, 0, 0, true, false, gen_random_uuid(), '1:1:', '{}', n, '{0,0,0}'
         FROM unnest(everyone) h CROSS JOIN generate_series(0, {lanes} - 1) n;
     -- The key of a message that is not kept is free, whatever its register has missed.
     UPDATE host.{q}__unique u SET settled_by = everyone

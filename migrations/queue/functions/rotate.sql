@@ -6,7 +6,7 @@
 -- Whether a leaf has a message that a handler's cursors have not passed.
 CREATE OR REPLACE FUNCTION host.{q}__beyond_cursor(p_leaf int, p_handler int) RETURNS boolean
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     found_one boolean;
 BEGIN
@@ -29,7 +29,7 @@ END $$;
 -- joined by hashing: of tables without statistics Postgres would compare each with each.
 CREATE OR REPLACE FUNCTION host.{q}__holds(p_leaf int) RETURNS text
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_mergejoin = off SET enable_nestloop = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off SET enable_seqscan = off SET enable_mergejoin = off SET enable_nestloop = off AS $$
 DECLARE
     h record;
     o record;
@@ -77,7 +77,7 @@ END $$;
 CREATE OR REPLACE FUNCTION host.{q}__settled_lately(p_leaf int)
 RETURNS TABLE (handler_id int, settled_at timestamptz, messages bigint)
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET jit = off SET enable_mergejoin = off SET enable_nestloop = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off SET enable_mergejoin = off SET enable_nestloop = off AS $$
 BEGIN
     RETURN QUERY EXECUTE format(
         'SELECT l.handler_id, date_trunc(''second'', s.settled_at), sum(host.positions(s.settled) - coalesce(s.parked, 0))::bigint
@@ -87,25 +87,28 @@ END $$;
 
 -- Truncates a leaf. Checks first without a lock; then, with the handlers' cursors locked so that no
 -- lease begins, in full again; and only probes an index for late messages under the lock that
--- a producer could wait for (I4).
--- Locks: advisory (1752134404, queue) and (1752134402, handlers), tried; ACCESS EXCLUSIVE on the leaf,
+-- a producer could wait for (I4). The cursors say what a host has seen; that this is all there is, is proven by
+-- the owner's count of the leaf against the handlers' accounts: whatever hides a message from a host, it stays.
+-- Locks: as count; advisory (1752134404, queue) and (1752134402, handlers), tried; ACCESS EXCLUSIVE on the leaf,
 -- at most 20 ms a table, to the end of the transaction. SECURITY DEFINER: a host may truncate what is
 -- settled, and nothing else.
 CREATE OR REPLACE FUNCTION host.{q}__truncate(p_leaf int) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET lock_timeout = '20ms' AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '20ms' AS $$
 DECLARE
     why text;
     dump int;
     h record;
     pace jsonb;
+    counted txid_snapshot;
 BEGIN
+    PERFORM host.require_read_committed('truncating a partition');
     IF p_leaf = (SELECT last_value / 100000000000 % 3 FROM queue.{q}_id_seq)
         OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.{q}__lease_id_seq)
         OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.{q}__promotion_id_seq) THEN
         RETURN 'it is the present one';
     END IF;
-    why := host.{q}__holds(p_leaf);
+    why := coalesce(host.{q}__holds(p_leaf), host.{q}__count(p_leaf));
     IF why IS NOT NULL THEN
         RETURN why;
     END IF;
@@ -117,7 +120,7 @@ BEGIN
             RETURN format('handler "%s" is leasing', h.name);
         END IF;
     END LOOP;
-    why := host.{q}__holds(p_leaf);
+    why := coalesce(host.{q}__holds(p_leaf), host.{q}__missed(p_leaf));
     IF why IS NOT NULL THEN
         RETURN why;
     END IF;
@@ -139,12 +142,17 @@ BEGIN
             RETURN format('handler "%s" has late messages in it', h.name);
         END IF;
     END LOOP;
+    SELECT c.hi INTO counted FROM host.leaf_count c WHERE c.queue_id = {queue_id} AND c.leaf = p_leaf;
+    IF counted IS NULL OR host.{q}__has_later(p_leaf, counted) THEN
+        RETURN 'a message came to it while they were counted';
+    END IF;
     EXECUTE format('TRUNCATE host.{q}__message_%1$s, host.{q}__lease_%1$s, host.{q}__settlement_%1$s,'
         ' host.{q}__promotion_%1$s', p_leaf);
     DELETE FROM host.pace WHERE queue_id = {queue_id} AND settled_at < clock_timestamp() - interval '1 minute';
     INSERT INTO host.pace (queue_id, handler_id, settled_at, messages)
         SELECT {queue_id}, p.handler_id, p.settled_at, p.messages
         FROM jsonb_to_recordset(pace) p (handler_id int, settled_at timestamptz, messages bigint);
+    DELETE FROM host.leaf_count c WHERE c.queue_id = {queue_id} AND c.leaf = p_leaf;
     RETURN NULL;
 END $$;
 REVOKE EXECUTE ON FUNCTION host.{q}__truncate FROM PUBLIC;
@@ -152,7 +160,7 @@ REVOKE EXECUTE ON FUNCTION host.{q}__truncate FROM PUBLIC;
 -- Who holds a lock on a leaf, in words.
 CREATE OR REPLACE FUNCTION host.{q}__readers(p_leaf int) RETURNS text
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
     SELECT coalesce(string_agg(DISTINCT format('process %s (%s) holds %s on it since %s', l.pid,
             coalesce(nullif(a.application_name, ''), a.usename, 'unknown'), l.mode, date_trunc('second', a.xact_start)), '; '),
         'somebody held a lock on it')
@@ -166,7 +174,7 @@ $$;
 -- How big a leaf is, in bytes, without its indexes.
 CREATE OR REPLACE FUNCTION host.{q}__leaf_bytes(p_leaf int) RETURNS bigint
 LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
     SELECT sum(pg_relation_size(c.oid) + coalesce(pg_relation_size(c.reltoastrelid), 0))::bigint
     FROM unnest(ARRAY['message', 'lease', 'settlement', 'promotion']) kind
     JOIN pg_class c ON c.oid = format('host.{q}__%s_%s', kind, p_leaf)::regclass
@@ -175,7 +183,7 @@ $$;
 -- What there is to rotate, if anything: leaves to truncate, and whether the present one is full. Cheap.
 CREATE OR REPLACE FUNCTION host.{q}__rotation(OUT used int[], OUT full_one boolean)
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 DECLARE
     present int;
 BEGIN
@@ -195,13 +203,14 @@ END $$;
 -- set the sequences to the next generation, and to nothing else.
 CREATE OR REPLACE FUNCTION host.{q}__advance() RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '1s' AS $$
 DECLARE
     g bigint;
     q record;
     since timestamptz;
     h record;
 BEGIN
+    PERFORM host.require_read_committed('rotating a queue');
     SELECT rotate_bytes, rotate_age_ms INTO STRICT q FROM host.queue WHERE id = {queue_id};
     SELECT greatest(a.last_value, b.last_value, c.last_value) / 100000000000 INTO g
         FROM queue.{q}_id_seq a, host.{q}__lease_id_seq b, host.{q}__promotion_id_seq c;
@@ -210,7 +219,8 @@ BEGIN
     END IF;
     SELECT leased_at INTO since FROM host.{q}__lease
         WHERE id >= g * 100000000000 ORDER BY id LIMIT 1;
-    IF since > clock_timestamp() - q.rotate_age_ms * interval '1 ms'
+    -- In the future: the clock was set back.
+    IF since <= clock_timestamp() AND since > clock_timestamp() - q.rotate_age_ms * interval '1 ms'
             * (1 + pg_stat_get_dead_tuples('pg_class'::regclass) / 1000.0) THEN
         RETURN 'the present leaf is not old enough';
     END IF;
@@ -226,16 +236,23 @@ BEGIN
         RETURN 'another host has just rotated';
     END IF;
     g := g + 1;
+    -- Again, where no lease can begin: the accounts of this leaf begin at 0.
+    IF host.{q}__leaf_bytes((g % 3)::int) > 0 THEN
+        RETURN format('leaf %s, which would be next, is not empty', g % 3);
+    END IF;
     PERFORM setval('queue.{q}_id_seq', g * 100000000000 + 1, false),
         setval('host.{q}__lease_id_seq', g * 100000000000 + 1, false),
         setval('host.{q}__promotion_id_seq', g * 100000000000 + 1, false);
-    INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
-        SELECT due, schedule_id, hi, late_txids, late_txid, late_id FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
+    INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi)
+        SELECT due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi
+        FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
     FOR h IN SELECT id FROM host.handler WHERE queue_id = {queue_id} ORDER BY id LOOP
         INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id, tat, held)
+                row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id, tat, held, leased)
             SELECT host.cursor_seq(h.id, c.lane), c.from_txid, c.from_id, c.to_txid, c.to_id, h.id, 0, 0, 0, true, c.more,
-                gen_random_uuid(), c.hi, c.txids, c.lane, c.last_id, a.tat, a.held
+                gen_random_uuid(), c.hi, c.txids, c.lane, c.last_id, a.tat, a.held,
+                (SELECT array_agg(CASE WHEN leaf <> g % 3 THEN l.leased[leaf + 1] ELSE 0 END ORDER BY leaf)
+                    FROM generate_series(0, 2) leaf LEFT JOIN host.{q}__lease l ON l.id = c.id)
             FROM host.{q}__cursors(h.id) c CROSS JOIN LATERAL host.{q}__allowance(h.id, c.lane) a;
     END LOOP;
     RETURN NULL;
@@ -247,7 +264,7 @@ REVOKE EXECUTE ON FUNCTION host.{q}__advance FROM PUBLIC;
 -- SECURITY DEFINER, as truncate.
 CREATE OR REPLACE FUNCTION host.{q}__truncate_schedule() RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET lock_timeout = '20ms'
+SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '20ms'
 SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     truncated int := 0;
@@ -257,6 +274,7 @@ DECLARE
     c record;
     waiting boolean;
 BEGIN
+    PERFORM host.require_read_committed('truncating the schedule');
     IF NOT pg_try_advisory_xact_lock(1752134403, {queue_id}) THEN
         RETURN 0;
     END IF;

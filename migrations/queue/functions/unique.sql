@@ -63,7 +63,7 @@ END $$;
 -- Locks: the rows that it changes. Tables: unique.
 CREATE OR REPLACE FUNCTION host.{q}__release_keys(p_handler int, p_messages bigint[]) RETURNS void
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off SET enable_seqscan = off AS $$
 BEGIN
     WITH mine AS MATERIALIZED (
         SELECT u.key FROM host.{q}__unique u
@@ -78,7 +78,7 @@ END $$;
 -- do for now. Locks: the rows that it deletes; what somebody else has locked stays. Tables: unique.
 CREATE OR REPLACE FUNCTION host.{q}__forget_keys(p_n int) RETURNS int
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
 DECLARE
     n int;
 BEGIN

@@ -22,12 +22,17 @@ BEGIN
         ALTER TABLE queue.{q} DISABLE TRIGGER wake;
     END IF;
 END $$;
+-- ALWAYS: for logical replication as well, and for who sets session_replication_role. A leaf itself is truncated by
+-- rotation, and by nobody else.
 CREATE OR REPLACE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON queue.{q}
     FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
+ALTER TABLE queue.{q} ENABLE ALWAYS TRIGGER refuse_change;
 -- A statement on a partition fires no trigger of its table's.
-CREATE OR REPLACE TRIGGER refuse_change BEFORE UPDATE OR DELETE ON host.{q}__message_0
-    FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
-CREATE OR REPLACE TRIGGER refuse_change BEFORE UPDATE OR DELETE ON host.{q}__message_1
-    FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
-CREATE OR REPLACE TRIGGER refuse_change BEFORE UPDATE OR DELETE ON host.{q}__message_2
-    FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
+DO $$
+BEGIN
+    FOR leaf IN 0..2 LOOP
+        EXECUTE format('CREATE OR REPLACE TRIGGER refuse_change BEFORE UPDATE OR DELETE ON host.{q}__message_%s'
+            ' FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change()', leaf);
+        EXECUTE format('ALTER TABLE host.{q}__message_%s ENABLE ALWAYS TRIGGER refuse_change', leaf);
+    END LOOP;
+END $$;

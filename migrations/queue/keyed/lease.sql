@@ -18,7 +18,7 @@ CREATE OR REPLACE FUNCTION host.{q}__lease_lanes(
 )
 RETURNS TABLE (lease_id bigint, row_count int, more boolean, wait_ms bigint, full_up boolean, lane int, seq bigint)
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '1s' SET plan_cache_mode = force_generic_plan
 SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     present txid_snapshot;
@@ -112,7 +112,7 @@ END $$;
 -- How many lanes have messages that wait for their limits, in words; NULL: none has.
 CREATE OR REPLACE FUNCTION host.{q}__limited_lanes(p_handler int, OUT why text)
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
     SELECT CASE WHEN count(*) > 0 THEN format('%s of {lanes} lanes wait', count(*)) END
     FROM (
         SELECT DISTINCT p.lane FROM host.{q}__ahead(p_handler) p

@@ -12,7 +12,7 @@ CREATE OR REPLACE FUNCTION host.{q}__cut(
     OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT bytes bigint
 )
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, pg_temp SET row_security = off SET plan_cache_mode = force_generic_plan
 SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     c record;       -- the cursor
@@ -21,6 +21,8 @@ DECLARE
     f_id bigint;    -- from
     l_id bigint;    -- the window's last
     cut record;
+    leaf int;
+    account bigint[];
 BEGIN
     SELECT l.* INTO c FROM host.{q}__lease l
         WHERE l.handler_id = p_handler AND l.lane = p_lane AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
@@ -63,10 +65,21 @@ BEGIN
         RETURN;
     END IF;
     more := cut.id_max < l_id;
+    account := c.leased;
+    IF cut.id_min / 100000000000 = cut.id_max / 100000000000 THEN
+        leaf := cut.id_min / 100000000000 % 3 + 1;
+        account[leaf] := account[leaf] + cut.n;
+    ELSE
+        SELECT ARRAY[account[1] + count(*) FILTER (WHERE m.leaf = 0), account[2] + count(*) FILTER (WHERE m.leaf = 1),
+                account[3] + count(*) FILTER (WHERE m.leaf = 2)] INTO account
+            FROM (SELECT m.id / 100000000000 % 3 AS leaf FROM queue.{q} m
+                WHERE m.lane = p_lane AND m.id > f_id AND m.id <= cut.id_max AND m.txid <@ w) m;
+    END IF;
     INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-            row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id)
+            row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id, leased)
         VALUES (p_seq, 0, f_id, 0, cut.id_max, p_handler, p_session,
-            cut.n, host.leaves_between(cut.id_min, cut.id_max), true, more, p_token, hi, w, p_lane, l_id)
+            cut.n, host.leaves_between(cut.id_min, cut.id_max), true, more, p_token, hi, w, p_lane, l_id,
+            account)
         RETURNING id INTO lease_id;
     row_count := cut.n;
     bytes := cut.size;
@@ -75,7 +88,7 @@ END $$;
 -- Refuses what a lease may not be, and waits for its lock. See lease in queue/functions, of which this has the checks.
 CREATE OR REPLACE FUNCTION host.{q}__begin_lease(p_handler int, p_session int) RETURNS void
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '1s' AS $$
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL
         OR current_setting('transaction_isolation') <> 'read committed' THEN
@@ -95,7 +108,7 @@ CREATE OR REPLACE FUNCTION host.{q}__lease(
     OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT wait_ms bigint, OUT full_up boolean
 )
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 BEGIN
     PERFORM host.{q}__begin_lease(p_handler, p_session);
     SELECT c.lease_id, c.row_count, c.more INTO lease_id, row_count, more
@@ -113,7 +126,7 @@ CREATE OR REPLACE FUNCTION host.{q}__lease_lanes(
 )
 RETURNS TABLE (lease_id bigint, row_count int, more boolean, wait_ms bigint)
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, pg_temp SET row_security = off SET plan_cache_mode = force_generic_plan
 SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     present txid_snapshot;
@@ -130,14 +143,15 @@ BEGIN
     done := int8multirange(int8range(0, txid_snapshot_xmax(present)))
         - coalesce((SELECT range_agg(int8range(x, x + 1)) FROM txid_snapshot_xip(present) x), '{}');
     FOR lane IN
-        SELECT n.lane, held.id AS held_id, held.due
+        -- One that was handed on in the future is due: the clock was set back.
+        SELECT n.lane, held.id AS held_id, CASE WHEN held.leased_at <= clock_timestamp() + interval '3 s' THEN held.due END AS due
         FROM (SELECT (p_first + i) % {lanes} AS lane FROM generate_series(0, {lanes} - 1) i) n
         CROSS JOIN LATERAL (
             SELECT l.hi, l.more FROM host.{q}__lease l
             WHERE l.handler_id = p_handler AND l.lane = n.lane AND l.is_cursor ORDER BY l.id DESC LIMIT 1
         ) c
         LEFT JOIN LATERAL (
-            SELECT l.id, l.due, l.session_id,
+            SELECT l.id, l.due, l.leased_at, l.session_id,
                 (SELECT t.rest FROM host.{q}__settlement t
                     WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
                     ORDER BY t.seq DESC LIMIT 1) IS NOT DISTINCT FROM 0 AS settled
@@ -146,7 +160,7 @@ BEGIN
                 AND l.row_count > 0 AND (l.session_id <> 0 OR l.due IS NOT NULL)
             ORDER BY l.id DESC LIMIT 1
         ) newest ON true
-        LEFT JOIN LATERAL (SELECT newest.id, newest.due) held ON NOT newest.settled AND newest.session_id = 0
+        LEFT JOIN LATERAL (SELECT newest.id, newest.due, newest.leased_at) held ON NOT newest.settled AND newest.session_id = 0
         WHERE held.id IS NOT NULL
             OR coalesce(newest.settled, true) AND (c.more
                 OR EXISTS (SELECT FROM unnest(done) part CROSS JOIN LATERAL (
@@ -192,7 +206,7 @@ RETURNS TABLE (
     attempt smallint, headers jsonb, history jsonb, payload {payload}, expires_at timestamptz, priority smallint, key text
 )
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, pg_temp SET row_security = off SET plan_cache_mode = force_generic_plan
 SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE

@@ -9,7 +9,7 @@ CREATE OR REPLACE FUNCTION host.{q}__lease_of(
     OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT wait_ms bigint, OUT full_up boolean
 )
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 DECLARE
     its smallint;
 BEGIN

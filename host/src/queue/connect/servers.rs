@@ -20,6 +20,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const NOTIFICATIONS_MAX: usize = 256;
 /// For the connections of `host serve`.
 const SERVE_SETTINGS: &str = include_str!("../sql/serve_settings.sql");
+/// For all others.
+const COMMAND_SETTINGS: &str = include_str!("../sql/command_settings.sql");
 
 /// The servers of a URL. Cheap to clone; clones know what the others have learned.
 #[derive(Clone)]
@@ -92,9 +94,8 @@ impl Servers {
                 Some(tls) => config.connect(tls.clone()).await.map(|(c, n)| (c, drive(n)))?,
                 None => config.connect(NoTls).await.map(|(c, n)| (c, drive(n)))?,
             };
-            if self.serves {
-                client.batch_execute(SERVE_SETTINGS).await?;
-            }
+            let settings = if self.serves { SERVE_SETTINGS } else { COMMAND_SETTINGS };
+            client.batch_execute(settings).await?;
             Ok(Opened { client, notifications, driver })
         };
         let opened = tokio::time::timeout(within, opening).await.unwrap_or_else(|_| {
