@@ -57,25 +57,36 @@ END $$;
 CREATE FUNCTION host.begin_from_now(p_handler integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     AS $_$
 DECLARE
     queue text;
     lanes int;
+    passed bigint[];
 BEGIN
+    PERFORM host.require_read_committed('deploying from now on');
     SELECT q.name, host.lanes(q) INTO queue, lanes FROM host.handler h JOIN host.queue q ON q.id = h.queue_id
         WHERE h.id = p_handler AND h.created_at = now();
     IF NOT FOUND THEN
         RAISE EXCEPTION 'handler % has begun already', p_handler;
     END IF;
     EXECUTE format(
-        'INSERT INTO host.%I (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-            row_count, leaves, is_cursor, more, token, hi, txids, lane)
-         SELECT host.cursor_seq($1, n) - (1::bigint << 32), 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(),
-            txid_current_snapshot(), ''{}'', n
-         FROM generate_series(0, $2 - 1) n', queue || '__lease')
-        USING p_handler, lanes;
-    -- What it passes by, it will not settle.
-    PERFORM host.release_all_keys(queue, p_handler);
+        'WITH passed AS MATERIALIZED (
+            SELECT %1$s AS lane, count(*) FILTER (WHERE id / 100000000000 %% 3 = 0) AS a,
+                count(*) FILTER (WHERE id / 100000000000 %% 3 = 1) AS b,
+                count(*) FILTER (WHERE id / 100000000000 %% 3 = 2) AS c
+            FROM queue.%2$I GROUP BY 1
+        ), cursors AS (
+            INSERT INTO host.%3$I (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+                row_count, leaves, is_cursor, more, token, hi, txids, lane, leased)
+            SELECT host.cursor_seq($1, n) - (1::bigint << 32), 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(),
+                txid_current_snapshot(), ''{}'', n, ARRAY[coalesce(p.a, 0), coalesce(p.b, 0), coalesce(p.c, 0)]
+            FROM generate_series(0, $2 - 1) n LEFT JOIN passed p ON p.lane = n
+        )
+        SELECT ARRAY(SELECT message_id FROM host.%4$I)',
+        CASE WHEN lanes > 1 THEN 'lane' ELSE '0' END, queue, queue || '__lease', queue || '__unique')
+        INTO passed USING p_handler, lanes;
+    EXECUTE format('SELECT host.%I($1, $2)', queue || '__release_keys') USING p_handler, passed;
 END $_$;
 
 CREATE FUNCTION host.begin_session(p_host_name text, p_pid integer, p_host_version text) RETURNS integer
@@ -177,7 +188,8 @@ CREATE FUNCTION host.comments() RETURNS TABLE(relation text, comment text, colum
             "due": "Not before this time, if a retry holds the lane.",
             "attempt": "Of the first message, if it is tried again.",
             "history": "Of the first message, if it is tried again.",
-            "tat": "With limits: when the next may start.", "held": "With limits: leases that were open."}'),
+            "tat": "With limits: when the next may start.", "held": "With limits: leases that were open.",
+            "leased": "Of a cursor: messages of each partition that were leased."}'),
         ('host.{q}__settlement',
             'Settlements of queue {q}: which messages of a lease are done. Append-only.',
             '{"lease_id": "The lease.", "seq": "Its number within the lease.",
@@ -190,7 +202,9 @@ CREATE FUNCTION host.comments() RETURNS TABLE(relation text, comment text, colum
             'How far the schedule of queue {q} was promoted. Append-only; the newest row counts.',
             '{"id": "Its number.", "due": "Promoted up to this due time …", "schedule_id": "… and this row.",
             "hi": "Of what was visible then.", "late_txids": "Transactions that came late.",
-            "late_txid": "Of these: looked at up to this one …", "late_id": "… and this row."}'),
+            "late_txid": "Of these: looked at up to this one …", "late_id": "… and this row.",
+            "passed_due": "From where the clock was set back: due times …", "passed_id": "… rows …",
+            "passed_hi": "… and what was visible then."}'),
         ('host.{q}__schedule',
             'Messages of queue {q} that are not due yet. Append-only.',
             '{"id": "Its number.", "due": "When.", "txid": "The transaction that inserted the row.",
@@ -264,6 +278,11 @@ CREATE FUNCTION host.comments() RETURNS TABLE(relation text, comment text, colum
             'Heartbeats of hosts. Append-only.',
             '{"session_id": "The session.", "slot": "The partition, by the hour.", "beat": "Its number.",
             "beat_at": "When, for people.", "late": "Which loop of the host is overdue. NULL: none."}'),
+        ('host.leaf_count',
+            'Counts of partitions that are about to be truncated.',
+            '{"queue_id": "The queue.", "leaf": "The partition.", "hi": "What the count has seen.",
+            "blocks": "How many blocks are counted.", "messages": "How many messages these have.",
+            "missed": "Of these: never leased by some handler."}'),
         ('host.loaded',
             'What each host has made of each deployment.',
             '{"session_id": "The host''s session.", "handler_id": "The handler.", "version": "The version.",
@@ -374,6 +393,16 @@ BEGIN
         VALUES (p_name, queue, p_schedule, p_time_zone, p_missed, p_payload, p_headers, p_next_at);
 END $$;
 
+CREATE FUNCTION host.cron_ahead() RETURNS TABLE(id integer, name text, schedule text, time_zone text, missed text, next_at timestamp with time zone, now timestamp with time zone, in_ms bigint)
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT c.id, c.name, c.schedule, c.time_zone, c.missed, c.next_at, t.now,
+        ceil(extract(epoch FROM c.next_at - t.now) * 1000)::bigint
+    FROM host.cron c CROSS JOIN (SELECT clock_timestamp() AS now) t
+    WHERE NOT c.paused AND greatest(c.fired_at, c.created_at) > t.now AND c.next_at > t.now
+$$;
+
 CREATE FUNCTION host.cron_enqueue(p_id integer, p_times timestamp with time zone[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -440,9 +469,11 @@ CREATE FUNCTION host.cron_look(p_limit integer) RETURNS TABLE(id integer, name t
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT c.id, c.name, c.schedule, c.time_zone, c.missed, c.next_at, t.now,
-        ceil(extract(epoch FROM greatest(c.next_at, c.retry_at) - t.now) * 1000)::bigint
+        ceil(extract(epoch FROM x.at - t.now) * 1000)::bigint
     FROM host.cron c CROSS JOIN (SELECT clock_timestamp() AS now) t
-    WHERE NOT c.paused ORDER BY greatest(c.next_at, c.retry_at), c.id LIMIT p_limit
+    -- Nobody waits longer than some seconds to try again: if it seems so, the clock was set back.
+    CROSS JOIN LATERAL (SELECT greatest(c.next_at, CASE WHEN c.retry_at < t.now + interval '1 minute' THEN c.retry_at END) AS at) x
+    WHERE NOT c.paused ORDER BY x.at, c.id LIMIT p_limit
 $$;
 
 CREATE FUNCTION host.cron_pause(p_name text) RETURNS boolean
@@ -488,6 +519,17 @@ BEGIN
     RETURN (SELECT currval(format('queue.%I', q.name || '_id_seq')) FROM host.queue q WHERE q.id = c.queue_id);
 END $$;
 
+CREATE FUNCTION host.cron_set_back(p_id integer, p_next_at timestamp with time zone, p_then timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '1s'
+    AS $$
+BEGIN
+    UPDATE host.cron SET next_at = p_then, retry_at = NULL
+        WHERE id = p_id AND next_at = p_next_at AND p_then < p_next_at AND NOT paused;
+    RETURN FOUND;
+END $$;
+
 CREATE FUNCTION host.cursor_seq(p_handler integer, p_lane integer) RETURNS bigint
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -502,6 +544,7 @@ CREATE FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p_confi
 DECLARE
     queue int;
 BEGIN
+    PERFORM host.require_read_committed('deploying a handler');
     SELECT id INTO queue FROM host.queue WHERE name = p_queue;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
@@ -515,8 +558,9 @@ BEGIN
         INSERT INTO host.handler (queue_id, name, version) VALUES (queue, p_handler, 0) RETURNING id INTO handler_id;
         EXECUTE format(
             'INSERT INTO host.%I (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                row_count, leaves, is_cursor, more, token, hi, txids, lane)
-             SELECT host.cursor_seq($1, n), 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(), ''1:1:'', ''{}'', n
+                row_count, leaves, is_cursor, more, token, hi, txids, lane, leased)
+             SELECT host.cursor_seq($1, n), 0, 0, 0, 0, $1, 0, 0, 0, true, false, gen_random_uuid(), ''1:1:'', ''{}'', n,
+                ''{0,0,0}''
              FROM generate_series(0, $2 - 1) n', p_queue || '__lease')
             USING handler_id, (SELECT host.lanes(q) FROM host.queue q WHERE q.id = queue);
     END IF;
@@ -533,6 +577,7 @@ END $_$;
 CREATE FUNCTION host.drop_queue(p_name text, p_force boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET lock_timeout TO '10s'
     AS $$
 DECLARE
@@ -541,6 +586,7 @@ DECLARE
     remaining text;
     f regprocedure;
 BEGIN
+    PERFORM host.require_read_committed('dropping a queue');
     SELECT id INTO number FROM host.queue WHERE name = p_name FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue "%"', p_name USING ERRCODE = 'HQ004';
@@ -570,6 +616,7 @@ BEGIN
     DELETE FROM host.cron WHERE queue_id = number;
     DELETE FROM host.pace WHERE queue_id = number;
     DELETE FROM host.queue WHERE id = number;
+    DELETE FROM host.leaf_count WHERE queue_id = number;
     EXECUTE format('DROP VIEW queue.%I', p_name || '__orm');
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
@@ -692,8 +739,9 @@ BEGIN
                     JOIN pg_roles r ON r.oid = d.setrole CROSS JOIN unnest(d.setconfig) c
                     WHERE d.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
             ) s
-            WHERE s.name IN ('synchronous_commit', 'fsync', 'full_page_writes', 'default_transaction_isolation',
-                'default_transaction_read_only')),
+            WHERE s.name IN ('synchronous_commit', 'fsync', 'full_page_writes', 'default_transaction_read_only')),
+        -- Not negative: no entry has fired in the future.
+        'cron_clock_ms', (SELECT min((extract(epoch FROM clock_timestamp() - c.fired_at) * 1000)::bigint) FROM host.cron c),
         'dead_catalog_rows', pg_stat_get_dead_tuples('pg_class'::regclass),
         'oldest_snapshot', (SELECT to_jsonb(o) FROM (
             SELECT a.pid, NULL AS prepared, nullif(a.application_name, '') AS application, a.usename::text AS role,
@@ -981,7 +1029,9 @@ CREATE FUNCTION host.is_settled(p_queue integer, p_taken_at timestamp with time 
     AS $$
 BEGIN
     RETURN p_settled_by <> '{}' AND NOT EXISTS (SELECT FROM host.handler h
-        WHERE h.queue_id = p_queue AND h.created_at <= p_taken_at AND h.id <> ALL (p_settled_by));
+        -- One of the future was there before the clock was set back.
+        WHERE h.queue_id = p_queue AND (h.created_at <= p_taken_at OR h.created_at > clock_timestamp())
+            AND h.id <> ALL (p_settled_by));
 END $$;
 
 CREATE FUNCTION host.lanes(q host.queue) RETURNS integer
@@ -1200,6 +1250,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'TABLE', 'host.migration', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.migration_functions', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.cluster', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.leaf_count', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.catalog', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.catalog_change', 'SELECT INSERT', NULL),
         ('host_operator', 'TABLE', 'host.queue', 'SELECT', NULL),
@@ -1340,6 +1391,11 @@ BEGIN
     EXECUTE format('SELECT used FROM host.%I()', p_queue || '__rotation') INTO used;
     FOREACH leaf IN ARRAY coalesce(used, '{}') LOOP
         EXECUTE format('SELECT host.%I($1)', p_queue || '__holds') INTO why USING leaf;
+        IF why IS NULL THEN
+            SELECT format('%s of its messages were never leased, see `host doctor`', c.missed) INTO why
+                FROM host.leaf_count c JOIN host.queue q ON q.id = c.queue_id
+                WHERE q.name = p_queue AND c.leaf = queue_holds.leaf AND c.missed > 0;
+        END IF;
         IF why IS NOT NULL THEN
             RETURN NEXT;
         END IF;
@@ -1399,6 +1455,19 @@ BEGIN
         USING HINT = 'to be rid of a queue with its messages: host queue drop --force';
 END $$;
 
+CREATE FUNCTION host.refuse_copied_row(p_id bigint, p_txid bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF p_id > 0 AND host.restored() THEN
+        RETURN true;
+    END IF;
+    RAISE EXCEPTION 'a message came with id % and txid %, which are for the database to set: no handler would run it', p_id, p_txid
+        USING ERRCODE = 'check_violation',
+            HINT = 'copy only the columns payload, headers, run_at, expires_at, priority, key and unique_key';
+END $$;
+
 CREATE FUNCTION host.rejoin_session(p_session integer) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1430,6 +1499,7 @@ CREATE FUNCTION host.remove_handler(p_handler integer) RETURNS void
     SET lock_timeout TO '10s'
     AS $$
 BEGIN
+    PERFORM host.require_read_committed('removing a handler');
     PERFORM pg_advisory_xact_lock(1752134404, queue_id) FROM host.handler WHERE id = p_handler;
     PERFORM host.release_all_keys(q.name, h.id)
         FROM host.handler h JOIN host.queue q ON q.id = h.queue_id WHERE h.id = p_handler;
@@ -1521,6 +1591,18 @@ CREATE FUNCTION host.reports(p_handler integer, p_version integer) RETURNS TABLE
     ORDER BY s.id
 $$;
 
+CREATE FUNCTION host.require_read_committed(p_what text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION '% needs a READ COMMITTED transaction; this one is %', p_what, upper(current_setting('transaction_isolation'))
+            USING ERRCODE = 'invalid_transaction_state',
+                HINT = 'begin it with BEGIN ISOLATION LEVEL READ COMMITTED, or SET default_transaction_isolation = ''read committed''';
+    END IF;
+END $$;
+
 CREATE FUNCTION host.restored() RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1559,6 +1641,7 @@ END $$;
 CREATE FUNCTION host.sample__advance() RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET lock_timeout TO '1s'
     AS $$
 DECLARE
@@ -1567,6 +1650,7 @@ DECLARE
     since timestamptz;
     h record;
 BEGIN
+    PERFORM host.require_read_committed('rotating a queue');
     SELECT rotate_bytes, rotate_age_ms INTO STRICT q FROM host.queue WHERE id = 1;
     SELECT greatest(a.last_value, b.last_value, c.last_value) / 100000000000 INTO g
         FROM queue.sample_id_seq a, host.sample__lease_id_seq b, host.sample__promotion_id_seq c;
@@ -1575,7 +1659,8 @@ BEGIN
     END IF;
     SELECT leased_at INTO since FROM host.sample__lease
         WHERE id >= g * 100000000000 ORDER BY id LIMIT 1;
-    IF since > clock_timestamp() - q.rotate_age_ms * interval '1 ms'
+    -- In the future: the clock was set back.
+    IF since <= clock_timestamp() AND since > clock_timestamp() - q.rotate_age_ms * interval '1 ms'
             * (1 + pg_stat_get_dead_tuples('pg_class'::regclass) / 1000.0) THEN
         RETURN 'the present leaf is not old enough';
     END IF;
@@ -1591,16 +1676,23 @@ BEGIN
         RETURN 'another host has just rotated';
     END IF;
     g := g + 1;
+    -- Again, where no lease can begin: the accounts of this leaf begin at 0.
+    IF host.sample__leaf_bytes((g % 3)::int) > 0 THEN
+        RETURN format('leaf %s, which would be next, is not empty', g % 3);
+    END IF;
     PERFORM setval('queue.sample_id_seq', g * 100000000000 + 1, false),
         setval('host.sample__lease_id_seq', g * 100000000000 + 1, false),
         setval('host.sample__promotion_id_seq', g * 100000000000 + 1, false);
-    INSERT INTO host.sample__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
-        SELECT due, schedule_id, hi, late_txids, late_txid, late_id FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
+    INSERT INTO host.sample__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi)
+        SELECT due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi
+        FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
     FOR h IN SELECT id FROM host.handler WHERE queue_id = 1 ORDER BY id LOOP
         INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id, tat, held)
+                row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id, tat, held, leased)
             SELECT host.cursor_seq(h.id, c.lane), c.from_txid, c.from_id, c.to_txid, c.to_id, h.id, 0, 0, 0, true, c.more,
-                gen_random_uuid(), c.hi, c.txids, c.lane, c.last_id, a.tat, a.held
+                gen_random_uuid(), c.hi, c.txids, c.lane, c.last_id, a.tat, a.held,
+                (SELECT array_agg(CASE WHEN leaf <> g % 3 THEN l.leased[leaf + 1] ELSE 0 END ORDER BY leaf)
+                    FROM generate_series(0, 2) leaf LEFT JOIN host.sample__lease l ON l.id = c.id)
             FROM host.sample__cursors(h.id) c CROSS JOIN LATERAL host.sample__allowance(h.id, c.lane) a;
     END LOOP;
     RETURN NULL;
@@ -1609,6 +1701,7 @@ END $$;
 CREATE FUNCTION host.sample__ahead(p_handler integer) RETURNS TABLE(lane smallint, a_txid bigint, a_id bigint, b bigint, after_id bigint)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET jit TO 'off'
     AS $$
     SELECT c.lane, p.* FROM (
@@ -1627,6 +1720,7 @@ $$;
 CREATE FUNCTION host.sample__allowance(p_handler integer, p_lane integer DEFAULT 0, OUT messages integer, OUT wait_ms bigint, OUT full_up boolean, OUT why text, OUT tat timestamp with time zone, OUT held bigint[], OUT step double precision) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
@@ -1708,6 +1802,7 @@ END $$;
 CREATE FUNCTION host.sample__archive(p_lease bigint, p_settled int4multirange, p_settled_at timestamp with time zone, p_later integer[], p_removed int4multirange, p_result_pos integer[], p_results bytea[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
@@ -1733,6 +1828,7 @@ END $$;
 CREATE FUNCTION host.sample__backlog(p_handler integer, p_cap integer, OUT waiting bigint, OUT later bigint, OUT in_flight bigint, OUT last_minute bigint) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_sort TO 'off'
@@ -1778,6 +1874,7 @@ END $$;
 CREATE FUNCTION host.sample__beyond_cursor(p_leaf integer, p_handler integer) RETURNS boolean
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET enable_sort TO 'off'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
@@ -1802,6 +1899,7 @@ END $_$;
 CREATE FUNCTION host.sample__cancel(p_message bigint) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     AS $$
 DECLARE
     n bigint;
@@ -1821,9 +1919,50 @@ BEGIN
     RETURN n;
 END $$;
 
+CREATE FUNCTION host.sample__count(p_leaf integer) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET enable_seqscan TO 'on'
+    SET enable_tidscan TO 'on'
+    SET jit TO 'off'
+    AS $_$
+DECLARE
+    c host.leaf_count;
+    until timestamptz := clock_timestamp() + interval '5 s';
+    blocks bigint := pg_relation_size(format('host.sample__message_%s', p_leaf)::regclass)
+        / current_setting('block_size')::bigint;
+    n bigint;
+BEGIN
+    SELECT * INTO c FROM host.leaf_count x WHERE x.queue_id = 1 AND x.leaf = p_leaf;
+    IF c.blocks = blocks AND NOT host.sample__has_later(p_leaf, c.hi) THEN
+        RETURN NULL;
+    END IF;
+    IF NOT pg_try_advisory_xact_lock(1752134405, 1) THEN
+        RETURN 'another host counts its messages';
+    END IF;
+    IF c.blocks IS NULL OR c.blocks > blocks OR host.sample__has_later(p_leaf, c.hi) THEN
+        c := ROW(1, p_leaf, txid_current_snapshot(), 0, 0, NULL);
+    END IF;
+    WHILE c.blocks < blocks AND clock_timestamp() < until LOOP
+        EXECUTE format('SELECT count(*) FROM host.sample__message_%s WHERE ctid >= $1 AND ctid < $2', p_leaf)
+            INTO n USING format('(%s,0)', c.blocks)::tid, format('(%s,0)', least(c.blocks + 4096, blocks))::tid;
+        c.messages := c.messages + n;
+        c.blocks := least(c.blocks + 4096, blocks);
+    END LOOP;
+    INSERT INTO host.leaf_count SELECT c.*
+        ON CONFLICT (queue_id, leaf) DO UPDATE
+            SET hi = EXCLUDED.hi, blocks = EXCLUDED.blocks, messages = EXCLUDED.messages, missed = EXCLUDED.missed;
+    IF c.blocks < blocks THEN
+        RETURN format('its messages are being counted, %s of %s blocks so far', c.blocks, blocks);
+    END IF;
+    RETURN NULL;
+END $_$;
+
 CREATE FUNCTION host.sample__cursors(p_handler integer) RETURNS TABLE(lane smallint, id bigint, from_txid bigint, from_id bigint, to_txid bigint, to_id bigint, more boolean, hi txid_snapshot, txids int8multirange, last_id bigint, held bigint[])
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_sort TO 'off'
@@ -1840,6 +1979,7 @@ $$;
 CREATE FUNCTION host.sample__dead_ids(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     AS $$
     SELECT d.id FROM host.sample__dead_list(NULL, p_ids, p_where) d
 $$;
@@ -1847,6 +1987,7 @@ $$;
 CREATE FUNCTION host.sample__dead_list(p_limit bigint, p_ids bigint[], p_where jsonpath) RETURNS TABLE(id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamp with time zone, enqueued_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET plan_cache_mode TO 'force_custom_plan'
     SET jit TO 'off'
     SET enable_sort TO 'off'
@@ -1865,6 +2006,7 @@ END $$;
 CREATE FUNCTION host.sample__dead_move(p_ids bigint[], p_where jsonpath, p_to text) RETURNS SETOF bigint
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     AS $_$
 DECLARE
     kind text;
@@ -1888,6 +2030,7 @@ END $_$;
 CREATE FUNCTION host.sample__dead_purge(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     AS $$
     DELETE FROM host.sample__dead_letter d WHERE d.id IN (SELECT host.sample__dead_ids(p_ids, p_where)) RETURNING d.id
 $$;
@@ -1895,6 +2038,7 @@ $$;
 CREATE FUNCTION host.sample__dead_retry(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     AS $$
     WITH gone AS (
         DELETE FROM host.sample__dead_letter d USING host.handler h
@@ -1913,6 +2057,7 @@ $$;
 CREATE FUNCTION host.sample__dead_show(p_id bigint) RETURNS TABLE(id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamp with time zone, enqueued_at timestamp with time zone, headers jsonb, history jsonb, payload text)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET bytea_output TO 'hex'
     AS $$
     SELECT d.id, d.message_id, h.name, d.reason, d.error, d.attempt, d.died_at, d.enqueued_at, d.headers,
@@ -1921,14 +2066,81 @@ CREATE FUNCTION host.sample__dead_show(p_id bigint) RETURNS TABLE(id bigint, mes
     WHERE d.id = p_id
 $$;
 
+CREATE FUNCTION host.sample__deliver_missed() RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET lock_timeout TO '10s'
+    SET jit TO 'off'
+    AS $_$
+DECLARE
+    c host.leaf_count;
+    h record;
+    n bigint;
+    again bigint;
+    total bigint := 0;
+BEGIN
+    PERFORM host.require_read_committed('delivering messages again');
+    PERFORM pg_advisory_xact_lock(1752134404, 1);
+    PERFORM pg_advisory_xact_lock(1752134402, id) FROM (SELECT id FROM host.handler WHERE queue_id = 1 ORDER BY id) x;
+    FOR c IN SELECT * FROM host.leaf_count x WHERE x.queue_id = 1 AND x.missed > 0 ORDER BY x.leaf LOOP
+        FOR h IN SELECT id FROM host.handler WHERE queue_id = 1 ORDER BY id LOOP
+            n := host.sample__missed_by(c.leaf, h.id);
+            CONTINUE WHEN coalesce(n, 0) <= 0;
+            CREATE TEMP TABLE missed_not AS
+                SELECT r.txid, r.id
+                FROM host.sample__lease l
+                CROSS JOIN LATERAL (
+                    SELECT m.txid, m.id, count(*) OVER () AS n FROM host.parts_after(l.txids, l.from_txid, l.from_id) p
+                    CROSS JOIN LATERAL (SELECT m.txid, m.id FROM queue.sample m
+                        WHERE (m.txid, m.id) > (p.a_txid, p.a_id) AND m.txid < p.b
+                            AND (m.txid, m.id) <= (l.to_txid, l.to_id)) m
+                ) r
+                WHERE l.handler_id = h.id AND l.is_cursor AND l.row_count = r.n AND l.leaves & (1 << c.leaf) <> 0;
+            EXECUTE format(
+                'INSERT INTO queue.sample (enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at,
+                    priority, key)
+                 SELECT m.enqueued_at, m.run_at, coalesce(m.origin, m.id), $1, m.attempt, m.headers, m.history, m.payload,
+                    m.expires_at, m.priority, m.key
+                 FROM host.sample__message_%s m LEFT JOIN pg_temp.missed_not x ON x.txid = m.txid AND x.id = m.id
+                 WHERE x.id IS NULL AND coalesce(m.handler_id = $1, true) AND txid_visible_in_snapshot(m.txid, $2)
+                 ORDER BY m.txid, m.id', c.leaf) USING h.id, c.hi;
+            GET DIAGNOSTICS again = ROW_COUNT;
+            total := total + again;
+            DROP TABLE pg_temp.missed_not;
+            -- In the account of the first lane: the proof asks for the sum of all.
+            INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+                    row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id, tat, held, leased)
+                SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, l.from_txid, l.from_id, l.to_txid, l.to_id,
+                    h.id, 0, 0, 0, true, l.more, gen_random_uuid(), l.hi, l.txids, l.lane, l.last_id, a.tat, a.held,
+                    (SELECT array_agg(l.leased[i] + CASE WHEN i = c.leaf + 1 THEN n ELSE 0 END ORDER BY i)
+                        FROM generate_series(1, 3) i)
+                FROM host.sample__cursors(h.id) k JOIN host.sample__lease l ON l.id = k.id
+                CROSS JOIN LATERAL host.sample__allowance(h.id, k.lane) a
+                WHERE k.lane = 0;
+        END LOOP;
+        UPDATE host.leaf_count x SET missed = NULL WHERE x.queue_id = 1 AND x.leaf = c.leaf;
+    END LOOP;
+    RETURN total;
+END $_$;
+
 CREATE FUNCTION host.sample__examine() RETURNS jsonb
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET jit TO 'off'
     AS $$
     SELECT jsonb_build_object(
         'name', 'sample',
         'paused', q.paused,
+        -- Where the schedule was when the clock was set back; not negative: it was not, or it is there again.
+        'clock_ms', (SELECT min((extract(epoch FROM clock_timestamp() - x.due) * 1000)::bigint)
+            FROM (SELECT * FROM host.sample__promotion ORDER BY id DESC LIMIT 1) c
+            CROSS JOIN LATERAL unnest(c.passed_due || c.due) x (due) WHERE isfinite(x.due)),
+        'missed', (SELECT sum(c.missed) FROM host.leaf_count c WHERE c.queue_id = q.id),
+        'row_security', (SELECT coalesce(jsonb_agg(c.oid::regclass::text ORDER BY c.relname), '[]') FROM pg_class c
+            WHERE c.relrowsecurity AND (c.oid = 'queue.sample'::regclass
+                OR c.relnamespace = 'host'::regnamespace AND starts_with(c.relname, 'sample__'))),
         'unhandled', (SELECT unhandled FROM host.sample__stored(1000000)),
         'handlers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', h.name, 'waiting', g.waiting,
                 'oldest_age_ms', (extract(epoch FROM clock_timestamp() - g.oldest) * 1000)::bigint) ORDER BY h.name), '[]')
@@ -1949,6 +2161,7 @@ $$;
 CREATE FUNCTION host.sample__forget_cancelled(p_message bigint) RETURNS void
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     AS $$
     DELETE FROM host.cancellation c USING host.sample__whereabouts(p_message) w
     WHERE c.handler_id = w.handler_id AND c.message_id = p_message
@@ -1958,6 +2171,7 @@ $$;
 CREATE FUNCTION host.sample__forget_keys(p_n integer) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET jit TO 'off'
     AS $$
 DECLARE
@@ -1987,9 +2201,31 @@ CREATE FUNCTION host.sample__gone(p_session integer, p_seq bigint) RETURNS integ
     FROM host.sample__lease l WHERE l.session_id = p_session AND l.seq = p_seq
 $$;
 
+CREATE FUNCTION host.sample__has_later(p_leaf integer, p_hi txid_snapshot) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $_$
+DECLARE
+    found_one boolean;
+BEGIN
+    EXECUTE format(
+        'SELECT EXISTS (SELECT FROM generate_series(0, 1 - 1) n WHERE
+            EXISTS (SELECT FROM host.sample__message_%1$s m WHERE m.txid >= txid_snapshot_xmax($1))
+            OR EXISTS (SELECT FROM host.sample__message_%1$s m
+                WHERE m.txid = ANY (ARRAY(SELECT txid_snapshot_xip($1)))))',
+        p_leaf) INTO found_one USING p_hi;
+    RETURN found_one;
+END $_$;
+
 CREATE FUNCTION host.sample__holds(p_leaf integer) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_mergejoin TO 'off'
@@ -2059,6 +2295,7 @@ END $$;
 CREATE FUNCTION host.sample__kept(p_message bigint) RETURNS TABLE(handler_id integer, handler text, attempt smallint, lease_id bigint, session_id integer, enqueued_at timestamp with time zone, leased_at timestamp with time zone, settled_at timestamp with time zone, removed boolean, headers jsonb, history jsonb, payload text, result bytea)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET bytea_output TO 'hex'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
@@ -2075,6 +2312,7 @@ END $$;
 CREATE FUNCTION host.sample__lag(p_handler integer, p_cap integer, OUT waiting bigint, OUT oldest timestamp with time zone) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_sort TO 'off'
@@ -2102,6 +2340,7 @@ END $$;
 CREATE FUNCTION host.sample__leaf_bytes(p_leaf integer) RETURNS bigint
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     AS $$
     SELECT sum(pg_relation_size(c.oid) + coalesce(pg_relation_size(c.reltoastrelid), 0))::bigint
     FROM unnest(ARRAY['message', 'lease', 'settlement', 'promotion']) kind
@@ -2111,6 +2350,7 @@ $$;
 CREATE FUNCTION host.sample__lease(p_handler integer, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_bytes bigint, p_lane integer DEFAULT 0, OUT lease_id bigint, OUT row_count integer, OUT more boolean, OUT wait_ms bigint, OUT full_up boolean) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET lock_timeout TO '1s'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_sort TO 'off'
@@ -2135,6 +2375,8 @@ DECLARE
     allowed record;
     tat timestamptz;
     held bigint[];
+    leaf int;
+    account bigint[];
     began timestamptz := clock_timestamp();
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL
@@ -2230,8 +2472,9 @@ BEGIN
         IF c.more OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
             OR clock_timestamp() - began > interval '10 ms' THEN
             INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-                    row_count, leaves, is_cursor, more, token, hi, txids, lane, tat, held)
-                VALUES (p_seq, 0, 0, 0, 0, p_handler, p_session, 0, 0, true, false, p_token, hi, '{}', p_lane, tat, held);
+                    row_count, leaves, is_cursor, more, token, hi, txids, lane, tat, held, leased)
+                VALUES (p_seq, 0, 0, 0, 0, p_handler, p_session, 0, 0, true, false, p_token, hi, '{}', p_lane, tat, held,
+                    c.leased);
         END IF;
         row_count := NULL;
         RETURN;
@@ -2240,16 +2483,52 @@ BEGIN
         tat := greatest(tat, clock_timestamp()) + host.sample__starts(p_handler, w, f_txid, f_id, row_count, p_lane)
             * allowed.step * interval '1 microsecond';
     END IF;
+    account := c.leased;
+    IF id_min / 100000000000 = id_max / 100000000000 THEN
+        leaf := id_min / 100000000000 % 3 + 1;
+        account[leaf] := account[leaf] + row_count;
+    ELSE
+        account := host.sample__leased(account, w, f_txid, f_id, row_count, p_lane);
+    END IF;
     INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-            row_count, leaves, is_cursor, more, token, hi, txids, lane, tat, held)
+            row_count, leaves, is_cursor, more, token, hi, txids, lane, tat, held, leased)
         VALUES (p_seq, f_txid, f_id, t_txid, t_id, p_handler, p_session,
-            row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, w, p_lane, tat, held)
+            row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, w, p_lane, tat, held, account)
         RETURNING id INTO lease_id;
+END $$;
+
+CREATE FUNCTION host.sample__leased(p_before bigint[], p_window int8multirange, p_txid bigint, p_id bigint, p_count integer, p_lane integer) RETURNS bigint[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+DECLARE
+    part record;
+    cut record;
+    done int := 0;
+BEGIN
+    FOR part IN SELECT * FROM host.parts_after(p_window, p_txid, p_id) LOOP
+        EXIT WHEN done >= p_count;
+        SELECT count(*) AS n, count(*) FILTER (WHERE m.leaf = 0) AS a, count(*) FILTER (WHERE m.leaf = 1) AS b,
+                count(*) FILTER (WHERE m.leaf = 2) AS c INTO cut
+            FROM (SELECT m.id / 100000000000 % 3 AS leaf FROM queue.sample m
+                WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                ORDER BY m.txid, m.id LIMIT p_count - done) m;
+        p_before := ARRAY[p_before[1] + cut.a, p_before[2] + cut.b, p_before[3] + cut.c];
+        done := done + cut.n;
+    END LOOP;
+    RETURN p_before;
 END $$;
 
 CREATE FUNCTION host.sample__message(p_message bigint) RETURNS TABLE(enqueued_at timestamp with time zone, headers jsonb, payload text)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET bytea_output TO 'hex'
     SET jit TO 'off'
     AS $$
@@ -2263,9 +2542,51 @@ CREATE FUNCTION host.sample__message(p_message bigint) RETURNS TABLE(enqueued_at
     LIMIT 1
 $$;
 
+CREATE FUNCTION host.sample__missed(p_leaf integer) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    AS $$
+DECLARE
+    h record;
+    n bigint;
+    most bigint;
+    who text;
+BEGIN
+    FOR h IN SELECT id, name FROM host.handler WHERE queue_id = 1 ORDER BY id LOOP
+        n := host.sample__missed_by(p_leaf, h.id);
+        IF n > coalesce(most, 0) THEN
+            most := n;
+            who := h.name;
+        END IF;
+    END LOOP;
+    UPDATE host.leaf_count SET missed = most
+        WHERE queue_id = 1 AND leaf = p_leaf AND missed IS DISTINCT FROM most;
+    RETURN CASE WHEN most > 0 THEN
+        format('handler "%s" has never leased %s of its messages: something hides them, see `host doctor`', who, most) END;
+END $$;
+
+CREATE FUNCTION host.sample__missed_by(p_leaf integer, p_handler integer) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    AS $$
+    SELECT x.messages - CASE WHEN bool_and(c.leased IS NOT NULL) THEN sum(c.leased)::bigint END
+    FROM host.leaf_count x
+    CROSS JOIN LATERAL (
+        SELECT (SELECT l.leased[p_leaf + 1] FROM host.sample__lease l
+            WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1) AS leased
+        FROM generate_series(0, 1 - 1) n (lane)
+    ) c
+    WHERE x.queue_id = 1 AND x.leaf = p_leaf GROUP BY x.messages
+$$;
+
 CREATE FUNCTION host.sample__peek(p_handler integer, p_n integer) RETURNS TABLE(id bigint, enqueued_at timestamp with time zone, run_at timestamp with time zone, attempt smallint, headers jsonb, payload text)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET bytea_output TO 'hex'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
@@ -2294,6 +2615,7 @@ END $$;
 CREATE FUNCTION host.sample__promote(p_n integer, OUT promoted integer, OUT again boolean, OUT next_ms bigint, OUT refused integer, OUT why text) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_sort TO 'off'
     SET jit TO 'off'
@@ -2329,6 +2651,13 @@ BEGIN
     -- A deferred constraint of somebody's would be in the way of the commit, and no more of a single message.
     SET CONSTRAINTS ALL IMMEDIATE;
     SELECT * INTO c FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
+    IF due_now < c.due AND isempty(c.late_txids) THEN
+        c.passed_due := c.passed_due || c.due;
+        c.passed_id := c.passed_id || c.schedule_id;
+        c.passed_hi := c.passed_hi || c.hi;
+        c.due := due_now;
+        c.schedule_id := 0;
+    END IF;
     to_due := c.due;
     to_id := c.schedule_id;
 
@@ -2403,6 +2732,8 @@ BEGIN
                 SELECT s.* FROM host.sample__schedule s
                 WHERE (s.due, s.id) > (c.due, c.schedule_id) AND s.due <= due_now
                     AND txid_visible_in_snapshot(s.txid, hi)
+                    AND (c.passed_due IS NULL
+                        OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
                 ORDER BY s.due, s.id LIMIT p_n - promoted
             ), moved AS (
                 INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
@@ -2423,6 +2754,8 @@ BEGIN
                 SELECT s.due, s.txid, s.id FROM host.sample__schedule s
                 WHERE (s.due, s.id) > (c.due, c.schedule_id) AND s.due <= due_now
                     AND txid_visible_in_snapshot(s.txid, hi)
+                    AND (c.passed_due IS NULL
+                        OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
                 ORDER BY s.due, s.id LIMIT p_n - promoted
             LOOP
                 one_why := host.sample__promote_one(one.due, one.id);
@@ -2441,19 +2774,36 @@ BEGIN
         END IF;
     END IF;
 
+    IF c.passed_due IS NOT NULL THEN
+        -- Over what was promoted before, so that it is not met again and again.
+        IF NOT again AND to_due < due_now THEN
+            to_due := due_now;
+            to_id := 0;
+        END IF;
+        SELECT array_agg(p.due), array_agg(p.id), array_agg(p.hi) INTO c.passed_due, c.passed_id, c.passed_hi
+            FROM unnest(c.passed_due, c.passed_id, c.passed_hi) p (due, id, hi)
+            WHERE (p.due, p.id) > (to_due, to_id);
+    END IF;
+
     -- An empty poll writes nothing; but a window that has grown wide is walked once and left.
-    IF promoted > 0 OR NOT isempty(c.late_txids) OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000 THEN
-        INSERT INTO host.sample__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
+    IF promoted > 0 OR NOT isempty(c.late_txids) OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
+        OR to_due > c.due + interval '1 minute' THEN
+        INSERT INTO host.sample__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi)
             VALUES (to_due, to_id, hi, late, CASE WHEN again AND NOT isempty(late) THEN late_txid ELSE 0 END,
-                CASE WHEN again AND NOT isempty(late) THEN late_id ELSE 0 END);
+                CASE WHEN again AND NOT isempty(late) THEN late_id ELSE 0 END, c.passed_due, c.passed_id, c.passed_hi);
     END IF;
     SELECT greatest(0, ceil(extract(epoch FROM s.due - clock_timestamp()) * 1000))::bigint INTO next_ms
         FROM host.sample__schedule s WHERE (s.due, s.id) > (to_due, to_id) ORDER BY s.due, s.id LIMIT 1;
+    IF c.passed_due IS NOT NULL THEN
+        -- The next may have been promoted already.
+        next_ms := greatest(next_ms, 100);
+    END IF;
 END $$;
 
 CREATE FUNCTION host.sample__promote_one(p_due timestamp with time zone, p_id bigint) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET enable_seqscan TO 'off'
     AS $$
 DECLARE
@@ -2499,6 +2849,7 @@ END $$;
 CREATE FUNCTION host.sample__purge(p_handler integer, p_lane integer, p_n integer, OUT removed integer, OUT parked integer, OUT more boolean) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     AS $$
 DECLARE
     l record;
@@ -2507,6 +2858,7 @@ DECLARE
     every int4multirange;
     early int[];
 BEGIN
+    PERFORM host.require_read_committed('purging a queue');
     -- Session 0 is nobody's.
     SELECT * INTO l FROM host.sample__lease(p_handler, 0, seq, token, p_n, 1::bigint << 60, p_lane);
     removed := 0;
@@ -2528,6 +2880,7 @@ END $$;
 CREATE FUNCTION host.sample__read(p_session integer, p_seq bigint) RETURNS TABLE(pos integer, id bigint, enqueued_at timestamp with time zone, run_at timestamp with time zone, handler_id integer, attempt smallint, headers jsonb, history jsonb, payload jsonb, expires_at timestamp with time zone, priority smallint, key text)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     AS $$
     SELECT coalesce(r.pos, r.ordinality::int - 1), r.id, r.enqueued_at, r.run_at, r.handler_id, r.attempt, r.headers, r.history,
         r.payload, r.expires_at, r.priority, r.key
@@ -2537,6 +2890,7 @@ $$;
 CREATE FUNCTION host.sample__readers(p_leaf integer) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     AS $$
     SELECT coalesce(string_agg(DISTINCT format('process %s (%s) holds %s on it since %s', l.pid,
             coalesce(nullif(a.application_name, ''), a.usename, 'unknown'), l.mode, date_trunc('second', a.xact_start)), '; '),
@@ -2551,6 +2905,7 @@ $$;
 CREATE FUNCTION host.sample__rebase(OUT messages bigint, OUT scheduled bigint) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET lock_timeout TO '10s'
     AS $$
 DECLARE
@@ -2558,6 +2913,7 @@ DECLARE
     c record;
     g bigint;
 BEGIN
+    PERFORM host.require_read_committed('rebasing a queue');
     PERFORM pg_advisory_xact_lock(1752134404, 1);
     PERFORM pg_advisory_xact_lock(1752134403, 1);
     PERFORM pg_advisory_xact_lock(1752134402, id) FROM unnest(everyone) id;
@@ -2631,7 +2987,8 @@ BEGIN
     CREATE TEMP TABLE rebase_schedule (LIKE host.sample__schedule INCLUDING STORAGE);
     INSERT INTO pg_temp.rebase_schedule
         SELECT s.* FROM host.sample__schedule s
-        WHERE NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi))
+        WHERE NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi)
+                OR host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
             OR (s.txid <@ c.late_txids AND (s.txid, s.id) > (c.late_txid, c.late_id));
     GET DIAGNOSTICS scheduled = ROW_COUNT;
 
@@ -2651,6 +3008,7 @@ BEGIN
     END IF;
     TRUNCATE host.sample__message_0, host.sample__message_1, host.sample__message_2, host.sample__lease, host.sample__settlement,
         host.sample__promotion, host.sample__schedule;
+    DELETE FROM host.leaf_count WHERE queue_id = 1;
     PERFORM setval('queue.sample_id_seq', g * 100000000000 + 1, false),
         setval('host.sample__lease_id_seq', g * 100000000000 + 1, false),
         setval('host.sample__promotion_id_seq', g * 100000000000 + 1, false);
@@ -2667,8 +3025,8 @@ BEGIN
     INSERT INTO host.sample__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
         VALUES ('-infinity', 0, '1:1:', '{}', 0, 0);
     INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
-            row_count, leaves, is_cursor, more, token, hi, txids, lane)
-        SELECT host.cursor_seq(h, n), 0, 0, 0, 0, h, 0, 0, 0, true, false, gen_random_uuid(), '1:1:', '{}', n
+            row_count, leaves, is_cursor, more, token, hi, txids, lane, leased)
+        SELECT host.cursor_seq(h, n), 0, 0, 0, 0, h, 0, 0, 0, true, false, gen_random_uuid(), '1:1:', '{}', n, '{0,0,0}'
         FROM unnest(everyone) h CROSS JOIN generate_series(0, 1 - 1) n;
     -- The key of a message that is not kept is free, whatever its register has missed.
     UPDATE host.sample__unique u SET settled_by = everyone
@@ -2682,6 +3040,7 @@ END $$;
 CREATE FUNCTION host.sample__release_keys(p_handler integer, p_messages bigint[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     AS $$
@@ -2698,6 +3057,7 @@ END $$;
 CREATE FUNCTION host.sample__rotation(OUT used integer[], OUT full_one boolean) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     AS $$
 DECLARE
     present int;
@@ -2713,6 +3073,7 @@ END $$;
 CREATE FUNCTION host.sample__rows(p_session integer, p_seq bigint) RETURNS TABLE(pos integer, id bigint, enqueued_at timestamp with time zone, run_at timestamp with time zone, handler_id integer, attempt smallint, headers jsonb, history jsonb, payload jsonb, expires_at timestamp with time zone, priority smallint, key text)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_sort TO 'off'
     SET jit TO 'off'
@@ -2762,6 +3123,7 @@ END $$;
 CREATE FUNCTION host.sample__runs(p_message bigint) RETURNS TABLE(handler_id integer, attempt smallint, history jsonb, passed boolean, lease_id bigint, session_id integer, leased_at timestamp with time zone, ended_at timestamp with time zone, what text, result bytea, due timestamp with time zone)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET jit TO 'off'
     AS $$
     WITH mine AS MATERIALIZED (
@@ -2801,6 +3163,7 @@ $$;
 CREATE FUNCTION host.sample__scheduled(p_message bigint) RETURNS TABLE(handler_id integer, due timestamp with time zone, attempt smallint, enqueued_at timestamp with time zone, headers jsonb, history jsonb, payload text)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET bytea_output TO 'hex'
     SET jit TO 'off'
     AS $$
@@ -2808,13 +3171,15 @@ CREATE FUNCTION host.sample__scheduled(p_message bigint) RETURNS TABLE(handler_i
     FROM host.sample__schedule s
     CROSS JOIN (SELECT * FROM host.sample__promotion ORDER BY id DESC LIMIT 1) c
     WHERE s.origin = p_message
-        AND (NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi))
+        AND (NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi)
+                OR host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
             OR (s.txid <@ c.late_txids AND (s.txid, s.id) > (c.late_txid, c.late_id)))
 $$;
 
 CREATE FUNCTION host.sample__settle(p_lease bigint, p_session integer, p_token uuid, p_seq integer, p_settled int4multirange, p_retry_pos integer[] DEFAULT NULL::integer[], p_retry_delay_ms bigint[] DEFAULT NULL::bigint[], p_retry_entry jsonb[] DEFAULT NULL::jsonb[], p_park_pos integer[] DEFAULT NULL::integer[], p_dead_pos integer[] DEFAULT NULL::integer[], p_dead_reason text[] DEFAULT NULL::text[], p_dead_entry jsonb[] DEFAULT NULL::jsonb[], p_follow_up_queue text[] DEFAULT NULL::text[], p_follow_up_payload bytea[] DEFAULT NULL::bytea[], p_follow_up_headers jsonb[] DEFAULT NULL::jsonb[], p_follow_up_delay_ms bigint[] DEFAULT NULL::bigint[], p_removed int4multirange DEFAULT NULL::int4multirange, p_result_pos integer[] DEFAULT NULL::integer[], p_results bytea[] DEFAULT NULL::bytea[], p_follow_up_key text[] DEFAULT NULL::text[], p_follow_up_priority smallint[] DEFAULT NULL::smallint[], p_follow_up_unique_key text[] DEFAULT NULL::text[]) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET lock_timeout TO '5s'
     SET plan_cache_mode TO 'force_generic_plan'
     SET jit TO 'off'
@@ -2908,6 +3273,7 @@ END $$;
 CREATE FUNCTION host.sample__settled(p_handler integer, p_n integer) RETURNS TABLE(id bigint, handler text, attempt smallint, enqueued_at timestamp with time zone, settled_at timestamp with time zone, removed boolean, headers jsonb, payload text, result bytea)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET bytea_output TO 'hex'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
@@ -2926,6 +3292,7 @@ END $$;
 CREATE FUNCTION host.sample__settled_lately(p_leaf integer) RETURNS TABLE(handler_id integer, settled_at timestamp with time zone, messages bigint)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET jit TO 'off'
     SET enable_mergejoin TO 'off'
     SET enable_nestloop TO 'off'
@@ -2940,6 +3307,7 @@ END $_$;
 CREATE FUNCTION host.sample__starts(p_handler integer, p_window int8multirange, p_txid bigint, p_id bigint, p_count integer, p_lane integer) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_sort TO 'off'
     SET jit TO 'off'
@@ -2969,6 +3337,7 @@ END $$;
 CREATE FUNCTION host.sample__stored(p_cap integer, OUT unhandled bigint, OUT scheduled bigint, OUT dead bigint, OUT bytes bigint) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET enable_sort TO 'off'
     SET enable_bitmapscan TO 'off'
     AS $$
@@ -2984,8 +3353,10 @@ BEGIN
     END IF;
     SELECT * INTO c FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
     SELECT count(*) INTO scheduled FROM (
-        SELECT FROM host.sample__schedule s WHERE (s.due, s.id) > (c.due, c.schedule_id)
-            OR NOT txid_visible_in_snapshot(s.txid, c.hi) LIMIT p_cap) s;
+        SELECT FROM host.sample__schedule s WHERE ((s.due, s.id) > (c.due, c.schedule_id)
+                OR NOT txid_visible_in_snapshot(s.txid, c.hi))
+            AND (c.passed_due IS NULL
+                OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi)) LIMIT p_cap) s;
     scheduled := scheduled + later;
     SELECT count(*) INTO dead FROM (SELECT FROM host.sample__dead_letter LIMIT p_cap) d;
     -- All that begin with sample__, by the index on their names: a thousand queues have a hundred thousand tables and indexes.
@@ -2996,6 +3367,7 @@ END $$;
 CREATE FUNCTION host.sample__story(p_message bigint) RETURNS TABLE(at timestamp with time zone, handler text, attempt smallint, what text)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET jit TO 'off'
     AS $$
     WITH runs AS MATERIALIZED (SELECT * FROM host.sample__runs(p_message)),
@@ -3047,6 +3419,7 @@ $$;
 CREATE FUNCTION host.sample__strays(p_handler integer, p_session integer, p_limit integer) RETURNS SETOF bigint
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     AS $$
@@ -3055,7 +3428,9 @@ CREATE FUNCTION host.sample__strays(p_handler integer, p_session integer, p_limi
     JOIN host.sample__lease l ON l.session_id = s.id
     WHERE (s.ended_at IS NOT NULL
             -- A negative number is take_over's: what it left of one, which the session does not know of.
-            OR (s.id = p_session AND (l.seq < 0 OR l.leased_at < clock_timestamp() - interval '3 s')))
+            -- One from the future: the clock was set back.
+            OR (s.id = p_session AND (l.seq < 0
+                OR l.leased_at NOT BETWEEN clock_timestamp() - interval '3 s' AND clock_timestamp() + interval '3 s')))
         AND l.handler_id = p_handler AND l.row_count > 0
         -- A probe for each: of a join without statistics Postgres makes one that compares every lease with every
         -- settlement.
@@ -3110,6 +3485,7 @@ END $$;
 CREATE FUNCTION host.sample__take_over(p_lease bigint, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_deaths_max integer, OUT lease_id bigint, OUT row_count integer, OUT more boolean) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET lock_timeout TO '1s'
     SET plan_cache_mode TO 'force_generic_plan'
     SET jit TO 'off'
@@ -3178,6 +3554,7 @@ END $$;
 CREATE FUNCTION host.sample__truncate(p_leaf integer) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET lock_timeout TO '20ms'
     AS $_$
 DECLARE
@@ -3185,13 +3562,15 @@ DECLARE
     dump int;
     h record;
     pace jsonb;
+    counted txid_snapshot;
 BEGIN
+    PERFORM host.require_read_committed('truncating a partition');
     IF p_leaf = (SELECT last_value / 100000000000 % 3 FROM queue.sample_id_seq)
         OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.sample__lease_id_seq)
         OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.sample__promotion_id_seq) THEN
         RETURN 'it is the present one';
     END IF;
-    why := host.sample__holds(p_leaf);
+    why := coalesce(host.sample__holds(p_leaf), host.sample__count(p_leaf));
     IF why IS NOT NULL THEN
         RETURN why;
     END IF;
@@ -3203,7 +3582,7 @@ BEGIN
             RETURN format('handler "%s" is leasing', h.name);
         END IF;
     END LOOP;
-    why := host.sample__holds(p_leaf);
+    why := coalesce(host.sample__holds(p_leaf), host.sample__missed(p_leaf));
     IF why IS NOT NULL THEN
         RETURN why;
     END IF;
@@ -3225,18 +3604,24 @@ BEGIN
             RETURN format('handler "%s" has late messages in it', h.name);
         END IF;
     END LOOP;
+    SELECT c.hi INTO counted FROM host.leaf_count c WHERE c.queue_id = 1 AND c.leaf = p_leaf;
+    IF counted IS NULL OR host.sample__has_later(p_leaf, counted) THEN
+        RETURN 'a message came to it while they were counted';
+    END IF;
     EXECUTE format('TRUNCATE host.sample__message_%1$s, host.sample__lease_%1$s, host.sample__settlement_%1$s,'
         ' host.sample__promotion_%1$s', p_leaf);
     DELETE FROM host.pace WHERE queue_id = 1 AND settled_at < clock_timestamp() - interval '1 minute';
     INSERT INTO host.pace (queue_id, handler_id, settled_at, messages)
         SELECT 1, p.handler_id, p.settled_at, p.messages
         FROM jsonb_to_recordset(pace) p (handler_id int, settled_at timestamptz, messages bigint);
+    DELETE FROM host.leaf_count c WHERE c.queue_id = 1 AND c.leaf = p_leaf;
     RETURN NULL;
 END $_$;
 
 CREATE FUNCTION host.sample__truncate_history() RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET lock_timeout TO '20ms'
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
@@ -3248,6 +3633,7 @@ DECLARE
     leaf text;
     is_needed boolean;
 BEGIN
+    PERFORM host.require_read_committed('truncating the history');
     IF to_regclass('host.sample__history') IS NULL THEN
         RETURN 0;
     END IF;
@@ -3275,6 +3661,7 @@ END $_$;
 CREATE FUNCTION host.sample__truncate_schedule() RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET lock_timeout TO '20ms'
     SET enable_sort TO 'off'
     SET jit TO 'off'
@@ -3289,6 +3676,7 @@ DECLARE
     c record;
     waiting boolean;
 BEGIN
+    PERFORM host.require_read_committed('truncating the schedule');
     IF NOT pg_try_advisory_xact_lock(1752134403, 1) THEN
         RETURN 0;
     END IF;
@@ -3332,6 +3720,7 @@ END $$;
 CREATE FUNCTION host.sample__whereabouts(p_message bigint) RETURNS TABLE(handler_id integer, handler text, state text, at timestamp with time zone, whose text, attempt smallint, cancelled boolean, result bytea)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
     SET jit TO 'off'
     AS $$
     SELECT DISTINCT ON (x.name) w.handler_id, x.name, w.state, w.at, w.whose, w.attempt,
@@ -3677,6 +4066,15 @@ CREATE FUNCTION host.upload(p_sha256 text, p_wasm bytea) RETURNS void
     INSERT INTO host.component (sha256, wasm) VALUES (p_sha256, p_wasm) ON CONFLICT (sha256) DO NOTHING
 $$;
 
+CREATE FUNCTION host.was_passed(p_due timestamp with time zone, p_id bigint, p_txid bigint, p_dues timestamp with time zone[], p_ids bigint[], p_his txid_snapshot[]) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    RETURN p_dues IS NOT NULL AND EXISTS (SELECT FROM unnest(p_dues, p_ids, p_his) c (due, id, hi)
+        WHERE (p_due, p_id) <= (c.due, c.id) AND txid_visible_in_snapshot(p_txid, c.hi));
+END $$;
+
 CREATE TABLE host.cancellation (
     queue_id integer NOT NULL,
     handler_id integer NOT NULL,
@@ -3975,6 +4373,29 @@ CREATE TABLE host.heartbeat_2 (
 WITH (autovacuum_enabled=off);
 
 COMMENT ON TABLE host.heartbeat_2 IS 'A partition of host.heartbeat.';
+
+CREATE TABLE host.leaf_count (
+    queue_id integer NOT NULL,
+    leaf integer NOT NULL,
+    hi txid_snapshot NOT NULL,
+    blocks bigint NOT NULL,
+    messages bigint NOT NULL,
+    missed bigint
+);
+
+COMMENT ON TABLE host.leaf_count IS 'Counts of partitions that are about to be truncated.';
+
+COMMENT ON COLUMN host.leaf_count.queue_id IS 'The queue.';
+
+COMMENT ON COLUMN host.leaf_count.leaf IS 'The partition.';
+
+COMMENT ON COLUMN host.leaf_count.hi IS 'What the count has seen.';
+
+COMMENT ON COLUMN host.leaf_count.blocks IS 'How many blocks are counted.';
+
+COMMENT ON COLUMN host.leaf_count.messages IS 'How many messages these have.';
+
+COMMENT ON COLUMN host.leaf_count.missed IS 'Of these: never leased by some handler.';
 
 CREATE TABLE host.loaded (
     session_id integer NOT NULL,
@@ -4453,7 +4874,8 @@ CREATE TABLE host.sample__lease (
     attempt smallint,
     history jsonb,
     tat timestamp with time zone,
-    held bigint[]
+    held bigint[],
+    leased bigint[]
 )
 PARTITION BY LIST ((((id / '100000000000'::bigint) % (3)::bigint)));
 
@@ -4509,6 +4931,8 @@ COMMENT ON COLUMN host.sample__lease.tat IS 'With limits: when the next may star
 
 COMMENT ON COLUMN host.sample__lease.held IS 'With limits: leases that were open.';
 
+COMMENT ON COLUMN host.sample__lease.leased IS 'Of a cursor: messages of each partition that were leased.';
+
 CREATE TABLE host.sample__lease_0 (
     id bigint NOT NULL,
     seq bigint NOT NULL,
@@ -4534,7 +4958,8 @@ CREATE TABLE host.sample__lease_0 (
     attempt smallint,
     history jsonb,
     tat timestamp with time zone,
-    held bigint[]
+    held bigint[],
+    leased bigint[]
 )
 WITH (autovacuum_enabled=off);
 
@@ -4565,7 +4990,8 @@ CREATE TABLE host.sample__lease_1 (
     attempt smallint,
     history jsonb,
     tat timestamp with time zone,
-    held bigint[]
+    held bigint[],
+    leased bigint[]
 )
 WITH (autovacuum_enabled=off);
 
@@ -4596,7 +5022,8 @@ CREATE TABLE host.sample__lease_2 (
     attempt smallint,
     history jsonb,
     tat timestamp with time zone,
-    held bigint[]
+    held bigint[],
+    leased bigint[]
 )
 WITH (autovacuum_enabled=off);
 
@@ -4766,7 +5193,10 @@ CREATE TABLE host.sample__promotion (
     hi txid_snapshot NOT NULL,
     late_txids int8multirange NOT NULL,
     late_txid bigint NOT NULL,
-    late_id bigint NOT NULL
+    late_id bigint NOT NULL,
+    passed_due timestamp with time zone[],
+    passed_id bigint[],
+    passed_hi txid_snapshot[]
 )
 PARTITION BY LIST ((((id / '100000000000'::bigint) % (3)::bigint)));
 
@@ -4786,6 +5216,12 @@ COMMENT ON COLUMN host.sample__promotion.late_txid IS 'Of these: looked at up to
 
 COMMENT ON COLUMN host.sample__promotion.late_id IS '… and this row.';
 
+COMMENT ON COLUMN host.sample__promotion.passed_due IS 'From where the clock was set back: due times …';
+
+COMMENT ON COLUMN host.sample__promotion.passed_id IS '… rows …';
+
+COMMENT ON COLUMN host.sample__promotion.passed_hi IS '… and what was visible then.';
+
 CREATE TABLE host.sample__promotion_0 (
     id bigint NOT NULL,
     due timestamp with time zone NOT NULL,
@@ -4793,7 +5229,10 @@ CREATE TABLE host.sample__promotion_0 (
     hi txid_snapshot NOT NULL,
     late_txids int8multirange NOT NULL,
     late_txid bigint NOT NULL,
-    late_id bigint NOT NULL
+    late_id bigint NOT NULL,
+    passed_due timestamp with time zone[],
+    passed_id bigint[],
+    passed_hi txid_snapshot[]
 )
 WITH (autovacuum_enabled=off);
 
@@ -4806,7 +5245,10 @@ CREATE TABLE host.sample__promotion_1 (
     hi txid_snapshot NOT NULL,
     late_txids int8multirange NOT NULL,
     late_txid bigint NOT NULL,
-    late_id bigint NOT NULL
+    late_id bigint NOT NULL,
+    passed_due timestamp with time zone[],
+    passed_id bigint[],
+    passed_hi txid_snapshot[]
 )
 WITH (autovacuum_enabled=off);
 
@@ -4819,7 +5261,10 @@ CREATE TABLE host.sample__promotion_2 (
     hi txid_snapshot NOT NULL,
     late_txids int8multirange NOT NULL,
     late_txid bigint NOT NULL,
-    late_id bigint NOT NULL
+    late_id bigint NOT NULL,
+    passed_due timestamp with time zone[],
+    passed_id bigint[],
+    passed_hi txid_snapshot[]
 )
 WITH (autovacuum_enabled=off);
 
@@ -5673,6 +6118,9 @@ ALTER TABLE ONLY host.handler
 ALTER TABLE ONLY host.handler_version
     ADD CONSTRAINT handler_version_pkey PRIMARY KEY (handler_id, version);
 
+ALTER TABLE ONLY host.leaf_count
+    ADD CONSTRAINT leaf_count_pkey PRIMARY KEY (queue_id, leaf);
+
 ALTER TABLE ONLY host.loaded
     ADD CONSTRAINT loaded_pkey PRIMARY KEY (session_id, handler_id, version);
 
@@ -5705,6 +6153,12 @@ ALTER TABLE ONLY host.session
 
 ALTER TABLE ONLY host.template
     ADD CONSTRAINT template_pkey PRIMARY KEY (name);
+
+ALTER TABLE host.sample__schedule
+    ADD CONSTRAINT txid_is_for_the_database_to_set CHECK ((((txid = txid_current()) AND (id > 0)) OR host.refuse_copied_row(id, txid))) NOT VALID;
+
+ALTER TABLE queue.sample
+    ADD CONSTRAINT txid_is_for_the_database_to_set CHECK ((((txid = txid_current()) AND (id > 0)) OR host.refuse_copied_row(id, txid))) NOT VALID;
 
 CREATE INDEX heartbeat_newest ON ONLY host.heartbeat USING btree (session_id, beat);
 
@@ -6068,13 +6522,21 @@ ALTER TABLE host.secret ENABLE ALWAYS TRIGGER bump_catalog;
 
 CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON host.sample__message_0 FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
 
+ALTER TABLE host.sample__message_0 ENABLE ALWAYS TRIGGER refuse_change;
+
 CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON host.sample__message_1 FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
 
+ALTER TABLE host.sample__message_1 ENABLE ALWAYS TRIGGER refuse_change;
+
 CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE ON host.sample__message_2 FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
+
+ALTER TABLE host.sample__message_2 ENABLE ALWAYS TRIGGER refuse_change;
 
 CREATE TRIGGER insert_for_orm INSTEAD OF INSERT ON queue.sample__orm FOR EACH ROW EXECUTE FUNCTION host.sample__insert_for_orm();
 
 CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE OR TRUNCATE ON queue.sample FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
+
+ALTER TABLE queue.sample ENABLE ALWAYS TRIGGER refuse_change;
 
 CREATE TRIGGER wake AFTER INSERT ON queue.sample FOR EACH STATEMENT EXECUTE FUNCTION host.sample__wake();
 
@@ -6204,6 +6666,8 @@ GRANT SELECT ON TABLE host.handler_version TO host_serve;
 
 GRANT SELECT ON TABLE host.heartbeat TO host_operator;
 GRANT SELECT,INSERT ON TABLE host.heartbeat TO host_serve;
+
+GRANT SELECT ON TABLE host.leaf_count TO host_operator;
 
 GRANT SELECT,DELETE ON TABLE host.loaded TO host_operator;
 GRANT SELECT,INSERT ON TABLE host.loaded TO host_serve;

@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 const VOCABULARY: &[&str] = &[
     "budget",
+    "clock",
     "cron",
     "diagnosis",
     "digest",

@@ -160,6 +160,13 @@ impl Schedule {
         Ok(Firing { times, then })
     }
 
+    /// When an entry that was to fire at `next_at` fires by a clock that was set back to `now`: earlier, or
+    /// as it was to (`None`).
+    #[must_use]
+    pub fn after_set_back(&self, next_at: SystemTime, now: SystemTime) -> Option<SystemTime> {
+        self.next_after(now).ok().filter(|next| *next < next_at)
+    }
+
     /// To the second: firings have no fractions.
     fn zoned(&self, time: SystemTime) -> Zoned {
         let time = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
@@ -202,6 +209,19 @@ mod tests {
         assert_eq!(tokyo.local(at("2026-01-01T15:00:00Z")), "2026-01-02 00:00:00");
         let seconds = firings(&berlin("*/20 * * * * *"), "2026-01-01T00:00:39.9Z", 2);
         assert_eq!(seconds, ["2026-01-01T00:00:40Z", "2026-01-01T00:01:00Z"]);
+    }
+
+    #[test]
+    fn when_the_clock_is_set_back_the_next_time_is_the_next_by_that_clock() {
+        let hourly = berlin("0 * * * *");
+        let next_at = at("2026-01-01T13:00:00Z");
+        let now = at("2026-01-01T10:30:00Z");
+        assert_eq!(
+            hourly.after_set_back(next_at, now).map(shown),
+            Some("2026-01-01T11:00:00Z".into())
+        );
+        assert_eq!(hourly.after_set_back(next_at, at("2026-01-01T12:30:00Z")), None);
+        assert_eq!(hourly.after_set_back(next_at, at("2026-01-01T14:30:00Z")), None);
     }
 
     /// What a pattern does on the two days of 2026 on which the clock is changed in Berlin, in UTC: on

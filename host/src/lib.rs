@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod budget;
 pub mod cli;
+pub mod clock;
 pub mod cron;
 pub mod deploy;
 pub mod diagnosis;

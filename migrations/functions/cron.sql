@@ -117,10 +117,37 @@ RETURNS TABLE (
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp AS $$
     SELECT c.id, c.name, c.schedule, c.time_zone, c.missed, c.next_at, t.now,
-        ceil(extract(epoch FROM greatest(c.next_at, c.retry_at) - t.now) * 1000)::bigint
+        ceil(extract(epoch FROM x.at - t.now) * 1000)::bigint
     FROM host.cron c CROSS JOIN (SELECT clock_timestamp() AS now) t
-    WHERE NOT c.paused ORDER BY greatest(c.next_at, c.retry_at), c.id LIMIT p_limit
+    -- Nobody waits longer than some seconds to try again: if it seems so, the clock was set back.
+    CROSS JOIN LATERAL (SELECT greatest(c.next_at, CASE WHEN c.retry_at < t.now + interval '1 minute' THEN c.retry_at END) AS at) x
+    WHERE NOT c.paused ORDER BY x.at, c.id LIMIT p_limit
 $$;
+
+-- The entries that have fired, or were added, at a time that is to come: the clock was set back, and
+-- `next_at` may be later than the next time of the schedule. As cron_look has them.
+CREATE OR REPLACE FUNCTION host.cron_ahead()
+RETURNS TABLE (
+    id int, name text, schedule text, time_zone text, missed text, next_at timestamptz, now timestamptz, in_ms bigint
+)
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT c.id, c.name, c.schedule, c.time_zone, c.missed, c.next_at, t.now,
+        ceil(extract(epoch FROM c.next_at - t.now) * 1000)::bigint
+    FROM host.cron c CROSS JOIN (SELECT clock_timestamp() AS now) t
+    WHERE NOT c.paused AND greatest(c.fired_at, c.created_at) > t.now AND c.next_at > t.now
+$$;
+
+-- Has an entry that was to fire at p_next_at fire before that, at p_then. False: another host has said so, or it was
+-- paused or removed.
+CREATE OR REPLACE FUNCTION host.cron_set_back(p_id int, p_next_at timestamptz, p_then timestamptz) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+BEGIN
+    UPDATE host.cron SET next_at = p_then, retry_at = NULL
+        WHERE id = p_id AND next_at = p_next_at AND p_then < p_next_at AND NOT paused;
+    RETURN FOUND;
+END $$;
 
 -- Fires an entry that was to fire at p_next_at: enqueues a message for each of p_times, and moves on to p_then.
 -- One transaction: of all hosts that try, one does it. False: another has, or the entry was paused or removed.

@@ -60,6 +60,18 @@ BEGIN
     RAISE EXCEPTION 'due time % is more than 30 years away', due;
 END $$;
 
+-- Whether a row of the schedule was promoted before the clock was set back: one of these cursors has passed it. NULL: there
+-- are none.
+CREATE OR REPLACE FUNCTION host.was_passed(
+    p_due timestamptz, p_id bigint, p_txid bigint, p_dues timestamptz[], p_ids bigint[], p_his txid_snapshot[]
+) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN p_dues IS NOT NULL AND EXISTS (SELECT FROM unnest(p_dues, p_ids, p_his) c (due, id, hi)
+        WHERE (p_due, p_id) <= (c.due, c.id) AND txid_visible_in_snapshot(p_txid, c.hi));
+END $$;
+
 -- How many positions a set has.
 CREATE OR REPLACE FUNCTION host.positions(p int4multirange) RETURNS int
 LANGUAGE plpgsql IMMUTABLE STRICT

@@ -1,6 +1,9 @@
 //! A Postgres of a test's own, for a test that crashes it, fills its disk or replaces it.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use host::embedded::Embedded;
 use host::queue::connect::Database;
@@ -87,6 +90,26 @@ impl OwnServer {
         embedded.url().clone_into(&mut self.url);
         self.pid = embedded.pid();
         self.running = Some(embedded);
+    }
+
+    /// Crashes it and starts it again by a clock of its own, which shows as much more than the machine's as the file
+    /// says (`+3600`, in seconds), and follows it. Needs Debian's `libfaketime`.
+    pub async fn start_by_a_clock(&mut self, library: &Path, file: &Path) {
+        let client = super::server::connect(&self.url).await;
+        let data = client.query_one("SHOW data_directory", &[]).await.expect("its folder");
+        let data: PathBuf = data.get::<_, String>(0).into();
+        let owner = std::fs::metadata(&data).expect("its folder");
+        let pg_ctl = self.programs().join("pg_ctl");
+        self.crash().await;
+        let mut start = Command::new(pg_ctl);
+        start.uid(owner.uid()).gid(owner.gid()).current_dir("/");
+        start.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", file);
+        start.env("FAKETIME_NO_CACHE", "1").env("DONT_FAKE_MONOTONIC", "1");
+        start.arg("-D").arg(&data).arg("-l").arg(data.join("clock.log")).args(["-w", "start"]);
+        let output = start.output().expect("run pg_ctl");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // It runs: this only takes it over.
+        self.start_again().await;
     }
 
     /// The folder of the server's programs.

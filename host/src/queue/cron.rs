@@ -143,6 +143,18 @@ pub async fn look(client: &Client, limit: i32) -> Result<Vec<Due>, QueueError> {
     rows.iter().map(due).collect()
 }
 
+/// The entries that have fired in what is now the future: the clock was set back.
+pub async fn ahead(client: &Client) -> Result<Vec<Due>, QueueError> {
+    let rows = client.query("SELECT * FROM host.cron_ahead()", &[]).await?;
+    rows.iter().map(due).collect()
+}
+
+/// Has an entry fire at `then`, earlier than it was to. False: another host has done so.
+pub async fn set_back(client: &Client, entry: &Due, then: SystemTime) -> Result<bool, QueueError> {
+    let call = "SELECT host.cron_set_back($1, $2, $3)";
+    Ok(client.query_one(call, &[&entry.id.get(), &entry.next_at, &then]).await?.try_get(0)?)
+}
+
 /// Fires an entry that is due, once, however many hosts do this. False: another was faster.
 pub async fn fire(client: &Client, due: &Due, firing: &Firing) -> Result<bool, QueueError> {
     let call = "SELECT host.cron_fire($1, $2, $3, $4)";

@@ -2,11 +2,12 @@
 //! the host's own only measures how long to sleep.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
+use crate::clock::ClockWatch;
 use crate::cron::{Missed, Schedule};
 use crate::progress::Watch;
 use crate::queue::connect::{Database, Pooled};
@@ -28,15 +29,17 @@ pub(super) struct CronLoop {
     /// Changes when an entry is added, resumed or replaced.
     catalog_changed: watch::Receiver<i64>,
     watch: Watch,
+    /// The database's clock, beside this machine's.
+    clock: ClockWatch,
 }
 
 impl CronLoop {
-    pub(super) const fn new(
+    pub(super) fn new(
         database: Database,
         catalog_changed: watch::Receiver<i64>,
         watch: Watch,
     ) -> Self {
-        Self { database, catalog_changed, watch }
+        Self { database, catalog_changed, watch, clock: ClockWatch::default() }
     }
 
     /// Goes on until dropped.
@@ -45,7 +48,10 @@ impl CronLoop {
             // Before the look: what changes meanwhile is looked at again.
             self.catalog_changed.borrow_and_update();
             let at_gates = self.watch.at_gates();
-            let fired = self.fire_due().await;
+            let fired = match follow_clock(&self.database, &mut self.clock).await {
+                Ok(()) => self.fire_due().await,
+                Err(error) => Err(error),
+            };
             drop(at_gates);
             let sleep = match fired {
                 Ok(sleep) => sleep.min(SLEEP_MAX),
@@ -80,6 +86,29 @@ impl CronLoop {
             client.ask(fired).await?;
         }
     }
+}
+
+/// Says so when the database's clock was set back, and has entries follow it.
+async fn follow_clock(database: &Database, clock: &mut ClockWatch) -> Result<(), QueueError> {
+    let client = database.get().await?;
+    let look = async { Ok((cron::now(&client).await?, cron::ahead(&client).await?)) };
+    let (now, ahead) = client.ask(look).await?;
+    if let Some(step) = clock.note(now, Instant::now()) {
+        let step = humantime::format_duration(Duration::from_secs(step.as_secs()));
+        tracing::warn!(%step, "the database's clock was set back: what was promoted or fired by the old clock stays so, \
+             all else is due by the new one");
+    }
+    for entry in &ahead {
+        let schedule = Schedule::parse(&entry.schedule, &entry.time_zone).ok();
+        // What cannot be read fails when it is due, and says why.
+        let then = schedule.and_then(|s| s.after_set_back(entry.next_at, entry.now));
+        if let Some(then) = then
+            && client.ask(cron::set_back(&client, entry, then)).await?
+        {
+            tracing::info!(cron = entry.name, "a cron entry follows the clock, which was set back");
+        }
+    }
+    Ok(())
 }
 
 async fn fire(client: &Pooled, entry: &Due) -> Result<(), QueueError> {

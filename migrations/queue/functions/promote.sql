@@ -53,7 +53,9 @@ END $$;
 --
 -- The cursor is (hi, due, id): promoted is all that is visible in hi and due up to (due, id).
 -- Rows may appear behind it, of transactions that commit later: they are found by the window from hi
--- to the present, so inserters take no lock. The snapshot is taken before the transaction
+-- to the present, so inserters take no lock. A clock that is set back takes the cursor back with it, or all that is
+-- inserted then would be behind it, and promoted before it is due. Where the cursor was is noted (passed_*) until
+-- it gets there again, so that nothing is promoted twice. The snapshot is taken before the transaction
 -- has an xid (see lease). Asynchronous commit: lost, it happens again, since the cursor is lost with it.
 -- Locks: advisory (1752134403, queue), tried. Tables: schedule, promotion, message.
 DO $$
@@ -97,6 +99,13 @@ BEGIN
     -- A deferred constraint of somebody's would be in the way of the commit, and no more of a single message.
     SET CONSTRAINTS ALL IMMEDIATE;
     SELECT * INTO c FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
+    IF due_now < c.due AND isempty(c.late_txids) THEN
+        c.passed_due := c.passed_due || c.due;
+        c.passed_id := c.passed_id || c.schedule_id;
+        c.passed_hi := c.passed_hi || c.hi;
+        c.due := due_now;
+        c.schedule_id := 0;
+    END IF;
     to_due := c.due;
     to_id := c.schedule_id;
 
@@ -171,6 +180,8 @@ BEGIN
                 SELECT s.* FROM host.{q}__schedule s
                 WHERE (s.due, s.id) > (c.due, c.schedule_id) AND s.due <= due_now
                     AND txid_visible_in_snapshot(s.txid, hi)
+                    AND (c.passed_due IS NULL
+                        OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
                 ORDER BY s.due, s.id LIMIT p_n - promoted
             ), moved AS (
                 INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
@@ -191,6 +202,8 @@ BEGIN
                 SELECT s.due, s.txid, s.id FROM host.{q}__schedule s
                 WHERE (s.due, s.id) > (c.due, c.schedule_id) AND s.due <= due_now
                     AND txid_visible_in_snapshot(s.txid, hi)
+                    AND (c.passed_due IS NULL
+                        OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
                 ORDER BY s.due, s.id LIMIT p_n - promoted
             LOOP
                 one_why := host.{q}__promote_one(one.due, one.id);
@@ -209,12 +222,28 @@ BEGIN
         END IF;
     END IF;
 
+    IF c.passed_due IS NOT NULL THEN
+        -- Over what was promoted before, so that it is not met again and again.
+        IF NOT again AND to_due < due_now THEN
+            to_due := due_now;
+            to_id := 0;
+        END IF;
+        SELECT array_agg(p.due), array_agg(p.id), array_agg(p.hi) INTO c.passed_due, c.passed_id, c.passed_hi
+            FROM unnest(c.passed_due, c.passed_id, c.passed_hi) p (due, id, hi)
+            WHERE (p.due, p.id) > (to_due, to_id);
+    END IF;
+
     -- An empty poll writes nothing; but a window that has grown wide is walked once and left.
-    IF promoted > 0 OR NOT isempty(c.late_txids) OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000 THEN
-        INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
+    IF promoted > 0 OR NOT isempty(c.late_txids) OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
+        OR to_due > c.due + interval '1 minute' THEN
+        INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi)
             VALUES (to_due, to_id, hi, late, CASE WHEN again AND NOT isempty(late) THEN late_txid ELSE 0 END,
-                CASE WHEN again AND NOT isempty(late) THEN late_id ELSE 0 END);
+                CASE WHEN again AND NOT isempty(late) THEN late_id ELSE 0 END, c.passed_due, c.passed_id, c.passed_hi);
     END IF;
     SELECT greatest(0, ceil(extract(epoch FROM s.due - clock_timestamp()) * 1000))::bigint INTO next_ms
         FROM host.{q}__schedule s WHERE (s.due, s.id) > (to_due, to_id) ORDER BY s.due, s.id LIMIT 1;
+    IF c.passed_due IS NOT NULL THEN
+        -- The next may have been promoted already.
+        next_ms := greatest(next_ms, 100);
+    END IF;
 END $$;
