@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use host::embedded::Embedded;
+use host_embedded::Embedded;
 
 use crate::harness::process::{Finished, finish, host_command};
 use crate::harness::server::scratch_dir;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use fastrand::Rng;
-use host::message::PayloadType;
+use host_core::message::PayloadType;
 use serde_json::Value;
 
 use crate::harness::hand::{create_queue, deploy, sqlstate, value};

@@ -100,7 +100,7 @@ async fn a_redeploy_keeps_what_it_is_not_told_to_change() {
     let client = db.client().await;
     let settings = async || {
         let database = db.database();
-        let catalog = host::queue::catalog::load(&database.get().await.unwrap()).await.unwrap();
+        let catalog = host_queue::catalog::load(&database.get().await.unwrap()).await.unwrap();
         catalog.deployments[0].settings.clone().unwrap()
     };
     let first = deploy(&db, &["--timeout", "5s", "--config", "a=1", "--config", "b=2"]).await;
@@ -121,7 +121,7 @@ async fn a_redeploy_keeps_what_it_is_not_told_to_change() {
     assert_eq!(deploy(&db, &["--reset"]).await["version"], 3);
     let reset = settings().await;
     assert!(reset.config.is_empty());
-    assert_eq!(reset.limits, host::limits::Limits::default());
+    assert_eq!(reset.limits, host_core::limits::Limits::default());
     assert_eq!(stored(&client).await, [1, 1, 3], "one component, stored once");
 }
 
@@ -240,8 +240,8 @@ async fn it_waits_for_every_host_and_names_one_that_cannot_run_it() {
 
 #[tokio::test]
 async fn the_catalog_is_what_was_deployed_and_its_components_are_checked() {
-    use host::digest::Digest;
-    use host::queue::catalog;
+    use host_core::digest::Digest;
+    use host_queue::catalog;
 
     let db = with_queue().await;
     let database = db.database();

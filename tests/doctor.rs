@@ -3,7 +3,7 @@
 mod damage;
 mod pooler;
 
-use host::embedded::Embedded;
+use host_embedded::Embedded;
 use serde_json::Value;
 
 use crate::harness::hand::{ROTATES_ALWAYS, backend, create_queue, deploy, value};

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
 use futures_util::future::join_all;
-use host::embedded::Embedded;
+use host_embedded::Embedded;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 

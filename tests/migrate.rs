@@ -1,6 +1,6 @@
 //! Migrating: once, together, refused when it must be.
 
-use host::queue::migrate::{File, Migrations, SchemaState, check, migrate};
+use host_queue::migrate::{File, Migrations, SchemaState, check, migrate};
 
 use crate::harness::TestDb;
 

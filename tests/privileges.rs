@@ -1,7 +1,7 @@
 //! Who may do what: each group role does its work with nothing but its own privileges, and is refused
 //! the rest; what runs with the owner's rights cannot be led astray.
 
-use host::embedded::Embedded;
+use host_embedded::Embedded;
 use serde_json::json;
 use tokio_postgres::Client;
 

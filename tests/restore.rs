@@ -8,7 +8,7 @@ mod upgrade;
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use host::embedded::Embedded;
+use host_embedded::Embedded;
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 

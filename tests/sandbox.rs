@@ -7,13 +7,13 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use host::id::MessageId;
-use host::lane::Lanes;
-use host::limits::{Isolation, Limits};
-use host::message::{Headers, Message, PayloadType, QueueShape};
-use host::outcome::{Failure, Verdict};
-use host::sandbox::{Handler, HandlerSettings, Refusal, Run, Sandbox, SandboxConfig, SandboxError};
-use host::secret::Secrets;
+use host_core::id::MessageId;
+use host_core::lane::Lanes;
+use host_core::limits::{Isolation, Limits};
+use host_core::message::{Headers, Message, PayloadType, QueueShape};
+use host_core::outcome::{Failure, Verdict};
+use host_sandbox::{Handler, HandlerSettings, Refusal, Run, Sandbox, SandboxConfig, SandboxError};
+use host_core::secret::Secrets;
 
 mod attacks;
 mod batches;
@@ -43,7 +43,7 @@ static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| {
 
 /// The component that `make plugins` built.
 fn plugin(name: &str) -> Vec<u8> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/plugins");
     let path = dir.join(name).with_extension("wasm");
     std::fs::read(&path)
         .unwrap_or_else(|error| panic!("{}: {error}; run `make plugins`", path.display()))

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use host::progress::Progress;
-use host::serve::{ServeConfig, Shutdown, serve};
+use host_core::progress::Progress;
+use host_server::serve::{ServeConfig, Shutdown, serve};
 use nix::sys::signal::Signal;
 use tokio_util::sync::CancellationToken;
 

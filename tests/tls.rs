@@ -3,8 +3,8 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use host::embedded::Embedded;
-use host::queue::connect::Database;
+use host_embedded::Embedded;
+use host_queue::connect::Database;
 use nix::unistd::{Gid, Uid, chown};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 

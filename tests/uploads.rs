@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use host::sandbox::{Bounds, Checked, Terms, Trial};
+use host_sandbox::{Bounds, Checked, Terms, Trial};
 
 use crate::harness::{TestDb, plugin};
 use crate::sandbox::{ACKS, handler_of, handler_text};

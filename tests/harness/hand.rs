@@ -198,7 +198,7 @@ impl Hand {
         let (seq, token) = (self.next_seq(), Uuid::new_v4());
         let call =
             "SELECT lease_id, row_count, more FROM host.{q}__take_over($1, $2, $3, $4, $5, $6)";
-        let deaths_max = host::queue::take_over::DEATHS_MAX;
+        let deaths_max = host_queue::take_over::DEATHS_MAX;
         let params: [&(dyn ToSql + Sync); 6] =
             [&lease, &self.session, &seq, &token, &messages, &deaths_max];
         let row = self.query(call, &params).await?;

@@ -63,7 +63,7 @@ pub fn seed() -> u64 {
 
 /// The folder that everything of the project is in.
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository")
 }
 
 /// A built plugin, as `make plugins` leaves it.

@@ -5,9 +5,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use host::embedded::Embedded;
-use host::queue::connect::Database;
-use host::queue::migrate::{Migrations, migrate};
+use host_embedded::Embedded;
+use host_queue::connect::Database;
+use host_queue::migrate::{Migrations, migrate};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

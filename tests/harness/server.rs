@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use host::embedded::Embedded;
-use host::queue::connect::Database;
-use host::queue::migrate::{Migrations, migrate};
+use host_embedded::Embedded;
+use host_queue::connect::Database;
+use host_queue::migrate::{Migrations, migrate};
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
 

@@ -1,7 +1,7 @@
 //! Batch handlers: one call, many messages, a verdict for each.
 
-use host::message::FollowUp;
-use host::sandbox::BatchRun;
+use host_core::message::FollowUp;
+use host_sandbox::BatchRun;
 use serde_json::{Value, json};
 
 use super::logged::Captured;

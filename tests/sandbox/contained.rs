@@ -167,7 +167,7 @@ async fn a_guest_sees_its_configuration() {
 }
 
 /// How many messages the runner's instance has seen, this one included.
-async fn seen(runner: &mut host::sandbox::Runner) -> String {
+async fn seen(runner: &mut host_sandbox::Runner) -> String {
     let run = runner.run(&message(r#"{"do": "remember", "queue": "text"}"#)).await;
     String::from_utf8_lossy(&run.follow_ups[0].payload).into_owned()
 }

@@ -1,0 +1,207 @@
+//! The shape `map`: the rate of `steady` over two things that vary, as a table and as a drawing.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::report::{Map, Report};
+use super::{BenchError, OnProgress, Options, run_one};
+use host_queue::connect::Database;
+
+/// A cell of the drawing, in pixels.
+const CELL: (usize, usize) = (90, 40);
+/// What is left and above of the cells.
+const MARGIN: (usize, usize) = (110, 70);
+
+/// Something that varies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Varied {
+    /// Connections that insert.
+    Producers,
+    /// Processes of `host serve`.
+    Hosts,
+    /// Messages in one INSERT.
+    Batch,
+    /// Bytes of a message.
+    Payload,
+}
+
+/// What varies, and the values that it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Axis {
+    /// What.
+    pub varied: Varied,
+    /// At least one.
+    pub values: Vec<u32>,
+}
+
+impl Varied {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Producers, Self::Hosts, Self::Batch, Self::Payload];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Producers => "producers",
+            Self::Hosts => "hosts",
+            Self::Batch => "batch",
+            Self::Payload => "payload",
+        }
+    }
+
+    /// The largest value that it takes.
+    #[must_use]
+    pub const fn max(self) -> u32 {
+        match self {
+            Self::Producers => 1_000,
+            Self::Hosts => 100,
+            Self::Batch => 10_000,
+            Self::Payload => 1_000_000,
+        }
+    }
+
+    const fn set(self, options: &mut Options, value: u32) {
+        match self {
+            Self::Producers => options.producers = value,
+            Self::Hosts => options.hosts = value,
+            Self::Batch => options.batch = value,
+            Self::Payload => options.payload_bytes = value as usize,
+        }
+    }
+}
+
+/// Runs it: `steady` for each pair, each on a queue of its own. The report's other figures are of all of
+/// them together, as far as they add up.
+pub async fn run(
+    database: &Database,
+    url: &str,
+    options: &Options,
+    stop: &CancellationToken,
+    on_progress: OnProgress<'_>,
+) -> Result<Report, BenchError> {
+    let [across, down] = options.axes.clone();
+    let mut all = Report::default();
+    let mut rates = Vec::new();
+    for row in &down.values {
+        let mut of_row = Vec::new();
+        for column in &across.values {
+            let mut options = Options { floor: false, ..options.clone() };
+            down.varied.set(&mut options, *row);
+            across.varied.set(&mut options, *column);
+            let report = Box::pin(run_one(database, url, &options, stop, on_progress)).await?;
+            of_row.push(report.messages_per_second.unwrap_or_default());
+            all = total(all, report);
+        }
+        rates.push(of_row);
+    }
+    all.map = Some(Map {
+        across: across.varied.name(),
+        columns: across.values,
+        down: down.varied.name(),
+        rows: down.values,
+        messages_per_second: rates,
+    });
+    Ok(all)
+}
+
+/// What a run adds to those before.
+fn total(all: Report, run: Report) -> Report {
+    let add = |a: Option<i64>, b: Option<i64>| Some(a.unwrap_or_default() + b.unwrap_or_default());
+    let seconds = all.seconds.unwrap_or_default() + run.seconds.unwrap_or_default();
+    let mut complaints = all.complaints;
+    complaints.extend(run.complaints);
+    Report {
+        shape: run.shape,
+        messages: Some(all.messages.unwrap_or_default() + run.messages.unwrap_or_default()),
+        seconds: Some(seconds),
+        committed: all.committed + run.committed,
+        delivered: all.delivered + run.delivered,
+        lost: all.lost + run.lost,
+        duplicated: all.duplicated + run.duplicated,
+        updates: add(all.updates, run.updates),
+        deletes: add(all.deletes, run.deletes),
+        dead_tuples: all.dead_tuples.max(run.dead_tuples),
+        host_peak_rss_bytes: all.host_peak_rss_bytes.max(run.host_peak_rss_bytes),
+        complaints,
+        producers: run.producers,
+        hosts: run.hosts,
+        isolation: run.isolation,
+        payload_bytes: run.payload_bytes,
+        batch: run.batch,
+        rate: run.rate,
+        holds: run.holds,
+        synchronous_commit: run.synchronous_commit,
+        wake_up: run.wake_up,
+        postgres: run.postgres,
+        cores: run.cores,
+        ..Report::default()
+    }
+}
+
+/// Draws it: the darker, the faster.
+#[must_use]
+pub fn svg(map: &Map, each: Duration) -> String {
+    let Map { across, columns, down, rows, messages_per_second } = map;
+    let fastest = messages_per_second.iter().flatten().copied().fold(1.0, f64::max);
+    let (width, height) =
+        (MARGIN.0 + columns.len() * CELL.0 + 10, MARGIN.1 + rows.len() * CELL.1 + 10);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
+         font-family=\"sans-serif\" font-size=\"13\" text-anchor=\"middle\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
+    );
+    let mut text = |x: usize, y: usize, fill: &str, text: &str| {
+        writeln!(svg, "<text x=\"{x}\" y=\"{y}\" fill=\"{fill}\">{text}</text>")
+            .expect("writing to a String cannot fail");
+    };
+    let seconds = each.as_secs();
+    text(width / 2, 20, "black", &format!("messages per second, {seconds} s each"));
+    text(MARGIN.0 / 2, MARGIN.1 - 10, "black", &format!("{down} \u{2193} {across} \u{2192}"));
+    for (value, n) in columns.iter().zip(0..) {
+        text(MARGIN.0 + n * CELL.0 + CELL.0 / 2, MARGIN.1 - 10, "black", &value.to_string());
+    }
+    for (value, n) in rows.iter().zip(0..) {
+        text(MARGIN.0 / 2, MARGIN.1 + n * CELL.1 + CELL.1 / 2 + 5, "black", &value.to_string());
+    }
+    for (rates, row) in messages_per_second.iter().zip(0..) {
+        for (rate, column) in rates.iter().zip(0..) {
+            let (x, y) = (MARGIN.0 + column * CELL.0, MARGIN.1 + row * CELL.1);
+            let lightness = 95.0 - 60.0 * rate / fastest;
+            let (w, h) = CELL;
+            writeln!(
+                svg,
+                "<rect x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" stroke=\"white\" \
+                 fill=\"hsl(210,60%,{lightness:.0}%)\"/>\n\
+                 <text x=\"{}\" y=\"{}\" fill=\"{}\">{rate:.0}</text>",
+                x + w / 2,
+                y + h / 2 + 5,
+                if lightness < 60.0 { "white" } else { "black" },
+            )
+            .expect("writing to a String cannot fail");
+        }
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drawing_has_a_cell_for_each_pair_and_the_fastest_is_darkest() {
+        let map = Map {
+            across: "producers",
+            columns: vec![1, 2],
+            down: "hosts",
+            rows: vec![1],
+            messages_per_second: vec![vec![100.0, 200.4]],
+        };
+        let svg = svg(&map, Duration::from_secs(5));
+        assert_eq!(svg.matches("stroke=\"white\"").count(), 2);
+        assert!(svg.contains("hsl(210,60%,65%)") && svg.contains("hsl(210,60%,35%)"), "{svg}");
+        assert!(svg.contains(">100</text>") && svg.contains(">200</text>"), "{svg}");
+    }
+}

@@ -1,0 +1,148 @@
+//! Everything that comes before the measured time: the queue's settings, its handlers, hosts that have
+//! warmed up, and the state that a run starts in.
+
+use std::ffi::OsString;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::arena::Arena;
+use super::guest::Guest;
+use super::hosts::Mark;
+use super::leased::Leased;
+use super::{BenchError, Disturbance};
+use host_server::deploy;
+use host_core::lane::Lanes;
+use host_core::limits::{
+    BACKOFF_CAP_DEFAULT, BACKOFF_DEFAULT, BATCH_SIZE_DEFAULT, Isolation, Limits, TIMEOUT,
+};
+use host_core::message::PayloadType;
+use host_core::name::{HandlerName, QueueName};
+use host_core::outcome::{Backoff, RetryPolicy};
+use host_queue::bench::load::Producer;
+use host_queue::catalog::Settings;
+use host_queue::deployments::Deployed;
+use host_queue::queues::NewQueue;
+use host_core::throttle::Throttle;
+
+/// Messages that are worked off before anything is measured: caches and plans are warm then.
+const WARM_UP: u64 = 5_000;
+/// What the stuck handler waits for: no message has so long.
+const STUCK: Duration = Duration::from_hours(1);
+/// How long a host may take to load a handler.
+const LOAD_WITHIN: Duration = Duration::from_mins(1);
+
+impl Arena<'_> {
+    /// Deploys the handler, starts the hosts, has them work off some messages, puts up what is to be there
+    /// at the start, and gets in their way. With messages that wait, the queue is paused after.
+    pub async fn prepare(
+        &mut self,
+        guest: Guest,
+        marks: Option<mpsc::UnboundedSender<Mark>>,
+    ) -> Result<(), BenchError> {
+        self.queue.begin_account(&self.client).await?;
+        let guest = self.options.wait.map_or(guest, Guest::Wait);
+        let own = self.options.handler.clone().unwrap_or_else(|| guest.component());
+        let mut deployed = vec![self.deploy("default", own).await?];
+        if self.options.holds.contains(&Disturbance::Handler) {
+            deployed.push(self.deploy("stuck", Guest::Wait(STUCK).component()).await?);
+        }
+        let concurrency = self.options.concurrency.max(256).to_string();
+        let args = ["--drain", "1s", "--concurrency", &concurrency].map(OsString::from);
+        for _ in 0..self.options.hosts {
+            self.hosts.start(&self.options.program, self.url, &args, marks.clone())?;
+        }
+        for version in deployed {
+            self.wait_loaded(version).await?;
+        }
+        self.enqueue("warming up", WARM_UP + self.options.settled).await?;
+        self.wait_settled("warming up").await?;
+        self.put_off(self.options.scheduled).await?;
+        self.holds.begin(self.database, &self.client, &self.queue, &self.options.holds).await?;
+        if self.options.waiting + self.options.leased > 0 {
+            self.pause().await?;
+            self.enqueue("preloading", self.options.leased).await?;
+            self.leased = Leased::take(self.database, &self.queue, self.options.leased).await?;
+            self.enqueue("preloading", self.options.waiting).await?;
+        }
+        Ok(())
+    }
+
+    /// Enqueues messages that come after the run, and waits until they are on the schedule.
+    async fn put_off(&mut self, messages: u64) -> Result<(), BenchError> {
+        if messages == 0 {
+            return Ok(());
+        }
+        let table = self.table();
+        Producer::connect(self.database, &table, true).await?.schedule(messages).await?;
+        // Not in the sums: they are not delivered. Their positions are settled, though.
+        self.counters.committed.fetch_add(messages, Relaxed);
+        self.wait_settled("scheduling").await
+    }
+
+    async fn deploy(&self, handler: &str, wasm: Vec<u8>) -> Result<Deployed, BenchError> {
+        let name: HandlerName = handler.parse().expect("these are names");
+        let stuck = handler != "default";
+        let mut settings = Settings {
+            limits: Limits { timeout: *TIMEOUT.end(), ..Limits::default() },
+            isolation: if stuck { Isolation::Message } else { self.options.isolation },
+            concurrency: if stuck { 1 } else { self.options.concurrency },
+            ..Settings::default()
+        };
+        let checked = deploy::check(&wasm, &settings).await?;
+        settings.batch_size = checked.takes_batches.then_some(BATCH_SIZE_DEFAULT);
+        let stored =
+            deploy::store(self.database, &self.settings, &name, &wasm, &settings, None, false)
+                .await?;
+        Ok(stored.deployed)
+    }
+
+    async fn wait_loaded(&mut self, version: Deployed) -> Result<(), BenchError> {
+        let started = Instant::now();
+        loop {
+            self.show("starting hosts", 0, self.hosts.count() as u64);
+            self.hosts.check()?;
+            let progress =
+                deploy::wait(&self.client, version, Duration::from_secs(1), |_| ()).await?;
+            if let Some((host, error)) = progress.failed.first() {
+                return Err(BenchError::NotLoaded(format!("{host}: {error}")));
+            }
+            if progress.running.len() >= self.hosts.count() {
+                return Ok(());
+            }
+            if started.elapsed() > LOAD_WITHIN {
+                let said = self.hosts.complaints().join("; ");
+                let waited = format!("nothing was heard for {LOAD_WITHIN:?}; log: {said:?}");
+                return Err(BenchError::NotLoaded(waited));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// A name that nobody has.
+pub fn queue_name() -> QueueName {
+    let unique = uuid::Uuid::new_v4().simple().to_string();
+    format!("bench_{}", &unique[..8]).parse().expect("this is a name")
+}
+
+/// As `host queue create` makes one.
+pub fn new_queue(name: &QueueName, wake_up: bool) -> NewQueue {
+    NewQueue {
+        name: name.clone(),
+        payload_type: PayloadType::Jsonb,
+        payload_bytes_max: 1 << 20,
+        policy: RetryPolicy {
+            max_attempts: 10,
+            backoff: Backoff::Exponential { base: BACKOFF_DEFAULT, cap: BACKOFF_CAP_DEFAULT },
+        },
+        rotate_bytes: 64 << 20,
+        rotate_age: Duration::from_mins(1),
+        wake_up,
+        lanes: Lanes::One,
+        keep: None,
+        unique: None,
+        throttle: Throttle::default(),
+    }
+}

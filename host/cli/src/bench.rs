@@ -1,0 +1,313 @@
+//! `host bench`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, Fail, Global, lookup, serve};
+use host_bench::map::{Axis, Varied};
+use host_bench::report::Report;
+use host_bench::{BenchError, Disturbance, Options, Shape};
+use host_core::limits::{CONCURRENCY_DEFAULT, Isolation};
+use host_queue::bench::Hold;
+use host_core::words;
+
+mod show;
+
+/// Connections that a benchmark needs, beside those of its producers.
+const CONNECTIONS_MAX: usize = 4;
+
+/// Measure how fast queues are here, and that no message is lost or doubled
+///
+/// Makes a queue of its own, runs hosts as processes of their own, and removes all of it afterwards.
+/// Without a database, on a server of its own that is removed as well. A message that is lost or
+/// doubled makes the exit code 1. What the figures mean is in host/docs/benchmarks.md.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  host bench drain --isolation batch
+  host bench steady --seconds 600 --hold snapshot --json
+  host bench latency --rate 500")]
+pub struct Bench {
+    /// What to measure
+    shape: ShapeName,
+    /// Messages to work off (drain), or rows to copy and read (floor)
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    messages: u64,
+    /// How long to measure (steady, latency, enqueue; map: each pair) [default: 30; map: 5]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: Option<u64>,
+    /// Connections that insert [default: 4; latency: 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    producers: Option<u32>,
+    /// Processes of `host serve`
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    hosts: u32,
+    /// A sandbox for each message, or one for many
+    #[arg(long, value_name = "KIND", default_value = "message", value_parser = ["message", "batch"])]
+    isolation: String,
+    /// Sandboxes at once, on each host
+    #[arg(long, value_name = "N", default_value_t = CONCURRENCY_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    concurrency: u32,
+    /// Size of a message, as the producer writes it
+    #[arg(long, value_name = "N", default_value_t = 45)]
+    payload_bytes: usize,
+    /// Messages in one INSERT (steady, enqueue, map)
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    batch: u32,
+    /// Messages a second, of all producers together [default: as fast as it goes; latency: 500]
+    #[arg(long, value_name = "N", value_parser = rate)]
+    rate: Option<f64>,
+    /// Enqueue all messages at once, the first to be due in so many seconds, and time from then on (latency)
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
+    delay: Option<u64>,
+    /// Producers wait while more messages than this do (steady, map)
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    backlog: u64,
+    /// Messages that wait when the measured time begins (steady, latency)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    waiting: u64,
+    /// Messages that another host has in hand for all of it (steady, latency)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    leased: u64,
+    /// Messages that were settled before it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    settled: u64,
+    /// Messages on the schedule, due in a day
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    scheduled: u64,
+    /// Whether a producer's commit waits for the disk; hosts' are as the server says
+    #[arg(long, value_name = "on|off", default_value = "on", value_parser = ["on", "off"])]
+    synchronous_commit: String,
+    /// INSERTs wake nobody: hosts look by themselves
+    #[arg(long)]
+    no_wake_up: bool,
+    /// Measure the floor first, and give the rate as a share of it (drain, steady)
+    #[arg(long)]
+    floor: bool,
+    /// What varies: producers, hosts, batch or payload, with its values; twice (map)
+    #[arg(long, value_name = "NAME=N,N,…", value_parser = axis, default_values = ["producers=1,2,4,8", "hosts=1,2"])]
+    axis: Vec<Axis>,
+    /// Where to draw (map)
+    #[arg(long, value_name = "FILE", default_value = "bench-map.svg")]
+    svg: PathBuf,
+    /// Something in the way for all of the measured time; repeatable
+    #[arg(long, value_name = "WHAT")]
+    hold: Vec<HoldName>,
+    /// A handler of your own, instead of one that only acks (drain, steady)
+    #[arg(long, value_name = "FILE")]
+    handler: Option<PathBuf>,
+    /// Have the handler wait for so many milliseconds before it acks (drain, steady)
+    #[arg(long, value_name = "MS", conflicts_with = "handler", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    wait: Option<u64>,
+    /// Print JSON: one object, on the last line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ShapeName {
+    /// All messages are there, and are worked off
+    Drain,
+    /// Producers and hosts work at the same time
+    Steady,
+    /// Messages come at given times; how long until the handler begins
+    Latency,
+    /// What an INSERT costs, beside a bare table
+    Enqueue,
+    /// The same server without a queue: COPY in, read out
+    Floor,
+    /// `steady` over two things that vary, drawn
+    Map,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum HoldName {
+    /// A reader that keeps its snapshot
+    Snapshot,
+    /// An idle transaction that has an id
+    Xid,
+    /// A dump: ACCESS SHARE on the queue's tables
+    Lock,
+    /// A second handler that never finishes a message
+    Handler,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "it is not a number".to_owned())?;
+    if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err("give more than 0".to_owned()) }
+}
+
+fn axis(text: &str) -> Result<Axis, String> {
+    let known = || Varied::ALL.map(Varied::name).join(", ");
+    let (name, values) = text.split_once('=').ok_or("write it as NAME=N,N,N")?;
+    let varied = Varied::ALL.into_iter().find(|varied| varied.name() == name);
+    let varied = varied.ok_or_else(|| format!("{name} is none of {}", known()))?;
+    let value = |text: &str| match text.trim().parse() {
+        Ok(value) if (1..=varied.max()).contains(&value) => Ok(value),
+        _ => Err(format!("{text:?} is no number from 1 to {}", varied.max())),
+    };
+    let values = values.split(',').map(value).collect::<Result<_, _>>()?;
+    Ok(Axis { varied, values })
+}
+
+impl Bench {
+    /// Does it.
+    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+        let options = self.resolve()?;
+        let stop = CancellationToken::new();
+        serve::on_signal(&stop)?;
+        let report = match &global.database_url {
+            Some(_) => {
+                let context = super::connect_with(global, CONNECTIONS_MAX).await?;
+                measure(&context, &options, &stop).await
+            }
+            None => on_a_server_of_its_own(&options, &stop).await,
+        }?;
+        if let Some(map) = &report.map {
+            let drawing = host_bench::map::svg(map, options.duration);
+            std::fs::write(&self.svg, drawing)
+                .with_context(|| format!("cannot write {}", self.svg.display()))?;
+        }
+        show::print(&report, self.json)?;
+        if report.lost + report.duplicated > 0 {
+            return Err(Fail::failed(format!(
+                "{} lost, {} doubled (at least), of {}",
+                words::plural(report.lost, "message"),
+                report.duplicated,
+                report.committed
+            )));
+        }
+        Ok(())
+    }
+
+    fn resolve(&self) -> Result<Options, Fail> {
+        let latency = self.shape == ShapeName::Latency;
+        if latency && (self.handler.is_some() || self.wait.is_some()) {
+            return Err(Fail::usage(
+                "--handler and --wait do not go with latency, whose handler says when it begins",
+            ));
+        }
+        if !latency && self.delay.is_some() {
+            return Err(Fail::usage("--delay goes with latency only"));
+        }
+        let preloads = matches!(self.shape, ShapeName::Steady | ShapeName::Latency);
+        if !preloads && self.waiting + self.leased > 0 {
+            return Err(Fail::usage(
+                "--waiting and --leased go with steady and latency only: drain works off --messages",
+            ));
+        }
+        let axes = <[Axis; 2]>::try_from(self.axis.clone())
+            .map_err(|axes| Fail::usage(format!("give --axis twice, not {} times", axes.len())))?;
+        let seconds = self.seconds.unwrap_or(if self.shape == ShapeName::Map { 5 } else { 30 });
+        let handler = self.handler.as_deref().map(read).transpose()?;
+        Ok(Options {
+            shape: self.shape.into(),
+            messages: self.messages,
+            duration: Duration::from_secs(seconds),
+            producers: self.producers.unwrap_or(if latency { 16 } else { 4 }),
+            hosts: self.hosts,
+            isolation: Isolation::from_name(&self.isolation).unwrap_or_default(),
+            concurrency: self.concurrency,
+            payload_bytes: self.payload_bytes,
+            batch: self.batch,
+            rate: self.rate,
+            delay: self.delay.map(Duration::from_secs),
+            backlog_max: self.backlog,
+            waiting: self.waiting,
+            leased: self.leased,
+            settled: self.settled,
+            scheduled: self.scheduled,
+            synchronous_commit: self.synchronous_commit == "on",
+            wake_up: !self.no_wake_up,
+            floor: self.floor,
+            axes,
+            holds: self.hold.iter().copied().map(Disturbance::from).collect(),
+            handler,
+            wait: self.wait.map(Duration::from_millis),
+            program: std::env::current_exe().context("cannot find this program")?,
+        })
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Fail> {
+    std::fs::read(file)
+        .map_err(|error| Fail::usage(format!("cannot read {}: {error}", file.display())))
+}
+
+async fn measure(
+    context: &Context,
+    options: &Options,
+    stop: &CancellationToken,
+) -> Result<Report, Fail> {
+    drop(lookup::client(context).await?);
+    let bar = progress_bar();
+    let show = |what: &'static str, done: u64, of: u64| {
+        bar.set_message(what);
+        bar.set_length(of);
+        bar.set_position(done);
+    };
+    let report = host_bench::run(&context.database, context.url(), options, stop, &show).await;
+    bar.finish_and_clear();
+    Ok(report?)
+}
+
+async fn on_a_server_of_its_own(
+    options: &Options,
+    stop: &CancellationToken,
+) -> Result<Report, Fail> {
+    let dir = std::env::temp_dir().join(format!("host-bench-{}", std::process::id()));
+    let context = Context::embedded(&dir, CONNECTIONS_MAX).await?;
+    let result = measure(&context, options, stop).await;
+    let closed = context.close().await;
+    let removed = std::fs::remove_dir_all(&dir);
+    let report = result?;
+    closed?;
+    removed.with_context(|| format!("cannot remove {}", dir.display()))?;
+    Ok(report)
+}
+
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    match ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {elapsed}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+impl From<ShapeName> for Shape {
+    fn from(name: ShapeName) -> Self {
+        match name {
+            ShapeName::Drain => Self::Drain,
+            ShapeName::Steady => Self::Steady,
+            ShapeName::Latency => Self::Latency,
+            ShapeName::Enqueue => Self::Enqueue,
+            ShapeName::Floor => Self::Floor,
+            ShapeName::Map => Self::Map,
+        }
+    }
+}
+
+impl From<HoldName> for Disturbance {
+    fn from(name: HoldName) -> Self {
+        match name {
+            HoldName::Snapshot => Self::Transaction(Hold::Snapshot),
+            HoldName::Xid => Self::Transaction(Hold::Xid),
+            HoldName::Lock => Self::Transaction(Hold::Lock),
+            HoldName::Handler => Self::Handler,
+        }
+    }
+}
+
+impl From<BenchError> for Fail {
+    fn from(error: BenchError) -> Self {
+        match error {
+            BenchError::Queue(error) => error.into(),
+            error => anyhow::Error::from(error).into(),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! `host dead retry`, `move` and `purge`: which dead letters are meant, and what becomes of them.
+
+use clap::Args;
+use serde_json::json;
+
+use super::super::{Fail, lookup, show};
+use host_core::filter::Filter;
+use host_core::name::QueueName;
+use host_core::outcome::DeadReason;
+use host_queue::catalog::Catalog;
+use host_queue::connect::Pooled;
+use host_queue::dead::{self, Fate, Which};
+
+/// Dead letters of removed handlers that are counted after a retry.
+const STAY_MAX: u32 = 1_000;
+
+/// What a user may ask for, and what it is called in SQL.
+const REASONS: [&str; 4] = ["rejected", "attempts", "expired", "poison"];
+
+fn reason_in_sql(reason: &str) -> &str {
+    let known = [DeadReason::Rejected, DeadReason::Attempts].map(DeadReason::name);
+    known.into_iter().find(|name| name.starts_with(reason)).unwrap_or(reason)
+}
+
+/// Put dead letters on the queue again, with all their attempts before them
+///
+/// The message keeps its id and history, and goes to the handler that gave up on it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  host dead retry emails 17 18
+  host dead retry emails --where \"error ~ 'timeout' and attempt >= 3 and died_at > now-1h\" --dry-run")]
+pub struct Retry {
+    #[command(flatten)]
+    which: Selection,
+}
+
+/// Move dead letters to another queue, as new messages with their history
+///
+/// All handlers of that queue get them.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host dead move emails --to emails_by_hand --reason rejected")]
+pub struct Move {
+    #[command(flatten)]
+    which: Selection,
+    /// The queue that they go to
+    #[arg(long, value_name = "QUEUE")]
+    to: String,
+}
+
+/// Delete dead letters for good
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host dead purge emails 17 18 --yes")]
+pub struct Purge {
+    #[command(flatten)]
+    which: Selection,
+    /// Yes, for good
+    #[arg(long, conflicts_with = "dry_run")]
+    yes: bool,
+}
+
+/// By what is known of them.
+#[derive(Debug, Args)]
+pub struct Narrow {
+    /// Only those that died of this
+    #[arg(long, value_parser = REASONS)]
+    reason: Option<String>,
+    /// Only those of which this holds, as in "error ~ 'timeout' and attempt >= 3 and died_at > now-1h". Fields: id,
+    /// message, handler, reason, error, attempt, died_at, enqueued_at
+    #[arg(long = "where", value_name = "FILTER", value_parser = Filter::parse)]
+    filter: Option<Filter>,
+}
+
+impl Narrow {
+    /// All that it says.
+    pub fn filter(&self) -> Option<Filter> {
+        let reason = self.reason.as_deref().map(|reason| Filter::reason(reason_in_sql(reason)));
+        match (reason, self.filter.clone()) {
+            (Some(reason), Some(filter)) => Some(reason.and(&filter)),
+            (reason, filter) => reason.or(filter),
+        }
+    }
+}
+
+/// Which dead letters are meant.
+#[derive(Debug, Args)]
+struct Selection {
+    /// The queue
+    queue: String,
+    /// Their IDs, as `host dead list` shows them
+    #[arg(value_name = "ID", required_unless_present_any = ["all", "reason", "filter"])]
+    ids: Vec<i64>,
+    /// All of them
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+    #[command(flatten)]
+    narrow: Narrow,
+    /// Say which, and leave them
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Retry {
+    /// Does it.
+    pub async fn run(&self, client: &Pooled, catalog: &Catalog) -> Result<(), Fail> {
+        self.which.end(client, catalog, Fate::Retry).await
+    }
+}
+
+impl Move {
+    /// Does it.
+    pub async fn run(&self, client: &Pooled, catalog: &Catalog) -> Result<(), Fail> {
+        let to = lookup::queue(catalog, &self.to)?.name.clone();
+        if to.as_str() == self.which.queue {
+            return Err(Fail::usage(format!(
+                "they are of queue {to}: `host dead retry` is for that"
+            )));
+        }
+        self.which.end(client, catalog, Fate::Move(to)).await
+    }
+}
+
+impl Purge {
+    /// Does it.
+    pub async fn run(&self, client: &Pooled, catalog: &Catalog) -> Result<(), Fail> {
+        if !self.yes && !self.which.dry_run {
+            return Err(Fail::usage(
+                "this deletes dead letters for good: add --yes if that is meant, or --dry-run",
+            ));
+        }
+        self.which.end(client, catalog, Fate::Purge).await
+    }
+}
+
+impl Selection {
+    async fn end(&self, client: &Pooled, catalog: &Catalog, fate: Fate) -> Result<(), Fail> {
+        let queue = &lookup::queue(catalog, &self.queue)?.name;
+        let ids = (!self.ids.is_empty()).then(|| self.ids.clone());
+        let which = Which { ids, filter: self.narrow.filter() };
+        let done = if self.dry_run {
+            dead::ids(client, queue, &which).await?
+        } else {
+            dead::end(client, queue, &which, &fate).await?
+        };
+        let what = match &fate {
+            Fate::Retry => "retried",
+            Fate::Move(_) => "moved",
+            Fate::Purge => "purged",
+        };
+        // A filter need not let all of them through.
+        let named = if which.filter.is_none() { self.ids.as_slice() } else { &[] };
+        let missing: Vec<i64> = named.iter().copied().filter(|id| !done.contains(id)).collect();
+        if self.json {
+            let what = if self.dry_run { "meant" } else { what };
+            println!("{}", json!({ what: done, "unknown": missing }));
+        } else if !done.is_empty() || self.ids.is_empty() {
+            let would = if self.dry_run { "would be " } else { "" };
+            let to =
+                if let Fate::Move(to) = &fate { format!(" to queue {to}") } else { String::new() };
+            println!("{} {would}{what}{to}", show::plural(done.len(), "dead letter"));
+        }
+        if fate == Fate::Retry && !self.dry_run {
+            say_what_stays(client, queue, &which).await?;
+        }
+        if missing.is_empty() { Ok(()) } else { Err(none_of(queue, &missing)) }
+    }
+}
+
+/// Nobody could get those of handlers that were removed.
+async fn say_what_stays(client: &Pooled, queue: &QueueName, which: &Which) -> Result<(), Fail> {
+    let left = dead::list(client, queue, which, Some(STAY_MAX)).await?;
+    let stay = left.iter().filter(|letter| letter.handler.is_none()).count();
+    if stay > 0 {
+        let stay = show::plural(stay, "dead letter");
+        eprintln!("{stay} of handlers that were removed stayed: see `host dead move`");
+    }
+    Ok(())
+}
+
+/// There are no such dead letters.
+pub fn none_of(queue: &QueueName, ids: &[i64]) -> Fail {
+    let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
+    Fail::usage(format!(
+        "queue {queue} has no dead letter {}; see `host dead list {queue}`",
+        ids.join(", ")
+    ))
+}

@@ -1,0 +1,103 @@
+//! `host doctor`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Context, Fail, Global, show};
+use host_core::diagnosis::{Finding, Severity, clock_skew, diagnose};
+use host_queue::migrate::{self, Migrations, SchemaState};
+use host_queue::{doctor, pooler, shape};
+
+/// Exit codes of its own, for monitors.
+const WARNING: u8 = 5;
+const ERROR: u8 = 6;
+
+/// Look for what is wrong, or will be, and say what to do
+///
+/// Changes nothing. Finds what stops rotation, handlers that are behind, hosts without a sign of life, missing
+/// roles and grants, settings that hurt, a pooler where none may be, clocks that differ, a database that was restored.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes, beside those of all commands:
+  0  nothing, or only notes
+  5  warnings: it works, but worse than it could, or not for long
+  6  errors: something stands still, or may be lost
+
+Example:
+  host doctor --json | jq -r '.findings[] | select(.severity == \"error\") | .what'")]
+pub struct Doctor {
+    /// What has lasted this long is not passing: transactions, leases, waiting messages
+    #[arg(long, value_name = "TIME", default_value = "1m")]
+    patience: humantime::Duration,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Doctor {
+    /// Does it.
+    pub async fn run(self, global: &Global) -> Result<ExitCode, Fail> {
+        let findings =
+            super::with(global, async |context: &Context| self.look(context).await).await?;
+        let worst = findings.iter().map(Finding::severity).max();
+        if self.json {
+            let all: Value = findings.iter().map(finding_json).collect::<Result<_, _>>()?;
+            println!("{}", json!({ "healthy": worst.is_none(), "findings": all }));
+        } else if findings.is_empty() {
+            println!("Nothing is wrong");
+        }
+        for finding in findings.iter().filter(|_| !self.json) {
+            let (what, remedy) = (finding.to_string(), finding.remedy());
+            println!("{:<8} {}", name(finding.severity()), show::one_line(&what));
+            println!("         -> {}", show::one_line(&remedy));
+        }
+        Ok(ExitCode::from(match worst {
+            None | Some(Severity::Note) => 0,
+            Some(Severity::Warning) => WARNING,
+            Some(Severity::Error) => ERROR,
+        }))
+    }
+
+    async fn look(&self, context: &Context) -> Result<Vec<Finding>, Fail> {
+        if pooler::is_pooled(&context.database).await? {
+            // Prepared statements may not get through either.
+            return Ok(vec![Finding::Pooled]);
+        }
+        let client = context.database.get().await?;
+        let state = migrate::check(&client, &Migrations::embedded()?).await?;
+        if !matches!(state, SchemaState::Current { .. }) {
+            return Ok(vec![Finding::Schema { state: state.to_string() }]);
+        }
+        let (ahead_ms, within) = doctor::clock(&client).await?;
+        let mut findings = shape::damage(&client).await?;
+        match doctor::facts(&context.database, &client).await {
+            Ok(facts) => {
+                findings.extend(diagnose(&facts, *self.patience, env!("CARGO_PKG_VERSION")));
+            }
+            // What is missing is why.
+            Err(error) if !findings.iter().any(Finding::is_damage) => return Err(error.into()),
+            Err(_) => {}
+        }
+        findings.extend(clock_skew(ahead_ms, within));
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity()));
+        Ok(findings)
+    }
+}
+
+const fn name(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Note => "note",
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+    }
+}
+
+fn finding_json(finding: &Finding) -> Result<Value, anyhow::Error> {
+    let mut value = serde_json::to_value(finding)?;
+    value["severity"] = name(finding.severity()).into();
+    value["what"] = finding.to_string().into();
+    value["remedy"] = finding.remedy().into();
+    Ok(value)
+}

@@ -1,0 +1,244 @@
+//! `host enqueue`.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use serde_json::json;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+
+use super::{Context, Fail, Global, key_value, lookup, show};
+use host_core::lane::Priority;
+use host_core::message::PayloadType;
+use host_queue::catalog::{self, Queue};
+use host_queue::connect::Pooled;
+use host_queue::producer::{self, Batch, Enqueued, Envelope, When};
+use host_core::words;
+
+/// Enqueue a message, or one for each line of a file or of standard input
+///
+/// Many go over COPY in one transaction: all are enqueued, or none. Blank lines are skipped. A duplicate that the
+/// queue drops is no failure, one that it refuses is: exit code 1.
+#[derive(Debug, Args)]
+#[command(override_usage = "host enqueue [OPTIONS] <QUEUE> <PAYLOAD | - | --file FILE>")]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["payload", "file"]))]
+#[command(after_help = "\
+Examples:
+  host enqueue emails '{\"to\": \"ada@example.com\"}' --header source=shell --delay 5m
+  host enqueue emails --file people.jsonl
+  host enqueue reports '{}' --unique-key daily-2030-01-31
+  seq 1000 | host enqueue emails -
+  host enqueue thumbnails --file photo.jpg")]
+pub struct Enqueue {
+    /// The queue
+    queue: String,
+    /// The message, or - for one a line of standard input
+    payload: Option<String>,
+    /// One message a line of this file; on a bytea queue the whole file is one message
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// One message a line on a bytea queue as well
+    #[arg(long)]
+    lines: bool,
+    /// A header for each message; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    header: Vec<(String, String)>,
+    /// Deliver no sooner than after this long, as in 90s or 1h 30m
+    #[arg(long, value_name = "TIME", conflicts_with = "run_at")]
+    delay: Option<humantime::Duration>,
+    /// Deliver no sooner than then, as in 2030-01-31T08:00:00Z or 2030-01-31T08:00:00+01:00
+    #[arg(long, value_name = "TIME", value_parser = words::parse_time)]
+    run_at: Option<SystemTime>,
+    /// Make a dead letter of it, unless it has begun to run after this long
+    #[arg(long, value_name = "TIME")]
+    expires_in: Option<humantime::Duration>,
+    /// Take it before or after others; only on a queue that has priorities
+    #[arg(long, value_name = "PRIORITY", value_parser = priority())]
+    priority: Option<Priority>,
+    /// Run it after those of the same key that came before, on a queue that keeps an order; or within the limits that
+    /// each key has, on one made with --per-key
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Enqueue it only if no other message has taken this key; for a queue with unique keys, and one message
+    #[arg(long, value_name = "KEY")]
+    unique_key: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What came of many.
+struct Counts {
+    messages: u64,
+    blank_lines: u64,
+}
+
+impl Enqueue {
+    /// Does it.
+    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+        super::with(global, async |context: &Context| {
+            let mut client = lookup::client(context).await?;
+            let catalog = catalog::load(&client).await?;
+            let queue = lookup::queue(&catalog, &self.queue)?;
+            self.check_lane(queue)?;
+            if self.unique_key.is_some() && queue.unique.is_none() {
+                let set = format!("to change that: host queue set {} --unique 1h", queue.name);
+                return Err(Fail::failed(format!(
+                    "queue {} takes no unique keys; {set}",
+                    queue.name
+                )));
+            }
+            if let Some(payload) = self.whole(queue.payload_type).await? {
+                return self.enqueue_one(&mut client, queue, &payload).await;
+            }
+            if self.unique_key.is_some() {
+                return Err(Fail::usage("--unique-key is for one message, not for one a line"));
+            }
+            let counts = self.enqueue_lines(&mut client, queue).await?;
+            self.report(queue, &counts);
+            Ok(())
+        })
+        .await
+    }
+
+    /// The payload, if there is just one.
+    async fn whole(&self, payload_type: PayloadType) -> Result<Option<Vec<u8>>, Fail> {
+        let one = payload_type == PayloadType::Bytea && !self.lines;
+        match (&self.file, self.payload.as_deref()) {
+            (Some(file), _) if one => {
+                Ok(Some(tokio::fs::read(file).await.map_err(|e| unreadable(file, &e))?))
+            }
+            (None, Some("-")) if one => {
+                let mut bytes = Vec::new();
+                tokio::io::stdin().read_to_end(&mut bytes).await.map_err(anyhow::Error::from)?;
+                Ok(Some(bytes))
+            }
+            (Some(_), _) | (None, None | Some("-")) => Ok(None),
+            (None, Some(payload)) => Ok(Some(payload.as_bytes().to_vec())),
+        }
+    }
+
+    /// Says what is wrong before Postgres does, which would not say what to do.
+    fn check_lane(&self, queue: &Queue) -> Result<(), Fail> {
+        let lack = queue.lanes.lack(self.key.is_some(), self.priority.is_some());
+        lack.map_or(Ok(()), |lack| Err(Fail::usage(format!("queue {} {lack}", queue.name))))
+    }
+
+    fn envelope(&self) -> Envelope {
+        let when = match (self.delay, self.run_at) {
+            (Some(delay), _) => When::After(Duration::from(delay)),
+            (None, Some(time)) => When::At(time),
+            (None, None) => When::Now,
+        };
+        let expires = self.expires_in.map(|time| When::After(time.into()));
+        let headers = self.header.iter().cloned().collect();
+        Envelope { headers, when, expires, priority: self.priority, key: self.key.clone() }
+    }
+
+    async fn enqueue_one(
+        &self,
+        client: &mut Pooled,
+        queue: &Queue,
+        payload: &[u8],
+    ) -> Result<(), Fail> {
+        check(queue, payload, "the message")?;
+        let (envelope, key) = (self.envelope(), self.unique_key.as_deref());
+        let enqueued = producer::enqueue(client, &queue.name, envelope, key, payload).await?;
+        match (enqueued, self.json) {
+            (Enqueued::As(id), false) => println!("{id}"),
+            (Enqueued::As(id), true) => println!("{}", json!({ "id": id.to_string() })),
+            (Enqueued::DuplicateOf(of), false) => {
+                let of = of
+                    .map_or_else(|| "of one that is gone".into(), |id| format!("of message {id}"));
+                println!("Dropped: a duplicate {of}");
+            }
+            (Enqueued::DuplicateOf(of), true) => {
+                let of = of.map(|id| id.to_string());
+                println!("{}", json!({ "id": null, "duplicate_of": of }));
+            }
+        }
+        Ok(())
+    }
+
+    async fn enqueue_lines(&self, client: &mut Pooled, queue: &Queue) -> Result<Counts, Fail> {
+        let (mut input, bar) = self.open().await?;
+        let mut batch =
+            Batch::begin(client, &queue.name, queue.payload_type, self.envelope()).await?;
+        let (mut line, mut number, mut blank_lines) = (Vec::new(), 0u64, 0u64);
+        loop {
+            line.clear();
+            let read = input.read_until(b'\n', &mut line).await.map_err(anyhow::Error::from)?;
+            if read == 0 {
+                break;
+            }
+            number += 1;
+            bar.inc(read as u64);
+            let payload = line.strip_suffix(b"\n").unwrap_or(&line);
+            let payload = payload.strip_suffix(b"\r").unwrap_or(payload);
+            if payload.trim_ascii().is_empty() {
+                blank_lines += 1;
+                continue;
+            }
+            check(queue, payload, &format!("line {number}"))?;
+            batch.add(payload).await?;
+        }
+        let messages = batch.commit().await?;
+        bar.finish_and_clear();
+        Ok(Counts { messages, blank_lines })
+    }
+
+    /// The lines, and a bar that counts their bytes.
+    async fn open(&self) -> Result<(Box<dyn AsyncBufRead + Unpin>, ProgressBar), Fail> {
+        let Some(path) = &self.file else {
+            return Ok((Box::new(BufReader::new(tokio::io::stdin())), progress_bar(None)));
+        };
+        let file = tokio::fs::File::open(path).await.map_err(|e| unreadable(path, &e))?;
+        let bytes = file.metadata().await.map_err(|e| unreadable(path, &e))?.len();
+        Ok((Box::new(BufReader::new(file)), progress_bar(Some(bytes))))
+    }
+
+    fn report(&self, queue: &Queue, counts: &Counts) {
+        let Counts { messages, blank_lines } = counts;
+        if self.json {
+            println!("{}", json!({ "messages": messages, "blank_lines": blank_lines }));
+            return;
+        }
+        let skipped = match blank_lines {
+            0 => String::new(),
+            n => format!(", skipped {}", show::plural(*n as usize, "blank line")),
+        };
+        let noun = if *messages == 1 { "message" } else { "messages" };
+        println!("Enqueued {} {noun} on queue {}{skipped}", HumanCount(*messages), queue.name);
+    }
+}
+
+fn priority() -> impl TypedValueParser<Value = Priority> {
+    PossibleValuesParser::new(Priority::ALL.map(Priority::name))
+        .try_map(|name| Priority::from_name(&name).ok_or("no such priority"))
+}
+
+/// Says what is wrong before Postgres does, which would not say where.
+fn check(queue: &Queue, payload: &[u8], what: &str) -> Result<(), Fail> {
+    queue.payload_type.check(payload).map(drop).map_err(|why| {
+        let kind = queue.payload_type.sql_name();
+        Fail::failed(format!("{what} is no payload for queue {} ({kind}): {why}", queue.name))
+    })
+}
+
+fn unreadable(path: &std::path::Path, error: &std::io::Error) -> Fail {
+    Fail::usage(format!("cannot read {}: {error}", path.display()))
+}
+
+/// Over the bytes of the input, if it is known how many there are.
+fn progress_bar(bytes: Option<u64>) -> ProgressBar {
+    let (bar, template) = match bytes {
+        Some(bytes) => (ProgressBar::new(bytes), "{wide_bar} {bytes}/{total_bytes} {eta}"),
+        None => (ProgressBar::new_spinner(), "{spinner} {bytes} {elapsed}"),
+    };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

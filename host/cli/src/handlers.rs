@@ -1,0 +1,201 @@
+//! `host handlers`.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::show::{self, Column};
+use super::{Context, Fail, Global, lookup};
+use host_queue::catalog;
+use host_queue::connect::Pooled;
+use host_queue::deployments;
+use host_queue::inspect::{self, HandlerVersion};
+
+/// List handlers, pause them, remove them
+///
+/// Without a command it lists them: their versions, and which hosts run them. A star marks the version in force.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "\
+Examples:
+  host handlers --queue emails
+  host handlers pause emails/audit")]
+pub struct Handlers {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Only those of this queue
+    #[arg(long, value_name = "QUEUE")]
+    queue: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Pause(Pause),
+    Resume(Resume),
+    Remove(Remove),
+}
+
+/// Stop leasing messages for a handler; the queue's others go on, messages in flight finish
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host handlers pause emails/audit")]
+struct Pause {
+    /// The handler, as QUEUE/NAME; QUEUE alone is QUEUE/default
+    handler: String,
+}
+
+/// Go on leasing messages for a paused handler
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host handlers resume emails/audit")]
+struct Resume {
+    /// The handler, as QUEUE/NAME; QUEUE alone is QUEUE/default
+    handler: String,
+}
+
+/// Remove a handler with all its versions
+///
+/// What waits for it, what it has in flight and what it would have retried is dropped for it, and keeps no leaf any
+/// more. Its dead letters stay: `host dead show` and `host dead move` are for those. The queue's other handlers are not
+/// concerned. Without any handler, the queue's messages are kept for the next one.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host handlers remove emails/audit --dry-run
+  host handlers remove emails/audit --yes")]
+struct Remove {
+    /// The handler, as QUEUE/NAME; QUEUE alone is QUEUE/default
+    handler: String,
+    /// Say what it has, and leave it
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    /// Yes, for good
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Handlers {
+    /// Does it.
+    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+        super::with(global, async |context: &Context| {
+            let client = lookup::client(context).await?;
+            match &self.command {
+                None => self.list(&client).await,
+                Some(Command::Pause(Pause { handler })) => set_paused(&client, handler, true).await,
+                Some(Command::Resume(Resume { handler })) => {
+                    set_paused(&client, handler, false).await
+                }
+                Some(Command::Remove(command)) => command.run(&client).await,
+            }
+        })
+        .await
+    }
+
+    async fn list(&self, client: &Pooled) -> Result<(), Fail> {
+        if let Some(name) = &self.queue {
+            lookup::queue(&catalog::load(client).await?, name)?;
+        }
+        let mut handlers = inspect::handlers(client).await?;
+        handlers.retain(|h| self.queue.as_ref().is_none_or(|queue| h.queue == *queue));
+        if self.json {
+            println!("{}", handlers.iter().map(version_json).collect::<Value>());
+        } else {
+            print!("{}", text(&handlers));
+        }
+        Ok(())
+    }
+}
+
+async fn set_paused(client: &Pooled, written: &str, paused: bool) -> Result<(), Fail> {
+    let catalog = catalog::load(client).await?;
+    let (queue, handler) = lookup::handler(&catalog, written)?;
+    let changed = deployments::set_paused(client, handler.handler, paused).await?;
+    let already = if changed { "" } else { " already" };
+    let state = if paused { "paused" } else { "active" };
+    println!("Handler {}/{} is{already} {state}", queue.name, handler.name);
+    Ok(())
+}
+
+impl Remove {
+    async fn run(&self, client: &Pooled) -> Result<(), Fail> {
+        let catalog = catalog::load(client).await?;
+        let (queue, handler) = lookup::handler(&catalog, &self.handler)?;
+        let lag = inspect::status_of(client, &queue.name).await?.lag;
+        let lag = lag.into_iter().find(|l| l.handler == handler.name.as_str());
+        let (waiting, in_flight) = lag.map_or((0, 0), |l| (l.waiting, l.in_flight));
+        let has = format!("{} waiting and {in_flight} in flight", show::count(waiting));
+        let name = format!("{}/{}", queue.name, handler.name);
+        if self.dry_run {
+            println!("Handler {name} would be removed, with {has} for it");
+            return Ok(());
+        }
+        if !self.yes {
+            return Err(Fail::usage(format!(
+                "handler {name} has {has}, which it will not get: add --yes if that is meant"
+            )));
+        }
+        deployments::remove(client, handler.handler).await?;
+        println!("Removed handler {name}, with {has} for it");
+        if !catalog.deployments.iter().any(|d| d.queue == queue.id && d.handler != handler.handler)
+        {
+            println!("Queue {} has no handler now: its messages are kept for the next", queue.name);
+        }
+        Ok(())
+    }
+}
+
+/// A version for machines.
+pub fn version_json(h: &HandlerVersion) -> Value {
+    json!({
+        "queue": h.queue,
+        "handler": h.handler,
+        "version": h.version,
+        "in_force": h.in_force,
+        "paused": h.paused,
+        "sha256": h.sha256.as_str(),
+        "bytes": h.bytes,
+        "isolation": h.isolation,
+        "concurrency": h.concurrency,
+        "batch_size": h.batch_size,
+        "http": h.http,
+        "secrets": h.secrets,
+        "deployed_at": show::time(h.deployed_at),
+        "deployed_by": h.deployed_by,
+        "runs_on": h.runs_on,
+        "failed_on": h.failed_on,
+    })
+}
+
+fn text(handlers: &[HandlerVersion]) -> String {
+    if handlers.is_empty() {
+        return "No handlers yet: deploy one with `host deploy --queue QUEUE FILE.wasm`\n".into();
+    }
+    let columns = [
+        Column::Left("HANDLER"),
+        Column::Right("VERSION"),
+        Column::Left("SHA-256"),
+        Column::Right("SIZE"),
+        Column::Left("DEPLOYED"),
+        Column::Left("BY"),
+        Column::Left("RUNS ON"),
+    ];
+    let rows = handlers.iter().map(|h| {
+        let star = if h.in_force { "*" } else { "" };
+        let failed = h.failed_on.iter().map(|failure| format!("not on {failure}"));
+        let hosts: Vec<String> = h.runs_on.iter().cloned().chain(failed).collect();
+        vec![
+            format!("{}/{}{}", h.queue, h.handler, if h.paused { " (paused)" } else { "" }),
+            format!("{star}{}", h.version),
+            h.sha256.short().to_owned(),
+            show::bytes(h.bytes),
+            show::time(h.deployed_at),
+            h.deployed_by.clone(),
+            if hosts.is_empty() { "-".to_owned() } else { hosts.join(", ") },
+        ]
+    });
+    show::table(&columns, rows)
+}

@@ -1,0 +1,41 @@
+//! What `host queue create` takes about lanes.
+
+use clap::Args;
+
+use super::Fail;
+use host_core::lane::{LaneCount, Lanes};
+
+/// Which lanes a queue is to have.
+#[derive(Debug, Args)]
+pub struct LanesArgs {
+    /// Take messages by their priority column: high, which is 1, first; see host/docs/priorities.md
+    #[arg(long)]
+    priorities: bool,
+    /// Run messages of one key one at a time and in order of commit, in so many lanes; see host/docs/order.md
+    #[arg(long, value_name = "LANES", num_args = 0..=1, require_equals = true, default_missing_value = "256")]
+    ordered: Option<LaneCount>,
+    /// Take a key, without order: the limits are for each, in so many lanes which are served in turn; see host/docs/limits.md
+    #[arg(long, value_name = "LANES", num_args = 0..=1, require_equals = true, default_missing_value = "256")]
+    per_key: Option<LaneCount>,
+}
+
+impl LanesArgs {
+    /// The lanes; refuses two kinds at once.
+    pub fn resolve(&self) -> Result<Lanes, Fail> {
+        let why = match (self.priorities, self.ordered, self.per_key) {
+            (true, Some(_), _) => {
+                "--priorities and --ordered exclude each other: high would overtake the others of its key"
+            }
+            (true, _, Some(_)) => {
+                "--priorities and --per-key exclude each other: a message's turn is its priority's or its key's"
+            }
+            (_, Some(_), Some(_)) => {
+                "--ordered and --per-key exclude each other: a queue that keeps an order takes no limits yet"
+            }
+            (priorities, ordered, keyed) => {
+                return Ok(Lanes::of(priorities, ordered.map(|n| n.0), keyed.map(|n| n.0)));
+            }
+        };
+        Err(Fail::usage(why))
+    }
+}

@@ -1,0 +1,68 @@
+//! From what a user wrote to what there is: queues, handlers, versions. Never changes anything.
+
+use super::{Context, Fail};
+use host_queue::catalog::{Catalog, Deployment, Queue};
+use host_queue::connect::Pooled;
+use host_queue::inspect::HandlerVersion;
+use host_queue::migrate::{self, Migrations, SchemaState};
+use host_queue::secrets::SecretInfo;
+use host_core::secret::SecretName;
+
+/// A connection to a database that has this host's schema.
+pub async fn client(context: &Context) -> Result<Pooled, Fail> {
+    let client = context.database.get().await?;
+    match migrate::check(&client, &Migrations::embedded()?).await? {
+        SchemaState::Current { .. } => Ok(client),
+        state => Err(Fail::schema(state)),
+    }
+}
+
+/// The queue of that name.
+pub fn queue<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Queue, Fail> {
+    let known = catalog.queues.iter().map(|q| q.name.as_str());
+    catalog.queue(name).ok_or_else(|| Fail::unknown("queue", name, known))
+}
+
+/// The secret of that name.
+pub fn secret<'a>(known: &'a [SecretInfo], name: &SecretName) -> Result<&'a SecretInfo, Fail> {
+    let names = known.iter().map(|secret| secret.name.as_str());
+    let found = known.iter().find(|secret| secret.name == *name);
+    found.ok_or_else(|| Fail::unknown("secret", name.as_str(), names))
+}
+
+/// A handler as it is written: `emails/audit`, or `emails` for `emails/default`.
+pub fn handler<'a>(
+    catalog: &'a Catalog,
+    written: &str,
+) -> Result<(&'a Queue, &'a Deployment), Fail> {
+    let (of, name) = written.split_once('/').unwrap_or((written, "default"));
+    let queue = queue(catalog, of)?;
+    Ok((queue, handler_of(catalog, queue, name)?))
+}
+
+/// A queue's handler of that name.
+pub fn handler_of<'a>(
+    catalog: &'a Catalog,
+    queue: &Queue,
+    name: &str,
+) -> Result<&'a Deployment, Fail> {
+    let on_queue = catalog.deployments.iter().filter(|d| d.queue == queue.id);
+    let known = on_queue.map(|d| d.name.as_str());
+    let unknown = || Fail::unknown(&format!("handler on queue {}:", queue.name), name, known);
+    catalog.deployment(queue.id, name).ok_or_else(unknown)
+}
+
+/// The versions of one handler of a queue, newest first.
+pub fn versions<'a>(
+    all: &'a [HandlerVersion],
+    queue: &Queue,
+    name: &str,
+) -> Result<Vec<&'a HandlerVersion>, Fail> {
+    let on_queue = all.iter().filter(|v| v.queue == queue.name.as_str());
+    let known = on_queue.clone().map(|v| v.handler.as_str());
+    let versions: Vec<_> = on_queue.clone().filter(|v| v.handler == name).collect();
+    if versions.is_empty() {
+        return Err(Fail::unknown(&format!("handler on queue {}:", queue.name), name, known));
+    }
+    Ok(versions)
+}

@@ -1,0 +1,159 @@
+//! `host peek`.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::show::{self, Column};
+use super::{Context, Fail, Global, lookup};
+use host_queue::catalog;
+use host_queue::message::{self, Settled, Waiting};
+
+/// Characters of a payload that a table shows.
+const PAYLOAD_CHARS: usize = 50;
+/// Characters of a result, and of the payload beside it.
+const RESULT_CHARS: usize = 20;
+
+/// Look at the next messages of a queue, without taking them
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  host peek emails -n 3 --json | jq -r .[].payload
+  host peek emails --settled")]
+pub struct Peek {
+    /// The queue
+    queue: String,
+    /// At most so many
+    #[arg(short, long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    number: u32,
+    /// What waits for this handler; left out: for the only one
+    #[arg(long, value_name = "NAME")]
+    handler: Option<String>,
+    /// Those that are done with, the last one first: of a queue that keeps them
+    #[arg(long)]
+    settled: bool,
+    /// Print JSON, with whole payloads
+    #[arg(long)]
+    json: bool,
+}
+
+impl Peek {
+    /// Does it.
+    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+        super::with(global, async |context: &Context| {
+            let client = lookup::client(context).await?;
+            let catalog = catalog::load(&client).await?;
+            let queue = lookup::queue(&catalog, &self.queue)?;
+            let of_queue: Vec<_> =
+                catalog.deployments.iter().filter(|d| d.queue == queue.id).collect();
+            if self.settled && queue.keep.is_none() {
+                return Err(Fail::usage(format!(
+                    "queue {0} keeps no settled messages: `host queue set {0} --keep 7d` has it keep them from then on",
+                    queue.name
+                )));
+            }
+            let handler = match (&self.handler, of_queue.as_slice()) {
+                (Some(name), _) => Some(lookup::handler_of(&catalog, queue, name)?),
+                (None, _) if self.settled => None,
+                (None, [] | [_]) => of_queue.first().copied(),
+                (None, several) => {
+                    let names: Vec<_> = several.iter().map(|d| d.name.as_str()).collect();
+                    return Err(Fail::usage(format!(
+                        "queue {} has several handlers, each with its own place: add --handler with one of {}",
+                        queue.name,
+                        names.join(", ")
+                    )));
+                }
+            };
+            let handler = handler.map(|h| h.handler);
+            if self.settled {
+                let messages = message::settled(&client, &queue.name, handler, self.number).await?;
+                self.show(&messages, "No message is kept", settled_json, settled_text);
+                return Ok(());
+            }
+            let messages = message::peek(&client, &queue.name, handler, self.number).await?;
+            self.show(&messages, "No message waits", waiting_json, waiting_text);
+            Ok(())
+        })
+        .await
+    }
+
+    fn show<T>(&self, messages: &[T], none: &str, json: fn(&T) -> Value, text: fn(&[T]) -> String) {
+        if self.json {
+            println!("{}", messages.iter().map(json).collect::<Value>());
+        } else if messages.is_empty() {
+            println!("{none}");
+        } else {
+            print!("{}", text(messages));
+        }
+    }
+}
+
+fn settled_text(messages: &[Settled]) -> String {
+    let columns = [
+        Column::Right("MESSAGE"),
+        Column::Left("SETTLED"),
+        Column::Left("HANDLER"),
+        Column::Right("ATTEMPT"),
+        Column::Left("RESULT"),
+        Column::Left("PAYLOAD"),
+    ];
+    let rows = messages.iter().map(|m| {
+        let result = match &m.result {
+            _ if m.removed => "removed".to_owned(),
+            Some(result) => show::line(&show::text(result), RESULT_CHARS),
+            None => String::new(),
+        };
+        vec![
+            m.id.to_string(),
+            show::time(m.settled_at),
+            m.handler.clone(),
+            m.attempt.to_string(),
+            result,
+            show::line(&m.payload, RESULT_CHARS),
+        ]
+    });
+    show::table(&columns, rows)
+}
+
+fn settled_json(m: &Settled) -> Value {
+    json!({
+        "id": m.id.to_string(),
+        "handler": m.handler,
+        "enqueued_at": show::time(m.enqueued_at),
+        "settled_at": show::time(m.settled_at),
+        "removed": m.removed,
+        "attempt": m.attempt,
+        "headers": m.headers,
+        "payload": m.payload,
+        "result": m.result.as_deref().map(show::text),
+    })
+}
+
+fn waiting_text(messages: &[Waiting]) -> String {
+    let columns = [
+        Column::Right("MESSAGE"),
+        Column::Left("ENQUEUED"),
+        Column::Right("ATTEMPT"),
+        Column::Left("PAYLOAD"),
+    ];
+    let rows = messages.iter().map(|m| {
+        vec![
+            m.id.to_string(),
+            show::time(m.enqueued_at),
+            m.attempt.to_string(),
+            show::line(&m.payload, PAYLOAD_CHARS),
+        ]
+    });
+    show::table(&columns, rows)
+}
+
+fn waiting_json(m: &Waiting) -> Value {
+    json!({
+        "id": m.id.to_string(),
+        "enqueued_at": show::time(m.enqueued_at),
+        "run_at": m.run_at.map(show::time),
+        "attempt": m.attempt,
+        "headers": m.headers,
+        "payload": m.payload,
+    })
+}

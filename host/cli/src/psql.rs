@@ -1,0 +1,46 @@
+//! `host psql`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::{Context, Fail, Global};
+use host_queue::connect::url;
+
+/// Open psql on the database, the embedded one included
+///
+/// Everything after `psql` is for psql. The embedded server keeps running while it does.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  host psql
+  host psql -c \"INSERT INTO queue.emails (payload) VALUES ('{}')\"")]
+pub struct Psql {
+    /// For psql
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    arguments: Vec<OsString>,
+}
+
+impl Psql {
+    /// Runs it, and ends as it does.
+    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+        let status = super::with(global, async |context: &Context| {
+            // The server's own, if it has one: it is as new as the server.
+            let own = context.programs().map(|dir| dir.join("psql")).filter(|path| path.is_file());
+            let program = own.unwrap_or_else(|| PathBuf::from("psql"));
+            let mut psql = tokio::process::Command::new(&program);
+            let (url, password) = url::for_psql(context.url())?;
+            psql.arg(url).args(&self.arguments);
+            psql.envs(password.map(|password| ("PGPASSWORD", OsString::from_vec(password))));
+            let status = psql.status().await;
+            Ok(status.with_context(|| {
+                format!("cannot run {}: install PostgreSQL's client", program.display())
+            })?)
+        })
+        .await?;
+        if status.success() { Ok(()) } else { Err(Fail::silent()) }
+    }
+}

@@ -1,0 +1,101 @@
+//! `host queue purge`.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Context, Fail, lookup, show};
+use host_queue::catalog;
+use host_queue::inspect;
+use host_queue::message::{self, Purged};
+
+/// Remove the messages that wait on a queue, without running them
+///
+/// They are settled as removed by an operator. What is in flight finishes, what is scheduled stays, and so do dead
+/// letters. It goes by portions, each a transaction: stopped in the middle, the rest still waits.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host queue purge emails --dry-run
+  host queue purge emails --yes")]
+pub struct Purge {
+    /// The queue
+    name: String,
+    /// Only for this handler: the queue's others go on
+    #[arg(long, value_name = "NAME")]
+    handler: Option<String>,
+    /// Say how many wait, and remove none
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    /// Yes, for good
+    #[arg(long)]
+    yes: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Purge {
+    /// Does it.
+    pub async fn run(self, context: &Context) -> Result<(), Fail> {
+        let client = lookup::client(context).await?;
+        let catalog = catalog::load(&client).await?;
+        let queue = lookup::queue(&catalog, &self.name)?;
+        let handlers: Vec<_> = match &self.handler {
+            Some(name) => vec![lookup::handler_of(&catalog, queue, name)?],
+            None => catalog.deployments.iter().filter(|d| d.queue == queue.id).collect(),
+        };
+        if handlers.is_empty() {
+            return Err(Fail::failed(format!(
+                "queue {0} has no handler, and its messages wait for the first: deploy one, or \
+                 `host queue drop {0} --force`",
+                queue.name
+            )));
+        }
+        if self.dry_run {
+            let lag = inspect::status_of(&client, &queue.name).await?.lag;
+            for handler in handlers {
+                let name = handler.name.as_str();
+                let waiting = lag.iter().find(|l| l.handler == name).map_or(0, |l| l.waiting);
+                self.say(name, json!({ "waiting": waiting }), || {
+                    format!("{} would be removed", show::count(waiting))
+                });
+            }
+            return Ok(());
+        }
+        if !self.yes {
+            return Err(Fail::usage(
+                "this removes messages for good: add --yes if that is meant, or --dry-run",
+            ));
+        }
+        for handler in handlers {
+            let mut purged = Purged::default();
+            for lane in 0..queue.lanes.count() {
+                let id = handler.handler;
+                while message::purge_some(&client, &queue.name, id, lane, &mut purged).await? {}
+            }
+            let Purged { removed, parked } = purged;
+            self.say(
+                handler.name.as_str(),
+                json!({ "removed": removed, "parked": parked }),
+                || {
+                    let later = match parked {
+                        0 => String::new(),
+                        n => format!("; {n} not due yet, now on the schedule"),
+                    };
+                    format!("{} removed{later}", show::plural(removed as usize, "message"))
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// A line for a handler.
+    fn say(&self, handler: &str, mut numbers: serde_json::Value, text: impl FnOnce() -> String) {
+        if self.json {
+            numbers["handler"] = handler.into();
+            println!("{numbers}");
+        } else {
+            println!("{}/{handler}: {}", self.name, text());
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! `host queue`.
+
+use bytesize::ByteSize;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use self::set::{LimitArgs, Set, UniqueArgs};
+use self::words::{backoff, described, settings_json, state};
+use super::lanes::LanesArgs;
+use super::purge::Purge;
+use super::show::{self, Column};
+use super::{Context, Fail, Global, lookup};
+use host_core::message::PayloadType;
+use host_core::name::QueueName;
+use host_core::outcome::{Backoff, RetryPolicy};
+use host_queue::catalog;
+use host_queue::inspect;
+use host_queue::queues::{self, DropError, NewQueue};
+use host_core::throttle::Throttle;
+
+mod set;
+mod words;
+
+/// Create, look at, change, purge and drop queues
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  host queue create emails
+  host queue list")]
+pub struct QueueCommand {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Create(Create),
+    List(List),
+    Show(Show),
+    Set(Set),
+    Drop(Drop),
+    Grant(Grant),
+    Pause(Pause),
+    Resume(Resume),
+    Purge(Purge),
+}
+
+/// Create a queue: the table queue.NAME, for producers to INSERT into
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host queue create emails --max-attempts 5 --backoff 10s
+  host queue create calls --delays 5s,1m,10m
+  psql \"$DATABASE_URL\" -c \"INSERT INTO queue.emails (payload) VALUES ('{}')\"")]
+struct Create {
+    /// Its name: lower-case letters, digits and single underscores
+    name: QueueName,
+    /// The type of its payload column
+    #[arg(long, value_name = "TYPE", default_value = "jsonb", value_parser = payload_type())]
+    payload: String,
+    /// The largest payload it takes, at most 64MiB
+    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
+    max_bytes: ByteSize,
+    /// Attempts before a message becomes a dead letter, the first included
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    max_attempts: u32,
+    /// The wait before the second attempt; it doubles with each further one
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    backoff: humantime::Duration,
+    /// The longest wait between attempts
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    backoff_cap: humantime::Duration,
+    /// The waits between attempts, one after the other, instead of a backoff; the last repeats
+    #[arg(long, value_name = "TIME,…", value_delimiter = ',', conflicts_with_all = ["backoff", "backoff_cap"])]
+    delays: Vec<humantime::Duration>,
+    /// Bytes of messages after which the next of its three leaves is begun …
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    rotate_size: ByteSize,
+    /// … but no sooner than this
+    #[arg(long, value_name = "TIME", default_value = "1m")]
+    rotate_age: humantime::Duration,
+    /// Keep settled messages readable for so long: 1m to 3650days [default: until they are rotated away]
+    #[arg(long, value_name = "TIME")]
+    keep: Option<humantime::Duration>,
+    /// Never NOTIFY on INSERT: hosts poll. For producers that use PREPARE TRANSACTION
+    #[arg(long)]
+    no_wake_up: bool,
+    #[command(flatten)]
+    lanes: LanesArgs,
+    #[command(flatten)]
+    unique: UniqueArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// List the queues
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host queue list --json | jq -r .[].name")]
+struct List {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show a queue: its settings, and what is on it
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host queue show emails")]
+struct Show {
+    /// The queue
+    name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Drop a queue with its handlers; refused while it has messages, waiting or dead, or cron entries
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host queue drop emails --force")]
+struct Drop {
+    /// The queue
+    name: String,
+    /// Drop the messages that are left as well, and its cron entries
+    #[arg(long)]
+    force: bool,
+}
+
+/// Let a role enqueue: INSERT of the columns that are a producer's, SELECT of id, and nothing else
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host queue grant emails webshop")]
+struct Grant {
+    /// The queue
+    name: String,
+    /// The role of the database
+    role: String,
+}
+
+/// Stop handling a queue's messages; INSERT goes on, messages in flight finish
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host queue pause emails")]
+struct Pause {
+    /// The queue
+    name: String,
+}
+
+/// Go on handling a paused queue's messages
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host queue resume emails")]
+struct Resume {
+    /// The queue
+    name: String,
+}
+
+fn payload_type() -> clap::builder::PossibleValuesParser {
+    PayloadType::ALL.map(PayloadType::sql_name).into()
+}
+
+impl QueueCommand {
+    /// Does it.
+    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+        super::with(global, async |context: &Context| match self.command {
+            Command::Create(command) => command.run(context).await,
+            Command::List(command) => command.run(context).await,
+            Command::Show(command) => command.run(context).await,
+            Command::Set(command) => command.run(context).await,
+            Command::Drop(command) => command.run(context).await,
+            Command::Grant(command) => command.run(context).await,
+            Command::Pause(command) => set_paused(context, &command.name, true).await,
+            Command::Resume(command) => set_paused(context, &command.name, false).await,
+            Command::Purge(command) => command.run(context).await,
+        })
+        .await
+    }
+}
+
+impl Create {
+    fn resolve(self) -> Result<NewQueue, Fail> {
+        let payload_type = PayloadType::from_sql_name(&self.payload);
+        let queue = NewQueue {
+            name: self.name,
+            payload_type: payload_type.ok_or_else(|| Fail::usage("no such payload type"))?,
+            payload_bytes_max: self.max_bytes.as_u64(),
+            policy: RetryPolicy {
+                max_attempts: self.max_attempts,
+                backoff: if self.delays.is_empty() {
+                    Backoff::Exponential { base: self.backoff.into(), cap: self.backoff_cap.into() }
+                } else {
+                    Backoff::Delays(self.delays.into_iter().map(Into::into).collect())
+                },
+            },
+            rotate_bytes: self.rotate_size.as_u64(),
+            rotate_age: self.rotate_age.into(),
+            wake_up: !self.no_wake_up,
+            lanes: self.lanes.resolve()?,
+            keep: self.keep.map(Into::into),
+            unique: self.unique.resolve(None)?,
+            throttle: self.limits.resolve(Throttle::default())?,
+        };
+        queue.check().map_err(|error| Fail::usage(error.to_string()))?;
+        Ok(queue)
+    }
+
+    async fn run(self, context: &Context) -> Result<(), Fail> {
+        let queue = self.resolve()?;
+        let mut client = lookup::client(context).await?;
+        if !queues::create(&mut client, &queue).await? {
+            return Err(Fail::failed(format!(
+                "queue \"{0}\" exists already; see `host queue show {0}`",
+                queue.name
+            )));
+        }
+        println!("Created queue {0}: INSERT INTO queue.{0} (payload) enqueues", queue.name);
+        Ok(())
+    }
+}
+
+impl List {
+    async fn run(self, context: &Context) -> Result<(), Fail> {
+        let client = lookup::client(context).await?;
+        let queues = catalog::load(&client).await?.queues;
+        if self.json {
+            println!("{}", queues.iter().map(settings_json).collect::<Value>());
+            return Ok(());
+        }
+        if queues.is_empty() {
+            println!("No queues yet: make one with `host queue create NAME`");
+            return Ok(());
+        }
+        let columns = [
+            Column::Left("QUEUE"),
+            Column::Left("PAYLOAD"),
+            Column::Right("AT MOST"),
+            Column::Right("ATTEMPTS"),
+            Column::Left("BACKOFF"),
+            Column::Left("STATE"),
+        ];
+        let rows = queues.iter().map(|q| {
+            vec![
+                q.name.to_string(),
+                q.payload_type.sql_name().to_owned(),
+                show::bytes(q.payload_bytes_max),
+                q.policy.max_attempts.to_string(),
+                backoff(&q.policy.backoff),
+                state(q.paused).to_owned(),
+            ]
+        });
+        print!("{}", show::table(&columns, rows));
+        Ok(())
+    }
+}
+
+impl Show {
+    async fn run(self, context: &Context) -> Result<(), Fail> {
+        let client = lookup::client(context).await?;
+        let catalog = catalog::load(&client).await?;
+        let queue = lookup::queue(&catalog, &self.name)?;
+        let status = inspect::status_of(&client, &queue.name).await?;
+        if self.json {
+            println!(
+                "{}",
+                json!({
+                    "settings": settings_json(queue),
+                    "status": super::status::queue_json(&status),
+                })
+            );
+        } else {
+            print!("{}", described(queue, &status));
+        }
+        Ok(())
+    }
+}
+
+impl Drop {
+    async fn run(self, context: &Context) -> Result<(), Fail> {
+        let client = lookup::client(context).await?;
+        let catalog = catalog::load(&client).await?;
+        let queue = lookup::queue(&catalog, &self.name)?;
+        queues::drop(&client, &queue.name, self.force).await.map_err(|error| match error {
+            DropError::MessagesLeft(error) => Fail::failed(error.to_string()),
+            DropError::Queue(error) => error.into(),
+        })?;
+        println!("Dropped queue {} with everything in it", queue.name);
+        Ok(())
+    }
+}
+
+impl Grant {
+    async fn run(self, context: &Context) -> Result<(), Fail> {
+        let client = lookup::client(context).await?;
+        let catalog = catalog::load(&client).await?;
+        let queue = lookup::queue(&catalog, &self.name)?;
+        let roles = queues::roles(&client).await?;
+        if !roles.contains(&self.role) {
+            return Err(Fail::unknown("role", &self.role, roles.iter().map(String::as_str)));
+        }
+        queues::grant(&client, &queue.name, &self.role).await?;
+        println!("Role {} may enqueue on queue {}", self.role, queue.name);
+        Ok(())
+    }
+}
+
+async fn set_paused(context: &Context, name: &str, paused: bool) -> Result<(), Fail> {
+    let client = lookup::client(context).await?;
+    let catalog = catalog::load(&client).await?;
+    let queue = lookup::queue(&catalog, name)?;
+    let changed = queues::set_paused(&client, &queue.name, paused).await?;
+    let already = if changed { "" } else { " already" };
+    println!("Queue {} is{already} {}", queue.name, state(paused));
+    Ok(())
+}

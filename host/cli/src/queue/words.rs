@@ -1,0 +1,105 @@
+//! A queue's settings, and what is on it: in words and as JSON.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::super::{show, status};
+use super::set;
+use host_core::outcome::Backoff;
+use host_queue::catalog::Queue;
+use host_queue::inspect::QueueStatus;
+
+/// The waits between attempts.
+pub fn backoff(backoff: &Backoff) -> String {
+    match backoff {
+        Backoff::Exponential { base, cap } => {
+            format!("{} to {}", show::duration(*base), show::duration(*cap))
+        }
+        Backoff::Delays(delays) => {
+            delays.iter().map(|d| show::duration(*d)).collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+/// Whether hosts lease from it.
+pub const fn state(paused: bool) -> &'static str {
+    if paused { "paused" } else { "active" }
+}
+
+/// Its settings, for machines.
+pub fn settings_json(q: &Queue) -> Value {
+    let (base, cap, delays) = match &q.policy.backoff {
+        Backoff::Exponential { base, cap } => (Some(millis(*base)), Some(millis(*cap)), None),
+        Backoff::Delays(delays) => {
+            (None, None, Some(delays.iter().map(|d| millis(*d)).collect::<Vec<_>>()))
+        }
+    };
+    json!({
+        "name": q.name.as_str(),
+        "payload_type": q.payload_type.sql_name(),
+        "payload_bytes_max": q.payload_bytes_max,
+        "max_attempts": q.policy.max_attempts,
+        "backoff_ms": base,
+        "backoff_cap_ms": cap,
+        "delays_ms": delays,
+        "rotate_bytes": q.rotate_bytes,
+        "rotate_age_ms": millis(q.rotate_age),
+        "keep_ms": q.keep.map(millis),
+        "wake_up": q.wake_up,
+        "order": q.lanes.to_string(),
+        "paused": q.paused,
+        "unique_ms": q.unique.map(|u| millis(u.window)),
+        "on_duplicate": q.unique.map(|u| u.on_duplicate.name()),
+        "limits": set::limits_json(q.throttle, q.lanes),
+    })
+}
+
+const fn millis(duration: Duration) -> u64 {
+    duration.as_millis() as u64
+}
+
+/// All of it, for people.
+pub fn described(queue: &Queue, status: &QueueStatus) -> String {
+    let handlers = if status.handlers.is_empty() {
+        format!("none yet: host deploy --queue {} FILE.wasm", queue.name)
+    } else {
+        status::handlers_text(status)
+    };
+    let held = if status.held.is_empty() { "nothing".to_owned() } else { status.held.join("; ") };
+    let payload = format!(
+        "{}, at most {}",
+        queue.payload_type.sql_name(),
+        show::bytes(queue.payload_bytes_max)
+    );
+    let rotation =
+        format!("{}, {}", show::bytes(queue.rotate_bytes), show::duration(queue.rotate_age));
+    let messages = format!(
+        "{} waiting, {} in flight, {} scheduled, {} dead, {} settled in the last minute",
+        show::count(status.waiting),
+        status.in_flight,
+        show::count(status.scheduled),
+        show::count(status.dead),
+        status.last_minute
+    );
+    [
+        ("Queue", format!("queue.{}, {}", queue.name, state(queue.paused))),
+        ("Payload", payload),
+        (
+            "Attempts",
+            format!("{}, {} apart", queue.policy.max_attempts, backoff(&queue.policy.backoff)),
+        ),
+        ("Order", queue.lanes.to_string()),
+        ("Unique keys", set::keys_text(queue.unique)),
+        ("Limits", set::limits_text(queue.throttle, queue.lanes)),
+        ("Handlers", handlers),
+        ("Messages", messages),
+        ("On disk", show::bytes(status.bytes)),
+        ("Rotates at", rotation),
+        ("Keeps", format!("settled messages {}", set::kept(queue.keep))),
+        ("Held up by", held),
+        ("Wakes hosts", set::wake_up_text(queue.wake_up).to_owned()),
+    ]
+    .map(|(what, value)| format!("{what:<12} {value}\n"))
+    .concat()
+}

@@ -1,0 +1,178 @@
+//! `host secret`.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
+
+use super::show::{self, Column};
+use super::{Context, Fail, Global, lookup};
+use host_queue::secrets::{self, SecretInfo};
+use host_core::secret::{Secret, SecretName, VALUE_BYTES_MAX};
+
+/// Set, list and remove secrets: values for handlers that no command shows again
+///
+/// A handler asks for a secret that its deployment grants it, with `host deploy --secret NAME`. Running
+/// hosts have a new value a moment later, without a deployment.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  host secret set stripe-key <stripe.key
+  host secret list")]
+pub struct SecretCommand {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Set(Set),
+    List(List),
+    Remove(Remove),
+}
+
+/// Set a secret, or give it another value: from standard input, or from a file
+///
+/// Never from the command line, which others on the machine can see. The end of the last line is not
+/// part of the value.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  host secret set stripe-key <stripe.key
+  openssl rand -base64 32 | sed s/^/whsec_/ | host secret set partner-signing")]
+struct Set {
+    /// Its name
+    name: SecretName,
+    /// Read the value from this file
+    #[arg(long, value_name = "FILE")]
+    from_file: Option<PathBuf>,
+}
+
+/// List the secrets: names, when they were set, which handlers are granted them; never values
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host secret list")]
+struct List {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Remove a secret; refused while a handler in force is granted it
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host secret remove stripe-key")]
+struct Remove {
+    /// Its name
+    name: SecretName,
+    /// Remove it all the same: handlers that ask for it get none
+    #[arg(long)]
+    force: bool,
+}
+
+impl SecretCommand {
+    /// Does it.
+    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+        match self.command {
+            Command::Set(command) => command.run(global).await,
+            Command::List(command) => command.run(global).await,
+            Command::Remove(command) => command.run(global).await,
+        }
+    }
+}
+
+impl Set {
+    async fn run(self, global: &Global) -> Result<(), Fail> {
+        let value = self.value().await?;
+        super::with(global, async |context: &Context| {
+            let client = lookup::client(context).await?;
+            let is_new = secrets::set(&client, &self.name, &value).await?;
+            println!("{} secret {}", if is_new { "Set" } else { "Changed" }, self.name);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn value(&self) -> Result<Secret, Fail> {
+        // A little more than is kept is enough to say that it is too much.
+        let most = VALUE_BYTES_MAX as u64 + 3;
+        let mut bytes = Vec::new();
+        if let Some(file) = &self.from_file {
+            let named = |error| Fail::usage(format!("cannot read {}: {error}", file.display()));
+            let file = tokio::fs::File::open(file).await.map_err(named)?;
+            file.take(most).read_to_end(&mut bytes).await.map_err(named)?;
+        } else if std::io::stdin().is_terminal() {
+            return Err(Fail::usage(
+                "a terminal would show the value: redirect standard input, or give --from-file",
+            ));
+        } else {
+            let read = tokio::io::stdin().take(most).read_to_end(&mut bytes).await;
+            read.map_err(|error| Fail::usage(format!("cannot read standard input: {error}")))?;
+        }
+        Secret::from_bytes(bytes).map_err(|error| Fail::usage(format!("{}: {error}", self.name)))
+    }
+}
+
+impl List {
+    async fn run(self, global: &Global) -> Result<(), Fail> {
+        super::with(global, async |context: &Context| {
+            let client = lookup::client(context).await?;
+            let secrets = secrets::list(&client).await?;
+            if self.json {
+                println!("{}", secrets.iter().map(info_json).collect::<Value>());
+            } else {
+                print!("{}", text(&secrets));
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn info_json(secret: &SecretInfo) -> Value {
+    json!({
+        "name": secret.name.as_str(),
+        "set_at": show::time(secret.set_at),
+        "set_by": secret.set_by,
+        "granted_to": secret.granted_to,
+    })
+}
+
+fn text(secrets: &[SecretInfo]) -> String {
+    if secrets.is_empty() {
+        return "No secrets yet: set one with `host secret set NAME <FILE`\n".into();
+    }
+    let columns = [
+        Column::Left("SECRET"),
+        Column::Left("SET"),
+        Column::Left("BY"),
+        Column::Left("GRANTED TO"),
+    ];
+    let rows = secrets.iter().map(|secret| {
+        let nobody = || "-".to_owned();
+        vec![
+            secret.name.to_string(),
+            show::time(secret.set_at),
+            secret.set_by.clone(),
+            Some(secret.granted_to.join(", ")).filter(|to| !to.is_empty()).unwrap_or_else(nobody),
+        ]
+    });
+    show::table(&columns, rows)
+}
+
+impl Remove {
+    async fn run(self, global: &Global) -> Result<(), Fail> {
+        super::with(global, async |context: &Context| {
+            let client = lookup::client(context).await?;
+            lookup::secret(&secrets::list(&client).await?, &self.name)?;
+            secrets::remove(&client, &self.name, self.force).await?;
+            println!("Removed secret {}", self.name);
+            Ok(())
+        })
+        .await
+    }
+}

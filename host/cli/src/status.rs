@@ -1,0 +1,194 @@
+//! `host status`.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::show::{self, Column};
+use super::{Context, Fail, Global, cron as entries, lookup};
+use host_queue::cron;
+use host_queue::inspect::{self, COUNT_MAX, Lag, QueueStatus, Session};
+
+/// Show queues, handlers, cron entries and hosts, and what holds anything up
+///
+/// The same is there for psql: SELECT * FROM host.status(), host.sessions() and host.handlers().
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  host status --json | jq '.queues[] | select(.dead > 0) | .name'")]
+pub struct Status {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    /// Does it.
+    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+        super::with(global, async |context: &Context| {
+            let client = lookup::client(context).await?;
+            let queues = inspect::status(&context.database).await?;
+            let handlers = inspect::handlers(&client).await?;
+            let sessions = inspect::sessions(&client).await?;
+            let cron = cron::list(&client).await?;
+            if self.json {
+                println!(
+                    "{}",
+                    json!({
+                        "counted_up_to": COUNT_MAX,
+                        "queues": queues.iter().map(queue_json).collect::<Value>(),
+                        "handlers": handlers.iter().filter(|h| h.in_force)
+                            .map(super::handlers::version_json).collect::<Value>(),
+                        "cron": cron.iter().map(entries::entry_json).collect::<Value>(),
+                        "hosts": sessions.iter().map(session_json).collect::<Value>(),
+                    })
+                );
+                return Ok(());
+            }
+            print!("{}", queues_text(&queues));
+            for handler in handlers.iter().filter(|h| h.in_force) {
+                for failure in &handler.failed_on {
+                    println!(
+                        "! {}/{} v{}: cannot run on {}",
+                        handler.queue,
+                        handler.handler,
+                        handler.version,
+                        show::one_line(failure)
+                    );
+                }
+            }
+            print!("{}\n{}", entries::troubles(&cron), sessions_text(&sessions));
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// A queue's numbers for machines.
+pub fn queue_json(q: &QueueStatus) -> Value {
+    json!({
+        "name": q.name,
+        "paused": q.paused,
+        "waiting": q.waiting,
+        "in_flight": q.in_flight,
+        "scheduled": q.scheduled,
+        "dead": q.dead,
+        "settled_last_minute": q.last_minute,
+        "bytes": q.bytes,
+        "handlers": q.handlers,
+        "held_up_by": q.held,
+        "lag": q.lag.iter().map(lag_json).collect::<Value>(),
+    })
+}
+
+fn lag_json(l: &Lag) -> Value {
+    let mut lag = json!({
+        "handler": l.handler,
+        "version": l.version,
+        "paused": l.paused,
+        "waiting": l.waiting,
+        "in_flight": l.in_flight,
+        "limited": l.limited,
+    });
+    // Only a queue that keeps order has lanes to hold.
+    if let Some(held) = &l.held {
+        lag["held_lanes"] = held.lanes.into();
+        lag["held_until"] = json!(held.until);
+    }
+    lag
+}
+
+/// A queue's handlers: of several, how much each has before it.
+pub fn handlers_text(q: &QueueStatus) -> String {
+    let one = |l: &Lag| {
+        let waiting = (q.lag.len() > 1 && l.waiting > 0)
+            .then(|| format!("{} waiting", show::count(l.waiting)));
+        let paused = l.paused.then(|| "paused".to_owned());
+        let held = l.held.as_ref().and_then(|held| {
+            let until = held.until.as_ref()?;
+            Some(format!("{} held until {until}", show::plural(held.lanes as usize, "lane")))
+        });
+        let limited = l.limited.as_ref().map(|why| format!("limited: {why}"));
+        let notes: Vec<String> =
+            paused.into_iter().chain(waiting).chain(held).chain(limited).collect();
+        let name = format!("{} v{}", l.handler, l.version);
+        if notes.is_empty() { name } else { format!("{name} ({})", notes.join(", ")) }
+    };
+    q.lag.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn session_json(s: &Session) -> Value {
+    json!({
+        "session": s.id.get(),
+        "host": s.host,
+        "pid": s.pid,
+        "version": s.version,
+        "started_at": show::time(s.started_at),
+        "connected": s.connected,
+        "beat_age_ms": s.beat_age.map(|age| age.as_millis() as u64),
+        "late": s.late,
+    })
+}
+
+fn queues_text(queues: &[QueueStatus]) -> String {
+    if queues.is_empty() {
+        return "No queues yet: make one with `host queue create NAME`\n".into();
+    }
+    let columns = [
+        Column::Left("QUEUE"),
+        Column::Right("WAITING"),
+        Column::Right("IN FLIGHT"),
+        Column::Right("SCHEDULED"),
+        Column::Right("DEAD"),
+        Column::Right("PER MINUTE"),
+        Column::Right("ON DISK"),
+        Column::Left("HANDLERS"),
+    ];
+    let rows = queues.iter().map(|q| {
+        let handlers = if q.lag.is_empty() { "none yet".to_owned() } else { handlers_text(q) };
+        vec![
+            q.name.clone(),
+            show::count(q.waiting),
+            q.in_flight.to_string(),
+            show::count(q.scheduled),
+            show::count(q.dead),
+            q.last_minute.to_string(),
+            show::bytes(q.bytes),
+            if q.paused { format!("{handlers} (queue paused)") } else { handlers },
+        ]
+    });
+    let held = queues.iter().flat_map(|queue| {
+        queue
+            .held
+            .iter()
+            .map(|why| format!("! {}: rotation waits for {}\n", queue.name, show::one_line(why)))
+    });
+    show::table(&columns, rows) + &held.collect::<String>()
+}
+
+fn sessions_text(sessions: &[Session]) -> String {
+    if sessions.is_empty() {
+        return "No host is running: start one with `host serve`\n".into();
+    }
+    let columns = [
+        Column::Left("HOST"),
+        Column::Right("PID"),
+        Column::Left("VERSION"),
+        Column::Left("UP SINCE"),
+        Column::Left("LAST BEAT"),
+    ];
+    let rows = sessions.iter().map(|s| {
+        let beat = s.beat_age.map_or("none yet".to_owned(), |a| show::duration(a) + " ago");
+        vec![
+            s.host.clone(),
+            s.pid.to_string(),
+            s.version.clone(),
+            show::time(s.started_at),
+            if s.connected { beat } else { format!("{beat}, not connected") },
+        ]
+    });
+    let late = sessions.iter().filter_map(|s| {
+        let late = s.late.as_ref()?;
+        Some(format!("! {}/{}: {late}\n", s.host, s.pid))
+    });
+    show::table(&columns, rows) + &late.collect::<String>()
+}

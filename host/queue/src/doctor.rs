@@ -1,0 +1,37 @@
+//! Looks at a database and its hosts for a diagnosis. Never says what is wrong.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio_postgres::Client;
+
+use super::connect::Database;
+use super::error::QueueError;
+use super::inspect;
+use host_core::diagnosis::Facts;
+
+/// By how many milliseconds the server's clock is ahead of this machine's, and how exactly that is known.
+pub async fn clock(client: &Client) -> Result<(i64, Duration), QueueError> {
+    let millis = |t: SystemTime| t.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+    let (asked, started) = (SystemTime::now(), Instant::now());
+    let row = client.query_one("SELECT host.server_clock()", &[]).await?;
+    let trip = started.elapsed();
+    let half = trip / 2;
+    Ok((millis(row.try_get(0)?) - millis(asked + half), half))
+}
+
+/// Everything else.
+pub async fn facts(database: &Database, client: &Client) -> Result<Facts, QueueError> {
+    let row = client.query_one("SELECT host.examine()", &[]).await?;
+    let mut facts: Value = row.try_get(0)?;
+    let names: Vec<String> = decoded(facts["queues"].take())?;
+    let rows = inspect::each(database, &names, "SELECT host.examine_each($1)").await?;
+    facts["queues"] =
+        rows.iter().map(|row| row.try_get::<_, Value>(0)).collect::<Result<_, _>>()?;
+    decoded(facts)
+}
+
+fn decoded<T: DeserializeOwned>(value: Value) -> Result<T, QueueError> {
+    serde_json::from_value(value).map_err(|e| QueueError::Unexpected(e.to_string()))
+}

@@ -1,0 +1,81 @@
+//! Leases of queues with lanes by key: several lanes in one round trip, each with a lease of its own.
+
+use std::time::Duration;
+
+use futures_util::future::join;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::connect::Pooled;
+use super::error::QueueError;
+use super::exchange::{LeaseRequest, Taken, Wait, open};
+use super::fetch::fetch_lanes;
+use super::statements::Statements;
+use super::take_over::DEATHS_MAX;
+use host_core::id::{LeaseId, SessionId};
+use host_core::settlement::Ledger;
+
+/// Leases from lanes that are free, from `first` on.
+pub(super) async fn lease_lanes(
+    client: &Pooled,
+    statements: &Statements,
+    session: SessionId,
+    r: LeaseRequest,
+    first: u16,
+) -> Result<Taken, QueueError> {
+    let lease_statement = client.prepare_cached(&statements.lease_lanes).await?;
+    let fetch_statement = client.prepare_cached(&statements.fetch_lanes).await?;
+    let token = Uuid::new_v4();
+    let (messages_max, bytes_max) = (r.messages_max.cast_signed(), r.bytes_max.cast_signed());
+    let (first, leases_max) = (i32::from(first), r.leases_max.cast_signed());
+    let params: [&(dyn ToSql + Sync); 9] = [
+        &r.handler.get(),
+        &session.get(),
+        &r.seq,
+        &token,
+        &messages_max,
+        &bytes_max,
+        &first,
+        &leases_max,
+        &DEATHS_MAX,
+    ];
+    // The fetch is sent before the lease has answered: it goes by numbers that are ours.
+    let (rows, fetched) = join(
+        client.query(&lease_statement, &params),
+        fetch_lanes(client, &fetch_statement, session, r.seq, r.handler, leases_max),
+    )
+    .await;
+    let (rows, mut found) = (rows?, Taken::default());
+    let mut fetched = fetched?;
+    for (at, row) in rows.iter().enumerate() {
+        // The last row is of no lease.
+        let Some(id) = row.try_get::<_, Option<i64>>(0)? else {
+            found.more = row.try_get(2)?;
+            let wait_ms: Option<i64> = row.try_get(3)?;
+            let wait = wait_ms.map(|ms| Duration::from_millis(ms.cast_unsigned()));
+            if statements.in_order {
+                found.wait = wait;
+            } else if let Some(time) = wait.filter(|_| !found.more) {
+                let until_settled = row.try_get(4)?;
+                found.limit = Some(Wait { time, until_settled, others_may_start: true });
+            }
+            break;
+        };
+        let count = row.try_get::<_, i32>(1)?.cast_unsigned() as usize;
+        let (ledger, at) = if statements.in_order {
+            (Ledger::in_order(LeaseId::new(id), token, count, row.try_get(2)?), at)
+        } else {
+            found.last_lane = Some(row.try_get::<_, i32>(5)?.cast_unsigned() as u16);
+            let at = (row.try_get::<_, i64>(6)? - r.seq) as usize;
+            (Ledger::new(LeaseId::new(id), token, count), at)
+        };
+        let its = fetched.get_mut(at).map(std::mem::take).unwrap_or_default();
+        let (lease, of) = (ledger.lease(), (session, r.seq + at as i64));
+        match open(client, statements, of, ledger, its).await {
+            Ok(lease) => found.leases.push(lease),
+            // It is a stray now. The others are in good hands.
+            Err(error) => tracing::warn!(%lease, %error, "cannot read a lease; taking it over"),
+        }
+    }
+    Ok(found)
+}

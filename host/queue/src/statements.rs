@@ -1,0 +1,114 @@
+//! The statements of one queue: calls of the functions that its template made. Never sends them.
+
+use deadpool_postgres::ClientWrapper;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::connect::Database;
+use super::error::QueueError;
+use host_core::id::{HandlerId, QueueId};
+use host_core::lane::Lanes;
+use host_core::name::QueueName;
+
+/// The text of each call, made once for a queue and prepared once on each connection.
+#[derive(Debug)]
+pub struct Statements {
+    queue: QueueId,
+    /// Whether the messages of a lease keep their order.
+    pub(super) in_order: bool,
+    pub(super) lease: String,
+    pub(super) lease_of: String,
+    pub(super) lease_lanes: String,
+    pub(super) fetch: String,
+    pub(super) fetch_lanes: String,
+    pub(super) gone: String,
+    pub(super) settle: String,
+    pub(super) hand_on: String,
+    pub(super) take_over: String,
+    pub(super) strays: String,
+    pub(super) promote: String,
+    pub(super) set_asleep: String,
+    pub(super) rotation: String,
+    pub(super) truncate: String,
+    pub(super) advance: String,
+    pub(super) truncate_schedule: String,
+    pub(super) truncate_history: String,
+    pub(super) forget_keys: String,
+}
+
+impl Statements {
+    /// Those of the queue of that number and name. The name is checked, so it cannot be anything but a name.
+    #[must_use]
+    pub fn new(id: QueueId, queue: &QueueName, lanes: Lanes) -> Self {
+        let call = |text: &str| text.replace("{q}", queue.as_str());
+        Self {
+            queue: id,
+            in_order: lanes.in_order(),
+            lease: call(
+                "SELECT lease_id, row_count, more, wait_ms, full_up FROM host.{q}__lease($1, $2, $3, $4, $5, $6)",
+            ),
+            lease_of: call(
+                "SELECT lease_id, row_count, more, wait_ms, full_up FROM host.{q}__lease_of($7, $1, $2, $3, $4, $5, $6)",
+            ),
+            lease_lanes: call(
+                "SELECT * FROM host.{q}__lease_lanes($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            ),
+            fetch: call(include_str!("sql/fetch.sql")),
+            fetch_lanes: call(include_str!("sql/fetch_lanes.sql")),
+            gone: call("SELECT host.{q}__gone($1, $2)"),
+            settle: call(include_str!("sql/settle.sql")),
+            hand_on: call("SELECT host.{q}__hand_on($1, $2, $3, $4, $5, $6)"),
+            take_over: call(
+                "SELECT lease_id, row_count, more FROM host.{q}__take_over($1, $2, $3, $4, $5, $6)",
+            ),
+            strays: call("SELECT host.{q}__strays($1, $2, $3)"),
+            promote: call("SELECT again, next_ms, refused, why FROM host.{q}__promote($1)"),
+            set_asleep: call("SELECT setval('host.{q}__asleep', $1)"),
+            rotation: call("SELECT used, full_one FROM host.{q}__rotation()"),
+            truncate: call("SELECT host.{q}__truncate($1)"),
+            advance: call("SELECT host.{q}__advance()"),
+            truncate_schedule: call("SELECT host.{q}__truncate_schedule()"),
+            truncate_history: call("SELECT host.{q}__truncate_history()"),
+            forget_keys: call("SELECT host.{q}__forget_keys($1)"),
+        }
+    }
+
+    /// Makes one of these calls on a connection of the pool.
+    ///
+    /// # Errors
+    /// Those of the call, and [`QueueError::Gone`] if the queue was dropped.
+    pub(super) async fn call(
+        &self,
+        database: &Database,
+        text: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, QueueError> {
+        match database.call(text, params).await {
+            Err(error) if error.may_be_gone() => {
+                let client = database.get().await?;
+                Err(client.ask(async { Ok(self.explain(&client, None, error).await) }).await?)
+            }
+            answer => answer,
+        }
+    }
+
+    /// What an error of one of these calls means: the catalog says whether the queue, or the handler, is gone.
+    pub(super) async fn explain(
+        &self,
+        client: &ClientWrapper,
+        handler: Option<HandlerId>,
+        error: QueueError,
+    ) -> QueueError {
+        if !error.may_be_gone() {
+            return error;
+        }
+        let handler = handler.map(HandlerId::get);
+        let params: [&(dyn ToSql + Sync); 2] = [&self.queue.get(), &handler];
+        let answer = client.query_one(include_str!("sql/is_gone.sql"), &params).await;
+        match answer.and_then(|row| row.try_get(0)) {
+            Ok(true) => QueueError::Gone,
+            Ok(false) => error,
+            Err(unknown) => unknown.into(),
+        }
+    }
+}

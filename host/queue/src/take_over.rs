@@ -1,0 +1,104 @@
+//! Take-over: leases without a master, which dead sessions and lost replies leave behind.
+
+use futures_util::future::join;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::connect::{Database, Pooled};
+use super::error::QueueError;
+use super::exchange::{LeaseRequest, Taken, open};
+use super::fetch::fetch;
+use super::statements::Statements;
+use host_core::id::{HandlerId, LeaseId, SessionId};
+use host_core::settlement::Ledger;
+
+/// A message that was in flight when so many hosts died is a dead letter. From the second on it is
+/// leased alone, so that it takes no other with it.
+pub const DEATHS_MAX: i32 = 5;
+
+/// An open lease without a master: its session has ended, or it is our own and its reply was lost.
+#[derive(Clone, Copy, Debug)]
+pub struct Stray {
+    /// The lease.
+    pub lease: LeaseId,
+}
+
+/// The strays of a handler, oldest first, at most a hundred. Of the session's own leases it cannot know
+/// which are in good hands: the caller does.
+pub async fn strays(
+    database: &Database,
+    statements: &Statements,
+    handler: HandlerId,
+    session: SessionId,
+) -> Result<Vec<Stray>, QueueError> {
+    let client = database.get().await?;
+    let ask = async || -> Result<Vec<Row>, QueueError> {
+        let statement = client.prepare_cached(&statements.strays).await?;
+        Ok(client.query(&statement, &[&handler.get(), &session.get(), &100_i32]).await?)
+    };
+    let explained = async {
+        match ask().await {
+            Err(error) => Err(statements.explain(&client, Some(handler), error).await),
+            rows => rows,
+        }
+    };
+    let rows = client.ask(explained).await?;
+    let stray = |row: &Row| Ok(Stray { lease: LeaseId::new(row.try_get(0)?) });
+    rows.iter().map(stray).collect()
+}
+
+/// Makes a stray ours, or at most `request.messages_max` messages of it: what remains is a new stray.
+/// No lease: there was nothing to do, or it went to the dead letters, or another host was faster.
+pub async fn adopt(
+    database: &Database,
+    statements: &Statements,
+    session: SessionId,
+    stray: Stray,
+    request: LeaseRequest,
+) -> Result<Taken, QueueError> {
+    let client = database.get().await?;
+    let adopting = async {
+        match adopt_on(&client, statements, session, stray, request).await {
+            Err(error) => Err(statements.explain(&client, Some(request.handler), error).await),
+            taken => taken,
+        }
+    };
+    client.ask(adopting).await
+}
+
+async fn adopt_on(
+    client: &Pooled,
+    statements: &Statements,
+    session: SessionId,
+    stray: Stray,
+    request: LeaseRequest,
+) -> Result<Taken, QueueError> {
+    let fetch_statement = client.prepare_cached(&statements.fetch).await?;
+    let take_over = client.prepare_cached(&statements.take_over).await?;
+    let token = Uuid::new_v4();
+    let messages_max = request.messages_max.cast_signed();
+    let params: [&(dyn ToSql + Sync); 6] =
+        [&stray.lease.get(), &session.get(), &request.seq, &token, &messages_max, &DEATHS_MAX];
+    let (answer, fetched) = join(
+        client.query_one(&take_over, &params),
+        fetch(client, &fetch_statement, session, request.seq, request.handler),
+    )
+    .await;
+    let row = match answer.map_err(QueueError::from) {
+        // Settled meanwhile, or two hosts at once and the other was faster.
+        Err(QueueError::LeaseLost(_) | QueueError::Busy(_)) => return Ok(Taken::default()),
+        row => row?,
+    };
+    let Some(id) = row.try_get::<_, Option<i64>>(0)? else { return Ok(Taken::default()) };
+    let count = row.try_get::<_, i32>(1)?.cast_unsigned() as usize;
+    let (id, left) = (LeaseId::new(id), row.try_get(2)?);
+    let ledger = if statements.in_order {
+        Ledger::in_order(id, token, count, left)
+    } else {
+        Ledger::new(id, token, count)
+    };
+    let of = (session, request.seq);
+    let lease = open(client, statements, of, ledger, fetched?).await?;
+    Ok(Taken { leases: vec![lease], ..Taken::default() })
+}

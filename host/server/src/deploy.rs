@@ -1,0 +1,161 @@
+//! Deploying: checks a component on this machine, stores it, and waits until the hosts run it. Never
+//! calls a handler, and never stores what was not checked.
+
+use std::time::{Duration, Instant};
+
+use host_core::limits::{BATCH_SIZE, CONCURRENCY, OutOfRange, count_within};
+use host_core::name::HandlerName;
+use host_queue::catalog::{Deployment, Queue, Settings};
+use host_queue::connect::{Database, Pooled};
+use host_queue::deployments::{self, Deployed, SessionReport};
+use host_queue::error::QueueError;
+use host_queue::inspect::HandlerVersion;
+use host_sandbox::{Checked, Refusal, Terms, Trial};
+
+/// Between two looks at what hosts have reported. They hear of a deployment with their next heartbeat,
+/// a quarter of a second at most.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Why something was not deployed. Nothing was stored.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// A limit that no deployment may have.
+    #[error(transparent)]
+    OutOfRange(#[from] OutOfRange),
+    /// The component is no handler, or not one for this host.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Postgres said no.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// A version in force, and whether it was already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InForce {
+    /// The version.
+    pub deployed: Deployed,
+    /// The same component with the same settings was in force before: there is no new version.
+    pub unchanged: bool,
+}
+
+/// Checks a component as a host would when it loads it.
+pub async fn check(wasm: &[u8], settings: &Settings) -> Result<Checked, DeployError> {
+    settings.limits.check()?;
+    count_within("concurrency", settings.concurrency, &CONCURRENCY)?;
+    if let Some(messages) = settings.batch_size {
+        count_within("batch-size", messages, &BATCH_SIZE)?;
+    }
+    let terms = Terms {
+        memory_bytes: settings.limits.memory_bytes,
+        http: settings.http.clone(),
+        cache_dir: None,
+    };
+    let trial = Trial::by_this_program().map_err(Refusal::from)?;
+    Ok(trial.run(wasm, &terms).await?)
+}
+
+/// Stores a component that was checked, and puts it in force, unless it is with these settings.
+pub async fn store(
+    database: &Database,
+    queue: &Queue,
+    handler: &HandlerName,
+    wasm: &[u8],
+    settings: &Settings,
+    before: Option<&Deployment>,
+    from_now: bool,
+) -> Result<InForce, DeployError> {
+    let sha256 = host_core::digest::Digest::of(wasm);
+    if let Some(same) = before.filter(|b| b.sha256 == sha256 && b.settings.as_ref() == Ok(settings))
+    {
+        let deployed = Deployed { handler: same.handler, version: same.version };
+        return Ok(InForce { deployed, unchanged: true });
+    }
+    let mut client = database.get().await?;
+    let (client, queue) = (&mut client, &queue.name);
+    let deployed = deployments::deploy(client, queue, handler, wasm, settings, from_now).await?;
+    Ok(InForce { deployed, unchanged: false })
+}
+
+/// How far the hosts are with a version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Hosts that run it.
+    pub running: Vec<String>,
+    /// Hosts that cannot, each with the error.
+    pub failed: Vec<(String, String)>,
+    /// Hosts that have not said yet.
+    pub silent: Vec<String>,
+}
+
+impl Progress {
+    /// A session that is not connected is dead, or will load what is in force when it is back.
+    fn of(reports: Vec<SessionReport>) -> Self {
+        let mut progress = Self::default();
+        for report in reports {
+            match report.result {
+                Some(Ok(())) => progress.running.push(report.host),
+                Some(Err(error)) => progress.failed.push((report.host, error)),
+                None if report.connected => progress.silent.push(report.host),
+                None => {}
+            }
+        }
+        progress
+    }
+
+    /// Hosts that are expected to report, those that have included.
+    #[must_use]
+    pub const fn hosts(&self) -> usize {
+        self.running.len() + self.failed.len() + self.silent.len()
+    }
+}
+
+/// Waits until every host has said what it makes of a version, or the time is over. `on_progress`
+/// sees how far they are after each look.
+pub async fn wait(
+    client: &Pooled,
+    of: Deployed,
+    timeout: Duration,
+    mut on_progress: impl FnMut(&Progress),
+) -> Result<Progress, QueueError> {
+    let started = Instant::now();
+    loop {
+        let progress = Progress::of(deployments::reports(client, of).await?);
+        on_progress(&progress);
+        if progress.silent.is_empty() || started.elapsed() >= timeout {
+            return Ok(progress);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The version that a rollback goes to when it is not told: the newest before the one in force.
+#[must_use]
+pub fn version_before(versions: &[&HandlerVersion]) -> Option<i32> {
+    let in_force = versions.iter().find(|v| v.in_force)?.version;
+    versions.iter().map(|v| v.version).filter(|version| *version < in_force).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use host_core::id::SessionId;
+
+    fn report(host: &str, connected: bool, result: Option<Result<(), String>>) -> SessionReport {
+        SessionReport { session: SessionId::new(1), host: host.into(), connected, result }
+    }
+
+    #[test]
+    fn only_hosts_that_can_answer_are_waited_for() {
+        let progress = Progress::of(vec![
+            report("a/1", true, Some(Ok(()))),
+            report("b/2", true, Some(Err("no memory".into()))),
+            report("c/3", true, None),
+            report("d/4", false, None),
+        ]);
+        assert_eq!(progress.running, ["a/1"]);
+        assert_eq!(progress.failed, [("b/2".to_owned(), "no memory".to_owned())]);
+        assert_eq!(progress.silent, ["c/3"]);
+        assert_eq!(progress.hosts(), 3);
+    }
+}

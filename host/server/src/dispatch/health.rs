@@ -1,0 +1,134 @@
+//! A queue's health: what Postgres refuses or delays of it is named once, and as long as that lasts it shares
+//! half of the connections with others that are in trouble. So however long each of their statements
+//! waits, the healthy ones have the rest (I5).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use host_queue::error::QueueError;
+use host_core::trouble::{Over, PATIENCE, Trouble};
+
+/// The connections that ailing queues share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SlowLane(Arc<Semaphore>);
+
+impl SlowLane {
+    /// For a host with that many connections.
+    #[must_use]
+    pub fn new(connections: usize) -> Self {
+        Self(Arc::new(Semaphore::new((connections / 2).max(1))))
+    }
+}
+
+/// How one task of a queue fares.
+#[derive(Debug)]
+pub struct Health {
+    queue: String,
+    task: String,
+    trouble: Trouble,
+    /// Of each thing that fails: how often, since it last went well.
+    in_a_row: HashMap<&'static str, u32>,
+    poor: bool,
+    lane: SlowLane,
+}
+
+/// One is an accident, as when two hosts want the same lock.
+const POOR_AFTER: u32 = 2;
+
+impl Health {
+    /// Of a task that goes by that name in the log.
+    #[must_use]
+    pub fn of(queue: &str, task: &str, lane: &SlowLane) -> Self {
+        let (queue, task) = (queue.to_owned(), task.to_owned());
+        let (trouble, lane) = (Trouble::default(), lane.clone());
+        Self { queue, task, trouble, in_a_row: HashMap::new(), poor: false, lane }
+    }
+
+    /// Whether there is trouble that was no accident.
+    #[must_use]
+    pub const fn is_poor(&self) -> bool {
+        self.poor && self.trouble.is_on()
+    }
+
+    /// Waits for a place in the slow lane, if health is poor. The place is free again when it is dropped.
+    pub fn lane(&self) -> impl Future<Output = Option<OwnedSemaphorePermit>> + Send + use<> {
+        let lane = self.is_poor().then(|| self.lane.0.clone());
+        // It is never closed.
+        async { lane?.acquire_owned().await.ok() }
+    }
+
+    /// Notes how something went that was begun at `began`. What concerns no single queue is named elsewhere: that there is no server, or
+    /// that the session has ended; and a queue that was dropped is taken off the roster in a moment.
+    pub fn note(
+        &mut self,
+        what: &'static str,
+        error: Option<&QueueError>,
+        began: Instant,
+        now: Instant,
+    ) {
+        let Self { queue, task, trouble, in_a_row, poor, .. } = self;
+        let Some(error) = error else {
+            in_a_row.remove(what);
+            if let Some(Over { lasted, times }) = trouble.calm(now) {
+                tracing::info!(queue, task, ?lasted, times, "can {what} again");
+            }
+            *poor &= trouble.is_on();
+            return;
+        };
+        let elsewhere =
+            error.is_of_server() || matches!(error, QueueError::LeaseLost(_) | QueueError::Gone);
+        let patience = if error.is_passing() { PATIENCE } else { Duration::ZERO };
+        if !elsewhere {
+            let times = in_a_row.entry(what).or_default();
+            *times += 1;
+            *poor |= *times >= POOR_AFTER;
+        }
+        if elsewhere || !trouble.shows(error.kind(), patience, began, now) {
+            tracing::debug!(queue, task, %error, "cannot {what} now");
+        } else {
+            tracing::warn!(queue, task, %error, "cannot {what}; trying again until it works");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ailing_queues_share_half_of_the_connections_and_healthy_ones_wait_for_nobody() {
+        let lane = SlowLane::new(4);
+        let healthy = Health::of("good", "default", &lane);
+        let mut ailing = Health::of("bad", "default", &lane);
+        let locked = QueueError::Busy("locked".into());
+        let now = Instant::now();
+        ailing.note("lease", Some(&locked), now, now);
+        assert!(!ailing.is_poor(), "once is an accident");
+        ailing.note("lease", None, now, now);
+        ailing.note("lease", Some(&locked), now, now);
+        assert!(!ailing.is_poor(), "and not twice in a row");
+        ailing.note("settle", None, now, now);
+        ailing.note("lease", Some(&locked), now, now);
+        assert!(ailing.is_poor());
+        ailing.note("lease", None, now, now);
+        assert!(ailing.is_poor(), "it may come back");
+        let places = [ailing.lane().await, ailing.lane().await];
+        assert!(places.iter().all(Option::is_some));
+        let mut third = Box::pin(ailing.lane());
+        assert!(futures_util::poll!(&mut third).is_pending());
+        assert!(healthy.lane().await.is_none());
+        drop(places);
+        assert!(third.await.is_some());
+    }
+
+    #[test]
+    fn without_a_server_no_queue_ails() {
+        let mut health = Health::of("good", "default", &SlowLane::new(4));
+        let now = Instant::now();
+        health.note("lease", Some(&QueueError::Unavailable("gone".into())), now, now);
+        assert!(!health.is_poor());
+    }
+}

@@ -1,0 +1,301 @@
+//! How much to lease, how many sandboxes to use for it and on which threads, from how long messages have taken. Pure.
+
+use std::time::Duration;
+
+use host_core::outcome::Verdict;
+use host_sandbox::Run;
+
+/// Messages in one lease at most: past this a round trip costs nothing per message.
+const LEASE_MAX: u32 = 1_000;
+/// Work that one sandbox gets at a time: enough that handing it over costs nothing, little enough to
+/// be stopped soon.
+const SHARE: Duration = Duration::from_millis(2);
+/// Work that a host keeps in hand, so that it never waits for the database: for so many round trips, …
+const TRIPS_IN_HAND: f64 = 3.0;
+/// … at least so much, …
+const IN_HAND: f64 = 0.03;
+/// … and at most: what a host has in hand others cannot do, and it waits for what is urgent.
+const IN_HAND_LONG: f64 = 0.3;
+/// Fast handlers have at most so many messages in hand.
+const IN_HAND_MAX: f64 = 4_000.0;
+/// What is thought of a handler before it has run: slow, so that the first lease is small.
+const UNKNOWN: f64 = 1e-3;
+/// How much the newest messages count in the mean.
+const WEIGHT: f64 = 0.2;
+/// A call that has computed for so long is a long one, with many messages one that has for each: of those that reach
+/// the next look at their limits, half have by then.
+pub const LONG: Duration = Duration::from_millis(5);
+/// Handlers whose calls cost more than this on the mean have long ones.
+const HEAVY: f64 = 2.5e-3;
+/// Handlers of whose calls more than this part come to nothing are failing.
+const FAILING: f64 = 0.5;
+/// These means are of about so many messages, once as many have run.
+const COSTS: f64 = 32.0;
+/// A handler that fails has no more than this in one lease …
+const FAILING_LEASE: u32 = 64;
+/// … and so long between two: dead letters and retries cost Postgres more than acks, and it knows no priorities. Nor is a
+/// bad deploy to make dead letters of a whole backlog before anybody has seen it.
+const FAILING_PAUSE: Duration = Duration::from_millis(100);
+/// How long a little room for messages waits for more.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// What is to be expected of a handler's calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Short ones.
+    #[default]
+    Good,
+    /// That they compute for [`LONG`].
+    Long,
+    /// That they come to nothing.
+    Failing,
+}
+
+/// What messages have cost the threads that all share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Together; of each call what is past [`LONG`] is not theirs.
+    pub time: Duration,
+    /// Those that came to nothing: not even a verdict.
+    pub failed: usize,
+}
+
+impl Cost {
+    /// Adds what one message has cost.
+    pub fn add(&mut self, run: &Run) {
+        self.time += run.cpu.min(LONG);
+        self.failed += usize::from(matches!(run.verdict, Verdict::Failed(_)));
+    }
+}
+
+/// How a handler is called: by its deployment, and by the world that it targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Sandboxes at once.
+    pub concurrency: u32,
+    /// Messages of a call, at most.
+    pub per_call: u32,
+}
+
+/// A handler's speed, as a moving mean over batches.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Of one message, in seconds.
+    mean_s: f64,
+    /// What one message costs the threads that all share, in seconds.
+    cost_s: f64,
+    /// The part that comes to nothing.
+    failed: f64,
+    /// What these two are the means of, in messages: the first ones, and then about [`COSTS`].
+    seen: f64,
+    /// From the wish for a lease to its messages, in seconds.
+    trip_s: f64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { mean_s: UNKNOWN, cost_s: 0.0, failed: 0.0, seen: 0.0, trip_s: 0.0 }
+    }
+}
+
+impl Pace {
+    /// Learns that `count` messages took `total` together, each on its own sandbox's clock, and cost `cost`.
+    pub fn observe(&mut self, total: Duration, cost: Cost, count: usize) {
+        if count > 0 {
+            let n = count as f64;
+            let mean_s = (total.as_secs_f64() / n).max(1e-7);
+            self.mean_s += WEIGHT * (mean_s - self.mean_s);
+            self.seen = (self.seen + n).min(COSTS);
+            let weight = (n / self.seen).min(1.0);
+            self.cost_s += weight * (cost.time.as_secs_f64() / n - self.cost_s);
+            self.failed += weight * (cost.failed as f64 / n - self.failed);
+        }
+    }
+
+    /// Learns how long a lease was on its way.
+    pub fn observe_trip(&mut self, took: Duration) {
+        self.trip_s += WEIGHT * (took.as_secs_f64() - self.trip_s);
+    }
+
+    /// What is to be expected of the handler's next calls.
+    #[must_use]
+    pub fn standing(self) -> Standing {
+        if self.failed > FAILING {
+            Standing::Failing
+        } else if self.cost_s > HEAVY {
+            Standing::Long
+        } else {
+            Standing::Good
+        }
+    }
+
+    /// Messages to have in hand, leased and not settled, on `cores`.
+    #[must_use]
+    pub fn in_hand(self, Shape { concurrency, per_call }: Shape, cores: u32) -> u32 {
+        let work_s = (TRIPS_IN_HAND * self.trip_s).clamp(IN_HAND, IN_HAND_LONG);
+        let fast = f64::from(cores) * work_s / self.mean_s;
+        // A slow handler waits more than it computes: one call for each sandbox. Of a fast one's big calls, one
+        // is enough to begin with.
+        let is_fast = f64::from(per_call) * self.mean_s < IN_HAND;
+        let calls = if per_call > 1 && is_fast { 1 } else { concurrency };
+        (fast.min(IN_HAND_MAX) as u32).max(calls.saturating_mul(per_call))
+    }
+
+    /// Messages to lease at once, at most.
+    #[must_use]
+    pub fn lease_max(self) -> u32 {
+        if self.standing() == Standing::Failing { FAILING_LEASE } else { LEASE_MAX }
+    }
+
+    /// How long after a lease to ask for the next, if there is `room` for so many messages. Little room waits a moment for
+    /// more: a round trip costs the same for one message as for a thousand.
+    #[must_use]
+    pub fn pause(self, room: u32, shape: Shape, cores: u32) -> Duration {
+        if self.standing() == Standing::Failing {
+            FAILING_PAUSE
+        } else if room >= self.worth_a_trip(shape, cores) {
+            Duration::ZERO
+        } else {
+            PATIENCE
+        }
+    }
+
+    /// Messages that are worth a round trip of their own.
+    fn worth_a_trip(self, shape: Shape, cores: u32) -> u32 {
+        let in_hand = self.in_hand(shape, cores);
+        // A slow handler's sandboxes must not stand idle for long; a fast one has enough in hand.
+        let slow = shape.concurrency.saturating_mul(shape.per_call);
+        if in_hand > slow { in_hand / 2 } else { in_hand.div_ceil(16) }
+    }
+
+    /// Sandboxes that are worth using for `messages`.
+    #[must_use]
+    pub fn sandboxes(self, messages: u32) -> u32 {
+        let share = (SHARE.as_secs_f64() / self.mean_s).max(1.0);
+        (f64::from(messages) / share).ceil() as u32
+    }
+
+    /// Messages that `sandboxes` are good for, with `per_call` messages a call.
+    #[must_use]
+    pub fn messages(self, sandboxes: u32, per_call: u32) -> u32 {
+        let share = (SHARE.as_secs_f64() / self.mean_s).max(f64::from(per_call));
+        (f64::from(sandboxes) * share).min(f64::from(LEASE_MAX)) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use host_core::outcome::Failure;
+
+    fn shape(concurrency: u32, per_call: u32) -> Shape {
+        Shape { concurrency, per_call }
+    }
+
+    fn pace(mean: Duration) -> Pace {
+        let mut pace = Pace::default();
+        (0..100).for_each(|_| pace.observe(mean, Cost { time: mean.min(LONG), failed: 0 }, 1));
+        pace
+    }
+
+    #[test]
+    fn a_handler_stands_as_most_of_its_calls_do() {
+        let of = |long: u32, failed| {
+            let mut pace = Pace::default();
+            let cost = Cost { time: LONG * long, failed };
+            (0..10).for_each(|_| pace.observe(Duration::ZERO, cost, 100));
+            pace
+        };
+        let first = |cost| {
+            let mut pace = Pace::default();
+            pace.observe(Duration::ZERO, cost, 1);
+            pace
+        };
+        assert_eq!(Pace::default().standing(), Standing::Good);
+        // The first result is all that is known, and the next one is as good as it.
+        let mut pace = first(Cost { time: LONG, failed: 1 });
+        assert_eq!(pace.standing(), Standing::Failing);
+        pace.observe(Duration::ZERO, Cost::default(), 1);
+        assert_eq!(pace.standing(), Standing::Good);
+        assert_eq!(first(Cost { time: LONG, failed: 0 }).standing(), Standing::Long);
+        assert_eq!(of(10, 10).standing(), Standing::Good, "a tenth are bad");
+        assert_eq!(of(60, 10).standing(), Standing::Long);
+        assert_eq!(of(60, 60).standing(), Standing::Failing);
+        // Of what comes to nothing, little is begun.
+        let failing = of(0, 60);
+        assert_eq!(failing.lease_max(), FAILING_LEASE);
+        assert_eq!(failing.pause(1_000, shape(1_000, 1), 2), FAILING_PAUSE);
+        // It recovers within some messages.
+        let mut pace = of(100, 100);
+        (0..3).for_each(|_| pace.observe(Duration::ZERO, Cost::default(), 16));
+        assert_eq!(pace.standing(), Standing::Good);
+        assert_eq!(pace.lease_max(), LEASE_MAX);
+        assert_eq!(pace.pause(1_000, shape(1_000, 1), 2), Duration::ZERO);
+        assert_eq!(pace.pause(1, shape(1_000, 1), 2), PATIENCE);
+    }
+
+    #[test]
+    fn a_call_costs_the_others_no_more_than_they_share() {
+        let run = |verdict, ms| Run {
+            verdict,
+            follow_ups: vec![],
+            result: None,
+            elapsed: Duration::from_secs(9),
+            cpu: Duration::from_millis(ms),
+        };
+        let mut cost = Cost::default();
+        cost.add(&run(Verdict::Ack, 1));
+        cost.add(&run(Verdict::Ack, 1_000));
+        cost.add(&run(Verdict::Failed(Failure::Stack), 1));
+        // A handler that gives up on a message has done its work.
+        cost.add(&run(Verdict::DeadLetter { reason: "busy".to_owned() }, 1));
+        assert_eq!(cost, Cost { time: LONG + Duration::from_millis(3), failed: 1 });
+    }
+
+    #[test]
+    fn fast_handlers_get_big_leases_on_few_sandboxes() {
+        let fast = pace(Duration::from_micros(4));
+        assert_eq!(fast.in_hand(shape(64, 1), 2), 4_000);
+        assert_eq!(fast.worth_a_trip(shape(64, 1), 2), 2_000);
+        assert_eq!(fast.sandboxes(1_000), 3);
+        assert_eq!(fast.messages(3, 1), 1_000);
+    }
+
+    #[test]
+    fn where_postgres_is_far_more_is_in_hand() {
+        let mut pace = pace(Duration::from_micros(100));
+        assert_eq!(pace.in_hand(shape(64, 1), 2).next_multiple_of(10), 600);
+        (0..100).for_each(|_| pace.observe_trip(Duration::from_millis(40)));
+        assert_eq!(pace.in_hand(shape(64, 1), 2).next_multiple_of(10), 2_400);
+        (0..100).for_each(|_| pace.observe_trip(Duration::from_secs(40)));
+        assert_eq!(pace.in_hand(shape(64, 1), 1).next_multiple_of(10), 3_000);
+    }
+
+    #[test]
+    fn slow_handlers_get_one_message_a_sandbox() {
+        let slow = pace(Duration::from_millis(100));
+        assert_eq!(slow.in_hand(shape(64, 1), 2), 64);
+        assert_eq!(slow.worth_a_trip(shape(64, 1), 2), 4);
+        assert_eq!(slow.worth_a_trip(shape(1, 1), 2), 1);
+        assert_eq!(slow.sandboxes(64), 64);
+        assert_eq!(slow.messages(10, 1), 10);
+    }
+
+    #[test]
+    fn batch_handlers_get_their_calls_filled() {
+        // A call of 100 messages takes a second: all sandboxes are wanted, each with its fill.
+        let slow = pace(Duration::from_millis(10));
+        assert_eq!(slow.in_hand(shape(8, 100), 2), 800);
+        assert_eq!(slow.messages(3, 100), 300);
+        // One that takes a millisecond: what a host can do in a moment, but a call's worth at least.
+        let fast = pace(Duration::from_micros(10));
+        assert_eq!(fast.in_hand(shape(1_000, 100), 2), 4_000);
+        let fast = pace(Duration::from_nanos(24_900));
+        assert_eq!(fast.in_hand(shape(64, 1_000), 1), 1_204);
+    }
+
+    #[test]
+    fn nothing_is_known_at_first() {
+        assert!(Pace::default().in_hand(shape(10, 1), 2) <= 60);
+    }
+}

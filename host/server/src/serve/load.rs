@@ -1,0 +1,152 @@
+//! Loading a deployment: from its row in the catalog to a handler that can run. What is in the database is not
+//! trusted: bytes are checked against their digest, and only WebAssembly is taken, which another process compiles
+//! before this one does. Never puts a handler in force.
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use host_core::id::{HandlerId, SessionId};
+use host_queue::catalog::{self, Deployment, Queue};
+use host_queue::connect::{Database, retry};
+use host_sandbox::{FollowUpTargets, Handler, HandlerSettings, Sandbox, Terms, Trial};
+use host_core::secret::Secrets;
+
+/// Deployments that are loaded at once: while some are compiled, the next are read. More would only hold more
+/// components in memory.
+const AT_ONCE: usize = 4;
+
+/// A deployment, and what its queue says that its guests are told.
+#[derive(Clone, PartialEq)]
+pub(super) struct Wanted {
+    pub(super) queue: Queue,
+    pub(super) deployment: Deployment,
+}
+
+/// A handler that can run.
+pub(super) struct Ready {
+    pub(super) handler: Handler,
+    /// Sandboxes at once.
+    pub(super) concurrency: u32,
+}
+
+/// What loading needs. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Loader {
+    pub(super) sandbox: Sandbox,
+    pub(super) trial: Trial,
+    /// Where the sandbox finds what the trial has compiled.
+    pub(super) cache_dir: Option<PathBuf>,
+    pub(super) targets: FollowUpTargets,
+    pub(super) secrets: Secrets,
+}
+
+impl Loader {
+    /// Reads a component and compiles it. What is wrong with it is said in words for its operator.
+    pub(super) async fn load(self, database: Database, wanted: Wanted) -> Result<Ready, String> {
+        let Wanted { queue, deployment } = wanted;
+        let settings = deployment.settings.map_err(|e| e.to_string())?;
+        let wasm = retry("read a component", || async {
+            let client = database.get().await?;
+            client.ask(catalog::component(&client, &deployment.sha256)).await
+        });
+        let wasm = wasm.await.map_err(|e| e.to_string())?;
+        let terms = Terms {
+            memory_bytes: settings.limits.memory_bytes,
+            http: settings.http.clone(),
+            cache_dir: self.cache_dir,
+        };
+        self.trial.run(&wasm, &terms).await.map_err(|e| e.to_string())?;
+        let concurrency = settings.concurrency;
+        let settings = HandlerSettings {
+            queue: queue.name.to_string(),
+            version: deployment.version,
+            payload_type: queue.payload_type,
+            max_attempts: queue.policy.max_attempts,
+            limits: settings.limits,
+            batch_size: settings.batch_size,
+            isolation: settings.isolation,
+            config: settings.config,
+            http: settings.http,
+            secret_names: settings.secrets,
+            secrets: self.secrets,
+            targets: self.targets,
+        };
+        let sandbox = self.sandbox;
+        let compiled = tokio::task::spawn_blocking(move || sandbox.load(&wasm, settings)).await;
+        let handler = compiled.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+        Ok(Ready { handler, concurrency })
+    }
+}
+
+/// What is being loaded. Each has a task of its own: it gives back its connection whatever the roster waits for.
+pub(super) struct Loads {
+    loader: Loader,
+    database: Database,
+    turns: Arc<Semaphore>,
+    tasks: JoinSet<(Wanted, Result<Ready, String>)>,
+}
+
+impl Loads {
+    pub(super) fn new(loader: Loader, database: Database) -> Self {
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        Self { loader, database, turns, tasks: JoinSet::new() }
+    }
+
+    /// What loading needs.
+    pub(super) const fn loader(&self) -> &Loader {
+        &self.loader
+    }
+
+    /// Begins to load a deployment.
+    pub(super) fn begin(&mut self, wanted: Wanted) {
+        let (turns, database) = (self.turns.clone(), self.database.clone());
+        let load = self.loader.clone().load(database, wanted.clone());
+        self.tasks.spawn(async move {
+            let _turn = turns.acquire_owned().await;
+            let loaded = AssertUnwindSafe(load).catch_unwind().await;
+            (wanted, loaded.unwrap_or_else(|_| Err("the host panicked; see its log".to_owned())))
+        });
+    }
+
+    /// The next that is loaded, or cannot be; `None`: none is being loaded.
+    pub(super) async fn next(&mut self) -> Option<(Wanted, Result<Ready, String>)> {
+        // A task fails only when it is aborted, and then nobody asks.
+        self.tasks.join_next().await?.ok()
+    }
+
+    /// Drops what is being loaded.
+    pub(super) fn abort(&mut self) {
+        self.tasks.abort_all();
+    }
+}
+
+/// What came of loading a version: it runs, or why it cannot.
+pub(super) struct Report {
+    pub(super) handler: HandlerId,
+    pub(super) version: i32,
+    pub(super) error: Option<String>,
+}
+
+/// Tells the database what came of each load, one after the other.
+pub(super) async fn report_all(
+    database: Database,
+    session: SessionId,
+    mut reports: mpsc::UnboundedReceiver<Report>,
+) {
+    while let Some(Report { handler, version, error }) = reports.recv().await {
+        let told = retry("report a handler", || async {
+            let client = database.get().await?;
+            let error = error.as_deref();
+            client.ask(catalog::report_loaded(&client, session, handler, version, error)).await
+        });
+        if let Err(error) = told.await {
+            // One that is gone by now needs none.
+            tracing::debug!(%error, "cannot report a handler");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What keeps one queue in order: what is due is promoted, what is settled is truncated, unique keys that
+//! are free are forgotten. Every host does it for every queue; the database lets one at a time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::dispatch::health::{Health, SlowLane};
+use host_core::name::QueueName;
+use host_core::progress::Progress;
+use host_queue::connect::Database;
+use host_queue::error::QueueError;
+use host_queue::rotate::{advance, rotation, truncate, truncate_history, truncate_schedule};
+use host_queue::schedule::{Promoted, promote};
+use host_queue::statements::Statements;
+use host_queue::unique;
+use host_core::trouble::Trouble;
+
+/// Messages promoted in one transaction.
+const PROMOTE_MAX: i32 = 2_000;
+/// How often a look is taken at what there is to rotate.
+const ROTATE_EVERY: Duration = Duration::from_secs(1);
+/// Somebody who is in the way is not asked more often than this.
+const IN_THE_WAY_MAX: Duration = Duration::from_secs(30);
+/// Somebody who has been in the way for so long is named in the log, once.
+const NAME_AFTER: Duration = Duration::from_mins(1);
+/// Between two tries of what has failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// How often the leaves of the schedule and of the history are looked through, and the unique keys.
+const OTHERS_EVERY: Duration = Duration::from_secs(20);
+/// Unique keys forgotten in one transaction.
+const FORGET_MAX: i32 = 2_000;
+
+/// One queue's maintenance.
+pub(super) struct Maintenance {
+    pub(super) database: Database,
+    pub(super) queue: QueueName,
+    pub(super) statements: Arc<Statements>,
+    pub(super) schedule_changed: Arc<Notify>,
+    pub(super) poll_max: Duration,
+    pub(super) slow_lane: SlowLane,
+    pub(super) progress: Progress,
+}
+
+/// A leaf that could not be truncated.
+#[derive(Default)]
+struct Held {
+    since: Option<Instant>,
+    ask_at: Option<Instant>,
+    wait: Duration,
+    named: bool,
+}
+
+impl Maintenance {
+    /// Goes on until dropped.
+    pub(super) async fn run(self) {
+        tokio::join!(self.promote(), self.rotate());
+    }
+
+    async fn promote(&self) {
+        let mut health = Health::of(self.queue.as_str(), "promotion", &self.slow_lane);
+        let mut refusals = Trouble::default();
+        let watch = self.progress.watch(format!("the promotion of queue {}", self.queue));
+        loop {
+            let began = Instant::now();
+            let at_gates = watch.at_gates();
+            let place = health.lane().await;
+            let promoted = promote(&self.database, &self.statements, PROMOTE_MAX).await;
+            drop((place, at_gates));
+            health.note("promote", promoted.as_ref().err(), began, Instant::now());
+            if let Ok(Promoted { refused, why: Some(why), .. }) = &promoted
+                && refusals.shows("refused", Duration::ZERO, began, Instant::now())
+            {
+                tracing::warn!(
+                    queue = %self.queue, refused, why,
+                    "messages that are due cannot be put on the queue; each try is an attempt"
+                );
+            }
+            let wait = match promoted {
+                Ok(promoted) if promoted.again => continue,
+                Ok(promoted) => promoted.next_in.map_or(self.poll_max, |t| t.min(self.poll_max)),
+                Err(_) => AFTER_FAILURE,
+            };
+            watch.round_after(wait);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                // Something was put there; when it is due, the next promotion says.
+                () = self.schedule_changed.notified() => {}
+            }
+        }
+    }
+
+    async fn rotate(&self) {
+        let mut held: [Held; 3] = Default::default();
+        let mut others_at = Instant::now();
+        let mut health = Health::of(self.queue.as_str(), "rotation", &self.slow_lane);
+        let watch = self.progress.watch(format!("the rotation of queue {}", self.queue));
+        loop {
+            tokio::time::sleep(ROTATE_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+            let began = Instant::now();
+            let at_gates = watch.at_gates();
+            let place = health.lane().await;
+            let rotated = self.rotate_once(&mut held, &mut others_at).await;
+            drop((place, at_gates));
+            health.note("rotate", rotated.as_ref().err(), began, Instant::now());
+            if rotated.is_err() {
+                tokio::time::sleep(AFTER_FAILURE).await;
+            }
+        }
+    }
+
+    async fn rotate_once(
+        &self,
+        held: &mut [Held; 3],
+        others_at: &mut Instant,
+    ) -> Result<(), QueueError> {
+        let found = rotation(&self.database, &self.statements).await?;
+        for leaf in found.used {
+            let state = &mut held[leaf as usize % 3];
+            if state.ask_at.is_some_and(|at| Instant::now() < at) {
+                continue;
+            }
+            match truncate(&self.database, &self.statements, leaf).await? {
+                None => {
+                    tracing::debug!(queue = %self.queue, leaf, "leaf truncated");
+                    *state = Held::default();
+                }
+                Some(why) => state.note(&self.queue, leaf, &why),
+            }
+        }
+        if found.full {
+            match advance(&self.database, &self.statements).await? {
+                None => tracing::debug!(queue = %self.queue, "next generation"),
+                Some(why) => {
+                    tracing::debug!(queue = %self.queue, %why, "the present generation stays");
+                }
+            }
+        }
+        if *others_at <= Instant::now() {
+            *others_at = Instant::now() + OTHERS_EVERY;
+            truncate_schedule(&self.database, &self.statements).await?;
+            truncate_history(&self.database, &self.statements).await?;
+            while unique::forget(&self.database, &self.statements, FORGET_MAX).await? == FORGET_MAX
+            {
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Held {
+    fn note(&mut self, queue: &QueueName, leaf: i32, why: &str) {
+        let now = Instant::now();
+        let since = *self.since.get_or_insert(now);
+        // Each try makes those who come after it wait for up to 20 ms.
+        self.wait = (self.wait * 2).clamp(ROTATE_EVERY, IN_THE_WAY_MAX);
+        self.ask_at = Some(now + self.wait);
+        tracing::debug!(%queue, leaf, why, "leaf stays");
+        if now - since >= NAME_AFTER && !self.named {
+            self.named = true;
+            tracing::warn!(%queue, leaf, why, "a leaf could not be truncated for a minute");
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! The roster: which handlers this host runs. Follows the catalog: loads what is deployed, swaps what is
+//! deployed anew, drops what is gone, and reports how that went.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::SPARE_SANDBOXES;
+use super::load::{Loader, Loads, Ready, Report, Wanted, report_all};
+use super::maintenance::Maintenance;
+use crate::dispatch::Dispatcher;
+use crate::dispatch::loaded::Loaded;
+use crate::dispatch::parts::{Control, Parts, Shared};
+use crate::dispatch::slots::Slots;
+use host_core::id::{HandlerId, QueueId};
+use host_core::name::{HandlerName, QueueName};
+use host_core::progress::{ROUND_EVERY, Watch};
+use host_queue::catalog::{self, Catalog, Deployment, Queue, Told};
+use host_queue::connect::retry;
+use host_queue::secrets;
+use host_queue::statements::Statements;
+use host_core::secret::SecretName;
+use host_core::trouble::Trouble;
+
+/// How long a catalog that cannot be read is left alone.
+const CATALOG_AGAIN: Duration = Duration::from_secs(5);
+
+/// The handlers of one session.
+pub(super) struct Roster {
+    shared: Shared,
+    loads: Loads,
+    /// What came of them, for the database. Told by a task of its own: the roster goes on meanwhile.
+    reports: mpsc::UnboundedSender<Report>,
+    reporter: JoinHandle<()>,
+    slots: Arc<Semaphore>,
+    warm: Arc<Semaphore>,
+    queues: HashMap<QueueId, Upkeep>,
+    handlers: HashMap<HandlerId, Entry>,
+    /// What each handler is to be, loaded or being loaded.
+    wanted: HashMap<HandlerId, Wanted>,
+    /// What operators have told handlers.
+    told: HashMap<HandlerId, Told>,
+    catalog_version: i64,
+    /// What was left out of the catalog, and is named.
+    left_out: Vec<String>,
+    /// The secrets that are granted could not be read: their handlers wait.
+    secrets_unread: bool,
+    watch: Watch,
+}
+
+/// A queue that is kept in order.
+struct Upkeep {
+    statements: Arc<Statements>,
+    schedule_changed: Arc<Notify>,
+    maintenance: JoinHandle<()>,
+}
+
+/// A handler that runs.
+struct Entry {
+    queue: QueueName,
+    name: HandlerName,
+    loaded: Arc<ArcSwap<Loaded>>,
+    control: watch::Sender<Control>,
+    woken: Arc<Notify>,
+    dispatcher: JoinHandle<()>,
+}
+
+impl Roster {
+    pub(super) fn new(shared: Shared, loader: Loader, slots: Arc<Semaphore>) -> Self {
+        let loads = Loads::new(loader, shared.database.clone());
+        let (reports, to_tell) = mpsc::unbounded_channel();
+        let reporting = report_all(shared.database.clone(), shared.session, to_tell);
+        let reporter = tokio::spawn(watched(reporting, shared.stop_now.clone()));
+        let watch = shared.progress.watch("the roster");
+        Self {
+            shared,
+            loads,
+            reports,
+            reporter,
+            slots,
+            warm: Arc::new(Semaphore::new(SPARE_SANDBOXES as usize / 2)),
+            queues: HashMap::new(),
+            handlers: HashMap::new(),
+            wanted: HashMap::new(),
+            told: HashMap::new(),
+            catalog_version: 0,
+            left_out: Vec::new(),
+            secrets_unread: false,
+            watch,
+        }
+    }
+
+    /// Follows the catalog, and wakes handlers that are told of messages, until dropped.
+    pub(super) async fn run(
+        &mut self,
+        mut catalog_changed: watch::Receiver<i64>,
+        mut woken: mpsc::Receiver<String>,
+    ) -> Infallible {
+        loop {
+            self.watch.round();
+            tokio::select! {
+                Ok(()) = catalog_changed.changed() => {
+                    catalog_changed.borrow_and_update();
+                    self.reload().await;
+                }
+                Some((wanted, loaded)) = self.loads.next() => self.loaded(&wanted, loaded),
+                Some(queue) = woken.recv() => {
+                    let of_queue = self.handlers.values().filter(|h| h.queue.as_str() == queue);
+                    of_queue.for_each(|h| h.woken.notify_one());
+                }
+                () = tokio::time::sleep(CATALOG_AGAIN), if self.secrets_unread => {
+                    self.reload().await;
+                }
+                () = tokio::time::sleep(ROUND_EVERY) => {}
+            }
+        }
+    }
+
+    /// Has every handler take no more.
+    pub(super) fn drain(&mut self) {
+        self.watch.rest();
+        self.loads.abort();
+        for entry in self.handlers.values_mut() {
+            entry.control.send_modify(|c| (c.leasing, c.draining) = (false, true));
+        }
+    }
+
+    /// Waits until every handler has finished what it has begun.
+    pub(super) async fn drained(&mut self) {
+        for (_, entry) in self.handlers.drain() {
+            // One that panicked is as drained as can be.
+            let _ = entry.dispatcher.await;
+        }
+    }
+
+    /// Drops everything that is still there.
+    pub(super) fn close(&mut self) {
+        self.loads.abort();
+        self.reporter.abort();
+        self.handlers.drain().for_each(|(_, entry)| entry.dispatcher.abort());
+        self.queues.drain().for_each(|(_, upkeep)| upkeep.maintenance.abort());
+    }
+
+    async fn reload(&mut self) {
+        let load = || async {
+            let client = self.shared.database.get().await?;
+            client.ask(catalog::load(&client)).await
+        };
+        let mut trouble = Trouble::default();
+        let catalog = loop {
+            let began = Instant::now();
+            let at_gates = self.watch.at_gates();
+            let read = retry("read the catalog", load).await;
+            drop(at_gates);
+            match read {
+                Ok(catalog) => break catalog,
+                Err(error) => {
+                    if trouble.shows(error.kind(), Duration::ZERO, began, Instant::now()) {
+                        tracing::error!(%error, "cannot read the catalog; trying again");
+                    }
+                }
+            }
+            tokio::time::sleep(CATALOG_AGAIN).await;
+        };
+        for row in catalog.left_out.iter().filter(|row| !self.left_out.contains(row)) {
+            tracing::error!(row, "a row of the catalog makes no sense: it is left out");
+        }
+        self.left_out.clone_from(&catalog.left_out);
+        let shapes = catalog.queues.iter().map(|q| (q.name.to_string(), q.shape()));
+        self.loads.loader().targets.store(Arc::new(shapes.collect()));
+        self.load_secrets(&catalog).await;
+        self.catalog_version = catalog.version;
+        self.told = catalog.told.iter().map(|told| (told.handler, told.clone())).collect();
+        self.keep_queues(&catalog);
+        self.drop_handlers(&catalog);
+        for deployment in &catalog.deployments {
+            let Some(queue) = catalog.queues.iter().find(|q| q.id == deployment.queue) else {
+                continue;
+            };
+            self.tell(queue, deployment.handler);
+            // Without its secrets a guest would take them for not set.
+            let asks = deployment.settings.as_ref().is_ok_and(|s| !s.secrets.is_empty());
+            if !self.secrets_unread || !asks {
+                self.deploy(queue, deployment);
+            }
+        }
+    }
+
+    /// Reads the secrets that are granted. One that changes raises the catalog's version.
+    async fn load_secrets(&mut self, catalog: &Catalog) {
+        let readable = catalog.deployments.iter().filter_map(|d| d.settings.as_ref().ok());
+        let granted = readable.flat_map(|settings| &settings.secrets);
+        let names: Vec<&str> = granted.map(SecretName::as_str).collect();
+        if names.is_empty() {
+            self.secrets_unread = false;
+            return;
+        }
+        let read = retry("read the secrets", || async {
+            let client = self.shared.database.get().await?;
+            client.ask(secrets::read(&client, &names)).await
+        });
+        let at_gates = self.watch.at_gates();
+        let read = read.await;
+        drop(at_gates);
+        match read {
+            Ok(secrets) => {
+                self.loads.loader().secrets.store(Arc::new(secrets));
+                self.secrets_unread = false;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.secrets_unread, true) {
+                    tracing::error!(%error, "cannot read the secrets that handlers are granted; trying again");
+                }
+            }
+        }
+    }
+
+    fn keep_queues(&mut self, catalog: &Catalog) {
+        self.queues.retain(|id, upkeep| {
+            let kept = catalog.queues.iter().any(|q| q.id == *id);
+            if !kept {
+                upkeep.maintenance.abort();
+            }
+            kept
+        });
+        for queue in &catalog.queues {
+            self.queues.entry(queue.id).or_insert_with(|| {
+                let statements = Arc::new(Statements::new(queue.id, &queue.name, queue.lanes));
+                let schedule_changed = Arc::new(Notify::new());
+                let maintenance = Maintenance {
+                    database: self.shared.database.clone(),
+                    queue: queue.name.clone(),
+                    statements: statements.clone(),
+                    schedule_changed: schedule_changed.clone(),
+                    poll_max: self.shared.poll_max,
+                    slow_lane: self.shared.slow_lane.clone(),
+                    progress: self.shared.progress.clone(),
+                };
+                Upkeep {
+                    statements,
+                    schedule_changed,
+                    maintenance: tokio::spawn(watched(
+                        maintenance.run(),
+                        self.shared.stop_now.clone(),
+                    )),
+                }
+            });
+        }
+    }
+
+    fn drop_handlers(&mut self, catalog: &Catalog) {
+        let kept = |id: &HandlerId| catalog.deployments.iter().any(|d| d.handler == *id);
+        self.handlers.retain(|id, entry| {
+            let runs = !entry.dispatcher.is_finished();
+            if !runs {
+                // It ended by itself: should it be wanted still, it is loaded anew.
+                self.wanted.remove(id);
+            }
+            if !kept(id) {
+                entry.dispatcher.abort();
+            }
+            runs && kept(id)
+        });
+        self.wanted.retain(|id, _| kept(id));
+    }
+
+    /// Tells a handler what its queue's row says now, and that leases may have been left behind.
+    fn tell(&self, queue: &Queue, handler: HandlerId) {
+        if let Some(entry) = self.handlers.get(&handler) {
+            let control = self.control(queue, handler);
+            let leasing = control.leasing;
+            let before = entry.control.send_replace(control);
+            if before.leasing != leasing {
+                let what = if leasing { "resumed" } else { "paused" };
+                let whole = if leasing || queue.paused { "queue" } else { "handler" };
+                tracing::info!(queue = %queue.name, handler = %entry.name, "{whole} {what}");
+            }
+        }
+    }
+
+    /// Begins to load what is new. Compiling can take seconds, in which the others go on.
+    fn deploy(&mut self, queue: &Queue, deployment: &Deployment) {
+        // Of the queue, only what a guest is told matters.
+        let told = |q: &Queue| (q.payload_type, q.policy.max_attempts);
+        let wanted = Wanted { queue: queue.clone(), deployment: deployment.clone() };
+        let before = self.wanted.insert(deployment.handler, wanted.clone());
+        if before.is_some_and(|w| w.deployment == *deployment && told(&w.queue) == told(queue)) {
+            return;
+        }
+        self.loads.begin(wanted);
+    }
+
+    /// Puts what has been loaded in force, if it is still wanted, and reports how it went.
+    fn loaded(&mut self, loading: &Wanted, loaded: Result<Ready, String>) {
+        let wanted = self.wanted.get(&loading.deployment.handler);
+        let Some(wanted) = wanted.filter(|w| w.deployment == loading.deployment).cloned() else {
+            return;
+        };
+        let Wanted { queue, deployment } = &wanted;
+        let error = loaded.as_ref().err().cloned();
+        match loaded {
+            Ok(ready) => self.put_in_force(queue, deployment, ready),
+            Err(error) => tracing::error!(
+                queue = %queue.name, handler = %deployment.name, version = deployment.version, %error,
+                "cannot load a handler; the version before stays, if there is one"
+            ),
+        }
+        let (handler, version) = (deployment.handler, deployment.version);
+        // Nobody listens any more when the session is over.
+        let _ = self.reports.send(Report { handler, version, error });
+    }
+
+    fn control(&self, queue: &Queue, handler: HandlerId) -> Control {
+        let told = self.told.get(&handler);
+        Control {
+            leasing: !queue.paused && told.is_none_or(|t| !t.paused),
+            draining: false,
+            wake_up: queue.wake_up,
+            policy: queue.policy.clone(),
+            removed: told.map(|t| t.cancelled.clone()).unwrap_or_default(),
+            sweep: self.catalog_version,
+        }
+    }
+
+    fn put_in_force(&mut self, queue: &Queue, deployment: &Deployment, ready: Ready) {
+        let Ready { handler, concurrency } = ready;
+        let slots = Slots::new(self.slots.clone(), concurrency);
+        let loaded = Arc::new(Loaded::new(handler, slots, self.warm.clone()));
+        tracing::info!(
+            queue = %queue.name, handler = %deployment.name, version = deployment.version,
+            sha256 = %deployment.sha256, "handler loaded"
+        );
+        if let Some(entry) = self.handlers.get_mut(&deployment.handler) {
+            entry.loaded.store(loaded);
+            return;
+        }
+        let Some(upkeep) = self.queues.get(&queue.id) else { return };
+        let loaded = Arc::new(ArcSwap::new(loaded));
+        let (control, receiver) = watch::channel(self.control(queue, deployment.handler));
+        let woken = Arc::new(Notify::new());
+        let dispatcher = Dispatcher::new(Parts {
+            shared: self.shared.clone(),
+            queue: queue.name.clone(),
+            name: deployment.name.clone(),
+            handler: deployment.handler,
+            lanes: queue.lanes,
+            statements: upkeep.statements.clone(),
+            loaded: loaded.clone(),
+            control: receiver,
+            woken: woken.clone(),
+            schedule_changed: upkeep.schedule_changed.clone(),
+        });
+        let entry = Entry {
+            queue: queue.name.clone(),
+            name: deployment.name.clone(),
+            loaded,
+            control,
+            woken,
+            dispatcher: tokio::spawn(watched(dispatcher.run(), self.shared.stop_now.clone())),
+        };
+        self.handlers.insert(deployment.handler, entry);
+    }
+}
+
+/// Runs a loop. Should it panic, its leases have no master while the session lives, or its queue is not kept in
+/// order: so the session is ended, and everything begins anew.
+async fn watched(goes_on: impl Future<Output = ()>, stop_now: CancellationToken) {
+    if AssertUnwindSafe(goes_on).catch_unwind().await.is_err() {
+        tracing::error!("a loop of this host panicked; ending the session");
+        stop_now.cancel();
+    }
+}

@@ -1,5 +1,0 @@
-//! The command `host`.
-
-fn main() -> std::process::ExitCode {
-    host::cli::run()
-}
