@@ -32,7 +32,7 @@ bench: build ## Measure: the floor, draining under both isolations, latency (som
 check: ## Format, clippy and pure tests: what to run all day
 	cargo fmt --all --check
 	cargo clippy --locked --release --all-targets -- -D warnings
-	cargo test --locked --release --lib
+	cargo test --locked --release --lib --bins
 
 test-one: ## The tests whose names contain T: make test-one T=order
 	@[[ -n '$(T)' ]] || { echo 'say which: make test-one T=order' >&2; exit 2; }
@@ -58,7 +58,7 @@ lint: plugins ## Check the format, and clippy with warnings denied
 	cargo clippy --locked $(guest) -- -D warnings
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check licenses bans sources; fi
 
-schema: setup ## Write migrations/schema.sql and host/src/diagnosis/shape.txt anew from a migrated database
+schema: setup ## Write migrations/schema.sql and host/core/src/diagnosis/shape.txt anew from a migrated database
 	SCHEMA=write cargo test --locked --release --test tests schema
 
 clean: ## Remove what was built (the embedded Postgres in .host stays: it may hold messages)

@@ -142,7 +142,7 @@ async fn a_dropped_duplicate_gives_the_id_of_who_has_the_key() {
     assert_eq!(ids.len(), 4);
     assert_eq!((ids[0].clone(), &ids[2]), (Some(first.to_string()), &ids[3]));
     assert_ne!(ids[1], ids[2]);
-    let quiet = format!("{insert}").replace("RETURNING", "ON CONFLICT DO NOTHING RETURNING");
+    let quiet = insert.replace("RETURNING", "ON CONFLICT DO NOTHING RETURNING");
     assert_eq!(value::<i64>(&producer, &quiet).await, first);
     assert_eq!(value::<i64>(&db.client().await, "SELECT count(*) FROM queue.emails").await, 3);
 

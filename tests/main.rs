@@ -1,6 +1,8 @@
 //! The tests that need the world: a real Postgres, the real binary, real components. One file per
 //! behaviour; `harness` has what they share.
 
+#![allow(unreachable_pub, reason = "one program: nothing is public")]
+
 mod harness;
 
 mod accounts;

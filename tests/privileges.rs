@@ -65,6 +65,34 @@ async fn a_producer_enqueues_on_every_queue_and_does_nothing_else() {
     .await;
 }
 
+/// What an operator has commands for, or no business with.
+const NOT_AN_OPERATORS: &[&str] = &[
+    "SELECT value FROM host.secret",
+    "SELECT * FROM host.read_secrets('{key}')",
+    "UPDATE host.secret SET name = value",
+    "UPDATE host.secret SET value = 'mine' RETURNING value",
+    "INSERT INTO queue.work (payload, txid) VALUES ('1', 1)",
+    "INSERT INTO queue.work (id, payload) OVERRIDING SYSTEM VALUE VALUES (9, '1')",
+    "TRUNCATE queue.work",
+    "DROP TABLE queue.work",
+    "CREATE TABLE queue.mine ()",
+    "CREATE FUNCTION host.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "UPDATE host.queue SET max_attempts = 1",
+    "INSERT INTO host.queue (name) VALUES ('mine')",
+    "UPDATE host.cluster SET system_identifier = 1",
+    "INSERT INTO host.work__lease (seq) VALUES (1)",
+    "DELETE FROM host.work__settlement",
+    "DELETE FROM host.session",
+    "DELETE FROM host.component",
+    "UPDATE host.handler_version SET sha256 = ''",
+    "SELECT host.begin_session('me', 1, '')",
+    "SELECT host.work__truncate(0)",
+    "SELECT host.work__advance()",
+    "SELECT host.work__promote(1)",
+    "SELECT host.apply_queue_functions('work')",
+    "SELECT * FROM host.template",
+];
+
 #[tokio::test]
 async fn an_operator_runs_every_command_and_has_no_other_way_to_change_anything() {
     let scene = scene().await;
@@ -136,36 +164,7 @@ async fn an_operator_runs_every_command_and_has_no_other_way_to_change_anything(
     ok(&["queue", "drop", "emails", "--force"]).await;
 
     let client = operator.client().await;
-    all_denied(
-        &client,
-        &[
-            "SELECT value FROM host.secret",
-            "SELECT * FROM host.read_secrets('{key}')",
-            "UPDATE host.secret SET name = value",
-            "UPDATE host.secret SET value = 'mine' RETURNING value",
-            "INSERT INTO queue.work (payload, txid) VALUES ('1', 1)",
-            "INSERT INTO queue.work (id, payload) OVERRIDING SYSTEM VALUE VALUES (9, '1')",
-            "TRUNCATE queue.work",
-            "DROP TABLE queue.work",
-            "CREATE TABLE queue.mine ()",
-            "CREATE FUNCTION host.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-            "UPDATE host.queue SET max_attempts = 1",
-            "INSERT INTO host.queue (name) VALUES ('mine')",
-            "UPDATE host.cluster SET system_identifier = 1",
-            "INSERT INTO host.work__lease (seq) VALUES (1)",
-            "DELETE FROM host.work__settlement",
-            "DELETE FROM host.session",
-            "DELETE FROM host.component",
-            "UPDATE host.handler_version SET sha256 = ''",
-            "SELECT host.begin_session('me', 1, '')",
-            "SELECT host.work__truncate(0)",
-            "SELECT host.work__advance()",
-            "SELECT host.work__promote(1)",
-            "SELECT host.apply_queue_functions('work')",
-            "SELECT * FROM host.template",
-        ],
-    )
-    .await;
+    all_denied(&client, NOT_AN_OPERATORS).await;
     let text = operator.host(&["serve"]).await.error(1);
     assert!(text.contains("permission denied") && text.contains("host_serve"), "{text}");
     // It changes the schema only where a release has changed it, and there only the owner may.

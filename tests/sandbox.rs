@@ -12,8 +12,8 @@ use host_core::lane::Lanes;
 use host_core::limits::{Isolation, Limits};
 use host_core::message::{Headers, Message, PayloadType, QueueShape};
 use host_core::outcome::{Failure, Verdict};
-use host_sandbox::{Handler, HandlerSettings, Refusal, Run, Sandbox, SandboxConfig, SandboxError};
 use host_core::secret::Secrets;
+use host_sandbox::{Handler, HandlerSettings, Refusal, Run, Sandbox, SandboxConfig, SandboxError};
 
 mod attacks;
 mod batches;

@@ -1,6 +1,7 @@
-//! `host/src/diagnosis/shape.txt` is what new queues are like, and so are queues of every setting.
+//! `host/core/src/diagnosis/shape.txt` is what new queues are like, and so are queues of every setting.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use tokio_postgres::Client;
 
@@ -44,10 +45,10 @@ async fn the_schema_of_queues_is_current() {
         } else {
             of.iter().copied().collect::<Vec<_>>().join(",")
         };
-        now.push_str(&format!("{of}|{line}\n"));
+        writeln!(now, "{of}|{line}").unwrap();
     }
 
-    let path = repository().join("host/src/diagnosis/shape.txt");
+    let path = repository().join("host/core/src/diagnosis/shape.txt");
     if std::env::var_os("SCHEMA").is_some_and(|v| v == "write") {
         std::fs::write(&path, now).unwrap();
         return;
@@ -56,7 +57,7 @@ async fn the_schema_of_queues_is_current() {
     let change = kept.lines().zip(now.lines()).find(|(kept, now)| kept != now);
     assert!(
         kept == now,
-        "host/src/diagnosis/shape.txt is not what queues are like (first difference: {change:?}): \
+        "host/core/src/diagnosis/shape.txt is not what queues are like (first difference: {change:?}): \
          run `make schema`, and look at what changed"
     );
 }

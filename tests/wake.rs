@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{StreamExt as _, stream};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, NoTls};
 
 use crate::harness::{Deployment, Scene, wait_until};
@@ -180,7 +181,7 @@ async fn a_queue_is_set_to_poll_and_back() {
     let prepare =
         "BEGIN; INSERT INTO queue.work (payload) VALUES ('1'); PREPARE TRANSACTION 'set to poll'";
     let error = scene.client.batch_execute(prepare).await.expect_err("it has notified");
-    assert_eq!(error.code().map(|code| code.code()), Some("0A000"));
+    assert_eq!(error.code().map(SqlState::code), Some("0A000"));
     scene.run("ROLLBACK").await;
 
     let set = async |flag| scene.db.host(&["queue", "set", "work", flag]).await;

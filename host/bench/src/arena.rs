@@ -13,12 +13,12 @@ use super::produce::{Counters, preload};
 use super::sums::Sums;
 use super::{BenchError, OnProgress, Options, Shape, process};
 use host_core::liveness::BEAT_EVERY;
+use host_core::words::plural;
 use host_queue::bench::load::Producer;
 use host_queue::bench::{self, BenchQueue, Gauges, Others, Progress};
 use host_queue::catalog::{self, Queue};
 use host_queue::connect::{Database, Pooled};
 use host_queue::queues;
-use host_core::words::plural;
 
 /// Between two looks at how far the hosts are.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -30,7 +30,7 @@ const QUIET: Duration = Duration::from_secs(2);
 const STALLED: Duration = Duration::from_mins(2);
 
 /// A benchmark's queue and all that belongs to it.
-pub struct Arena<'a> {
+pub(crate) struct Arena<'a> {
     pub database: &'a Database,
     pub options: &'a Options,
     pub queue: BenchQueue,
@@ -53,7 +53,7 @@ pub struct Arena<'a> {
 
 /// The most that was seen at once.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Peaks {
+pub(crate) struct Peaks {
     pub log_dead: i64,
     pub control_dead: i64,
     pub catalog_dead: i64,
@@ -62,7 +62,7 @@ pub struct Peaks {
 
 /// All counters at one moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     pub gauges: Gauges,
     pub generation: i64,
     pub disk_bytes: u64,
@@ -91,7 +91,7 @@ fn alone(others: &Others) -> Result<(), BenchError> {
 
 impl<'a> Arena<'a> {
     /// Makes the queue.
-    pub async fn new(
+    pub(crate) async fn new(
         database: &'a Database,
         url: &'a str,
         options: &'a Options,
@@ -128,7 +128,11 @@ impl<'a> Arena<'a> {
     }
 
     /// Enqueues messages by COPY, as fast as it goes.
-    pub async fn enqueue(&mut self, what: &'static str, messages: u64) -> Result<(), BenchError> {
+    pub(crate) async fn enqueue(
+        &mut self,
+        what: &'static str,
+        messages: u64,
+    ) -> Result<(), BenchError> {
         let producers = self.producers(&self.table()).await?;
         let before = self.counters.committed.load(Relaxed);
         let payload_bytes = self.options.payload_bytes;
@@ -147,12 +151,12 @@ impl<'a> Arena<'a> {
     }
 
     /// The queue's table, with its schema.
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         format!("queue.{}", self.queue.name)
     }
 
     /// As many connections that insert as there are to be producers.
-    pub async fn producers(&self, table: &str) -> Result<Vec<Producer>, BenchError> {
+    pub(crate) async fn producers(&self, table: &str) -> Result<Vec<Producer>, BenchError> {
         let mut producers = Vec::new();
         for _ in 0..self.options.producers {
             let durable = self.options.synchronous_commit;
@@ -162,26 +166,26 @@ impl<'a> Arena<'a> {
     }
 
     /// Has the hosts lease no more; returns when they have heard of it, with their next beat.
-    pub async fn pause(&self) -> Result<(), BenchError> {
+    pub(crate) async fn pause(&self) -> Result<(), BenchError> {
         queues::set_paused(&self.client, &self.queue.name, true).await?;
         tokio::time::sleep(BEAT_EVERY * 3).await;
         Ok(())
     }
 
     /// Has the hosts lease again. They hear of it with their next beat.
-    pub async fn resume(&self) -> Result<(), BenchError> {
+    pub(crate) async fn resume(&self) -> Result<(), BenchError> {
         queues::set_paused(&self.client, &self.queue.name, false).await?;
         Ok(())
     }
 
     /// Messages that wait or are in flight, as far as is known.
-    pub async fn backlog(&mut self) -> Result<u64, BenchError> {
+    pub(crate) async fn backlog(&mut self) -> Result<u64, BenchError> {
         let settled = self.look().await?;
         Ok(self.counters.committed.load(Relaxed).saturating_sub(settled))
     }
 
     /// Looks at how far the hosts are: messages settled so far.
-    pub async fn look(&mut self) -> Result<u64, BenchError> {
+    pub(crate) async fn look(&mut self) -> Result<u64, BenchError> {
         self.hosts.check()?;
         self.holds.check()?;
         // Where messages come without end; all others are accounted for afterwards.
@@ -207,7 +211,7 @@ impl<'a> Arena<'a> {
     }
 
     /// Waits until all messages are settled, or the hosts have nothing left to do.
-    pub async fn wait_settled(&mut self, what: &'static str) -> Result<(), BenchError> {
+    pub(crate) async fn wait_settled(&mut self, what: &'static str) -> Result<(), BenchError> {
         if let Some(leased) = self.leased.take() {
             leased.give_up(self.database).await?;
         }
@@ -234,12 +238,12 @@ impl<'a> Arena<'a> {
     }
 
     /// Shows how far the run is.
-    pub fn show(&self, what: &'static str, done: u64, of: u64) {
+    pub(crate) fn show(&self, what: &'static str, done: u64, of: u64) {
         (self.on_progress)(what, done, of);
     }
 
     /// Reads all counters.
-    pub async fn snapshot(&self) -> Result<Snapshot, BenchError> {
+    pub(crate) async fn snapshot(&self) -> Result<Snapshot, BenchError> {
         let (generation, disk_bytes) = self.queue.rotation(&self.client).await?;
         Ok(Snapshot {
             hosts_cpu: self.hosts.cpu(),
@@ -252,7 +256,7 @@ impl<'a> Arena<'a> {
     }
 
     /// Ends the hosts, and what is in their way; waits until their counters are complete.
-    pub async fn stop_hosts(&mut self) -> Result<(), BenchError> {
+    pub(crate) async fn stop_hosts(&mut self) -> Result<(), BenchError> {
         (self.on_progress)("stopping", 0, 0);
         self.holds.end(&self.client, &self.queue).await?;
         self.hosts.stop().await?;
@@ -264,7 +268,7 @@ impl<'a> Arena<'a> {
     }
 
     /// Ends and removes everything, as far as that is possible.
-    pub async fn remove(&mut self) -> Result<(), BenchError> {
+    pub(crate) async fn remove(&mut self) -> Result<(), BenchError> {
         let stopped = self.hosts.stop().await;
         self.holds.clear();
         if let Some(leased) = self.leased.take() {

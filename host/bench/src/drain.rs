@@ -12,7 +12,7 @@ use super::report::{Report, per};
 const LONG: Duration = Duration::from_hours(24 * 365);
 
 /// Runs it.
-pub async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
+pub(crate) async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
     let messages = arena.options.messages;
     arena.prepare(Guest::Noop, None).await?;
     arena.pause().await?;

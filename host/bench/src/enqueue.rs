@@ -84,7 +84,7 @@ struct Sides {
 }
 
 /// Runs it.
-pub async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
+pub(crate) async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
     let options = arena.options;
     if !options.floor {
         arena.queue.create_bare(&arena.client).await?;

@@ -10,7 +10,7 @@ use host_queue::bench::{self, Deliveries};
 
 /// The moments that a run is measured between.
 #[derive(Clone, Copy, Debug)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// Before the first message was enqueued.
     pub before: Snapshot,
     /// When the hosts could begin.
@@ -26,7 +26,7 @@ pub struct Measured {
 }
 
 /// Ends the hosts and puts together what all shapes report.
-pub async fn finish(
+pub(crate) async fn finish(
     arena: &mut Arena<'_>,
     measured: &Measured,
 ) -> Result<(Report, Deliveries), BenchError> {
@@ -85,7 +85,7 @@ pub async fn finish(
 }
 
 /// What was asked for, and where it ran; no figures yet.
-pub async fn asked_for(arena: &Arena<'_>) -> Result<Report, BenchError> {
+pub(crate) async fn asked_for(arena: &Arena<'_>) -> Result<Report, BenchError> {
     let options = arena.options;
     Ok(Report {
         shape: options.shape.name(),

@@ -33,7 +33,7 @@ pub struct Floor {
 }
 
 /// Measures it.
-pub async fn run(arena: &Arena<'_>) -> Result<Floor, BenchError> {
+pub(crate) async fn run(arena: &Arena<'_>) -> Result<Floor, BenchError> {
     let rows = arena.options.messages;
     arena.queue.create_bare(&arena.client).await?;
     arena.show("floor: copying in", 0, rows);

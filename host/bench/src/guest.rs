@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// What a handler does beside acking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Guest {
+pub(crate) enum Guest {
     /// Nothing.
     Noop,
     /// First of all writes its payload to the log, whose time is when it began.
@@ -63,7 +63,7 @@ impl Guest {
     /// # Panics
     /// Never: the text is checked by a test.
     #[must_use]
-    pub fn component(self) -> Vec<u8> {
+    pub(crate) fn component(self) -> Vec<u8> {
         let parts = match self {
             Self::Noop => NOOP,
             Self::Mark => MARK,

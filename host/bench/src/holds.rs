@@ -12,14 +12,14 @@ const STUCK_WITHIN: Duration = Duration::from_secs(30);
 
 /// What is in the way, for as long as this lives.
 #[derive(Default)]
-pub struct Holds {
+pub(crate) struct Holds {
     held: Vec<Held>,
     stuck: bool,
 }
 
 impl Holds {
     /// Gets in the way; returns when all of it is there.
-    pub async fn begin(
+    pub(crate) async fn begin(
         &mut self,
         database: &Database,
         client: &Pooled,
@@ -47,7 +47,7 @@ impl Holds {
     }
 
     /// Fails if a transaction is over that should not be.
-    pub fn check(&self) -> Result<(), BenchError> {
+    pub(crate) fn check(&self) -> Result<(), BenchError> {
         match self.held.iter().find(|held| held.has_ended()) {
             Some(held) => Err(BenchError::NotHeld(Disturbance::Transaction(held.hold()).name())),
             None => Ok(()),
@@ -55,7 +55,11 @@ impl Holds {
     }
 
     /// Looks once more, and gets out of the way.
-    pub async fn end(&mut self, client: &Pooled, queue: &BenchQueue) -> Result<(), BenchError> {
+    pub(crate) async fn end(
+        &mut self,
+        client: &Pooled,
+        queue: &BenchQueue,
+    ) -> Result<(), BenchError> {
         self.check()?;
         if self.stuck && !queue.is_stuck(client).await? {
             return Err(BenchError::NotHeld(Disturbance::Handler.name()));
@@ -65,7 +69,7 @@ impl Holds {
     }
 
     /// Gets out of the way.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.held.clear();
         self.stuck = false;
     }

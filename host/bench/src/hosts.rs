@@ -24,7 +24,7 @@ const LINES_MAX: usize = 50;
 
 /// When a message's handler began, as the handler itself said.
 #[derive(Clone, Debug)]
-pub struct Mark {
+pub(crate) struct Mark {
     /// What the handler wrote: the message's payload.
     pub text: String,
     /// By this machine's clock.
@@ -33,7 +33,7 @@ pub struct Mark {
 
 /// Running hosts. Killed when dropped.
 #[derive(Debug, Default)]
-pub struct Hosts(Vec<Host>);
+pub(crate) struct Hosts(Vec<Host>);
 
 #[derive(Debug)]
 struct Host {
@@ -56,7 +56,7 @@ struct Line<'a> {
 
 impl Hosts {
     /// Starts one more, of the program that this is. `marks` gets what its handlers write.
-    pub fn start(
+    pub(crate) fn start(
         &mut self,
         program: &Path,
         url: &str,
@@ -87,12 +87,12 @@ impl Hosts {
 
     /// How many there are.
     #[must_use]
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.len()
     }
 
     /// Fails if one has ended.
-    pub fn check(&mut self) -> Result<(), BenchError> {
+    pub(crate) fn check(&mut self) -> Result<(), BenchError> {
         for host in &mut self.0 {
             if let Ok(Some(status)) = host.child.try_wait() {
                 let lines = host.lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,25 +105,25 @@ impl Hosts {
 
     /// Processor time of all of them so far.
     #[must_use]
-    pub fn cpu(&self) -> Option<Duration> {
+    pub(crate) fn cpu(&self) -> Option<Duration> {
         self.0.iter().map(|host| process::cpu(host.pid)).sum()
     }
 
     /// The most memory that any of them has had at once, in bytes.
     #[must_use]
-    pub fn peak_rss_bytes(&self) -> Option<u64> {
+    pub(crate) fn peak_rss_bytes(&self) -> Option<u64> {
         self.0.iter().map(|host| process::peak_rss_bytes(host.pid)).max().flatten()
     }
 
     /// What they have complained of.
     #[must_use]
-    pub fn complaints(&self) -> Vec<String> {
+    pub(crate) fn complaints(&self) -> Vec<String> {
         let of = |host: &Host| host.lines.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.0.iter().flat_map(of).collect()
     }
 
     /// Tells them to end, and waits until they have.
-    pub async fn stop(&mut self) -> Result<(), BenchError> {
+    pub(crate) async fn stop(&mut self) -> Result<(), BenchError> {
         for host in &self.0 {
             // It may have ended by itself.
             let _ = kill(Pid::from_raw(host.pid.cast_signed()), Signal::SIGTERM);

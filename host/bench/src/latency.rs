@@ -47,7 +47,7 @@ struct Sent {
 type Due = Arc<Mutex<mpsc::UnboundedReceiver<SystemTime>>>;
 
 /// Runs it.
-pub async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
+pub(crate) async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
     let (marks, mut marked) = mpsc::unbounded_channel();
     let options = arena.options;
     arena.prepare(Guest::Mark, Some(marks)).await?;

@@ -12,7 +12,7 @@ use host_queue::connect::Database;
 use host_queue::session::{self, Session};
 
 /// A session that keeps what it has leased.
-pub struct Leased {
+pub(crate) struct Leased {
     session: SessionId,
     /// Dead as soon as this has ended.
     beating: JoinHandle<()>,
@@ -20,7 +20,7 @@ pub struct Leased {
 
 impl Leased {
     /// Leases so many messages, which must be there while no host leases. `None`: none was asked for.
-    pub async fn take(
+    pub(crate) async fn take(
         database: &Database,
         queue: &BenchQueue,
         messages: u64,
@@ -46,7 +46,7 @@ impl Leased {
     }
 
     /// Leaves what it has to the hosts.
-    pub async fn give_up(self, database: &Database) -> Result<(), BenchError> {
+    pub(crate) async fn give_up(self, database: &Database) -> Result<(), BenchError> {
         session::end(database, self.session).await?;
         Ok(())
     }

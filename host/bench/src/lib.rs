@@ -10,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 use self::arena::Arena;
 use self::map::Axis;
 use self::report::Report;
-use host_server::deploy::DeployError;
 use host_core::limits::Isolation;
 use host_queue::bench::Hold;
 use host_queue::connect::Database;
 use host_queue::error::QueueError;
 use host_queue::queues::DropError;
+use host_server::deploy::DeployError;
 
 mod arena;
 mod drain;

@@ -2,7 +2,7 @@
 
 /// The JSON of message `n`, of so many bytes as a producer writes it if its number leaves room.
 #[must_use]
-pub fn payload(n: u64, bytes: usize) -> String {
+pub(crate) fn payload(n: u64, bytes: usize) -> String {
     let mut text = format!("{{\"n\":{n},\"to\":\"");
     let rest = bytes.saturating_sub(text.len() + 2);
     text.extend("ada@example.com/".chars().cycle().take(rest));

@@ -12,7 +12,6 @@ use super::guest::Guest;
 use super::hosts::Mark;
 use super::leased::Leased;
 use super::{BenchError, Disturbance};
-use host_server::deploy;
 use host_core::lane::Lanes;
 use host_core::limits::{
     BACKOFF_CAP_DEFAULT, BACKOFF_DEFAULT, BATCH_SIZE_DEFAULT, Isolation, Limits, TIMEOUT,
@@ -20,11 +19,12 @@ use host_core::limits::{
 use host_core::message::PayloadType;
 use host_core::name::{HandlerName, QueueName};
 use host_core::outcome::{Backoff, RetryPolicy};
+use host_core::throttle::Throttle;
 use host_queue::bench::load::Producer;
 use host_queue::catalog::Settings;
 use host_queue::deployments::Deployed;
 use host_queue::queues::NewQueue;
-use host_core::throttle::Throttle;
+use host_server::deploy;
 
 /// Messages that are worked off before anything is measured: caches and plans are warm then.
 const WARM_UP: u64 = 5_000;
@@ -36,7 +36,7 @@ const LOAD_WITHIN: Duration = Duration::from_mins(1);
 impl Arena<'_> {
     /// Deploys the handler, starts the hosts, has them work off some messages, puts up what is to be there
     /// at the start, and gets in their way. With messages that wait, the queue is paused after.
-    pub async fn prepare(
+    pub(crate) async fn prepare(
         &mut self,
         guest: Guest,
         marks: Option<mpsc::UnboundedSender<Mark>>,
@@ -122,13 +122,13 @@ impl Arena<'_> {
 }
 
 /// A name that nobody has.
-pub fn queue_name() -> QueueName {
+pub(crate) fn queue_name() -> QueueName {
     let unique = uuid::Uuid::new_v4().simple().to_string();
     format!("bench_{}", &unique[..8]).parse().expect("this is a name")
 }
 
 /// As `host queue create` makes one.
-pub fn new_queue(name: &QueueName, wake_up: bool) -> NewQueue {
+pub(crate) fn new_queue(name: &QueueName, wake_up: bool) -> NewQueue {
     NewQueue {
         name: name.clone(),
         payload_type: PayloadType::Jsonb,

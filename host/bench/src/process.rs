@@ -8,7 +8,7 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// The most memory that a process has had at once, in bytes.
 #[must_use]
-pub fn peak_rss_bytes(pid: u32) -> Option<u64> {
+pub(crate) fn peak_rss_bytes(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10)
@@ -16,13 +16,13 @@ pub fn peak_rss_bytes(pid: u32) -> Option<u64> {
 
 /// Processor time of a process so far, of all its threads.
 #[must_use]
-pub fn cpu(pid: u32) -> Option<Duration> {
+pub(crate) fn cpu(pid: u32) -> Option<Duration> {
     Some(Stat::of(pid)?.own)
 }
 
 /// Processor time of a server of many processes so far, those that have ended included.
 #[must_use]
-pub fn tree_cpu(root: u32) -> Option<Duration> {
+pub(crate) fn tree_cpu(root: u32) -> Option<Duration> {
     let mut total = {
         let root = Stat::of(root)?;
         root.own + root.ended
@@ -39,7 +39,7 @@ pub fn tree_cpu(root: u32) -> Option<Duration> {
 /// The process that started one whose program has this name; so a number from another machine is told
 /// from one of this.
 #[must_use]
-pub fn parent_of(pid: u32, program: &str) -> Option<u32> {
+pub(crate) fn parent_of(pid: u32, program: &str) -> Option<u32> {
     let stat = Stat::of(pid)?;
     (stat.program == program).then_some(stat.parent)
 }

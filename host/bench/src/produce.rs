@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Shared by the producers of a run and those who watch them.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// The next number that no message has.
     next: AtomicU64,
     /// Messages committed.
@@ -31,7 +31,7 @@ pub struct Counters {
 
 /// What producers are to do.
 #[derive(Clone, Copy, Debug)]
-pub struct Load {
+pub(crate) struct Load {
     /// Rows of one statement.
     pub batch: u32,
     /// Which is a COPY, not an INSERT.
@@ -50,19 +50,19 @@ pub struct Load {
 
 impl Counters {
     /// The next number that no message has.
-    pub fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.next.load(Relaxed)
     }
 
     /// Numbers that nobody else has.
-    pub fn take(&self, count: u64) -> Range<u64> {
+    pub(crate) fn take(&self, count: u64) -> Range<u64> {
         let first = self.next.fetch_add(count, Relaxed);
         first..first + count
     }
 }
 
 /// Enqueues so many messages by COPY, and returns what they add up to.
-pub async fn preload(
+pub(crate) async fn preload(
     producers: Vec<Producer>,
     counters: &Arc<Counters>,
     messages: u64,
@@ -91,7 +91,7 @@ pub async fn preload(
 }
 
 /// Inserts until the time is over.
-pub async fn insert(
+pub(crate) async fn insert(
     producer: &mut Producer,
     counters: &Counters,
     load: Load,
@@ -125,7 +125,9 @@ pub async fn insert(
 }
 
 /// Waits for producers, and adds up what they committed.
-pub async fn total(mut tasks: JoinSet<Result<Sums, BenchError>>) -> Result<Sums, BenchError> {
+pub(crate) async fn total(
+    mut tasks: JoinSet<Result<Sums, BenchError>>,
+) -> Result<Sums, BenchError> {
     let mut sums = Sums::default();
     while let Some(producer) = tasks.join_next().await {
         sums.merge(ended(producer)?);
@@ -134,6 +136,8 @@ pub async fn total(mut tasks: JoinSet<Result<Sums, BenchError>>) -> Result<Sums,
 }
 
 /// What a producer that has ended committed.
-pub fn ended(producer: Result<Result<Sums, BenchError>, JoinError>) -> Result<Sums, BenchError> {
+pub(crate) fn ended(
+    producer: Result<Result<Sums, BenchError>, JoinError>,
+) -> Result<Sums, BenchError> {
     producer.map_err(|panic| BenchError::Io(panic.into()))?
 }

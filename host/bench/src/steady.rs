@@ -19,7 +19,7 @@ const INTERVALS_MAX: u64 = 60;
 const END_SECONDS_MAX: u64 = 60;
 
 /// Runs it.
-pub async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
+pub(crate) async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
     let options = arena.options;
     arena.prepare(Guest::Noop, None).await?;
     let producers = arena.producers(&arena.table()).await?;

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// How many numbers there were, their sum, and the sum of their squares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sums {
+pub(crate) struct Sums {
     /// How many.
     pub count: u64,
     /// Their sum.
@@ -20,7 +20,7 @@ pub struct Sums {
 
 /// What is wrong with a run; nothing, if it was good.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Balance {
+pub(crate) struct Balance {
     /// Messages that were committed and not delivered; at least.
     pub lost: u64,
     /// Deliveries too many; at least.
@@ -29,7 +29,7 @@ pub struct Balance {
 
 impl Sums {
     /// Adds numbers.
-    pub fn add(&mut self, numbers: Range<u64>) {
+    pub(crate) fn add(&mut self, numbers: Range<u64>) {
         for n in numbers {
             self.count += 1;
             self.sum += u128::from(n);
@@ -38,7 +38,7 @@ impl Sums {
     }
 
     /// Adds what somebody else has added up.
-    pub const fn merge(&mut self, other: Self) {
+    pub(crate) const fn merge(&mut self, other: Self) {
         self.count += other.count;
         self.sum += other.sum;
         self.squares += other.squares;
@@ -46,7 +46,7 @@ impl Sums {
 
     /// Compares what was `delivered` with these, which should have been.
     #[must_use]
-    pub fn balance(self, delivered: Self) -> Balance {
+    pub(crate) fn balance(self, delivered: Self) -> Balance {
         let lost = self.count.saturating_sub(delivered.count);
         let duplicated = delivered.count.saturating_sub(self.count);
         // As many came as should have, and they are others: one is missing, and another came twice.

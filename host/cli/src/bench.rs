@@ -13,8 +13,8 @@ use host_bench::map::{Axis, Varied};
 use host_bench::report::Report;
 use host_bench::{BenchError, Disturbance, Options, Shape};
 use host_core::limits::{CONCURRENCY_DEFAULT, Isolation};
-use host_queue::bench::Hold;
 use host_core::words;
+use host_queue::bench::Hold;
 
 mod show;
 
@@ -32,7 +32,7 @@ Examples:
   host bench drain --isolation batch
   host bench steady --seconds 600 --hold snapshot --json
   host bench latency --rate 500")]
-pub struct Bench {
+pub(crate) struct Bench {
     /// What to measure
     shape: ShapeName,
     /// Messages to work off (drain), or rows to copy and read (floor)
@@ -157,7 +157,7 @@ fn axis(text: &str) -> Result<Axis, String> {
 
 impl Bench {
     /// Does it.
-    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
         let options = self.resolve()?;
         let stop = CancellationToken::new();
         serve::on_signal(&stop)?;

@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 #[command(after_help = "\
 Example:
   host cancel emails 17")]
-pub struct Cancel {
+pub(crate) struct Cancel {
     /// The queue
     queue: String,
     /// The message's id
@@ -42,7 +42,7 @@ pub struct Cancel {
 
 impl Cancel {
     /// Does it.
-    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
         super::with(global, async |context: &Context| {
             let client = lookup::client(context).await?;
             let catalog = catalog::load(&client).await?;

@@ -14,7 +14,7 @@ const EMBEDDED_DIR: &str = ".host";
 const CONNECTIONS_MAX: usize = 4;
 
 /// A database, and the embedded server if it is on that.
-pub struct Context {
+pub(crate) struct Context {
     /// The database.
     pub database: Database,
     /// What was migrated to get here: embedded servers migrate by themselves.
@@ -25,17 +25,17 @@ pub struct Context {
 
 impl Context {
     /// How to connect to it, with the password if there is one.
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
     /// Where the embedded server's programs are.
-    pub fn programs(&self) -> Option<&Path> {
+    pub(crate) fn programs(&self) -> Option<&Path> {
         self.embedded.as_ref().map(Embedded::programs)
     }
 
     /// The embedded server of a folder, started and migrated. A line on standard error tells of the start.
-    pub async fn embedded(dir: &Path, connections_max: usize) -> Result<Self, Fail> {
+    pub(crate) async fn embedded(dir: &Path, connections_max: usize) -> Result<Self, Fail> {
         let embedded = Embedded::start(dir).await?;
         if embedded.started_here() {
             eprintln!("{}", embedded.describe());
@@ -56,7 +56,7 @@ impl Context {
     }
 
     /// Stops the embedded server if this was its last host.
-    pub async fn close(self) -> Result<(), Fail> {
+    pub(crate) async fn close(self) -> Result<(), Fail> {
         drop(self.database);
         if let Some(embedded) = self.embedded {
             embedded.stop_if_last().await?;
@@ -66,12 +66,12 @@ impl Context {
 }
 
 /// The database of the URL; without one, the embedded server's, started and migrated.
-pub async fn connect(global: &Global) -> Result<Context, Fail> {
+pub(crate) async fn connect(global: &Global) -> Result<Context, Fail> {
     connect_with(global, CONNECTIONS_MAX).await
 }
 
 /// Like `connect`, for a command that needs more connections.
-pub async fn connect_with(global: &Global, connections_max: usize) -> Result<Context, Fail> {
+pub(crate) async fn connect_with(global: &Global, connections_max: usize) -> Result<Context, Fail> {
     if let Some(url) = &global.database_url {
         return Ok(Context {
             database: Database::new(url, connections_max)?,
@@ -84,7 +84,7 @@ pub async fn connect_with(global: &Global, connections_max: usize) -> Result<Con
 }
 
 /// Connects, lets `work` do its work, and closes whatever came of it.
-pub async fn with<T>(
+pub(crate) async fn with<T>(
     global: &Global,
     work: impl AsyncFnOnce(&Context) -> Result<T, Fail>,
 ) -> Result<T, Fail> {

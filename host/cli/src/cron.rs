@@ -21,7 +21,7 @@ use host_queue::cron::{self, Entry, NewEntry};
 Examples:
   host cron add nightly '30 2 * * *' --queue reports --payload '{}' --tz Europe/Berlin
   host cron list")]
-pub struct Cron {
+pub(crate) struct Cron {
     #[command(subcommand)]
     command: Command,
 }
@@ -130,7 +130,7 @@ struct Run {
 
 impl Cron {
     /// Does it.
-    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
         super::with(global, async |context: &Context| {
             let client = lookup::client(context).await?;
             match self.command {
@@ -250,7 +250,7 @@ impl List {
 }
 
 /// A line for each entry that is due and cannot be fired.
-pub fn troubles(entries: &[Entry]) -> String {
+pub(crate) fn troubles(entries: &[Entry]) -> String {
     let with_error = |e: &Entry| {
         let (name, due) = (&e.name, show::time(e.next_at));
         e.error.as_ref().map(|error| {
@@ -262,7 +262,7 @@ pub fn troubles(entries: &[Entry]) -> String {
 }
 
 /// An entry for machines.
-pub fn entry_json(e: &Entry) -> Value {
+pub(crate) fn entry_json(e: &Entry) -> Value {
     json!({
         "name": e.name,
         "schedule": e.schedule,

@@ -22,7 +22,7 @@ const ERROR_CHARS: usize = 60;
 Examples:
   host dead list emails
   host dead retry emails 17")]
-pub struct Dead {
+pub(crate) struct Dead {
     #[command(subcommand)]
     command: Command,
 }
@@ -72,7 +72,7 @@ struct Show {
 
 impl Dead {
     /// Does it.
-    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
         super::with(global, async |context: &Context| {
             let client = lookup::client(context).await?;
             let catalog = catalog::load(&client).await?;

@@ -10,18 +10,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::{Context, Fail, Global, component_file, key_value, lookup, show};
-use host_server::deploy::{self, DeployError, InForce, Progress};
 use host_core::digest::Digest;
 use host_core::grant::HttpGrant;
 use host_core::id::HandlerId;
 use host_core::limits::{BATCH_SIZE_DEFAULT, Isolation};
 use host_core::name::HandlerName;
+use host_core::secret::SecretName;
 use host_queue::catalog::{self, Catalog, Deployment, Queue, Settings};
 use host_queue::connect::Pooled;
 use host_queue::deployments::{self, Deployed};
 use host_queue::{inspect, secrets};
 use host_sandbox::Checked;
-use host_core::secret::SecretName;
+use host_server::deploy::{self, DeployError, InForce, Progress};
 
 /// Check a component, store it, and have all running hosts load it
 ///
@@ -30,7 +30,7 @@ use host_core::secret::SecretName;
 #[command(after_help = "\
 Example:
   host deploy --queue emails target/plugins/email.wasm --timeout 10s --config 'template.bill=Your bill'")]
-pub struct Deploy {
+pub(crate) struct Deploy {
     /// The queue that it handles
     #[arg(long, value_name = "QUEUE")]
     queue: String,
@@ -127,7 +127,7 @@ struct Waiting {
 #[command(after_help = "\
 Example:
   host rollback --queue emails --to 2")]
-pub struct Rollback {
+pub(crate) struct Rollback {
     /// The queue
     #[arg(long, value_name = "QUEUE")]
     queue: String,
@@ -206,7 +206,7 @@ fn set<T>(value: &mut T, given: Option<T>) {
 
 impl Deploy {
     /// Does it.
-    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
         let wasm = component_file::read(&self.file).await?;
         super::with(global, async |context: &Context| {
             let client = lookup::client(context).await?;
@@ -324,7 +324,7 @@ fn trouble(progress: &Progress, label: &str) -> Option<String> {
 
 impl Rollback {
     /// Does it.
-    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
         super::with(global, async |context: &Context| {
             let client = lookup::client(context).await?;
             let catalog = catalog::load(&client).await?;

@@ -27,7 +27,7 @@ Exit codes, beside those of all commands:
 
 Example:
   host doctor --json | jq -r '.findings[] | select(.severity == \"error\") | .what'")]
-pub struct Doctor {
+pub(crate) struct Doctor {
     /// What has lasted this long is not passing: transactions, leases, waiting messages
     #[arg(long, value_name = "TIME", default_value = "1m")]
     patience: humantime::Duration,
@@ -38,7 +38,7 @@ pub struct Doctor {
 
 impl Doctor {
     /// Does it.
-    pub async fn run(self, global: &Global) -> Result<ExitCode, Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<ExitCode, Fail> {
         let findings =
             super::with(global, async |context: &Context| self.look(context).await).await?;
         let worst = findings.iter().map(Finding::severity).max();

@@ -12,10 +12,10 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader
 use super::{Context, Fail, Global, key_value, lookup, show};
 use host_core::lane::Priority;
 use host_core::message::PayloadType;
+use host_core::words;
 use host_queue::catalog::{self, Queue};
 use host_queue::connect::Pooled;
 use host_queue::producer::{self, Batch, Enqueued, Envelope, When};
-use host_core::words;
 
 /// Enqueue a message, or one for each line of a file or of standard input
 ///
@@ -31,7 +31,7 @@ Examples:
   host enqueue reports '{}' --unique-key daily-2030-01-31
   seq 1000 | host enqueue emails -
   host enqueue thumbnails --file photo.jpg")]
-pub struct Enqueue {
+pub(crate) struct Enqueue {
     /// The queue
     queue: String,
     /// The message, or - for one a line of standard input
@@ -77,7 +77,7 @@ struct Counts {
 
 impl Enqueue {
     /// Does it.
-    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
         super::with(global, async |context: &Context| {
             let mut client = lookup::client(context).await?;
             let catalog = catalog::load(&client).await?;

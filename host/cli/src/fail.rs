@@ -10,7 +10,7 @@ use host_queue::migrate::{MigrateError, SchemaState};
 /// Failed for a reason that has no code of its own.
 const FAILED: u8 = 1;
 /// The command line asks for something that does not exist.
-pub const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 /// No connection to Postgres.
 const NO_CONNECTION: u8 = 3;
 /// The schema is older or newer than this host.
@@ -21,7 +21,7 @@ const NEAREST_MIN: f64 = 0.7;
 
 /// An exit code and what to tell the user.
 #[derive(Debug)]
-pub struct Fail {
+pub(crate) struct Fail {
     code: u8,
     message: String,
 }
@@ -29,19 +29,23 @@ pub struct Fail {
 impl Fail {
     /// The command line is wrong.
     #[must_use]
-    pub fn usage(message: impl Into<String>) -> Self {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { code: USAGE, message: message.into() }
     }
 
     /// What was asked for makes sense, but cannot be done.
     #[must_use]
-    pub fn failed(message: impl Into<String>) -> Self {
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self { code: FAILED, message: message.into() }
     }
 
     /// There is no `kind` of the name `given`; says which of `known` may have been meant.
     #[must_use]
-    pub fn unknown<'a>(kind: &str, given: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn unknown<'a>(
+        kind: &str,
+        given: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
         let nearest = known
             .into_iter()
             .map(|name| (strsim::jaro_winkler(given, name), name))
@@ -57,19 +61,19 @@ impl Fail {
 
     /// What has been run has said itself what was wrong.
     #[must_use]
-    pub const fn silent() -> Self {
+    pub(crate) const fn silent() -> Self {
         Self { code: FAILED, message: String::new() }
     }
 
     /// The schema does not fit this host.
     #[must_use]
-    pub fn schema(state: SchemaState) -> Self {
+    pub(crate) fn schema(state: SchemaState) -> Self {
         Self { code: SCHEMA, message: state.to_string() }
     }
 
     /// Prints the line, and gives the code to the system.
     #[must_use]
-    pub fn report(&self) -> ExitCode {
+    pub(crate) fn report(&self) -> ExitCode {
         let line: Vec<&str> = self.message.split_whitespace().collect();
         if !line.is_empty() {
             eprintln!("error: {}", line.join(" "));

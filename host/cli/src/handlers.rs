@@ -19,7 +19,7 @@ use host_queue::inspect::{self, HandlerVersion};
 Examples:
   host handlers --queue emails
   host handlers pause emails/audit")]
-pub struct Handlers {
+pub(crate) struct Handlers {
     #[command(subcommand)]
     command: Option<Command>,
     /// Only those of this queue
@@ -80,7 +80,7 @@ struct Remove {
 
 impl Handlers {
     /// Does it.
-    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
         super::with(global, async |context: &Context| {
             let client = lookup::client(context).await?;
             match &self.command {
@@ -149,7 +149,7 @@ impl Remove {
 }
 
 /// A version for machines.
-pub fn version_json(h: &HandlerVersion) -> Value {
+pub(crate) fn version_json(h: &HandlerVersion) -> Value {
     json!({
         "queue": h.queue,
         "handler": h.handler,

@@ -7,7 +7,7 @@ use host_core::lane::{LaneCount, Lanes};
 
 /// Which lanes a queue is to have.
 #[derive(Debug, Args)]
-pub struct LanesArgs {
+pub(crate) struct LanesArgs {
     /// Take messages by their priority column: high, which is 1, first; see host/docs/priorities.md
     #[arg(long)]
     priorities: bool,
@@ -21,7 +21,7 @@ pub struct LanesArgs {
 
 impl LanesArgs {
     /// The lanes; refuses two kinds at once.
-    pub fn resolve(&self) -> Result<Lanes, Fail> {
+    pub(crate) fn resolve(&self) -> Result<Lanes, Fail> {
         let why = match (self.priorities, self.ordered, self.per_key) {
             (true, Some(_), _) => {
                 "--priorities and --ordered exclude each other: high would overtake the others of its key"

@@ -17,7 +17,7 @@ pub enum Format {
 }
 
 /// Starts logging, once per process.
-pub fn start(global: &Global) -> Result<(), Fail> {
+pub(crate) fn start(global: &Global) -> Result<(), Fail> {
     let mut filter = EnvFilter::try_new(&global.log_level).map_err(|error| {
         Fail::usage(format!("--log-level {:?} is not a level: {error}", global.log_level))
     })?;

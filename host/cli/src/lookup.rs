@@ -1,15 +1,15 @@
 //! From what a user wrote to what there is: queues, handlers, versions. Never changes anything.
 
 use super::{Context, Fail};
+use host_core::secret::SecretName;
 use host_queue::catalog::{Catalog, Deployment, Queue};
 use host_queue::connect::Pooled;
 use host_queue::inspect::HandlerVersion;
 use host_queue::migrate::{self, Migrations, SchemaState};
 use host_queue::secrets::SecretInfo;
-use host_core::secret::SecretName;
 
 /// A connection to a database that has this host's schema.
-pub async fn client(context: &Context) -> Result<Pooled, Fail> {
+pub(crate) async fn client(context: &Context) -> Result<Pooled, Fail> {
     let client = context.database.get().await?;
     match migrate::check(&client, &Migrations::embedded()?).await? {
         SchemaState::Current { .. } => Ok(client),
@@ -18,20 +18,23 @@ pub async fn client(context: &Context) -> Result<Pooled, Fail> {
 }
 
 /// The queue of that name.
-pub fn queue<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Queue, Fail> {
+pub(crate) fn queue<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Queue, Fail> {
     let known = catalog.queues.iter().map(|q| q.name.as_str());
     catalog.queue(name).ok_or_else(|| Fail::unknown("queue", name, known))
 }
 
 /// The secret of that name.
-pub fn secret<'a>(known: &'a [SecretInfo], name: &SecretName) -> Result<&'a SecretInfo, Fail> {
+pub(crate) fn secret<'a>(
+    known: &'a [SecretInfo],
+    name: &SecretName,
+) -> Result<&'a SecretInfo, Fail> {
     let names = known.iter().map(|secret| secret.name.as_str());
     let found = known.iter().find(|secret| secret.name == *name);
     found.ok_or_else(|| Fail::unknown("secret", name.as_str(), names))
 }
 
 /// A handler as it is written: `emails/audit`, or `emails` for `emails/default`.
-pub fn handler<'a>(
+pub(crate) fn handler<'a>(
     catalog: &'a Catalog,
     written: &str,
 ) -> Result<(&'a Queue, &'a Deployment), Fail> {
@@ -41,7 +44,7 @@ pub fn handler<'a>(
 }
 
 /// A queue's handler of that name.
-pub fn handler_of<'a>(
+pub(crate) fn handler_of<'a>(
     catalog: &'a Catalog,
     queue: &Queue,
     name: &str,
@@ -53,7 +56,7 @@ pub fn handler_of<'a>(
 }
 
 /// The versions of one handler of a queue, newest first.
-pub fn versions<'a>(
+pub(crate) fn versions<'a>(
     all: &'a [HandlerVersion],
     queue: &Queue,
     name: &str,

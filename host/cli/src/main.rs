@@ -1,4 +1,4 @@
-//! The command line: the only module that names clap, and the only one that prints. Never holds a
+//! The command `host`: the only crate that names clap, and the only one that prints. Never holds a
 //! decision that another front end would need as well.
 
 use std::ffi::OsString;
@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-pub use self::context::{Context, connect, connect_with, with};
-pub use self::fail::Fail;
+pub(crate) use self::context::{Context, connect_with, with};
+pub(crate) use self::fail::Fail;
 
 /// As std's, but for a reader that has gone (`host status | head -1`): that stops no command.
 macro_rules! print {
@@ -81,7 +81,7 @@ pub struct Global {
     /// How to write the log, which goes to standard error
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub log: logging::Format,
-    /// What to log: error, warn, info, debug, trace, or by module, as in `info,host::queue=debug`
+    /// What to log: error, warn, info, debug, trace, or by module, as in `info,host_queue=debug`
     #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
 }

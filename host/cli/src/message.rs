@@ -18,7 +18,7 @@ use host_queue::message::{self, Event, Found, State, Whereabouts};
 #[command(after_help = "\
 Example:
   host message emails 17")]
-pub struct Message {
+pub(crate) struct Message {
     /// The queue
     queue: String,
     /// The message's id
@@ -30,7 +30,7 @@ pub struct Message {
 
 impl Message {
     /// Does it.
-    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
         super::with(global, async |context: &Context| {
             let client = lookup::client(context).await?;
             let catalog = catalog::load(&client).await?;
@@ -63,14 +63,14 @@ impl Message {
 }
 
 /// There is nothing of a message.
-pub fn unknown(queue: &QueueName, id: MessageId) -> Fail {
+pub(crate) fn unknown(queue: &QueueName, id: MessageId) -> Fail {
     Fail::usage(format!(
         "queue {queue} has no message {id}: it never had, or has settled and truncated it"
     ))
 }
 
 /// Where a message is for a handler, for machines.
-pub fn place_json(w: &Whereabouts) -> Value {
+pub(crate) fn place_json(w: &Whereabouts) -> Value {
     json!({
         "handler": w.handler,
         "state": w.state.name(),
@@ -83,7 +83,7 @@ pub fn place_json(w: &Whereabouts) -> Value {
 }
 
 /// Where a message is for a handler, in words.
-pub fn place_text(w: &Whereabouts) -> String {
+pub(crate) fn place_text(w: &Whereabouts) -> String {
     let at = w.at.map(show::time).unwrap_or_default();
     let whose = w.whose.clone().unwrap_or_default();
     let place = match w.state {

@@ -16,7 +16,7 @@ use host_queue::restore::{self, Rebased};
 Examples:
   host migrate --database-url postgres://me@localhost/jobs
   pg_restore --dbname \"$DATABASE_URL\" jobs.dump && host migrate --restored")]
-pub struct Migrate {
+pub(crate) struct Migrate {
     /// Make a database fit to be served that was restored from a dump, copied or upgraded: what is
     /// not settled is kept, and what was in flight runs again. Hosts refuse to serve it before
     #[arg(long)]
@@ -38,7 +38,7 @@ enum Origin {
 
 impl Migrate {
     /// Does it.
-    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
         let (report, origin) = super::with(global, async |context: &Context| {
             pooler::refuse(&context.database).await?;
             let mut alone = context.database.connect_alone().await?;

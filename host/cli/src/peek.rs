@@ -19,7 +19,7 @@ const RESULT_CHARS: usize = 20;
 Examples:
   host peek emails -n 3 --json | jq -r .[].payload
   host peek emails --settled")]
-pub struct Peek {
+pub(crate) struct Peek {
     /// The queue
     queue: String,
     /// At most so many
@@ -38,7 +38,7 @@ pub struct Peek {
 
 impl Peek {
     /// Does it.
-    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
         super::with(global, async |context: &Context| {
             let client = lookup::client(context).await?;
             let catalog = catalog::load(&client).await?;

@@ -18,7 +18,7 @@ use host_queue::connect::url;
 Examples:
   host psql
   host psql -c \"INSERT INTO queue.emails (payload) VALUES ('{}')\"")]
-pub struct Psql {
+pub(crate) struct Psql {
     /// For psql
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
     arguments: Vec<OsString>,
@@ -26,7 +26,7 @@ pub struct Psql {
 
 impl Psql {
     /// Runs it, and ends as it does.
-    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
         let status = super::with(global, async |context: &Context| {
             // The server's own, if it has one: it is as new as the server.
             let own = context.programs().map(|dir| dir.join("psql")).filter(|path| path.is_file());

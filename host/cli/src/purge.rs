@@ -17,7 +17,7 @@ use host_queue::message::{self, Purged};
 Example:
   host queue purge emails --dry-run
   host queue purge emails --yes")]
-pub struct Purge {
+pub(crate) struct Purge {
     /// The queue
     name: String,
     /// Only for this handler: the queue's others go on
@@ -36,7 +36,7 @@ pub struct Purge {
 
 impl Purge {
     /// Does it.
-    pub async fn run(self, context: &Context) -> Result<(), Fail> {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Fail> {
         let client = lookup::client(context).await?;
         let catalog = catalog::load(&client).await?;
         let queue = lookup::queue(&catalog, &self.name)?;

@@ -13,10 +13,10 @@ use super::{Context, Fail, Global, lookup};
 use host_core::message::PayloadType;
 use host_core::name::QueueName;
 use host_core::outcome::{Backoff, RetryPolicy};
+use host_core::throttle::Throttle;
 use host_queue::catalog;
 use host_queue::inspect;
 use host_queue::queues::{self, DropError, NewQueue};
-use host_core::throttle::Throttle;
 
 mod set;
 mod words;
@@ -27,7 +27,7 @@ mod words;
 Examples:
   host queue create emails
   host queue list")]
-pub struct QueueCommand {
+pub(crate) struct QueueCommand {
     #[command(subcommand)]
     command: Command,
 }
@@ -168,7 +168,7 @@ fn payload_type() -> clap::builder::PossibleValuesParser {
 
 impl QueueCommand {
     /// Does it.
-    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
         super::with(global, async |context: &Context| match self.command {
             Command::Create(command) => command.run(context).await,
             Command::List(command) => command.run(context).await,

@@ -9,8 +9,8 @@ use tokio::io::AsyncReadExt as _;
 
 use super::show::{self, Column};
 use super::{Context, Fail, Global, lookup};
-use host_queue::secrets::{self, SecretInfo};
 use host_core::secret::{Secret, SecretName, VALUE_BYTES_MAX};
+use host_queue::secrets::{self, SecretInfo};
 
 /// Set, list and remove secrets: values for handlers that no command shows again
 ///
@@ -21,7 +21,7 @@ use host_core::secret::{Secret, SecretName, VALUE_BYTES_MAX};
 Examples:
   host secret set stripe-key <stripe.key
   host secret list")]
-pub struct SecretCommand {
+pub(crate) struct SecretCommand {
     #[command(subcommand)]
     command: Command,
 }
@@ -76,7 +76,7 @@ struct Remove {
 
 impl SecretCommand {
     /// Does it.
-    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
         match self.command {
             Command::Set(command) => command.run(global).await,
             Command::List(command) => command.run(global).await,

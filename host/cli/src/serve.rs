@@ -26,7 +26,7 @@ use host_server::serve::{ServeConfig, Shutdown, serve};
 Examples:
   host serve
   host serve --concurrency 1000 --log json --database-url postgres://me@localhost/jobs")]
-pub struct Serve {
+pub(crate) struct Serve {
     /// What this host is called in `host status` and in the history of messages [default: the
     /// machine's name]
     #[arg(long, value_name = "NAME")]
@@ -58,7 +58,7 @@ const POLL_MIN: Duration = Duration::from_millis(1);
 
 impl Serve {
     /// Serves.
-    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
         let connections = usize::from(self.connections);
         let config = self.resolve()?;
         let shutdown = on_signals()?;
@@ -128,7 +128,7 @@ fn on_signals() -> Result<Shutdown, Fail> {
 }
 
 /// A signal to end cancels.
-pub fn on_signal(stop: &CancellationToken) -> Result<(), Fail> {
+pub(crate) fn on_signal(stop: &CancellationToken) -> Result<(), Fail> {
     let mut signals = Signals::listen()?;
     let stop = stop.clone();
     tokio::spawn(async move {

@@ -8,9 +8,9 @@ use bytesize::ByteSize;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::visible::visible;
-pub use super::visible::{indented, one_line};
+pub(crate) use super::visible::{indented, one_line};
+pub(crate) use host_core::words::time;
 use host_queue::inspect::COUNT_MAX;
-pub use host_core::words::time;
 
 /// Columns of a table where there is no terminal.
 const WIDTH: u16 = 100;
@@ -21,7 +21,7 @@ const WIDTH_MIN: u16 = 40;
 ///
 /// # Panics
 /// If it cannot be written to, as on a full disk.
-pub fn print(text: fmt::Arguments<'_>) {
+pub(crate) fn print(text: fmt::Arguments<'_>) {
     match io::stdout().write_all(visible(&text.to_string()).as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => written.expect("standard output can be written to"),
@@ -29,7 +29,7 @@ pub fn print(text: fmt::Arguments<'_>) {
 }
 
 /// The same for standard error; nobody is left to tell when that cannot be written to.
-pub fn print_error(text: fmt::Arguments<'_>) {
+pub(crate) fn print_error(text: fmt::Arguments<'_>) {
     let _ = io::stderr().write_all(visible(&text.to_string()).as_bytes());
 }
 
@@ -46,7 +46,7 @@ fn width() -> u16 {
 
 /// A column of a table: its title, and where its cells stand.
 #[derive(Clone, Copy)]
-pub enum Column<'a> {
+pub(crate) enum Column<'a> {
     /// For words.
     Left(&'a str),
     /// For numbers.
@@ -54,7 +54,7 @@ pub enum Column<'a> {
 }
 
 /// A table without lines, as `ps` and `docker` write theirs.
-pub fn table(columns: &[Column<'_>], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(crate) fn table(columns: &[Column<'_>], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -75,12 +75,12 @@ pub fn table(columns: &[Column<'_>], rows: impl IntoIterator<Item = Vec<String>>
 }
 
 /// A size.
-pub fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     ByteSize(bytes).to_string()
 }
 
 /// A time span, no more exact than people want.
-pub fn duration(duration: Duration) -> String {
+pub(crate) fn duration(duration: Duration) -> String {
     let whole = if duration < Duration::from_secs(10) {
         Duration::from_millis(duration.as_millis() as u64)
     } else {
@@ -90,12 +90,12 @@ pub fn duration(duration: Duration) -> String {
 }
 
 /// A count that may have stopped at [`COUNT_MAX`].
-pub fn count(count: u64) -> String {
+pub(crate) fn count(count: u64) -> String {
     if count >= COUNT_MAX { format!("{COUNT_MAX}+") } else { count.to_string() }
 }
 
 /// One line, cut where it gets too long.
-pub fn line(text: &str, chars_max: usize) -> String {
+pub(crate) fn line(text: &str, chars_max: usize) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if text.chars().count() <= chars_max {
         return text;
@@ -104,7 +104,7 @@ pub fn line(text: &str, chars_max: usize) -> String {
 }
 
 /// Bytes as text if they are some, else as `\x` and hexadecimal digits, as Postgres writes them. No text begins so.
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.starts_with("\\x") => text.to_owned(),
         _ => format!("\\x{}", hex::encode(bytes)),
@@ -112,7 +112,7 @@ pub fn text(bytes: &[u8]) -> String {
 }
 
 /// "1 message", "2 messages".
-pub fn plural(count: usize, noun: &str) -> String {
+pub(crate) fn plural(count: usize, noun: &str) -> String {
     host_core::words::plural(count as u64, noun)
 }
 

@@ -15,7 +15,7 @@ use host_queue::inspect::{self, COUNT_MAX, Lag, QueueStatus, Session};
 #[command(after_help = "\
 Example:
   host status --json | jq '.queues[] | select(.dead > 0) | .name'")]
-pub struct Status {
+pub(crate) struct Status {
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -23,7 +23,7 @@ pub struct Status {
 
 impl Status {
     /// Does it.
-    pub async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
         super::with(global, async |context: &Context| {
             let client = lookup::client(context).await?;
             let queues = inspect::status(&context.database).await?;
@@ -64,7 +64,7 @@ impl Status {
 }
 
 /// A queue's numbers for machines.
-pub fn queue_json(q: &QueueStatus) -> Value {
+pub(crate) fn queue_json(q: &QueueStatus) -> Value {
     json!({
         "name": q.name,
         "paused": q.paused,
@@ -98,7 +98,7 @@ fn lag_json(l: &Lag) -> Value {
 }
 
 /// A queue's handlers: of several, how much each has before it.
-pub fn handlers_text(q: &QueueStatus) -> String {
+pub(crate) fn handlers_text(q: &QueueStatus) -> String {
     let one = |l: &Lag| {
         let waiting = (q.lag.len() > 1 && l.waiting > 0)
             .then(|| format!("{} waiting", show::count(l.waiting)));

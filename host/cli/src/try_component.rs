@@ -13,7 +13,7 @@ use host_sandbox::{Terms, try_here};
 
 /// Compile the component on standard input, and say whether a handler with these settings can be made of it
 #[derive(Debug, Args)]
-pub struct TryComponent {
+pub(crate) struct TryComponent {
     /// Linear memory, in bytes
     #[arg(long)]
     memory: u64,
@@ -30,7 +30,7 @@ pub struct TryComponent {
 
 impl TryComponent {
     /// Does it.
-    pub fn run(self) -> Result<(), Fail> {
+    pub(crate) fn run(self) -> Result<(), Fail> {
         let mut wasm = Vec::new();
         // One byte more than is accepted: then the check says so.
         let read = std::io::stdin().take(COMPONENT_BYTES_MAX + 1).read_to_end(&mut wasm);

@@ -29,17 +29,17 @@ fn acts(c: char) -> bool {
 }
 
 /// Text of any number of lines.
-pub fn visible(text: &str) -> Cow<'_, str> {
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     escape(text, acts)
 }
 
 /// Text on one line.
-pub fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     visible(text).replace(['\n', '\t'], " ")
 }
 
 /// Text whose further lines begin at a column, so that none passes for a line of ours.
-pub fn indented(text: &str, column: usize) -> String {
+pub(crate) fn indented(text: &str, column: usize) -> String {
     visible(text).replace('\n', &format!("\n{:column$}", ""))
 }
 
@@ -62,7 +62,7 @@ fn escape(text: &str, acts: impl Fn(char) -> bool) -> Cow<'_, str> {
 
 /// Writes the log to standard error, a whole event at a time.
 #[derive(Clone, Copy, Debug)]
-pub struct Log {
+pub(crate) struct Log {
     /// Whether the log's own colours are in it; those of others it has already escaped.
     pub has_colours: bool,
 }

@@ -23,7 +23,7 @@ const REMOVE_SOCKETS: &str = r#"rm -f "$1"/.s.PGSQL.*"#;
 
 /// The user that the server and its files belong to.
 #[derive(Clone, Debug)]
-pub struct Account {
+pub(crate) struct Account {
     /// Set when it is not the user that this process runs as already.
     drop_to: Option<(u32, u32)>,
 }
@@ -31,7 +31,7 @@ pub struct Account {
 impl Account {
     /// Ourselves, or, for root, the owner of the cluster that is there already, else `postgres`,
     /// else `nobody`.
-    pub fn choose(dir: &Path) -> Result<Self, EmbeddedError> {
+    pub(crate) fn choose(dir: &Path) -> Result<Self, EmbeddedError> {
         let owner = place::recorded(dir).and_then(|root| fs::symlink_metadata(root).ok());
         let us = geteuid().as_raw();
         if us != 0 {
@@ -64,7 +64,7 @@ impl Account {
     }
 
     /// A command that will run as this user, in a folder that it can enter.
-    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir("/").stdin(std::process::Stdio::null()).kill_on_drop(false);
         if let Some((uid, gid)) = self.drop_to {
@@ -74,27 +74,27 @@ impl Account {
     }
 
     /// The owner and group that its files have; `None`: those of this process.
-    pub const fn owner(&self) -> Option<(u32, u32)> {
+    pub(crate) const fn owner(&self) -> Option<(u32, u32)> {
         self.drop_to
     }
 
     /// The number of the user.
-    pub fn uid(&self) -> u32 {
+    pub(crate) fn uid(&self) -> u32 {
         self.drop_to.map_or_else(|| geteuid().as_raw(), |(uid, _)| uid)
     }
 
     /// Writes a file that only the user can read, in a folder of the user's.
-    pub async fn write_private(&self, path: &Path, text: &str) -> Result<(), EmbeddedError> {
+    pub(crate) async fn write_private(&self, path: &Path, text: &str) -> Result<(), EmbeddedError> {
         self.shell("write", WRITE, path, text).await
     }
 
     /// Makes a folder that only the user can enter, in a folder of the user's.
-    pub async fn make_folder(&self, path: &Path) -> Result<(), EmbeddedError> {
+    pub(crate) async fn make_folder(&self, path: &Path) -> Result<(), EmbeddedError> {
         self.shell("mkdir", MAKE_FOLDER, path, "").await
     }
 
     /// Removes the sockets in a folder of the user's.
-    pub async fn remove_sockets(&self, dir: &Path) -> Result<(), EmbeddedError> {
+    pub(crate) async fn remove_sockets(&self, dir: &Path) -> Result<(), EmbeddedError> {
         self.shell("rm", REMOVE_SOCKETS, dir, "").await
     }
 
@@ -126,7 +126,7 @@ impl Account {
 
     /// Whether the user can enter a folder; asked of the system, which knows about every kind of
     /// permission there is.
-    pub async fn can_enter(&self, dir: &Path) -> bool {
+    pub(crate) async fn can_enter(&self, dir: &Path) -> bool {
         let mut command = self.command("/bin/sh");
         command.args(["-c", "cd \"$1\" 2>/dev/null", "sh"]).arg(dir);
         command.status().await.is_ok_and(|status| status.success())

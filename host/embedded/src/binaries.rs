@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use super::account::Account;
 
 /// The oldest major version that the schema works with.
-pub const MAJOR_MIN: u32 = 15;
+pub(crate) const MAJOR_MIN: u32 = 15;
 
 /// A folder with `initdb`, `pg_ctl` and `postgres` of one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Binaries {
+pub(crate) struct Binaries {
     /// Such as 15.
     pub major: u32,
     /// As the server calls itself, such as `15.18`.
@@ -22,7 +22,11 @@ pub struct Binaries {
 
 /// The newest installed server, or the newest of one major version; the cluster decides that once it
 /// is made. Only versions from `MAJOR_MIN` on count.
-pub async fn installed(account: &Account, extra: &Path, major: Option<u32>) -> Option<Binaries> {
+pub(crate) async fn installed(
+    account: &Account,
+    extra: &Path,
+    major: Option<u32>,
+) -> Option<Binaries> {
     let mut best: Option<Binaries> = None;
     for dir in candidates(extra).await {
         let Some(found) = probe(account, &dir).await else { continue };
@@ -64,7 +68,7 @@ fn real(dir: &Path) -> Option<PathBuf> {
 
 /// Asks a server for its version, as the user that will run it: one that this user cannot run is
 /// no use.
-pub async fn probe(account: &Account, dir: &Path) -> Option<Binaries> {
+pub(crate) async fn probe(account: &Account, dir: &Path) -> Option<Binaries> {
     let output = account.command(dir.join("postgres")).arg("--version").output().await.ok()?;
     let version = version_in(&String::from_utf8_lossy(&output.stdout))?;
     let major = numbers_in(&version).first().copied()?;
@@ -73,7 +77,7 @@ pub async fn probe(account: &Account, dir: &Path) -> Option<Binaries> {
 
 impl Binaries {
     /// The path of one of the programs.
-    pub fn program(&self, name: &str) -> OsString {
+    pub(crate) fn program(&self, name: &str) -> OsString {
         self.dir.join(name).into_os_string()
     }
 }

@@ -39,7 +39,7 @@ const SETTINGS: &[(&str, &str)] = &[
 
 /// The files of a cluster and the programs that fit them.
 #[derive(Debug)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     place: Place,
     account: Account,
     binaries: Binaries,
@@ -47,7 +47,7 @@ pub struct Cluster {
 
 /// A server that accepts connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Running {
+pub(crate) struct Running {
     pub url: String,
     pub port: u16,
     pub pid: i32,
@@ -57,7 +57,10 @@ pub struct Running {
 
 impl Cluster {
     /// The cluster at a place; made if there is none yet.
-    pub async fn find_or_make(place: Place, account: Account) -> Result<Self, EmbeddedError> {
+    pub(crate) async fn find_or_make(
+        place: Place,
+        account: Account,
+    ) -> Result<Self, EmbeddedError> {
         let major = major_of(&place.data());
         let found = binaries::installed(&account, &place.downloaded(), major).await;
         let binaries = match found {
@@ -71,15 +74,15 @@ impl Cluster {
         Ok(cluster)
     }
 
-    pub fn place(&self) -> &Place {
+    pub(crate) fn place(&self) -> &Place {
         &self.place
     }
 
-    pub fn programs(&self) -> &Path {
+    pub(crate) fn programs(&self) -> &Path {
         &self.binaries.dir
     }
 
-    pub fn version(&self) -> &str {
+    pub(crate) fn version(&self) -> &str {
         &self.binaries.version
     }
 
@@ -102,7 +105,7 @@ impl Cluster {
     }
 
     /// Finds the server running, or starts it.
-    pub async fn ensure_running(
+    pub(crate) async fn ensure_running(
         &self,
         settings: &[(&str, &str)],
     ) -> Result<Running, EmbeddedError> {
@@ -131,7 +134,7 @@ impl Cluster {
     }
 
     /// Stops the server; open connections are closed.
-    pub async fn stop(&self) -> Result<(), EmbeddedError> {
+    pub(crate) async fn stop(&self) -> Result<(), EmbeddedError> {
         succeed("pg_ctl stop", &self.pg_ctl(&["stop", "-m", "fast", "-w", "-t", START_S_MAX]).await)
     }
 

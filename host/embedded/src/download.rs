@@ -16,7 +16,7 @@ use super::{EmbeddedError, failed};
 const MAJOR: u32 = 18;
 
 /// Downloads the newest release of a major version and unpacks it at `to`.
-pub async fn download(
+pub(crate) async fn download(
     account: &Account,
     to: &Path,
     major: Option<u32>,

@@ -24,13 +24,13 @@ const SOCKET_DIR_BYTES_MAX: usize = 80;
 
 /// A folder that belongs to the server's user, closed to everybody else.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub(crate) struct Place {
     root: PathBuf,
     socket_dir: PathBuf,
 }
 
 /// The place that earlier starts of this directory used, if there is one.
-pub fn recorded(dir: &Path) -> Option<PathBuf> {
+pub(crate) fn recorded(dir: &Path) -> Option<PathBuf> {
     let elsewhere = fs::read_to_string(dir.join("place")).ok().map(PathBuf::from);
     elsewhere.or_else(|| Some(dir.join("postgres"))).filter(|root| root.is_dir())
 }
@@ -38,7 +38,7 @@ pub fn recorded(dir: &Path) -> Option<PathBuf> {
 /// Makes `.host` unless it is there, and says where it is. Refuses one in which somebody else could
 /// change what this process is about to believe: the folder has to be ours, and those around it have
 /// to be the system's or ours.
-pub fn own(dir: &Path) -> Result<PathBuf, EmbeddedError> {
+pub(crate) fn own(dir: &Path) -> Result<PathBuf, EmbeddedError> {
     let mut new = fs::DirBuilder::new();
     match new.recursive(true).mode(0o755).create(dir) {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -93,7 +93,7 @@ fn open_folder(path: &Path) -> Result<File, EmbeddedError> {
 
 impl Place {
     /// Finds the place of `dir`, which is `own`, or makes it.
-    pub async fn of(dir: &Path, account: &Account) -> Result<Self, EmbeddedError> {
+    pub(crate) async fn of(dir: &Path, account: &Account) -> Result<Self, EmbeddedError> {
         let root = match recorded(dir) {
             Some(root) => root,
             None if account.can_enter(dir).await => dir.join("postgres"),
@@ -117,33 +117,33 @@ impl Place {
     }
 
     /// The folder itself.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
     /// The cluster's data.
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.root.join("data")
     }
 
     /// Where the server listens. Whoever can enter it is trusted: that is its user, and root.
-    pub fn socket_dir(&self) -> &Path {
+    pub(crate) fn socket_dir(&self) -> &Path {
         &self.socket_dir
     }
 
     /// The server's log.
-    pub fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.root.join("log")
     }
 
     /// The superuser's password, for the loopback port, which every local user can reach.
-    pub fn password_file(&self) -> PathBuf {
+    pub(crate) fn password_file(&self) -> PathBuf {
         self.root.join("password")
     }
 
     /// The downloaded server, if it had to be. Beside the folder, not in it: these programs are ours,
     /// and `host psql` runs one of them.
-    pub fn downloaded(&self) -> PathBuf {
+    pub(crate) fn downloaded(&self) -> PathBuf {
         let mut name = self.root.clone().into_os_string();
         name.push("-server");
         name.into()

@@ -12,7 +12,7 @@ wasmtime::component::bindgen!({
     exports: { default: async },
 });
 
-pub mod batch {
+pub(crate) mod batch {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "batch-handler",

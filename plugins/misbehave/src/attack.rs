@@ -47,7 +47,7 @@ unsafe extern "C" {
 }
 
 /// What the command asks for, if it is an attack.
-pub fn obey(command: &Command) -> Option<Verdict> {
+pub(crate) fn obey(command: &Command) -> Option<Verdict> {
     let n = command.n as usize;
     match command.r#do.as_str() {
         // n headers, all of them the same kilobyte: small here, n kilobytes in a host that copies them.

@@ -9,7 +9,7 @@ use wasip2::http::types::{
 
 /// A request and what to do with it.
 #[derive(Deserialize)]
-pub struct Fetch {
+pub(crate) struct Fetch {
     #[serde(default = "get")]
     method: String,
     scheme: String,
@@ -44,7 +44,7 @@ const fn one() -> usize {
 }
 
 /// The answers, or what went wrong, in words.
-pub fn fetch(fetch: &Fetch) -> String {
+pub(crate) fn fetch(fetch: &Fetch) -> String {
     let begun: Vec<_> = (0..fetch.times).map(|_| begin(fetch)).collect();
     if fetch.leave {
         std::mem::forget(begun);

@@ -15,14 +15,14 @@ const BODY_BYTES_MAX: usize = 16 << 10;
 const BODY_WITHIN_MAX: Duration = Duration::from_secs(1);
 
 /// A URL in the parts that a request wants.
-pub struct Url {
+pub(crate) struct Url {
     scheme: Scheme,
     authority: String,
     path: String,
 }
 
 /// An answer, whatever it says.
-pub struct Response {
+pub(crate) struct Response {
     pub status: u16,
     headers: Vec<(String, Vec<u8>)>,
     /// Its beginning.
@@ -31,7 +31,7 @@ pub struct Response {
 
 impl Url {
     /// Takes `http` and `https`.
-    pub fn parse(url: &str) -> Result<Self, String> {
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
         let (scheme, rest) = match url.split_once("://") {
             Some(("http", rest)) => (Scheme::Http, rest),
             Some(("https", rest)) => (Scheme::Https, rest),
@@ -47,7 +47,7 @@ impl Url {
 
 impl Response {
     /// The first header of that name, which is in lower case.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(key, _)| key == name)?;
         std::str::from_utf8(value).ok()
     }
@@ -55,7 +55,7 @@ impl Response {
 
 /// Posts, and waits for the answer. Of the time that is `left`, enough stays to say what came of it, which a
 /// call that is cut off cannot: the answer's head may take 85 %, its body twice a twentieth.
-pub fn post(
+pub(crate) fn post(
     url: &Url,
     headers: &[(&str, String)],
     body: &[u8],

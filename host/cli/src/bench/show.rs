@@ -1,11 +1,11 @@
 //! How a benchmark's report is printed. Never measures.
 
 use super::super::show::{self, Column};
-use host_bench::report::{EnqueueRates, Map, Report};
 use crate::Fail;
+use host_bench::report::{EnqueueRates, Map, Report};
 
 /// Prints a report: a table, or one line of JSON; and what the hosts complained of.
-pub fn print(report: &Report, json: bool) -> Result<(), Fail> {
+pub(crate) fn print(report: &Report, json: bool) -> Result<(), Fail> {
     if json {
         println!("{}", serde_json::to_string(report).map_err(anyhow::Error::from)?);
     } else {

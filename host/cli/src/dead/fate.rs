@@ -30,7 +30,7 @@ fn reason_in_sql(reason: &str) -> &str {
 Examples:
   host dead retry emails 17 18
   host dead retry emails --where \"error ~ 'timeout' and attempt >= 3 and died_at > now-1h\" --dry-run")]
-pub struct Retry {
+pub(crate) struct Retry {
     #[command(flatten)]
     which: Selection,
 }
@@ -42,7 +42,7 @@ pub struct Retry {
 #[command(after_help = "\
 Example:
   host dead move emails --to emails_by_hand --reason rejected")]
-pub struct Move {
+pub(crate) struct Move {
     #[command(flatten)]
     which: Selection,
     /// The queue that they go to
@@ -55,7 +55,7 @@ pub struct Move {
 #[command(after_help = "\
 Example:
   host dead purge emails 17 18 --yes")]
-pub struct Purge {
+pub(crate) struct Purge {
     #[command(flatten)]
     which: Selection,
     /// Yes, for good
@@ -65,7 +65,7 @@ pub struct Purge {
 
 /// By what is known of them.
 #[derive(Debug, Args)]
-pub struct Narrow {
+pub(crate) struct Narrow {
     /// Only those that died of this
     #[arg(long, value_parser = REASONS)]
     reason: Option<String>,
@@ -77,7 +77,7 @@ pub struct Narrow {
 
 impl Narrow {
     /// All that it says.
-    pub fn filter(&self) -> Option<Filter> {
+    pub(crate) fn filter(&self) -> Option<Filter> {
         let reason = self.reason.as_deref().map(|reason| Filter::reason(reason_in_sql(reason)));
         match (reason, self.filter.clone()) {
             (Some(reason), Some(filter)) => Some(reason.and(&filter)),
@@ -109,14 +109,14 @@ struct Selection {
 
 impl Retry {
     /// Does it.
-    pub async fn run(&self, client: &Pooled, catalog: &Catalog) -> Result<(), Fail> {
+    pub(crate) async fn run(&self, client: &Pooled, catalog: &Catalog) -> Result<(), Fail> {
         self.which.end(client, catalog, Fate::Retry).await
     }
 }
 
 impl Move {
     /// Does it.
-    pub async fn run(&self, client: &Pooled, catalog: &Catalog) -> Result<(), Fail> {
+    pub(crate) async fn run(&self, client: &Pooled, catalog: &Catalog) -> Result<(), Fail> {
         let to = lookup::queue(catalog, &self.to)?.name.clone();
         if to.as_str() == self.which.queue {
             return Err(Fail::usage(format!(
@@ -129,7 +129,7 @@ impl Move {
 
 impl Purge {
     /// Does it.
-    pub async fn run(&self, client: &Pooled, catalog: &Catalog) -> Result<(), Fail> {
+    pub(crate) async fn run(&self, client: &Pooled, catalog: &Catalog) -> Result<(), Fail> {
         if !self.yes && !self.which.dry_run {
             return Err(Fail::usage(
                 "this deletes dead letters for good: add --yes if that is meant, or --dry-run",
@@ -185,7 +185,7 @@ async fn say_what_stays(client: &Pooled, queue: &QueueName, which: &Which) -> Re
 }
 
 /// There are no such dead letters.
-pub fn none_of(queue: &QueueName, ids: &[i64]) -> Fail {
+pub(crate) fn none_of(queue: &QueueName, ids: &[i64]) -> Fail {
     let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
     Fail::usage(format!(
         "queue {queue} has no dead letter {}; see `host dead list {queue}`",

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::{Context, Fail, lookup, show};
 use host_core::lane::Lanes;
-use host_queue::{catalog, limits, queues, unique};
 use host_core::throttle::{PerInterval, Rate, Throttle};
 use host_core::unique::{OnDuplicate, Unique};
+use host_queue::{catalog, limits, queues, unique};
 
 /// Change a queue's settings
 ///
@@ -26,7 +26,7 @@ Examples:
   host queue set emails --rate off --unique off
   host queue set emails --keep 7d
   host queue set emails --no-wake-up")]
-pub struct Set {
+pub(crate) struct Set {
     /// The queue
     name: String,
     #[command(flatten)]
@@ -46,7 +46,7 @@ pub struct Set {
 
 /// Unique keys, as the command line has them.
 #[derive(Debug, Args)]
-pub struct UniqueArgs {
+pub(crate) struct UniqueArgs {
     /// Take a unique_key: it is taken for this long, and until its message is settled. Or off
     #[arg(long, value_name = "TIME", value_parser = or_off::<humantime::Duration>)]
     unique: Option<OrOff<humantime::Duration>>,
@@ -57,7 +57,7 @@ pub struct UniqueArgs {
 
 /// Limits, as the command line has them.
 #[derive(Debug, Args)]
-pub struct LimitArgs {
+pub(crate) struct LimitArgs {
     /// Messages in flight at once over all hosts, for each handler; or off
     #[arg(long, value_name = "N", value_parser = or_off::<u32>)]
     fleet_concurrency: Option<OrOff<u32>>,
@@ -87,7 +87,7 @@ impl UniqueArgs {
     }
 
     /// What was `before`, changed as the flags say.
-    pub fn resolve(&self, before: Option<Unique>) -> Result<Option<Unique>, Fail> {
+    pub(crate) fn resolve(&self, before: Option<Unique>) -> Result<Option<Unique>, Fail> {
         let window =
             self.unique.map_or(before.map(|u| u.window), |window| window.0.map(Into::into));
         let given = self.on_duplicate.as_deref().and_then(OnDuplicate::from_name);
@@ -112,7 +112,7 @@ impl LimitArgs {
     }
 
     /// What was `before`, changed as the flags say.
-    pub fn resolve(&self, before: Throttle) -> Result<Throttle, Fail> {
+    pub(crate) fn resolve(&self, before: Throttle) -> Result<Throttle, Fail> {
         let mut throttle = before;
         if let Some(OrOff(messages)) = self.fleet_concurrency {
             throttle.fleet_concurrency = messages;
@@ -164,7 +164,7 @@ impl Set {
 }
 
 /// How a queue takes unique keys, in words.
-pub fn keys_text(unique: Option<Unique>) -> String {
+pub(crate) fn keys_text(unique: Option<Unique>) -> String {
     let Some(Unique { window, on_duplicate }) = unique else { return "none".to_owned() };
     let least = match window {
         Duration::ZERO => String::new(),
@@ -178,12 +178,12 @@ pub fn keys_text(unique: Option<Unique>) -> String {
 }
 
 /// How hosts hear of new messages, in words.
-pub const fn wake_up_text(wake_up: bool) -> &'static str {
+pub(crate) const fn wake_up_text(wake_up: bool) -> &'static str {
     if wake_up { "by NOTIFY" } else { "by polling only" }
 }
 
 /// How long a queue keeps what is settled, in words.
-pub fn kept(keep: Option<Duration>) -> String {
+pub(crate) fn kept(keep: Option<Duration>) -> String {
     match keep {
         Some(keep) => format!("for {}", show::duration(keep)),
         None => "until they are rotated away".to_owned(),
@@ -191,7 +191,7 @@ pub fn kept(keep: Option<Duration>) -> String {
 }
 
 /// A queue's limits, in words.
-pub fn limits_text(throttle: Throttle, lanes: Lanes) -> String {
+pub(crate) fn limits_text(throttle: Throttle, lanes: Lanes) -> String {
     let fleet = throttle.fleet_concurrency.map(|messages| format!("{messages} in flight"));
     let rate = throttle.rate.map(|Rate { count, interval, burst }| {
         format!("{count} every {}, {burst} at once", show::duration(interval))
@@ -202,7 +202,7 @@ pub fn limits_text(throttle: Throttle, lanes: Lanes) -> String {
 }
 
 /// A queue's limits, for machines.
-pub fn limits_json(throttle: Throttle, lanes: Lanes) -> Value {
+pub(crate) fn limits_json(throttle: Throttle, lanes: Lanes) -> Value {
     json!({
         "per_key": lanes.keyed().is_some(),
         "fleet_concurrency": throttle.fleet_concurrency,

@@ -11,7 +11,7 @@ use host_queue::catalog::Queue;
 use host_queue::inspect::QueueStatus;
 
 /// The waits between attempts.
-pub fn backoff(backoff: &Backoff) -> String {
+pub(crate) fn backoff(backoff: &Backoff) -> String {
     match backoff {
         Backoff::Exponential { base, cap } => {
             format!("{} to {}", show::duration(*base), show::duration(*cap))
@@ -23,12 +23,12 @@ pub fn backoff(backoff: &Backoff) -> String {
 }
 
 /// Whether hosts lease from it.
-pub const fn state(paused: bool) -> &'static str {
+pub(crate) const fn state(paused: bool) -> &'static str {
     if paused { "paused" } else { "active" }
 }
 
 /// Its settings, for machines.
-pub fn settings_json(q: &Queue) -> Value {
+pub(crate) fn settings_json(q: &Queue) -> Value {
     let (base, cap, delays) = match &q.policy.backoff {
         Backoff::Exponential { base, cap } => (Some(millis(*base)), Some(millis(*cap)), None),
         Backoff::Delays(delays) => {
@@ -60,7 +60,7 @@ const fn millis(duration: Duration) -> u64 {
 }
 
 /// All of it, for people.
-pub fn described(queue: &Queue, status: &QueueStatus) -> String {
+pub(crate) fn described(queue: &Queue, status: &QueueStatus) -> String {
     let handlers = if status.handlers.is_empty() {
         format!("none yet: host deploy --queue {} FILE.wasm", queue.name)
     } else {

@@ -11,11 +11,11 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Statement};
 
 use super::BenchQueue;
-use host_core::progress::Progress;
 use crate::connect::{Alone, Database};
 use crate::error::QueueError;
 use crate::fetch;
 use crate::producer::Payload;
+use host_core::progress::Progress;
 
 /// What producers' connections are called.
 pub const APPLICATION_NAME: &str = "host bench";

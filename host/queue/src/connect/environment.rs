@@ -27,11 +27,11 @@ const PARAMETERS: [(&str, &str); 8] = [
 
 /// The variables of a process, as far as they matter here.
 #[derive(Clone, Default)]
-pub struct Environment(BTreeMap<String, String>);
+pub(crate) struct Environment(BTreeMap<String, String>);
 
 impl Environment {
     /// Those of this process.
-    pub fn of_process() -> Self {
+    pub(crate) fn of_process() -> Self {
         let wanted = PARAMETERS.iter().map(|(name, _)| *name);
         let wanted = wanted.chain(["PGHOST", "PGPORT", "PGPASSFILE", "HOME"]);
         let set = wanted.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
@@ -39,7 +39,7 @@ impl Environment {
     }
 
     #[cfg(test)]
-    pub fn of(variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn of(variables: &[(&str, &str)]) -> Self {
         Self(variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
     }
 
@@ -48,12 +48,12 @@ impl Environment {
     }
 
     /// The server that the environment names.
-    pub fn host(&self) -> Option<&str> {
+    pub(crate) fn host(&self) -> Option<&str> {
         self.get("PGHOST")
     }
 
     /// A URL with what the environment adds to it.
-    pub fn complete(&self, url: &str) -> String {
+    pub(crate) fn complete(&self, url: &str) -> String {
         let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
         let (user, rest) = match rest.split_once('@') {
             Some((user, rest)) => (Some(user), rest),
@@ -105,7 +105,7 @@ impl Environment {
     }
 
     /// The password that the file of passwords has for a server, a database and a user.
-    pub fn password_for(&self, config: &Config) -> Option<String> {
+    pub(crate) fn password_for(&self, config: &Config) -> Option<String> {
         let path = match self.get("PGPASSFILE") {
             Some(path) => PathBuf::from(path),
             None => Path::new(self.get("HOME")?).join(".pgpass"),

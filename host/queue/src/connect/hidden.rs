@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 
 /// The URL with `***` for its password, wherever it stands.
 #[must_use]
-pub fn without_password(url: &str) -> String {
+pub(crate) fn without_password(url: &str) -> String {
     let mut shown = String::new();
     let mut end = 0;
     for span in spans(url) {
@@ -24,7 +24,7 @@ pub fn without_password(url: &str) -> String {
 }
 
 /// A URL that has been read, without its password altogether.
-pub fn strip_password(url: &str) -> String {
+pub(crate) fn strip_password(url: &str) -> String {
     let (base, query) = match url.split_once('@') {
         Some((user, rest)) => {
             let at = user.find("://").map_or(0, |at| at + 3);

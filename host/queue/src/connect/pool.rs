@@ -12,8 +12,8 @@ use deadpool_postgres::ClientWrapper;
 use tokio::sync::watch;
 
 use super::servers::Servers;
-use host_core::progress::{Gate, Progress};
 use crate::error::QueueError;
+use host_core::progress::{Gate, Progress};
 use host_core::trouble::{Over, Trouble};
 
 /// How long an answer may take. Longer than any statement may: see `serve_settings.sql`.

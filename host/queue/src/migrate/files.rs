@@ -56,7 +56,7 @@ pub struct Migrations {
 
 /// The name by which `host.template` knows a template: its path below `queue/`.
 #[must_use]
-pub fn template_name(file: &File) -> &str {
+pub(crate) fn template_name(file: &File) -> &str {
     file.path.strip_prefix("queue/").unwrap_or(&file.path)
 }
 

@@ -7,7 +7,7 @@ use crate::error::{QueueError, SQLSTATE_NOT_OURS};
 
 /// What a database has of the two schemas, once it is known that they can be trusted.
 #[derive(Debug)]
-pub struct Schemas {
+pub(crate) struct Schemas {
     /// The tables of a schema `host` that is not ours; `None`: ours, or none, or empty.
     strange_host: Option<String>,
     /// Whether migrations are recorded in `host`.
@@ -20,7 +20,7 @@ pub struct Schemas {
 
 impl Schemas {
     /// Looks. Refuses a schema, or a function in it, that belongs to a role which the caller has no reason to trust.
-    pub async fn look(client: &Client) -> Result<Self, QueueError> {
+    pub(crate) async fn look(client: &Client) -> Result<Self, QueueError> {
         let mut schemas =
             Self { strange_host: None, has_migrations: false, has_queues: false, queue: None };
         let messages = match client.simple_query(include_str!("../sql/schemas.sql")).await {
@@ -53,12 +53,12 @@ impl Schemas {
     }
 
     /// Whether there is something to ask which migrations were applied.
-    pub const fn has_migrations(&self) -> bool {
+    pub(crate) const fn has_migrations(&self) -> bool {
         self.has_migrations
     }
 
     /// Refuses to migrate, for the first time, a database in which the names are taken.
-    pub fn refuse_taken(&self) -> Result<(), QueueError> {
+    pub(crate) fn refuse_taken(&self) -> Result<(), QueueError> {
         if let Some(tables) = &self.strange_host {
             return Err(taken("host", tables));
         }

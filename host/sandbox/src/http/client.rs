@@ -23,9 +23,9 @@ use tower_service::Service;
 use super::peers::PeerThreads;
 use super::pool::Client;
 use super::tap::{Tap, Tapped};
+use crate::SandboxError;
 use host_core::grant::Reach;
 use host_core::grant::address::reach;
-use crate::SandboxError;
 
 /// From the look-up of the name to the end of the TLS handshake.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,18 +33,14 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// for longer than any request waits.
 const LOOKUPS_MAX: usize = 16;
 /// The clients of one version of a handler: a connection that was made for one is nobody else's.
-pub(in crate) struct Clients {
+pub(crate) struct Clients {
     public: Client,
     private: Client,
 }
 
 impl Clients {
     /// Without connections yet; `keeps` them when they are idle.
-    pub(in crate) fn new(
-        tls: &Arc<ClientConfig>,
-        threads: &Arc<PeerThreads>,
-        keeps: bool,
-    ) -> Self {
+    pub(crate) fn new(tls: &Arc<ClientConfig>, threads: &Arc<PeerThreads>, keeps: bool) -> Self {
         let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
         let client = |reach| {
             let resolver = Resolver { reach, lookups: lookups.clone() };
@@ -64,14 +60,11 @@ impl Clients {
 
 /// Whom to trust. Read from the system once, when a handler first needs it.
 #[derive(Default)]
-pub(in crate) struct Tls(OnceLock<Arc<ClientConfig>>);
+pub(crate) struct Tls(OnceLock<Arc<ClientConfig>>);
 
 impl Tls {
     /// Reads files: call it on a thread that may block. `required`: having no root certificates is an error.
-    pub(in crate) fn config(
-        &self,
-        required: bool,
-    ) -> Result<Arc<ClientConfig>, SandboxError> {
+    pub(crate) fn config(&self, required: bool) -> Result<Arc<ClientConfig>, SandboxError> {
         if let Some(config) = self.0.get() {
             return Ok(config.clone());
         }

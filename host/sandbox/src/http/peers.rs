@@ -17,15 +17,15 @@ const LOOKUPS_MAX: usize = 64;
 
 /// The threads, once a component needs them: many hosts never do.
 #[derive(Default)]
-pub(in crate) struct Peers(Mutex<Option<Arc<PeerThreads>>>);
+pub(crate) struct Peers(Mutex<Option<Arc<PeerThreads>>>);
 
 /// As many threads as half of the processors. They end with the last of those who use them.
-pub(in crate) struct PeerThreads(Option<Runtime>);
+pub(crate) struct PeerThreads(Option<Runtime>);
 
 impl Peers {
     /// # Errors
     /// If the system gives no more threads.
-    pub(in crate) fn threads(&self) -> Result<Arc<PeerThreads>, SandboxError> {
+    pub(crate) fn threads(&self) -> Result<Arc<PeerThreads>, SandboxError> {
         let mut started = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(threads) = &*started {
             return Ok(threads.clone());

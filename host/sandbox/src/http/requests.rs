@@ -27,7 +27,7 @@ const PATH_BYTES_MAX: usize = 32 << 10;
 type Accepted = Result<(), ()>;
 
 /// Puts the bounds before the functions of `wasi:http` that are linked already.
-pub(in crate) fn bound(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+pub(crate) fn bound(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let mut types = linker.instance(TYPES)?;
     constructors(&mut types)?;

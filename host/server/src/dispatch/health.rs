@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use host_queue::error::QueueError;
 use host_core::trouble::{Over, PATIENCE, Trouble};
+use host_queue::error::QueueError;
 
 /// The connections that ailing queues share. Cheap to clone.
 #[derive(Clone, Debug)]

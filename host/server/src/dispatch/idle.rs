@@ -30,7 +30,7 @@ enum Flag {
 
 /// One handler's state of waiting.
 #[derive(Debug)]
-pub struct Idle {
+pub(crate) struct Idle {
     next_look: Instant,
     /// Looks in vain that are followed by another at once.
     eager: u32,
@@ -53,7 +53,7 @@ pub struct Idle {
 impl Idle {
     /// Looks at once, and then at least every `wait_max`.
     #[must_use]
-    pub const fn new(wait_max: Duration, now: Instant) -> Self {
+    pub(crate) const fn new(wait_max: Duration, now: Instant) -> Self {
         Self {
             next_look: now,
             eager: 0,
@@ -70,13 +70,13 @@ impl Idle {
 
     /// When to look next, if not only after one of those that are on their way.
     #[must_use]
-    pub fn next_look(&self, on_their_way: usize) -> Option<Instant> {
+    pub(crate) fn next_look(&self, on_their_way: usize) -> Option<Instant> {
         let most = if self.busy { LEASING_MAX } else { 1 };
         (on_their_way < most).then(|| self.next_look.max(self.limited_until))
     }
 
     /// A look has found messages; `more`: and there are more.
-    pub const fn found(&mut self, more: bool, now: Instant) {
+    pub(crate) const fn found(&mut self, more: bool, now: Instant) {
         if matches!(self.flag, Flag::Inherited) {
             self.flag = Flag::Unknown;
         }
@@ -88,7 +88,7 @@ impl Idle {
     }
 
     /// A look has found nothing.
-    pub fn nothing(&mut self, now: Instant) {
+    pub(crate) fn nothing(&mut self, now: Instant) {
         self.busy = false;
         if std::mem::take(&mut self.woken) {
             self.flag = Flag::Unknown;
@@ -107,7 +107,7 @@ impl Idle {
     }
 
     /// Looks no later than then.
-    pub fn look_by(&mut self, at: Instant) {
+    pub(crate) fn look_by(&mut self, at: Instant) {
         self.next_look = self.next_look.min(at);
         self.by = Some(self.by.map_or(at, |by| by.min(at)));
     }
@@ -115,7 +115,7 @@ impl Idle {
     /// The queue's limits let nothing start: no look for so long, whoever wakes us. Not for very long: the
     /// limits may be changed. Producers need not notify. Where others may start, it is a look that finds nothing, but
     /// that it is known when there will be something.
-    pub fn limited(&mut self, limit: Wait, now: Instant) {
+    pub(crate) fn limited(&mut self, limit: Wait, now: Instant) {
         self.busy = false;
         self.eager = 0;
         if limit.others_may_start {
@@ -135,7 +135,7 @@ impl Idle {
     }
 
     /// Messages are about to be settled: if too many were in flight, others may start.
-    pub fn settled(&mut self, now: Instant) {
+    pub(crate) fn settled(&mut self, now: Instant) {
         if self.full_up {
             self.full_up = false;
             self.limited_until = now;
@@ -144,26 +144,26 @@ impl Idle {
     }
 
     /// A message may have come.
-    pub fn wake(&mut self, now: Instant) {
+    pub(crate) fn wake(&mut self, now: Instant) {
         self.next_look = self.next_look.min(now);
         self.wait = self.wait.min(SLEEP_FROM * 2);
         self.woken = true;
     }
 
     /// Nothing will be looked for until further notice.
-    pub const fn rest(&mut self) {
+    pub(crate) const fn rest(&mut self) {
         self.wait = FIRST;
     }
 
     /// Does not look before this has passed.
-    pub fn wait(&mut self, now: Instant, wait: Duration) {
+    pub(crate) fn wait(&mut self, now: Instant, wait: Duration) {
         self.next_look = now + wait;
     }
 
     /// What is to be told to producers: `true`: notify, we sleep; `false`: no need. Told before a look,
     /// so that no message falls between the two; that there is no need, as soon as it is known: a host
     /// that has its hands full may not look for long.
-    pub fn announce(&mut self, wake_up: bool) -> Option<bool> {
+    pub(crate) fn announce(&mut self, wake_up: bool) -> Option<bool> {
         let sleeps = wake_up && !self.busy && self.wait > SLEEP_FROM;
         let said = match self.flag {
             Flag::Inherited => false,

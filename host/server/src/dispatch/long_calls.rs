@@ -59,7 +59,7 @@ impl Expected {
 
 /// Which threads one handler's workers run on. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Track {
+pub(crate) struct Track {
     threads: LongCallThreads,
     /// The handler's calls that may compute at once on the threads for long calls.
     places: Arc<Semaphore>,
@@ -71,20 +71,20 @@ pub struct Track {
 impl Track {
     /// For one handler.
     #[must_use]
-    pub fn new(threads: &LongCallThreads) -> Self {
+    pub(crate) fn new(threads: &LongCallThreads) -> Self {
         let places = Arc::new(Semaphore::new(threads.cores() as usize));
         let ration = Arc::new(Semaphore::new(1));
         Self { threads: threads.clone(), places, ration, expected: Arc::default() }
     }
 
     /// Says what the handler's calls are from the first.
-    pub fn expect(&self, standing: Standing) {
+    pub(crate) fn expect(&self, standing: Standing) {
         self.expected.long.store(standing != Standing::Good, Relaxed);
         self.expected.seemed.store(0, Relaxed);
     }
 
     /// Runs a worker to its end, each of its calls where it belongs; `worker` is given what it is to watch them with.
-    pub async fn carry<W>(self, worker: impl FnOnce(Watch) -> W)
+    pub(crate) async fn carry<W>(self, worker: impl FnOnce(Watch) -> W)
     where
         W: Future<Output = ()> + Send + 'static,
     {
@@ -116,7 +116,7 @@ impl Track {
 
 /// Tells a worker's calls apart.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     expected: Arc<Expected>,
     /// The worker belongs among the long calls.
     long: Arc<AtomicBool>,
@@ -130,7 +130,12 @@ impl Watch {
     }
 
     /// Runs a call with so many `messages`, and notes when it has become a long one for them.
-    pub async fn call<T>(&self, busy: &Busy, messages: u32, call: impl Future<Output = T>) -> T {
+    pub(crate) async fn call<T>(
+        &self,
+        busy: &Busy,
+        messages: u32,
+        call: impl Future<Output = T>,
+    ) -> T {
         let mut call = std::pin::pin!(call);
         // It begins where it belongs; by the time that it is there, that may be elsewhere again.
         while self.belongs_elsewhere() {

@@ -12,8 +12,8 @@ use super::pace::{Cost, Pace};
 use host_core::id::{LeaseId, LeaseKey, MessageId};
 use host_core::message::Expired;
 use host_core::outcome::{DeadReason, Failure, Outcome, RetryPolicy, Verdict, outcome};
-use host_queue::error::QueueError;
 use host_core::settlement::{Dead, EFFECT_BYTES_MAX, Effects, Ledger, Retry, Settlement};
+use host_queue::error::QueueError;
 
 /// How long a settlement that Postgres refuses, and that has nothing more to leave out, waits before
 /// it is tried again.
@@ -23,7 +23,7 @@ const UNAVAILABLE_AGAIN: Duration = Duration::from_millis(200);
 
 /// All open leases of one handler on this host.
 #[derive(Debug, Default)]
-pub struct OpenLeases {
+pub(crate) struct OpenLeases {
     leases: HashMap<LeaseKey, Open>,
     /// Those that may have something to settle.
     changed: Vec<LeaseKey>,
@@ -46,7 +46,7 @@ struct Open {
 
 /// What is needed to decide and to write down what became of a message.
 #[derive(Clone, Debug)]
-pub struct Context {
+pub(crate) struct Context {
     /// The queue's.
     pub policy: RetryPolicy,
     /// This host's name, for the history.
@@ -55,7 +55,7 @@ pub struct Context {
 
 impl Context {
     /// Makes a dead letter of a message whose deadline has passed.
-    pub fn give_up(&self, ledger: &mut Ledger, message: Expired) {
+    pub(crate) fn give_up(&self, ledger: &mut Ledger, message: Expired) {
         let error = "its deadline passed before it could run".to_owned();
         let outcome = Outcome::DeadLetter { reason: DeadReason::Expired, error };
         let entry = |error: String| self.entry(message.attempt, None, &error);
@@ -85,7 +85,7 @@ impl Context {
 
 impl OpenLeases {
     /// Notes a new lease.
-    pub fn add(&mut self, ledger: Ledger, batch: Arc<Batch>, bytes: OwnedSemaphorePermit) {
+    pub(crate) fn add(&mut self, ledger: Ledger, batch: Arc<Batch>, bytes: OwnedSemaphorePermit) {
         let key = ledger.key();
         self.in_hand += batch.waiting();
         // Of one whose messages are all not due, everything is known already.
@@ -104,36 +104,36 @@ impl OpenLeases {
 
     /// Whether there is none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.leases.is_empty()
     }
 
     /// Whether this lease is one of them.
     #[must_use]
-    pub fn contains(&self, id: LeaseId) -> bool {
+    pub(crate) fn contains(&self, id: LeaseId) -> bool {
         self.leases.keys().any(|key| key.id == id)
     }
 
     /// Messages leased and not finished.
     #[must_use]
-    pub const fn in_hand(&self) -> usize {
+    pub(crate) const fn in_hand(&self) -> usize {
         self.in_hand
     }
 
     /// Batches with messages that nobody has begun.
-    pub fn waiting_batches(&self) -> impl Iterator<Item = &Arc<Batch>> {
+    pub(crate) fn waiting_batches(&self) -> impl Iterator<Item = &Arc<Batch>> {
         self.leases.values().map(|open| &open.batch).filter(|batch| batch.waiting() > 0)
     }
 
     /// Tells those who run messages of what an operator has removed.
-    pub fn remove(&self, removed: &HashSet<MessageId>) {
+    pub(crate) fn remove(&self, removed: &HashSet<MessageId>) {
         if !removed.is_empty() {
             self.leases.values().for_each(|open| open.batch.remove(removed));
         }
     }
 
     /// Turns what has run of a lease since the last time into outcomes. Returns whether anything has.
-    pub fn collect(&mut self, key: LeaseKey, context: &Context, pace: &mut Pace) -> bool {
+    pub(crate) fn collect(&mut self, key: LeaseKey, context: &Context, pace: &mut Pace) -> bool {
         let Some(open) = self.leases.get_mut(&key) else { return false };
         let finished = open.batch.take_finished();
         let count = finished.len();
@@ -155,7 +155,7 @@ impl OpenLeases {
     }
 
     /// The same for all leases.
-    pub fn collect_all(&mut self, context: &Context, pace: &mut Pace) -> bool {
+    pub(crate) fn collect_all(&mut self, context: &Context, pace: &mut Pace) -> bool {
         let keys: Vec<LeaseKey> = self.leases.keys().copied().collect();
         let mut any = false;
         for key in keys {
@@ -166,7 +166,7 @@ impl OpenLeases {
 
     /// The settlements that can be sent now: of leases whose messages are all done, or, with
     /// `partial`, of all that have something to say. No more at once than one should be.
-    pub fn ready(&mut self, partial: bool, now: Instant) -> Vec<Settlement> {
+    pub(crate) fn ready(&mut self, partial: bool, now: Instant) -> Vec<Settlement> {
         let changed = std::mem::take(&mut self.changed);
         let mut ready = Vec::new();
         let mut bytes = 0;
@@ -185,12 +185,12 @@ impl OpenLeases {
 
     /// Whether a settlement is waiting to be tried again.
     #[must_use]
-    pub fn retry_at(&self) -> Option<Instant> {
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
         self.leases.values().filter_map(|open| open.again_at).min()
     }
 
     /// Notes how a settlement went.
-    pub fn settled(
+    pub(crate) fn settled(
         &mut self,
         sent: Settlement,
         result: Result<(), QueueError>,

@@ -24,7 +24,7 @@ const UNKNOWN: f64 = 1e-3;
 const WEIGHT: f64 = 0.2;
 /// A call that has computed for so long is a long one, with many messages one that has for each: of those that reach
 /// the next look at their limits, half have by then.
-pub const LONG: Duration = Duration::from_millis(5);
+pub(crate) const LONG: Duration = Duration::from_millis(5);
 /// Handlers whose calls cost more than this on the mean have long ones.
 const HEAVY: f64 = 2.5e-3;
 /// Handlers of whose calls more than this part come to nothing are failing.
@@ -41,7 +41,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 
 /// What is to be expected of a handler's calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// Short ones.
     #[default]
     Good,
@@ -53,7 +53,7 @@ pub enum Standing {
 
 /// What messages have cost the threads that all share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
+pub(crate) struct Cost {
     /// Together; of each call what is past [`LONG`] is not theirs.
     pub time: Duration,
     /// Those that came to nothing: not even a verdict.
@@ -62,7 +62,7 @@ pub struct Cost {
 
 impl Cost {
     /// Adds what one message has cost.
-    pub fn add(&mut self, run: &Run) {
+    pub(crate) fn add(&mut self, run: &Run) {
         self.time += run.cpu.min(LONG);
         self.failed += usize::from(matches!(run.verdict, Verdict::Failed(_)));
     }
@@ -79,7 +79,7 @@ pub struct Shape {
 
 /// A handler's speed, as a moving mean over batches.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub(crate) struct Pace {
     /// Of one message, in seconds.
     mean_s: f64,
     /// What one message costs the threads that all share, in seconds.
@@ -100,7 +100,7 @@ impl Default for Pace {
 
 impl Pace {
     /// Learns that `count` messages took `total` together, each on its own sandbox's clock, and cost `cost`.
-    pub fn observe(&mut self, total: Duration, cost: Cost, count: usize) {
+    pub(crate) fn observe(&mut self, total: Duration, cost: Cost, count: usize) {
         if count > 0 {
             let n = count as f64;
             let mean_s = (total.as_secs_f64() / n).max(1e-7);
@@ -113,13 +113,13 @@ impl Pace {
     }
 
     /// Learns how long a lease was on its way.
-    pub fn observe_trip(&mut self, took: Duration) {
+    pub(crate) fn observe_trip(&mut self, took: Duration) {
         self.trip_s += WEIGHT * (took.as_secs_f64() - self.trip_s);
     }
 
     /// What is to be expected of the handler's next calls.
     #[must_use]
-    pub fn standing(self) -> Standing {
+    pub(crate) fn standing(self) -> Standing {
         if self.failed > FAILING {
             Standing::Failing
         } else if self.cost_s > HEAVY {
@@ -131,7 +131,7 @@ impl Pace {
 
     /// Messages to have in hand, leased and not settled, on `cores`.
     #[must_use]
-    pub fn in_hand(self, Shape { concurrency, per_call }: Shape, cores: u32) -> u32 {
+    pub(crate) fn in_hand(self, Shape { concurrency, per_call }: Shape, cores: u32) -> u32 {
         let work_s = (TRIPS_IN_HAND * self.trip_s).clamp(IN_HAND, IN_HAND_LONG);
         let fast = f64::from(cores) * work_s / self.mean_s;
         // A slow handler waits more than it computes: one call for each sandbox. Of a fast one's big calls, one
@@ -143,14 +143,14 @@ impl Pace {
 
     /// Messages to lease at once, at most.
     #[must_use]
-    pub fn lease_max(self) -> u32 {
+    pub(crate) fn lease_max(self) -> u32 {
         if self.standing() == Standing::Failing { FAILING_LEASE } else { LEASE_MAX }
     }
 
     /// How long after a lease to ask for the next, if there is `room` for so many messages. Little room waits a moment for
     /// more: a round trip costs the same for one message as for a thousand.
     #[must_use]
-    pub fn pause(self, room: u32, shape: Shape, cores: u32) -> Duration {
+    pub(crate) fn pause(self, room: u32, shape: Shape, cores: u32) -> Duration {
         if self.standing() == Standing::Failing {
             FAILING_PAUSE
         } else if room >= self.worth_a_trip(shape, cores) {
@@ -170,14 +170,14 @@ impl Pace {
 
     /// Sandboxes that are worth using for `messages`.
     #[must_use]
-    pub fn sandboxes(self, messages: u32) -> u32 {
+    pub(crate) fn sandboxes(self, messages: u32) -> u32 {
         let share = (SHARE.as_secs_f64() / self.mean_s).max(1.0);
         (f64::from(messages) / share).ceil() as u32
     }
 
     /// Messages that `sandboxes` are good for, with `per_call` messages a call.
     #[must_use]
-    pub fn messages(self, sandboxes: u32, per_call: u32) -> u32 {
+    pub(crate) fn messages(self, sandboxes: u32, per_call: u32) -> u32 {
         let share = (SHARE.as_secs_f64() / self.mean_s).max(f64::from(per_call));
         (f64::from(sandboxes) * share).min(f64::from(LEASE_MAX)) as u32
     }

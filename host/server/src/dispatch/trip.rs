@@ -9,12 +9,12 @@ use super::Shared;
 use super::slots::Slot;
 use host_core::id::HandlerId;
 use host_core::lane::Turn;
+use host_core::settlement::Settlement;
 use host_queue::error::QueueError;
 use host_queue::exchange::{Exchanged, LeaseRequest, Taken, exchange};
 use host_queue::session::set_asleep;
 use host_queue::statements::Statements;
 use host_queue::take_over::{Stray, adopt, strays};
-use host_core::settlement::Settlement;
 
 /// One round trip to be made.
 pub(super) struct Trip {

@@ -42,7 +42,7 @@ struct Worker<'a> {
 
 /// Runs messages of a batch until none is left to begin, or the brake is on; in order, until one does not succeed. Tells
 /// `complete` when the batch's last is done, or that one.
-pub async fn work(
+pub(crate) async fn work(
     mine: Turn,
     handler: Arc<Loaded>,
     slot: Slot,

@@ -11,10 +11,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use host_core::id::{HandlerId, SessionId};
+use host_core::secret::Secrets;
 use host_queue::catalog::{self, Deployment, Queue};
 use host_queue::connect::{Database, retry};
 use host_sandbox::{FollowUpTargets, Handler, HandlerSettings, Sandbox, Terms, Trial};
-use host_core::secret::Secrets;
 
 /// Deployments that are loaded at once: while some are compiled, the next are read. More would only hold more
 /// components in memory.

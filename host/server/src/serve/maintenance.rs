@@ -9,13 +9,13 @@ use tokio::sync::Notify;
 use crate::dispatch::health::{Health, SlowLane};
 use host_core::name::QueueName;
 use host_core::progress::Progress;
+use host_core::trouble::Trouble;
 use host_queue::connect::Database;
 use host_queue::error::QueueError;
 use host_queue::rotate::{advance, rotation, truncate, truncate_history, truncate_schedule};
 use host_queue::schedule::{Promoted, promote};
 use host_queue::statements::Statements;
 use host_queue::unique;
-use host_core::trouble::Trouble;
 
 /// Messages promoted in one transaction.
 const PROMOTE_MAX: i32 = 2_000;

@@ -8,10 +8,10 @@ use tokio::sync::watch;
 
 use host_core::liveness::{BEAT_EVERY, Observer, STOP_AFTER};
 use host_core::progress::{Late, Progress};
+use host_core::trouble::{Over, Trouble};
 use host_queue::connect::Database;
 use host_queue::error::QueueError;
 use host_queue::session::{Look, Session};
-use host_core::trouble::{Over, Trouble};
 
 /// How often the beats of the hour before last are freed, and the changes of the catalog counted.
 const TIDY_EVERY: Duration = Duration::from_mins(10);

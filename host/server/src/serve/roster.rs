@@ -23,12 +23,12 @@ use crate::dispatch::slots::Slots;
 use host_core::id::{HandlerId, QueueId};
 use host_core::name::{HandlerName, QueueName};
 use host_core::progress::{ROUND_EVERY, Watch};
+use host_core::secret::SecretName;
+use host_core::trouble::Trouble;
 use host_queue::catalog::{self, Catalog, Deployment, Queue, Told};
 use host_queue::connect::retry;
 use host_queue::secrets;
 use host_queue::statements::Statements;
-use host_core::secret::SecretName;
-use host_core::trouble::Trouble;
 
 /// How long a catalog that cannot be read is left alone.
 const CATALOG_AGAIN: Duration = Duration::from_secs(5);

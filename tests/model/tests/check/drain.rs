@@ -6,7 +6,7 @@ use model::{Connection, Done, Handler, Lease, Life, Outcome, Session, Settle, Ta
 const WHO: Connection = 100;
 
 /// Whether it is so.
-pub fn can_be_worked_off(world: &World) -> bool {
+pub(crate) fn can_be_worked_off(world: &World) -> bool {
     let mut world = world.clone();
     for session in 0..world.db.sessions.len() as Session {
         world.end_session(session, false);

@@ -9,7 +9,7 @@ use super::scene::{Action, Scene, count};
 
 /// What a session knows of a lease. It forgets nothing: any request may be sent, or arrive, at any time.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Held {
+pub(crate) struct Held {
     lease: Id,
     token: u16,
     session: Session,
@@ -41,7 +41,7 @@ impl Held {
 
 /// A state of everything.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct State {
+pub(crate) struct State {
     /// The database.
     pub world: World,
     /// What a crash may go back to: the states since the last commit that waited for the disk.
@@ -65,7 +65,7 @@ const TRUNCATES: Connection = 98;
 const ADVANCES: Connection = 99;
 
 impl State {
-    pub fn new(scene: &Scene) -> Self {
+    pub(crate) fn new(scene: &Scene) -> Self {
         let mut world = World::new(scene.sessions, scene.deaths_max);
         world.broken = scene.broken;
         for _ in 0..scene.handlers {
@@ -85,7 +85,7 @@ impl State {
     }
 
     /// Everything that may happen next.
-    pub fn actions(&self, scene: &Scene, actions: &mut Vec<Action>) {
+    pub(crate) fn actions(&self, scene: &Scene, actions: &mut Vec<Action>) {
         use Action as A;
         let world = &self.world;
         if self.begun < scene.producers {
@@ -172,7 +172,7 @@ impl State {
     }
 
     /// What comes of an action. None: it cannot be done now, or does nothing.
-    pub fn next(&self, scene: &Scene, action: Action) -> Option<Self> {
+    pub(crate) fn next(&self, scene: &Scene, action: Action) -> Option<Self> {
         let mut next = self.clone();
         next.act(scene, action)?;
         (next != *self).then_some(next)

@@ -6,7 +6,7 @@ use model::{Broken, Connection, Handler, Id, Outcome, Session};
 
 /// What a scene has, and how often what may happen.
 #[derive(Debug)]
-pub struct Scene {
+pub(crate) struct Scene {
     /// Transactions that insert a message each.
     pub producers: u8,
     /// Whether a producer's id may be drawn long before its row is inserted.
@@ -41,7 +41,7 @@ pub struct Scene {
 
 /// What may happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Action {
+pub(crate) enum Action {
     /// A producer begins, draws an id and inserts.
     Insert,
     /// A producer begins and draws an id.
@@ -75,7 +75,7 @@ pub enum Action {
 
 /// How often it came to what must be possible, or the model shows nothing.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// A leaf with messages was truncated.
     pub truncated: AtomicU64,
     /// A leaf that was to be truncated had got a late message meanwhile.
@@ -95,6 +95,6 @@ pub struct Tally {
 }
 
 /// Once more.
-pub fn count(what: &AtomicU64) {
+pub(crate) fn count(what: &AtomicU64) {
     what.fetch_add(1, Ordering::Relaxed);
 }
