@@ -741,7 +741,8 @@ BEGIN
             ) s
             WHERE s.name IN ('synchronous_commit', 'fsync', 'full_page_writes', 'default_transaction_read_only')),
         -- Not negative: no entry has fired in the future.
-        'cron_clock_ms', (SELECT min((extract(epoch FROM clock_timestamp() - c.fired_at) * 1000)::bigint) FROM host.cron c),
+        'cron_clock_ms', (SELECT min((extract(epoch FROM clock_timestamp() - c.fired_at) * 1000)::bigint)
+            FROM host.cron c WHERE isfinite(c.fired_at)),
         'dead_catalog_rows', pg_stat_get_dead_tuples('pg_class'::regclass),
         'oldest_snapshot', (SELECT to_jsonb(o) FROM (
             SELECT a.pid, NULL AS prepared, nullif(a.application_name, '') AS application, a.usename::text AS role,
@@ -865,7 +866,9 @@ CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version 
         ORDER BY l.handler_id, l.session_id, l.error IS NULL, l.loaded_at DESC
     )
     SELECT q.name, h.name, v.version, v.version = h.version, h.paused, v.sha256, length(c.wasm), v.isolation,
-        v.concurrency, v.batch_size, v.http, v.secrets, v.deployed_at, v.deployed_by,
+        v.concurrency, v.batch_size,
+        -- SQL can deploy anything: what it granted to nobody is nothing to show.
+        array_remove(v.http, NULL), array_remove(v.secrets, NULL), v.deployed_at, v.deployed_by,
         ARRAY(SELECT n.host FROM newest n
             WHERE n.handler_id = h.id AND n.version = v.version AND n.error IS NULL ORDER BY n.session_id),
         ARRAY(SELECT n.host || ': ' || n.error FROM newest n
@@ -1252,7 +1255,9 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'TABLE', 'host.cluster', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.leaf_count', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.catalog', 'SELECT', NULL),
-        ('host_operator', 'TABLE', 'host.catalog_change', 'SELECT INSERT', NULL),
+        ('host_operator', 'TABLE', 'host.catalog_change', 'SELECT', NULL),
+        -- Not the id: whoever takes the next ones holds up all other changes.
+        ('host_operator', 'TABLE', 'host.catalog_change', 'INSERT', '{changed_at}'),
         ('host_operator', 'TABLE', 'host.queue', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.queue', 'UPDATE', '{paused}'),
         ('host_operator', 'TABLE', 'host.queue_functions', 'SELECT', NULL),
@@ -1308,7 +1313,8 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_serve', 'TABLE', 'host.cluster', 'SELECT', NULL),
         ('host_serve', 'TABLE', 'host.catalog', 'SELECT', NULL),
         ('host_serve', 'TABLE', 'host.catalog', 'UPDATE', '{version}'),
-        ('host_serve', 'TABLE', 'host.catalog_change', 'SELECT INSERT DELETE', NULL),
+        ('host_serve', 'TABLE', 'host.catalog_change', 'SELECT DELETE', NULL),
+        ('host_serve', 'TABLE', 'host.catalog_change', 'INSERT', '{changed_at}'),
         ('host_serve', 'TABLE', 'host.queue', 'SELECT', NULL),
         ('host_serve', 'TABLE', 'host.component', 'SELECT', NULL),
         ('host_serve', 'TABLE', 'host.handler', 'SELECT', NULL),
@@ -2143,7 +2149,8 @@ CREATE FUNCTION host.sample__examine() RETURNS jsonb
                 OR c.relnamespace = 'host'::regnamespace AND starts_with(c.relname, 'sample__'))),
         'unhandled', (SELECT unhandled FROM host.sample__stored(1000000)),
         'handlers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', h.name, 'waiting', g.waiting,
-                'oldest_age_ms', (extract(epoch FROM clock_timestamp() - g.oldest) * 1000)::bigint) ORDER BY h.name), '[]')
+                'oldest_age_ms', CASE WHEN isfinite(g.oldest)
+                    THEN (extract(epoch FROM clock_timestamp() - g.oldest) * 1000)::bigint END) ORDER BY h.name), '[]')
             FROM host.handler h CROSS JOIN LATERAL host.sample__lag(h.id, 1000000) g WHERE h.queue_id = q.id),
         'open_lease', (SELECT jsonb_build_object('lease', l.id, 'session', l.session_id,
                 'age_ms', (extract(epoch FROM clock_timestamp() - l.leased_at) * 1000)::bigint)
@@ -6642,8 +6649,11 @@ GRANT SELECT ON TABLE host.catalog TO host_serve;
 
 GRANT UPDATE(version) ON TABLE host.catalog TO host_serve;
 
-GRANT SELECT,INSERT ON TABLE host.catalog_change TO host_operator;
-GRANT SELECT,INSERT,DELETE ON TABLE host.catalog_change TO host_serve;
+GRANT SELECT ON TABLE host.catalog_change TO host_operator;
+GRANT SELECT,DELETE ON TABLE host.catalog_change TO host_serve;
+
+GRANT INSERT(changed_at) ON TABLE host.catalog_change TO host_operator;
+GRANT INSERT(changed_at) ON TABLE host.catalog_change TO host_serve;
 
 GRANT SELECT ON TABLE host.cluster TO host_operator;
 GRANT SELECT ON TABLE host.cluster TO host_serve;

@@ -283,3 +283,13 @@ async fn only_the_command_that_starts_it_says_where_it_is() {
     assert_eq!(list().await, 0);
     running.stop_if_last().await.unwrap();
 }
+
+/// It outlives the command, and whoever shares its user can read its environment.
+#[tokio::test]
+async fn the_server_sees_little_of_the_environment() {
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some(), "cargo runs the tests");
+    let running = start(&scratch_dir()).await;
+    let seen = std::fs::read(format!("/proc/{}/environ", running.pid())).unwrap();
+    assert!(!String::from_utf8_lossy(&seen).contains("CARGO_MANIFEST_DIR"));
+    running.stop_if_last().await.unwrap();
+}

@@ -125,7 +125,7 @@ impl World {
     async fn enqueue(&self) {
         let producer = self.producer.client().await;
         let insert = "INSERT INTO queue.jobs (payload, headers, run_at, unique_key)
-            SELECT $1::text::jsonb, $2::text::jsonb, now() + $3::bigint * interval '1 ms', $4 || n FROM generate_series(1, $5::bigint) n";
+            SELECT $1::text::jsonb, $2::text::jsonb, pg_catalog.now() + $3::bigint * interval '1 ms', $4 || n FROM generate_series(1, $5::bigint) n";
         let quoted = r#"{"a": "\\ ' \" ü"}"#;
         for (payload, delay, key, n) in [
             (r#"{"do": "ack", "text": "\\ ' ü"}"#, None, None, PLAIN),

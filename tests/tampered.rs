@@ -84,3 +84,31 @@ async fn what_is_spoilt_in_the_database_is_refused_and_stops_no_other_queue() {
     scene.db.host(&[&again[..], &["--reset"]].concat()).await.ok();
     scene.wait_loaded("granted", 2, 1).await;
 }
+
+/// One row each that no command writes, and that a command looks at among others.
+#[tokio::test]
+async fn what_only_sql_can_write_blinds_no_command() {
+    let scene = Scene::new("").await;
+    scene.deploy("work", "echo", Deployment::default()).await;
+    let add = ["cron", "add", "odd", "@daily", "--queue", "work", "--payload", "1"];
+    scene.db.host(&add).await.ok();
+    scene
+        .run(
+            "SELECT host.pause('work', true);
+             UPDATE host.handler_version SET http = ARRAY[NULL], secrets = ARRAY[NULL];
+             INSERT INTO host.secret (name, value) VALUES (E'bad\\x1bname', 'x');
+             INSERT INTO queue.work (payload, enqueued_at) VALUES ('1', '-infinity'), ('2', 'infinity');
+             UPDATE host.cron SET fired_at = 'infinity'",
+        )
+        .await;
+    let shown = scene.db.host(&["secret", "list"]).await.ok();
+    assert!(shown.contains("bad\\u001bname"), "{shown}");
+    for command in ["status", "handlers", "doctor", "peek work", "secret list", "cron list"] {
+        for json in [&[][..], &["--json"]] {
+            let words: Vec<&str> = command.split(' ').chain(json.iter().copied()).collect();
+            let finished = scene.db.host(&words).await;
+            assert!(!finished.stderr.contains("error:"), "{command}: {}", finished.stderr);
+            assert!(!finished.stdout.is_empty(), "{command}");
+        }
+    }
+}

@@ -138,7 +138,8 @@ BEGIN
             ) s
             WHERE s.name IN ('synchronous_commit', 'fsync', 'full_page_writes', 'default_transaction_read_only')),
         -- Not negative: no entry has fired in the future.
-        'cron_clock_ms', (SELECT min((extract(epoch FROM clock_timestamp() - c.fired_at) * 1000)::bigint) FROM host.cron c),
+        'cron_clock_ms', (SELECT min((extract(epoch FROM clock_timestamp() - c.fired_at) * 1000)::bigint)
+            FROM host.cron c WHERE isfinite(c.fired_at)),
         'dead_catalog_rows', pg_stat_get_dead_tuples('pg_class'::regclass),
         'oldest_snapshot', (SELECT to_jsonb(o) FROM (
             SELECT a.pid, NULL AS prepared, nullif(a.application_name, '') AS application, a.usename::text AS role,

@@ -164,7 +164,9 @@ SET search_path = pg_catalog, pg_temp AS $$
         ORDER BY l.handler_id, l.session_id, l.error IS NULL, l.loaded_at DESC
     )
     SELECT q.name, h.name, v.version, v.version = h.version, h.paused, v.sha256, length(c.wasm), v.isolation,
-        v.concurrency, v.batch_size, v.http, v.secrets, v.deployed_at, v.deployed_by,
+        v.concurrency, v.batch_size,
+        -- SQL can deploy anything: what it granted to nobody is nothing to show.
+        array_remove(v.http, NULL), array_remove(v.secrets, NULL), v.deployed_at, v.deployed_by,
         ARRAY(SELECT n.host FROM newest n
             WHERE n.handler_id = h.id AND n.version = v.version AND n.error IS NULL ORDER BY n.session_id),
         ARRAY(SELECT n.host || ': ' || n.error FROM newest n

@@ -28,8 +28,8 @@ pub(crate) fn secret<'a>(
     known: &'a [SecretInfo],
     name: &SecretName,
 ) -> Result<&'a SecretInfo, Fail> {
-    let names = known.iter().map(|secret| secret.name.as_str());
-    let found = known.iter().find(|secret| secret.name == *name);
+    let names = known.iter().map(|secret| &*secret.name);
+    let found = known.iter().find(|secret| secret.name == name.as_str());
     found.ok_or_else(|| Fail::unknown("secret", name.as_str(), names))
 }
 

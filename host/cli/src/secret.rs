@@ -135,7 +135,7 @@ impl List {
 
 fn info_json(secret: &SecretInfo) -> Value {
     json!({
-        "name": secret.name.as_str(),
+        "name": secret.name,
         "set_at": show::time(secret.set_at),
         "set_by": secret.set_by,
         "granted_to": secret.granted_to,
@@ -155,7 +155,7 @@ fn text(secrets: &[SecretInfo]) -> String {
     let rows = secrets.iter().map(|secret| {
         let nobody = || "-".to_owned();
         vec![
-            secret.name.to_string(),
+            secret.name.clone(),
             show::time(secret.set_at),
             secret.set_by.clone(),
             Some(secret.granted_to.join(", ")).filter(|to| !to.is_empty()).unwrap_or_else(nobody),

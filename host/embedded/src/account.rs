@@ -14,6 +14,9 @@ use tokio::process::Command;
 
 use super::{EmbeddedError, place};
 
+/// What the server's programs see of this process's environment. Not what may have a password in it.
+const ENVIRONMENT: [&str; 7] =
+    ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "TZ", "LANG", "LC_ALL"];
 /// Writes standard input into a new file and gives it the name of the old one.
 const WRITE: &str = r#"umask 077 && rm -f "$1.new" && cat > "$1.new" && mv -f "$1.new" "$1""#;
 /// Makes a folder, if there is none.
@@ -67,6 +70,9 @@ impl Account {
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir("/").stdin(std::process::Stdio::null()).kill_on_drop(false);
+        // The server outlives the command, and its user can read its environment.
+        command.env_clear();
+        command.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         if let Some((uid, gid)) = self.drop_to {
             command.uid(uid).gid(gid);
         }

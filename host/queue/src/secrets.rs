@@ -11,8 +11,8 @@ use host_core::secret::{Secret, SecretName};
 /// What anybody may know of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretInfo {
-    /// Its name.
-    pub name: SecretName,
+    /// Its name: any text, if it was set by SQL.
+    pub name: String,
     /// When its value was set, by the server's clock.
     pub set_at: SystemTime,
     /// The role that set it.
@@ -32,7 +32,7 @@ pub async fn list(client: &Client) -> Result<Vec<SecretInfo>, QueueError> {
     let rows = client.query("SELECT * FROM host.secrets()", &[]).await?;
     let info = |row: &tokio_postgres::Row| {
         Ok(SecretInfo {
-            name: name(row.try_get("name")?)?,
+            name: row.try_get("name")?,
             set_at: row.try_get("set_at")?,
             set_by: row.try_get("set_by")?,
             granted_to: row.try_get("granted_to")?,

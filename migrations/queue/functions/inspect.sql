@@ -113,7 +113,8 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
                 OR c.relnamespace = 'host'::regnamespace AND starts_with(c.relname, '{q}__'))),
         'unhandled', (SELECT unhandled FROM host.{q}__stored(1000000)),
         'handlers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', h.name, 'waiting', g.waiting,
-                'oldest_age_ms', (extract(epoch FROM clock_timestamp() - g.oldest) * 1000)::bigint) ORDER BY h.name), '[]')
+                'oldest_age_ms', CASE WHEN isfinite(g.oldest)
+                    THEN (extract(epoch FROM clock_timestamp() - g.oldest) * 1000)::bigint END) ORDER BY h.name), '[]')
             FROM host.handler h CROSS JOIN LATERAL host.{q}__lag(h.id, 1000000) g WHERE h.queue_id = q.id),
         'open_lease', (SELECT jsonb_build_object('lease', l.id, 'session', l.session_id,
                 'age_ms', (extract(epoch FROM clock_timestamp() - l.leased_at) * 1000)::bigint)

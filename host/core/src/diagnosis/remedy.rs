@@ -82,6 +82,10 @@ impl Finding {
             Self::MissingPrivileges { .. } => "host migrate grants it".into(),
             Self::CannotSee => "GRANT pg_monitor to it".into(),
             Self::Setting { name, role, .. } => match role {
+                Some(role) if role.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_') => {
+                    let role = role.replace('"', "\"\"");
+                    format!("ALTER ROLE \"{role}\" RESET {name}, or in this database ALTER ROLE \"{role}\" IN DATABASE … RESET {name}")
+                }
                 Some(role) => format!("ALTER ROLE {role} RESET {name}, or in this database ALTER ROLE {role} IN DATABASE … RESET {name}"),
                 None => format!("reset {name} in postgresql.conf, or with ALTER SYSTEM, ALTER DATABASE or ALTER ROLE"),
             },
@@ -103,7 +107,10 @@ impl Finding {
                 "set max_locks_per_transaction = {wanted} in postgresql.conf and restart the server; or dump table by table (pg_dump -t)"
             ),
             Self::Locked { by, .. } => match (&by.pid, &by.prepared) {
-                (_, Some(name)) => format!("COMMIT PREPARED '{name}' or ROLLBACK PREPARED '{name}'"),
+                (_, Some(name)) => {
+                    let name = name.replace('\'', "''");
+                    format!("COMMIT PREPARED '{name}' or ROLLBACK PREPARED '{name}'")
+                }
                 (Some(_), None) if by.application.as_deref() == Some("pg_dump") => "it goes on when the dump is done".into(),
                 (Some(pid), None) => format!("let it commit, or SELECT pg_terminate_backend({pid})"),
                 (None, None) => "let it commit".into(),
