@@ -1,4 +1,4 @@
-//! Everything that is said to Postgres, and the only module that names its crates. Never runs a
+//! Everything that is said to Postgres, and the only crate that names its packages. Never runs a
 //! handler, and never decides what becomes of a message.
 
 pub mod bench;

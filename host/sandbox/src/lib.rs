@@ -1,4 +1,4 @@
-//! Runs handlers. The only module that names wasmtime: a component's bytes go in, verdicts come out.
+//! Runs handlers. The only crate that names wasmtime: a component's bytes go in, verdicts come out.
 //! It never speaks to Postgres and knows no lease.
 //!
 //! ```text
