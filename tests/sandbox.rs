@@ -79,8 +79,13 @@ fn settings() -> HandlerSettings {
     }
 }
 
+/// A handler of a component.
+fn made(sandbox: &Sandbox, wasm: &[u8], settings: HandlerSettings) -> Result<Handler, Refusal> {
+    sandbox.handler(&sandbox.compile(wasm)?, settings)
+}
+
 fn load(name: &str, settings: HandlerSettings) -> Handler {
-    SANDBOX.load(&plugin(name), settings).expect("a handler")
+    made(&SANDBOX, &plugin(name), settings).expect("a handler")
 }
 
 fn message(payload: impl Into<bytes::Bytes>) -> Message {

@@ -13,9 +13,12 @@ use crate::harness::postgres::OwnServer;
 use crate::harness::process::{Serve, host_command};
 use crate::harness::proxy::{Mode, Proxy};
 use crate::harness::server::scratch_dir;
-use crate::harness::{Deployment, Hand, Scene, TestDb, wait_until};
+use crate::harness::{Deployment, Hand, Scene, TestDb, plugin, wait_until};
 
 const COMPILED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/compiled");
+
+/// Of the queues below this, each has a component of its own: one with a custom section more. The others share one.
+const OWN: i64 = 12;
 
 /// A server of its own, queues with a handler each, and a slow way to it.
 struct Many {
@@ -32,9 +35,13 @@ impl Many {
         // The first that is loaded.
         scene.queue("work", "").await;
         scene.deploy("work", "misbehave", Deployment::default()).await;
+        let echo = std::fs::read(plugin("echo")).unwrap();
         for n in 1..queues {
-            scene.queue(&format!("q{n}"), "").await;
-            scene.deploy(&format!("q{n}"), "echo", Deployment::default()).await;
+            let queue = format!("q{n}");
+            scene.queue(&queue, "").await;
+            let own = if n < OWN { &[0, 2, 1, b'a' + n as u8][..] } else { &[] };
+            let wasm = [&echo, own].concat();
+            scene.deploy_bytes(&queue, &wasm, Deployment::default()).await;
         }
         let way = Proxy::to(&server.socket()).await;
         way.set(Mode::Delay(round_trip / 2));
@@ -68,6 +75,21 @@ async fn every_start_loads_all_handlers_over_few_connections() {
         let host = many.serve(&["--connections", "2"]);
         session = many.wait_all_loaded(session).await;
         host.kill();
+    }
+}
+
+/// However many handlers have a component, the host reads and compiles it once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_of_many_handlers_is_compiled_once() {
+    let many = Many::new(24, Duration::ZERO).await;
+    let host = many.serve(&["--log-level", "debug"]);
+    many.wait_all_loaded(0).await;
+    let compiled = host.log().matches("component compiled").count() as i64;
+    // Each of those that have their own, misbehave among them, and the shared one.
+    assert_eq!(compiled, OWN + 1, "{}", host.log());
+    for n in [1, OWN, OWN + 1] {
+        many.scene.run(&format!("INSERT INTO queue.q{n} (payload) VALUES ('1')")).await;
+        many.scene.wait_done(&format!("q{n}")).await;
     }
 }
 

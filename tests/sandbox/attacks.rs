@@ -25,7 +25,7 @@ fn with_more(more: &str, n: usize, core: &str, handle: &str) -> Vec<u8> {
 }
 
 async fn verdict(wasm: &[u8], settings: HandlerSettings) -> Verdict {
-    SANDBOX.load(wasm, settings).expect("a handler").runner().run(&message("")).await.verdict
+    made(&SANDBOX, wasm, settings).expect("a handler").runner().run(&message("")).await.verdict
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn tables_are_had_to_the_last_element_and_not_one_more() {
 fn instances_memories_and_tables_without_end_are_refused_before_they_run() {
     let load = |more: &str, n: usize| {
         let wasm = with_more(more, n, r#"(memory (export "memory") 1)"#, ACKS);
-        SANDBOX.load(&wasm, settings()).err().map(|refusal| refusal.to_string())
+        made(&SANDBOX, &wasm, settings()).err().map(|refusal| refusal.to_string())
     };
     // One of each kind a module, and so many a component.
     for (more, fit) in [("(memory 1)", 3), ("(table 1 funcref)", 4), ("", 63)] {
@@ -266,7 +266,7 @@ async fn nothing_is_left_of_a_guest_for_the_next() {
             let mut settings = settings();
             (settings.queue, settings.version, settings.isolation) =
                 (queue.into(), version, isolation);
-            sandbox.load(&wasm, settings).unwrap()
+            made(&sandbox, &wasm, settings).unwrap()
         };
         let mut by_message = load("a", 1, Isolation::Message).runner();
         for turn in 0..5 {

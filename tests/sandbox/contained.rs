@@ -223,7 +223,7 @@ async fn limits_count_anew_for_each_message() {
 #[tokio::test]
 async fn dropped_calls_free_their_places() {
     let sandbox = Sandbox::new(&SandboxConfig { instances_max: 2, cache_dir: None }).unwrap();
-    let handler = sandbox.load(&plugin("misbehave"), settings()).unwrap();
+    let handler = made(&sandbox, &plugin("misbehave"), settings()).unwrap();
     for command in ["loop", r#"{"do": "sleep", "ms": 3600000}"#].repeat(20) {
         let mut runner = handler.runner();
         assert!(poll!(pin!(runner.run(&message(command)))).is_pending(), "{command}");
@@ -237,7 +237,7 @@ async fn a_full_pool_is_an_error_of_its_own() {
     let sandbox = Sandbox::new(&SandboxConfig { instances_max: 1, cache_dir: None }).unwrap();
     let mut settings = settings();
     settings.isolation = Isolation::Batch;
-    let handler = sandbox.load(&plugin("misbehave"), settings).unwrap();
+    let handler = made(&sandbox, &plugin("misbehave"), settings).unwrap();
     let (mut first, mut second) = (handler.runner(), handler.runner());
     assert_eq!(first.run(&message("ack")).await.verdict, Verdict::Ack);
     let run = second.run(&message("ack")).await;

@@ -89,7 +89,7 @@ async fn meets(sandbox: &Sandbox, wasm: &[u8]) -> Result<(), String> {
         (l.cpu, l.timeout) = (Duration::from_millis(20), Duration::from_millis(200));
         l.memory_bytes = 8 << 20;
     });
-    match sandbox.load(wasm, limits) {
+    match made(sandbox, wasm, limits) {
         Ok(handler) => {
             drop(handler.runner().run(&message("\"ack\"")).await);
             Ok(())

@@ -11,7 +11,7 @@ fn refusal(wasm: &[u8]) -> String {
 }
 
 fn refused_with(wasm: &[u8], settings: HandlerSettings) -> Refusal {
-    match SANDBOX.load(wasm, settings) {
+    match made(&SANDBOX, wasm, settings) {
         Ok(_) => panic!("not refused"),
         Err(refusal) => refusal,
     }
@@ -59,7 +59,7 @@ fn a_component_that_was_cut_off_or_damaged() {
     // Anywhere else: refused, and nothing worse. A byte in data or names may be any.
     for at in (8..wasm.len()).step_by(wasm.len() / 40) {
         wasm[at] ^= 0xff;
-        drop(SANDBOX.load(&wasm, settings()));
+        drop(made(&SANDBOX, &wasm, settings()));
         wasm[at] ^= 0xff;
     }
 }
@@ -172,7 +172,7 @@ fn a_component_that_copies_much_to_start() {
         wat(&handler.replacen("(component", &format!("(component {text}"), 1))
     };
     let times = |n| started(format!("{module} {}", one.repeat(n)));
-    SANDBOX.load(&times(16), settings()).expect("as much as a file may have");
+    made(&SANDBOX, &times(16), settings()).expect("as much as a file may have");
     let said = format!(
         "starting the component copies {} bytes into memories and tables and at most 67108864 are accepted; instantiate each of its modules once",
         17 << 22
@@ -192,7 +192,7 @@ fn a_component_that_copies_much_to_start() {
 }
 
 async fn verdict_of(wasm: &[u8]) -> Verdict {
-    SANDBOX.load(wasm, settings()).expect("a handler").runner().run(&message("")).await.verdict
+    made(&SANDBOX, wasm, settings()).expect("a handler").runner().run(&message("")).await.verdict
 }
 
 /// Found at the first message, and named as what it is.
@@ -238,12 +238,12 @@ async fn compiled_code_is_reused_and_a_damaged_file_is_not() {
     let echo = plugin("echo");
 
     let first = cached(&dir).unwrap();
-    first.load(&echo, settings()).unwrap();
+    made(&first, &echo, settings()).unwrap();
     assert_eq!(first.cache_hits(), 0);
     assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
 
     let second = cached(&dir).unwrap();
-    second.load(&echo, settings()).unwrap();
+    made(&second, &echo, settings()).unwrap();
     assert_eq!(second.cache_hits(), 1);
 
     for damage in [&b"not compiled code"[..], b""] {
@@ -251,7 +251,7 @@ async fn compiled_code_is_reused_and_a_damaged_file_is_not() {
         assert_eq!(files.len(), 1);
         fs::write(&files[0], damage).unwrap();
         let third = cached(&dir).unwrap();
-        let handler = third.load(&echo, settings()).unwrap();
+        let handler = made(&third, &echo, settings()).unwrap();
         assert_eq!(third.cache_hits(), 0);
         assert_eq!(handler.runner().run(&message("")).await.verdict, Verdict::Ack);
     }
@@ -263,7 +263,7 @@ fn a_cache_that_others_may_write_to_is_refused() {
     let above = tempfile::tempdir().unwrap();
     let above = above.path().canonicalize().unwrap();
     let dir = above.join("compiled");
-    cached(&dir).unwrap().load(&plugin("echo"), settings()).unwrap();
+    made(&cached(&dir).unwrap(), &plugin("echo"), settings()).unwrap();
     let entry = entries(&dir).remove(0);
     let allow = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();

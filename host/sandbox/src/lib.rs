@@ -2,8 +2,8 @@
 //! It never speaks to Postgres and knows no lease.
 //!
 //! ```text
-//! Sandbox ── load(bytes, settings) ──► Handler ── runner() ──► Runner ── run(message) ──► Run
-//! one a host                           one a version           one a worker               a verdict
+//! Sandbox ── compile(bytes) ──► Compiled ── handler(settings) ──► Handler ── runner() ──► Runner
+//! one a host                    one a component                   one a version           one a worker
 //! ```
 //!
 //! A guest can touch only what its settings grant: messages, its configuration, a log, follow-ups, HTTP to
@@ -144,12 +144,24 @@ pub struct HandlerSettings {
 /// Swapped when the catalog changes.
 pub type FollowUpTargets = Arc<ArcSwap<HashMap<String, QueueShape>>>;
 
+/// A component, checked and compiled. Its handlers share the compiled code. Cheap to clone.
+#[derive(Clone)]
+pub struct Compiled(Arc<Code>);
+
+struct Code {
+    pre: Pre,
+    /// The linear memory that it starts with, in bytes.
+    initial_memory_bytes: u64,
+    /// Whether it can make requests.
+    has_http: bool,
+}
+
 /// A version of a handler, compiled and ready. Cheap to clone.
 #[derive(Clone)]
 pub struct Handler(Arc<Loaded>);
 
 struct Loaded {
-    pre: Pre,
+    code: Arc<Code>,
     settings: Arc<HandlerSettings>,
     /// For a component that can make requests.
     http: Option<Arc<http::Clients>>,
@@ -181,11 +193,10 @@ impl Sandbox {
     ///
     /// # Errors
     /// Why the component cannot be deployed here.
-    pub fn load(&self, wasm: &[u8], settings: HandlerSettings) -> Result<Handler, Refusal> {
+    pub fn compile(&self, wasm: &[u8]) -> Result<Compiled, Refusal> {
         let inspected = check::inspect(wasm)?;
         let workshop = self.workshop(inspected.image)?;
         let component = self.0.compiler.compile(&workshop.engine, wasm)?;
-        check_memory(&component, settings.limits.memory_bytes)?;
         let interface = |error: wasmtime::Error| Refusal::Interface(format!("{error:#}"));
         let pre = workshop.linker.instantiate_pre(&component).map_err(interface)?;
         let pre = if inspected.takes_batches {
@@ -193,8 +204,26 @@ impl Sandbox {
         } else {
             Pre::One(bindings::HandlerPre::new(pre).map_err(interface)?)
         };
-        let http = inspected.has_http.then(|| self.http_clients(&settings)).transpose()?;
-        Ok(Handler(Arc::new(Loaded { pre, settings: Arc::new(settings), http })))
+        let initial_memory_bytes = initial_memory_bytes(&component);
+        Ok(Compiled(Arc::new(Code { pre, initial_memory_bytes, has_http: inspected.has_http })))
+    }
+
+    /// Makes a handler of a compiled component.
+    ///
+    /// # Errors
+    /// Why the component cannot run under these settings.
+    pub fn handler(
+        &self,
+        compiled: &Compiled,
+        settings: HandlerSettings,
+    ) -> Result<Handler, Refusal> {
+        let code = compiled.0.clone();
+        let (needed_bytes, limit_bytes) = (code.initial_memory_bytes, settings.limits.memory_bytes);
+        if needed_bytes > limit_bytes {
+            return Err(Refusal::Memory { needed_bytes, limit_bytes });
+        }
+        let http = code.has_http.then(|| self.http_clients(&settings)).transpose()?;
+        Ok(Handler(Arc::new(Loaded { code, settings: Arc::new(settings), http })))
     }
 
     /// Components that were taken from the cache instead of compiled, since the host started.
@@ -234,7 +263,7 @@ impl Handler {
     /// How many messages it takes a call, at most; `None`: it takes one, by a function that takes no more.
     #[must_use]
     pub fn batch_size(&self) -> Option<u32> {
-        match self.0.pre {
+        match self.0.code.pre {
             Pre::One(_) => None,
             Pre::Many(_) => Some(self.0.settings.batch_size.unwrap_or(BATCH_SIZE_DEFAULT)),
         }
@@ -247,13 +276,9 @@ impl Handler {
     }
 }
 
-/// Refuses at deploy what could never start.
-fn check_memory(component: &Component, limit_bytes: u64) -> Result<(), Refusal> {
+/// The largest memory that a component starts with, in bytes.
+fn initial_memory_bytes(component: &Component) -> u64 {
     const PAGE_BYTES: u64 = 64 << 10;
     let pages = component.resources_required().and_then(|needs| needs.max_initial_memory_size);
-    let needed_bytes = pages.unwrap_or(0).saturating_mul(PAGE_BYTES);
-    if needed_bytes > limit_bytes {
-        return Err(Refusal::Memory { needed_bytes, limit_bytes });
-    }
-    Ok(())
+    pages.unwrap_or(0).saturating_mul(PAGE_BYTES)
 }

@@ -67,7 +67,7 @@ impl Live {
         started: Instant,
     ) -> Result<Box<Self>, Failure> {
         let limits = &loaded.settings.limits;
-        let engine = match &loaded.pre {
+        let engine = match &loaded.code.pre {
             Pre::One(pre) => pre.engine(),
             Pre::Many(pre) => pre.engine(),
         };
@@ -78,7 +78,7 @@ impl Live {
         store.set_max_component_handles(HANDLES_MAX);
         store.epoch_deadline_callback(on_tick);
         store.set_epoch_deadline(1);
-        let guest = match &loaded.pre {
+        let guest = match &loaded.code.pre {
             Pre::One(pre) => pre.instantiate_async(&mut store).await.map(Guest::One),
             Pre::Many(pre) => pre.instantiate_async(&mut store).await.map(Guest::Many),
         };

@@ -220,7 +220,7 @@ pub fn try_here(wasm: &[u8], terms: Terms, memory_bytes: u64) -> Result<Checked,
         targets: FollowUpTargets::default(),
     };
     let sandbox = Sandbox::new(&SandboxConfig { instances_max: 1, cache_dir })?;
-    let handler = sandbox.load(wasm, settings)?;
+    let handler = sandbox.handler(&sandbox.compile(wasm)?, settings)?;
     Ok(Checked { takes_batches: handler.batch_size().is_some() })
 }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::cron::CronLoop;
-use self::load::Loader;
+use self::load::{Components, Loader};
 use self::pulse::{News, Pulse};
 use self::roster::Roster;
 use crate::dispatch::health::SlowLane;
@@ -105,6 +105,7 @@ pub async fn serve(
         cache_dir: config.cache_dir.clone(),
         targets: FollowUpTargets::default(),
         secrets: Secrets::default(),
+        components: Components::default(),
     };
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     let long_calls = LongCallThreads::new(cores)?;

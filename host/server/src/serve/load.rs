@@ -2,19 +2,21 @@
 //! trusted: bytes are checked against their digest, and only WebAssembly is taken, which another process compiles
 //! before this one does. Never puts a handler in force.
 
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use host_core::digest::Digest;
 use host_core::id::{HandlerId, SessionId};
 use host_core::secret::Secrets;
 use host_queue::catalog::{self, Deployment, Queue};
 use host_queue::connect::{Database, retry};
-use host_sandbox::{FollowUpTargets, Handler, HandlerSettings, Sandbox, Terms, Trial};
+use host_sandbox::{Compiled, FollowUpTargets, Handler, HandlerSettings, Sandbox, Terms, Trial};
 
 /// Deployments that are loaded at once: while some are compiled, the next are read. More would only hold more
 /// components in memory.
@@ -43,24 +45,22 @@ pub(super) struct Loader {
     pub(super) cache_dir: Option<PathBuf>,
     pub(super) targets: FollowUpTargets,
     pub(super) secrets: Secrets,
+    pub(super) components: Components,
 }
 
 impl Loader {
-    /// Reads a component and compiles it. What is wrong with it is said in words for its operator.
+    /// Makes a handler of a deployment, whose component is compiled unless it was before. What is wrong with it is said in words for its operator.
     pub(super) async fn load(self, database: Database, wanted: Wanted) -> Result<Ready, String> {
         let Wanted { queue, deployment } = wanted;
         let settings = deployment.settings.map_err(|e| e.to_string())?;
-        let wasm = retry("read a component", || async {
-            let client = database.get().await?;
-            client.ask(catalog::component(&client, &deployment.sha256)).await
-        });
-        let wasm = wasm.await.map_err(|e| e.to_string())?;
+        let cell = self.components.cell(&deployment.sha256);
         let terms = Terms {
             memory_bytes: settings.limits.memory_bytes,
             http: settings.http.clone(),
-            cache_dir: self.cache_dir,
+            cache_dir: self.cache_dir.clone(),
         };
-        self.trial.run(&wasm, &terms).await.map_err(|e| e.to_string())?;
+        let compile = || self.compile(&database, &deployment.sha256, &terms);
+        let compiled = cell.get_or_try_init(compile).await?.clone();
         let concurrency = settings.concurrency;
         let settings = HandlerSettings {
             queue: queue.name.to_string(),
@@ -76,10 +76,49 @@ impl Loader {
             secrets: self.secrets,
             targets: self.targets,
         };
-        let sandbox = self.sandbox;
-        let compiled = tokio::task::spawn_blocking(move || sandbox.load(&wasm, settings)).await;
-        let handler = compiled.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+        let handler = self.sandbox.handler(&compiled, settings).map_err(|e| e.to_string())?;
         Ok(Ready { handler, concurrency })
+    }
+
+    /// Reads a component, has another process try it, and compiles it.
+    async fn compile(
+        &self,
+        database: &Database,
+        sha256: &Digest,
+        terms: &Terms,
+    ) -> Result<Compiled, String> {
+        let wasm = retry("read a component", || async {
+            let client = database.get().await?;
+            client.ask(catalog::component(&client, sha256)).await
+        });
+        let wasm = wasm.await.map_err(|e| e.to_string())?;
+        self.trial.run(&wasm, terms).await.map_err(|e| e.to_string())?;
+        let sandbox = self.sandbox.clone();
+        let compiled = tokio::task::spawn_blocking(move || sandbox.compile(&wasm)).await;
+        let compiled = compiled.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+        tracing::debug!(%sha256, "component compiled");
+        Ok(compiled)
+    }
+}
+
+/// The components of this host's handlers. Each is read, tried and compiled once, however many handlers have it.
+#[derive(Clone, Default)]
+pub(super) struct Components(Arc<Mutex<HashMap<Digest, Arc<OnceCell<Compiled>>>>>);
+
+impl Components {
+    /// Where a component is once it is compiled. It is compiled by whoever comes first, and the others wait.
+    fn cell(&self, sha256: &Digest) -> Arc<OnceCell<Compiled>> {
+        self.lock().entry(sha256.clone()).or_default().clone()
+    }
+
+    /// Forgets the components that no deployment has. Handlers that still run keep theirs.
+    pub(super) fn retain(&self, deployments: &[Deployment]) {
+        let deployed: HashSet<&Digest> = deployments.iter().map(|d| &d.sha256).collect();
+        self.lock().retain(|sha256, _| deployed.contains(sha256));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Arc<OnceCell<Compiled>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -176,6 +176,7 @@ impl Roster {
         self.left_out.clone_from(&catalog.left_out);
         let shapes = catalog.queues.iter().map(|q| (q.name.to_string(), q.shape()));
         self.loads.loader().targets.store(Arc::new(shapes.collect()));
+        self.loads.loader().components.retain(&catalog.deployments);
         self.load_secrets(&catalog).await;
         self.catalog_version = catalog.version;
         self.told = catalog.told.iter().map(|told| (told.handler, told.clone())).collect();
