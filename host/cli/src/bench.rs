@@ -23,9 +23,9 @@ const CONNECTIONS_MAX: usize = 4;
 
 /// Measure how fast queues are here, and that no message is lost or doubled
 ///
-/// Makes a queue of its own, runs hosts as processes of their own, and removes all of it afterwards.
-/// Without a database, on a server of its own that is removed as well. A message that is lost or
-/// doubled makes the exit code 1. What the figures mean is in host/docs/benchmarks.md.
+/// The benchmark makes its own queue, starts its own hosts, and removes everything afterwards.
+/// Without a database it also starts its own server. If a message is lost or doubled, the exit code
+/// is 1. host/docs/benchmarks.md explains the figures.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -62,28 +62,29 @@ pub(crate) struct Bench {
     /// Messages a second, of all producers together [default: as fast as it goes; latency: 500]
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
-    /// Enqueue all messages at once, the first to be due in so many seconds, and time from then on (latency)
+    /// Enqueue all messages at once with a delay of this many seconds or more, and time each from
+    /// when it is due (latency)
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
     delay: Option<u64>,
-    /// Producers wait while more messages than this do (steady, map)
+    /// Producers pause while more messages than this are waiting (steady, map)
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     backlog: u64,
-    /// Messages that wait when the measured time begins (steady, latency)
+    /// Messages that are waiting when the measured time begins (steady, latency)
     #[arg(long, value_name = "N", default_value_t = 0)]
     waiting: u64,
-    /// Messages that another host has in hand for all of it (steady, latency)
+    /// Messages that another host has in flight the whole time (steady, latency)
     #[arg(long, value_name = "N", default_value_t = 0)]
     leased: u64,
-    /// Messages that were settled before it
+    /// Messages that were settled before
     #[arg(long, value_name = "N", default_value_t = 0)]
     settled: u64,
     /// Messages on the schedule, due in a day
     #[arg(long, value_name = "N", default_value_t = 0)]
     scheduled: u64,
-    /// Whether a producer's commit waits for the disk; hosts' are as the server says
+    /// Whether a producer's commit waits for the disk; for hosts, the server's setting applies
     #[arg(long, value_name = "on|off", default_value = "on", value_parser = ["on", "off"])]
     synchronous_commit: String,
-    /// INSERTs wake nobody: hosts look by themselves
+    /// INSERTs do not wake hosts; hosts poll
     #[arg(long)]
     no_wake_up: bool,
     /// Measure the floor first, and give the rate as a share of it (drain, steady)
@@ -95,13 +96,13 @@ pub(crate) struct Bench {
     /// Where to draw (map)
     #[arg(long, value_name = "FILE", default_value = "bench-map.svg")]
     svg: PathBuf,
-    /// Something in the way for all of the measured time; repeatable
+    /// An obstacle during the measured time; repeatable
     #[arg(long, value_name = "WHAT")]
     hold: Vec<HoldName>,
-    /// A handler of your own, instead of one that only acks (drain, steady)
+    /// Your own handler, instead of one that only acks (drain, steady)
     #[arg(long, value_name = "FILE")]
     handler: Option<PathBuf>,
-    /// Have the handler wait for so many milliseconds before it acks (drain, steady)
+    /// Milliseconds that the handler waits before it acks (drain, steady)
     #[arg(long, value_name = "MS", conflicts_with = "handler", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     wait: Option<u64>,
     /// Print JSON: one object, on the last line
@@ -111,11 +112,11 @@ pub(crate) struct Bench {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ShapeName {
-    /// All messages are there, and are worked off
+    /// Messages handled a second, from a full queue
     Drain,
     /// Producers and hosts work at the same time
     Steady,
-    /// Messages come at given times; how long until the handler begins
+    /// Time from a message's INSERT to the start of its handler, at a given rate
     Latency,
     /// What an INSERT costs, beside a bare table
     Enqueue,

@@ -18,8 +18,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Cancel a message: waiting, scheduled or in flight
 ///
-/// It is not run any more. A handler that runs it is interrupted, and nothing that it did takes effect, unless it
-/// finishes first. What waits is settled as removed when its turn comes, what is scheduled when it is due.
+/// The message does not run again. If a handler is running it, the host interrupts the handler, and
+/// the call has no effect unless it finishes first. A waiting message is settled as removed at its
+/// turn, a scheduled message when it is due.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -29,10 +30,10 @@ pub(crate) struct Cancel {
     queue: String,
     /// The message's id
     id: i64,
-    /// Say where it is, and leave it alone
+    /// Show where the message is, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// How long to wait for hosts that have it in hand
+    /// How long to wait for the hosts that are running it
     #[arg(long, value_name = "TIME", default_value = "10s")]
     wait: humantime::Duration,
     /// Print JSON

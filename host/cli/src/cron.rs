@@ -36,14 +36,15 @@ enum Command {
     Run(Run),
 }
 
-/// Add an entry: a message at each time that a pattern names
+/// Add an entry: it enqueues a message at each time of a pattern
 ///
-/// The pattern has five fields, MINUTE HOUR DAY MONTH WEEKDAY, or six with SECOND before them, or is a name such
-/// as @daily. Where a clock is changed, a pattern that names its hours has each of its times once: what is left
-/// out comes right after. One for every hour keeps its pace. A running host fires it, by the database's clock;
-/// the headers `cron` and `cron-at` tell the handler which entry and which time it was.
+/// The pattern has five fields: MINUTE HOUR DAY MONTH WEEKDAY. Six fields begin with SECOND. A name
+/// such as @daily works too. When clocks change, a pattern with fixed hours fires once for each of
+/// its times; a time that the change skips fires right after it. A pattern for every hour keeps its
+/// pace. A running host fires the entry, by the database's clock. The headers `cron` and `cron-at`
+/// tell the handler the entry and the time.
 ///
-/// A firing that is up to a minute late is on time. What is later was missed: all hosts were down.
+/// A firing up to a minute late is on time. A later firing was missed, because all hosts were down.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -57,7 +58,7 @@ struct Add {
     /// The queue
     #[arg(long)]
     queue: String,
-    /// The message, or - for all of standard input
+    /// The message's payload, or - to read all of standard input
     #[arg(long)]
     payload: String,
     /// A header for each message; repeatable
@@ -66,15 +67,16 @@ struct Add {
     /// The time zone of the pattern, as in Europe/Berlin
     #[arg(long, value_name = "NAME", default_value = "UTC")]
     tz: String,
-    /// For firings that were missed: no message, one for all of them, or one for each of the newest 1,000
+    /// What to do about missed firings: skip them, enqueue one message for all, or one for each of
+    /// the newest 1,000
     #[arg(long, value_name = "WHAT", default_value = "one", value_parser = Missed::ALL.map(Missed::name))]
     missed: String,
-    /// In place of the entry of that name, if there is one
+    /// Replace the entry of that name, if there is one
     #[arg(long)]
     replace: bool,
 }
 
-/// List the entries: when each fires next, and what is wrong with it
+/// List the entries with their next firing and their last error
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -85,7 +87,7 @@ struct List {
     json: bool,
 }
 
-/// Keep an entry from firing
+/// Pause an entry: it stops firing
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -95,7 +97,7 @@ struct Pause {
     name: String,
 }
 
-/// Let a paused entry fire again, at its next time; none was missed while it was paused
+/// Resume a paused entry at its next time; firings while it was paused do not count as missed
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -105,7 +107,7 @@ struct Resume {
     name: String,
 }
 
-/// Remove an entry; what it has enqueued stays
+/// Remove an entry; the messages it has enqueued stay
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -115,7 +117,7 @@ struct Remove {
     name: String,
 }
 
-/// Enqueue an entry's message now, whatever its times, and even if it is paused
+/// Enqueue an entry's message now, even if the entry is paused
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:

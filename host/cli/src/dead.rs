@@ -16,7 +16,7 @@ mod fate;
 /// Characters of an error that a list shows.
 const ERROR_CHARS: usize = 60;
 
-/// Look at messages that were given up on, try them again, move them, delete them
+/// List, show, retry, move and delete dead letters: messages that a handler gave up on
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -23,9 +23,10 @@ use host_queue::{inspect, secrets};
 use host_sandbox::Checked;
 use host_server::deploy::{self, DeployError, InForce, Progress};
 
-/// Check a component, store it, and have all running hosts load it
+/// Upload a handler: check the component, store it, and have all running hosts load it
 ///
-/// What is not given stays as the version before has it; the first version gets the defaults.
+/// A setting that you do not give stays as in the version before. The first version gets the
+/// defaults.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -39,8 +40,8 @@ pub(crate) struct Deploy {
     name: HandlerName,
     /// The component, built for wasm32-wasip2
     file: PathBuf,
-    /// Where a handler begins that the queue has not had before: with the oldest message that is kept, or with what
-    /// is committed from now on [default: oldest]
+    /// Where a new handler begins: with the oldest message that is kept, or with those committed
+    /// from now on [default: oldest]
     #[arg(long, value_name = "WHERE", value_parser = ["oldest", "now"], hide_possible_values = true)]
     from: Option<String>,
     #[command(flatten)]
@@ -53,7 +54,7 @@ pub(crate) struct Deploy {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "How it is run")]
 struct Flags {
-    /// A value for the handler to ask for; repeatable
+    /// A value that the handler can read; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     config: Vec<(String, String)>,
     /// Time for one message, waiting included: 10ms to 1h [default: 30s]
@@ -83,15 +84,16 @@ struct Flags {
     /// Bytes of the follow-ups of one message: at most 64MiB [default: 4MiB]
     #[arg(long, value_name = "SIZE")]
     follow_up_bytes: Option<ByteSize>,
-    /// HTTP requests that it may make, as 'POST,GET https://api.example.com'; repeatable, instead of
-    /// those of the version before
+    /// HTTP requests that the handler may make, such as 'POST,GET https://api.example.com';
+    /// repeatable; replaces the grants of the version before
     ///
-    /// Methods are left out for any. The host is a name, *.example.com for the names below one, * for
-    /// any name, or an address. A name leads only to public addresses, unless 'private' follows:
-    /// 'http://billing.internal:8080 private'.
+    /// Without methods, every method is allowed. The host is a name, an address, *.example.com for
+    /// all names below one, or * for any name. A name may lead only to public addresses, unless
+    /// 'private' follows: 'http://billing.internal:8080 private'.
     #[arg(long, value_name = "GRANT")]
     http: Vec<HttpGrant>,
-    /// A secret that it may ask for, see `host secret`; repeatable, instead of those of the version before
+    /// A secret that the handler may read, see `host secret`; repeatable; replaces the secrets of
+    /// the version before
     #[arg(long, value_name = "NAME")]
     secret: Vec<SecretName>,
     /// HTTP requests of one message: at most 10000 [default: 100]
@@ -100,7 +102,7 @@ struct Flags {
     /// Bytes of the requests and responses of one message: at most 1GiB [default: 16MiB]
     #[arg(long, value_name = "SIZE")]
     http_bytes: Option<ByteSize>,
-    /// Begin with the defaults, no config and no grants, not with what the version before has
+    /// Start from the defaults, without config or grants, instead of from the version before
     #[arg(long)]
     reset: bool,
 }
@@ -122,7 +124,7 @@ struct Waiting {
 
 /// Put an older version of a handler in force again
 ///
-/// A version keeps its number: what ran as 2 runs as 2 again, and the next deploy gets a new number.
+/// A version keeps its number: version 2 is 2 again, and the next deploy gets a new number.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -134,7 +136,7 @@ pub(crate) struct Rollback {
     /// The handler's name
     #[arg(long, value_name = "NAME", default_value = "default")]
     name: String,
-    /// The version; left out: the newest before the one in force
+    /// The version [default: the newest before the one in force]
     #[arg(long, value_name = "VERSION")]
     to: Option<i32>,
     #[command(flatten)]

@@ -14,21 +14,22 @@ use host_queue::{doctor, pooler, shape};
 const WARNING: u8 = 5;
 const ERROR: u8 = 6;
 
-/// Look for what is wrong, or will be, and say what to do
+/// Find what is wrong or will be, and say what to do
 ///
-/// Changes nothing. Finds what stops rotation, handlers that are behind, hosts without a sign of life, missing
-/// roles and grants, settings that hurt, a pooler where none may be, clocks that differ, a database that was restored.
+/// Doctor changes nothing. It finds: obstacles to rotation, handlers that are behind, hosts without
+/// a sign of life, missing roles and grants, harmful settings, a pooler in transaction mode, clocks
+/// that differ, a database that was restored.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes, beside those of all commands:
-  0  nothing, or only notes
-  5  warnings: it works, but worse than it could, or not for long
-  6  errors: something stands still, or may be lost
+  0  healthy, or only notes
+  5  warnings: it works, but not well or not for long
+  6  errors: something stands still or may be lost
 
 Example:
   host doctor --json | jq -r '.findings[] | select(.severity == \"error\") | .what'")]
 pub(crate) struct Doctor {
-    /// What has lasted this long is not passing: transactions, leases, waiting messages
+    /// Report transactions, leases and waiting messages that are older than this
     #[arg(long, value_name = "TIME", default_value = "1m")]
     patience: humantime::Duration,
     /// Print JSON

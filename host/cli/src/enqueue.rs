@@ -19,8 +19,9 @@ use host_queue::producer::{self, Batch, Enqueued, Envelope, When};
 
 /// Enqueue a message, or one for each line of a file or of standard input
 ///
-/// Many go over COPY in one transaction: all are enqueued, or none. Blank lines are skipped. A duplicate that the
-/// queue drops is no failure, one that it refuses is: exit code 1.
+/// Many messages go by COPY in one transaction: all are enqueued, or none. Blank lines are skipped.
+/// If the queue drops a duplicate, the command succeeds. If the queue refuses it, the exit code is
+/// 1.
 #[derive(Debug, Args)]
 #[command(override_usage = "host enqueue [OPTIONS] <QUEUE> <PAYLOAD | - | --file FILE>")]
 #[command(group = clap::ArgGroup::new("source").required(true).args(["payload", "file"]))]
@@ -34,34 +35,35 @@ Examples:
 pub(crate) struct Enqueue {
     /// The queue
     queue: String,
-    /// The message, or - for one a line of standard input
+    /// The message's payload, or - to read one message from each line of standard input
     payload: Option<String>,
-    /// One message a line of this file; on a bytea queue the whole file is one message
+    /// Read one message from each line of this file; on a bytea queue the whole file is one message
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// One message a line on a bytea queue as well
+    /// Read one message from each line on a bytea queue, too
     #[arg(long)]
     lines: bool,
     /// A header for each message; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     header: Vec<(String, String)>,
-    /// Deliver no sooner than after this long, as in 90s or 1h 30m
+    /// Deliver after this time, such as 90s or 1h 30m
     #[arg(long, value_name = "TIME", conflicts_with = "run_at")]
     delay: Option<humantime::Duration>,
-    /// Deliver no sooner than then, as in 2030-01-31T08:00:00Z or 2030-01-31T08:00:00+01:00
+    /// Deliver at this time, such as 2030-01-31T08:00:00Z or 2030-01-31T08:00:00+01:00
     #[arg(long, value_name = "TIME", value_parser = words::parse_time)]
     run_at: Option<SystemTime>,
-    /// Make a dead letter of it, unless it has begun to run after this long
+    /// Dead-letter the message if it has not started after this time
     #[arg(long, value_name = "TIME")]
     expires_in: Option<humantime::Duration>,
-    /// Take it before or after others; only on a queue that has priorities
+    /// Run it before or after others; only on a queue with priorities
     #[arg(long, value_name = "PRIORITY", value_parser = priority())]
     priority: Option<Priority>,
-    /// Run it after those of the same key that came before, on a queue that keeps an order; or within the limits that
-    /// each key has, on one made with --per-key
+    /// The message's key: an ordered queue runs the messages of a key in order, a queue made with
+    /// --per-key applies its limits to each key
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// Enqueue it only if no other message has taken this key; for a queue with unique keys, and one message
+    /// Enqueue it only if no other message holds this key; for one message, on a queue with unique
+    /// keys
     #[arg(long, value_name = "KEY")]
     unique_key: Option<String>,
     /// Print JSON

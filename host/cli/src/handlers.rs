@@ -10,9 +10,10 @@ use host_queue::connect::Pooled;
 use host_queue::deployments;
 use host_queue::inspect::{self, HandlerVersion};
 
-/// List handlers, pause them, remove them
+/// List, pause, resume and remove handlers
 ///
-/// Without a command it lists them: their versions, and which hosts run them. A star marks the version in force.
+/// Without a command: lists the handlers, their versions, and the hosts that run them. A star marks
+/// the version in force.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
@@ -22,7 +23,7 @@ Examples:
 pub(crate) struct Handlers {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Only those of this queue
+    /// Only the handlers of this queue
     #[arg(long, value_name = "QUEUE")]
     queue: Option<String>,
     /// Print JSON
@@ -37,7 +38,7 @@ enum Command {
     Remove(Remove),
 }
 
-/// Stop leasing messages for a handler; the queue's others go on, messages in flight finish
+/// Pause a handler: messages in flight finish, the queue's other handlers go on
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -47,7 +48,7 @@ struct Pause {
     handler: String,
 }
 
-/// Go on leasing messages for a paused handler
+/// Resume a paused handler
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -59,9 +60,9 @@ struct Resume {
 
 /// Remove a handler with all its versions
 ///
-/// What waits for it, what it has in flight and what it would have retried is dropped for it, and keeps no leaf any
-/// more. Its dead letters stay: `host dead show` and `host dead move` are for those. The queue's other handlers are not
-/// concerned. Without any handler, the queue's messages are kept for the next one.
+/// The handler's waiting messages, messages in flight and retries are dropped for this handler
+/// only. Its dead letters stay, for `host dead show` and `host dead move`. Other handlers of the
+/// queue go on. A queue without a handler keeps its messages for the next one.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -70,10 +71,10 @@ Example:
 struct Remove {
     /// The handler, as QUEUE/NAME; QUEUE alone is QUEUE/default
     handler: String,
-    /// Say what it has, and leave it
+    /// Show what the handler has, and change nothing
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
-    /// Yes, for good
+    /// Confirm: this cannot be undone
     #[arg(long)]
     yes: bool,
 }

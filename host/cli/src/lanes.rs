@@ -8,13 +8,15 @@ use host_core::lane::{LaneCount, Lanes};
 /// Which lanes a queue is to have.
 #[derive(Debug, Args)]
 pub(crate) struct LanesArgs {
-    /// Take messages by their priority column: high, which is 1, first; see host/docs/priorities.md
+    /// Run messages by priority: 1 (high) first; see host/docs/priorities.md
     #[arg(long)]
     priorities: bool,
-    /// Run messages of one key one at a time and in order of commit, in so many lanes; see host/docs/order.md
+    /// Run the messages of each key one at a time, in the order of commit. Keys share LANES lanes,
+    /// each of which runs in order; see host/docs/order.md
     #[arg(long, value_name = "LANES", num_args = 0..=1, require_equals = true, default_missing_value = "256")]
     ordered: Option<LaneCount>,
-    /// Take a key, without order: the limits are for each, in so many lanes which are served in turn; see host/docs/limits.md
+    /// Apply the limits to each key. Keys share LANES lanes, which are served in turn; see
+    /// host/docs/limits.md
     #[arg(long, value_name = "LANES", num_args = 0..=1, require_equals = true, default_missing_value = "256")]
     per_key: Option<LaneCount>,
 }

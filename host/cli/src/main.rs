@@ -78,10 +78,11 @@ pub struct Global {
     /// The database. Without one, a private Postgres in ./.host is used
     #[arg(long, global = true, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<String>,
-    /// How to write the log, which goes to standard error
+    /// Format of the log, which goes to standard error
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub log: logging::Format,
-    /// What to log: error, warn, info, debug, trace, or by module, as in `info,host_queue=debug`
+    /// The level to log: error, warn, info, debug or trace; or by module, such as
+    /// `info,host_queue=debug`
     #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
 }

@@ -10,10 +10,10 @@ use host_core::name::QueueName;
 use host_queue::catalog;
 use host_queue::message::{self, Event, Found, State, Whereabouts};
 
-/// Tell a message's story: where it is, and what happened to it
+/// Show a message's story: where it is, and what happened to it
 ///
-/// The logs keep it as long as the generation of the message, and the history as long as the queue keeps what is
-/// settled; what failed stays with the message.
+/// The story of a settled message can be read until its partition is rotated away, or for as long
+/// as the queue keeps settled messages (--keep). Failed attempts stay with the message.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:

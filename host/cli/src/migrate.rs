@@ -10,15 +10,15 @@ use host_queue::restore::{self, Rebased};
 
 /// Bring the database to the schema of this host
 ///
-/// Safe to run at any time and as often as one likes, while hosts and producers work.
+/// Safe to run at any time, and again, while hosts and producers work.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   host migrate --database-url postgres://me@localhost/jobs
   pg_restore --dbname \"$DATABASE_URL\" jobs.dump && host migrate --restored")]
 pub(crate) struct Migrate {
-    /// Make a database fit to be served that was restored from a dump, copied or upgraded: what is
-    /// not settled is kept, and what was in flight runs again. Hosts refuse to serve it before
+    /// Prepare a restored, copied or upgraded database. Messages that are not settled are kept;
+    /// those in flight run again. Hosts refuse to serve the database until you run this
     #[arg(long)]
     restored: bool,
     /// Print what was done as JSON

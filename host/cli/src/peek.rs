@@ -13,7 +13,7 @@ const PAYLOAD_CHARS: usize = 50;
 /// Characters of a result, and of the payload beside it.
 const RESULT_CHARS: usize = 20;
 
-/// Look at the next messages of a queue, without taking them
+/// Show the next messages of a queue, without taking them
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -25,10 +25,10 @@ pub(crate) struct Peek {
     /// At most so many
     #[arg(short, long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     number: u32,
-    /// What waits for this handler; left out: for the only one
+    /// Show what waits for this handler; not needed if the queue has one handler
     #[arg(long, value_name = "NAME")]
     handler: Option<String>,
-    /// Those that are done with, the last one first: of a queue that keeps them
+    /// Show settled messages, newest first, on a queue that keeps them
     #[arg(long)]
     settled: bool,
     /// Print JSON, with whole payloads

@@ -12,7 +12,7 @@ use host_queue::connect::url;
 
 /// Open psql on the database, the embedded one included
 ///
-/// Everything after `psql` is for psql. The embedded server keeps running while it does.
+/// Everything after `psql` goes to psql. The embedded server runs for as long as psql.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

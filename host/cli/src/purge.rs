@@ -10,8 +10,9 @@ use host_queue::message::{self, Purged};
 
 /// Remove the messages that wait on a queue, without running them
 ///
-/// They are settled as removed by an operator. What is in flight finishes, what is scheduled stays, and so do dead
-/// letters. It goes by portions, each a transaction: stopped in the middle, the rest still waits.
+/// The messages are settled as removed by an operator. Messages in flight finish. Scheduled
+/// messages and dead letters stay. The purge works in portions, each a transaction: if you stop it,
+/// the rest still waits.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -20,13 +21,13 @@ Example:
 pub(crate) struct Purge {
     /// The queue
     name: String,
-    /// Only for this handler: the queue's others go on
+    /// Only for this handler; the queue's others keep them
     #[arg(long, value_name = "NAME")]
     handler: Option<String>,
-    /// Say how many wait, and remove none
+    /// Show how many are waiting, and remove none
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
-    /// Yes, for good
+    /// Confirm: this cannot be undone
     #[arg(long)]
     yes: bool,
     /// Print JSON

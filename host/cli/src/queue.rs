@@ -70,16 +70,17 @@ struct Create {
     /// The longest wait between attempts
     #[arg(long, value_name = "TIME", default_value = "1h")]
     backoff_cap: humantime::Duration,
-    /// The waits between attempts, one after the other, instead of a backoff; the last repeats
+    /// The waits between attempts, in order, instead of a backoff; the last one repeats
     #[arg(long, value_name = "TIME,…", value_delimiter = ',', conflicts_with_all = ["backoff", "backoff_cap"])]
     delays: Vec<humantime::Duration>,
-    /// Bytes of messages after which the next of its three leaves is begun …
+    /// Bytes after which a new partition begins, but not before --rotate-age
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
     rotate_size: ByteSize,
-    /// … but no sooner than this
+    /// The shortest time that a partition takes messages
     #[arg(long, value_name = "TIME", default_value = "1m")]
     rotate_age: humantime::Duration,
-    /// Keep settled messages readable for so long: 1m to 3650days [default: until they are rotated away]
+    /// Keep settled messages readable for this long: 1m to 3650days [default: until they are
+    /// rotated away]
     #[arg(long, value_name = "TIME")]
     keep: Option<humantime::Duration>,
     /// Never NOTIFY on INSERT: hosts poll. For producers that use PREPARE TRANSACTION
@@ -104,7 +105,7 @@ struct List {
     json: bool,
 }
 
-/// Show a queue: its settings, and what is on it
+/// Show a queue's settings and messages
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -125,12 +126,12 @@ Example:
 struct Drop {
     /// The queue
     name: String,
-    /// Drop the messages that are left as well, and its cron entries
+    /// Also drop the queue's messages and cron entries
     #[arg(long)]
     force: bool,
 }
 
-/// Let a role enqueue: INSERT of the columns that are a producer's, SELECT of id, and nothing else
+/// Let a role enqueue: it may INSERT the producer's columns and SELECT the id, nothing else
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -142,7 +143,7 @@ struct Grant {
     role: String,
 }
 
-/// Stop handling a queue's messages; INSERT goes on, messages in flight finish
+/// Pause a queue: messages in flight finish, INSERT goes on
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -152,7 +153,7 @@ struct Pause {
     name: String,
 }
 
-/// Go on handling a paused queue's messages
+/// Resume a paused queue
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:

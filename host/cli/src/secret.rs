@@ -14,8 +14,8 @@ use host_queue::secrets::{self, SecretInfo};
 
 /// Set, list and remove secrets: values for handlers that no command shows again
 ///
-/// A handler asks for a secret that its deployment grants it, with `host deploy --secret NAME`. Running
-/// hosts have a new value a moment later, without a deployment.
+/// `host deploy --secret NAME` lets a handler read a secret. Running hosts get a new value a moment
+/// later, without a deployment.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -33,10 +33,10 @@ enum Command {
     Remove(Remove),
 }
 
-/// Set a secret, or give it another value: from standard input, or from a file
+/// Set a secret's value, from standard input or a file
 ///
-/// Never from the command line, which others on the machine can see. The end of the last line is not
-/// part of the value.
+/// A value is never given on the command line, which other users of the machine can see. The final
+/// newline is not part of the value.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -50,7 +50,7 @@ struct Set {
     from_file: Option<PathBuf>,
 }
 
-/// List the secrets: names, when they were set, which handlers are granted them; never values
+/// List the secrets: names, when each was set, and the handlers that may read it; never values
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -61,7 +61,7 @@ struct List {
     json: bool,
 }
 
-/// Remove a secret; refused while a handler in force is granted it
+/// Remove a secret; refused while a handler in force may read it
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -69,7 +69,7 @@ Example:
 struct Remove {
     /// Its name
     name: SecretName,
-    /// Remove it all the same: handlers that ask for it get none
+    /// Remove it anyway: handlers that ask for it get none
     #[arg(long)]
     force: bool,
 }

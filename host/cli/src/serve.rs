@@ -18,29 +18,30 @@ use host_server::serve::{ServeConfig, Shutdown, serve};
 
 /// Lease messages, run them in sandboxes, and settle what came of them
 ///
-/// Runs until it is told to stop. SIGTERM, Ctrl-C or the end of its terminal: takes no more, finishes
-/// what is in flight, and ends. The same again: ends at once; what was in flight runs again elsewhere.
-/// kill -9 is safe.
+/// The host runs until you stop it. SIGTERM, Ctrl-C or the end of its terminal drains it: it takes
+/// no more messages, finishes those in flight, and ends. A second signal ends it at once; messages
+/// in flight run again elsewhere. kill -9 is safe.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   host serve
   host serve --concurrency 1000 --log json --database-url postgres://me@localhost/jobs")]
 pub(crate) struct Serve {
-    /// What this host is called in `host status` and in the history of messages [default: the
+    /// This host's name in `host status` and in the history of messages [default: the
     /// machine's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Sandboxes at once, over all handlers; each handler has one more that is its own
+    /// Sandboxes at once, for all handlers together; each handler has one more of its own
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: u32,
-    /// Connections to Postgres, beside the one that holds the session
+    /// Connections to Postgres, beside the session's own
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(2..=500))]
     connections: u16,
-    /// Payload to hold in memory, over all handlers; and as much of follow-ups that are not settled
+    /// Memory for payloads, for all handlers together; and as much again for follow-ups that are
+    /// not settled
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     payload_memory: ByteSize,
-    /// The longest that a sleeping handler goes without a look for messages
+    /// The longest time between two looks for messages while a handler sleeps
     #[arg(long, value_name = "TIME", default_value = "1s")]
     poll: humantime::Duration,
     /// How long messages in flight may take after SIGTERM

@@ -8,9 +8,9 @@ use super::{Context, Fail, Global, cron as entries, lookup};
 use host_queue::cron;
 use host_queue::inspect::{self, COUNT_MAX, Lag, QueueStatus, Session};
 
-/// Show queues, handlers, cron entries and hosts, and what holds anything up
+/// Show queues, handlers, cron entries and hosts, and obstacles
 ///
-/// The same is there for psql: SELECT * FROM host.status(), host.sessions() and host.handlers().
+/// In SQL: SELECT * FROM host.status(), host.sessions() and host.handlers().
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:

@@ -22,9 +22,9 @@ fn reason_in_sql(reason: &str) -> &str {
     known.into_iter().find(|name| name.starts_with(reason)).unwrap_or(reason)
 }
 
-/// Put dead letters on the queue again, with all their attempts before them
+/// Enqueue dead letters again, with all their attempts available
 ///
-/// The message keeps its id and history, and goes to the handler that gave up on it.
+/// A message keeps its id and history, and goes to the handler that gave up on it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -37,7 +37,7 @@ pub(crate) struct Retry {
 
 /// Move dead letters to another queue, as new messages with their history
 ///
-/// All handlers of that queue get them.
+/// Every handler of that queue gets them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -45,7 +45,7 @@ Example:
 pub(crate) struct Move {
     #[command(flatten)]
     which: Selection,
-    /// The queue that they go to
+    /// The queue to move them to
     #[arg(long, value_name = "QUEUE")]
     to: String,
 }
@@ -58,7 +58,7 @@ Example:
 pub(crate) struct Purge {
     #[command(flatten)]
     which: Selection,
-    /// Yes, for good
+    /// Confirm: this cannot be undone
     #[arg(long, conflicts_with = "dry_run")]
     yes: bool,
 }
@@ -66,10 +66,11 @@ pub(crate) struct Purge {
 /// By what is known of them.
 #[derive(Debug, Args)]
 pub(crate) struct Narrow {
-    /// Only those that died of this
+    /// Only those with this reason
     #[arg(long, value_parser = REASONS)]
     reason: Option<String>,
-    /// Only those of which this holds, as in "error ~ 'timeout' and attempt >= 3 and died_at > now-1h". Fields: id,
+    /// Only those that match this filter, such as "error ~ 'timeout' and attempt >= 3 and died_at >
+    /// now-1h". Fields: id,
     /// message, handler, reason, error, attempt, died_at, enqueued_at
     #[arg(long = "where", value_name = "FILTER", value_parser = Filter::parse)]
     filter: Option<Filter>,
@@ -99,7 +100,7 @@ struct Selection {
     all: bool,
     #[command(flatten)]
     narrow: Narrow,
-    /// Say which, and leave them
+    /// List them, and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Print JSON

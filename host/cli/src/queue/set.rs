@@ -14,8 +14,8 @@ use host_queue::{catalog, limits, queues, unique};
 
 /// Change a queue's settings
 ///
-/// Hosts and producers go on meanwhile. Whether a queue takes unique keys changes between two of its producers'
-/// transactions: should one stay open, say so a second later again.
+/// Hosts and producers go on meanwhile. A change of unique keys waits for the producers' open
+/// transactions, up to a second. If one stays open longer, the command fails: run it again.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
     .args(["unique", "on_duplicate", "fleet_concurrency", "rate", "burst", "keep", "no_wake_up", "wake_up"]))]
@@ -33,7 +33,8 @@ pub(crate) struct Set {
     unique: UniqueArgs,
     #[command(flatten)]
     limits: LimitArgs,
-    /// Keep what is settled from now on readable for this long: 1m to 3650days. Or off, which forgets it all
+    /// Keep messages readable that are settled from now on, for this long: 1m to 3650days. Or off,
+    /// which also forgets those kept so far
     #[arg(long, value_name = "TIME", value_parser = or_off::<humantime::Duration>)]
     keep: Option<OrOff<humantime::Duration>>,
     /// Never NOTIFY on INSERT: hosts poll. For producers that use PREPARE TRANSACTION
@@ -47,10 +48,10 @@ pub(crate) struct Set {
 /// Unique keys, as the command line has them.
 #[derive(Debug, Args)]
 pub(crate) struct UniqueArgs {
-    /// Take a unique_key: it is taken for this long, and until its message is settled. Or off
+    /// Accept a unique_key. A message holds its key for this time, and until it is settled. Or off
     #[arg(long, value_name = "TIME", value_parser = or_off::<humantime::Duration>)]
     unique: Option<OrOff<humantime::Duration>>,
-    /// What becomes of a message whose key is taken: drop it, or refuse its INSERT
+    /// What happens to a message whose key is taken: drop it, or refuse its INSERT
     #[arg(long, value_name = "WHAT", value_parser = on_duplicate())]
     on_duplicate: Option<String>,
 }
@@ -58,13 +59,13 @@ pub(crate) struct UniqueArgs {
 /// Limits, as the command line has them.
 #[derive(Debug, Args)]
 pub(crate) struct LimitArgs {
-    /// Messages in flight at once over all hosts, for each handler; or off
+    /// Messages in flight at once on all hosts, for each handler; or off
     #[arg(long, value_name = "N", value_parser = or_off::<u32>)]
     fleet_concurrency: Option<OrOff<u32>>,
-    /// Messages that start in a time over all hosts, for each handler, as in 100/1s; or off
+    /// Messages started in a time on all hosts, for each handler, such as 100/1s; or off
     #[arg(long, value_name = "N/TIME", value_parser = or_off::<PerInterval>)]
     rate: Option<OrOff<PerInterval>>,
-    /// How many may start at once after a pause; as many as the rate's number unless given
+    /// Messages that may start at once after a pause [default: the number in --rate]
     #[arg(long, value_name = "N")]
     burst: Option<u32>,
 }
