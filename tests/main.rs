@@ -42,6 +42,7 @@ mod isolation;
 mod limits;
 mod lists;
 mod many;
+mod memory;
 mod migrate;
 mod order;
 mod overload;

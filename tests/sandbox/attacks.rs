@@ -79,7 +79,7 @@ fn instances_memories_and_tables_without_end_are_refused_before_they_run() {
         let wasm = with_more(more, n, r#"(memory (export "memory") 1)"#, ACKS);
         made(&SANDBOX, &wasm, settings()).err().map(|refusal| refusal.to_string())
     };
-    // One of each kind a module, and so many a component.
+    // So many a component.
     for (more, fit) in [("(memory 1)", 3), ("(table 1 funcref)", 4), ("", 63)] {
         assert_eq!(load(more, fit), None, "{more}");
         for n in [fit + 1, 900] {
@@ -89,10 +89,16 @@ fn instances_memories_and_tables_without_end_are_refused_before_they_run() {
             assert!(named.iter().any(|has| text.contains(has)), "it names the number: {text}");
         }
     }
-    for more in ["(memory 1) (memory 1)", "(table 1 funcref) (table 1 funcref)"] {
-        let text = load(more, 1).expect("it is refused");
-        assert!(text.contains("exceeds the per-instance limit of 1"), "{text}");
-    }
+    // One memory a module; its tables count as the component's.
+    let text = load("(memory 1) (memory 1)", 1).expect("it is refused");
+    assert!(text.contains("exceeds the per-instance limit of 1"), "{text}");
+    let tables = |n| "(table 1 funcref) ".repeat(n);
+    assert_eq!(load(&tables(4), 1), None);
+    let text = load(&tables(5), 1).expect("it is refused");
+    assert!(
+        text.contains("contains 5 tables, which exceeds the configured maximum of 4"),
+        "{text}"
+    );
     // 16 bytes each; what is beside the memory of a module is bounded as well, at 2 MiB.
     let globals = |n| "(global (mut i64) (i64.const 0)) ".repeat(n);
     assert_eq!(load(&globals(100_000), 1), None);

@@ -277,7 +277,7 @@ async fn connections_are_used_again_and_requests_are_not_left_behind() {
         let before = web.received().len();
         let run = runner.run(&message(command(&web.url(), &json!({})).to_string())).await;
         assert_eq!(run.follow_ups[0].payload, b"200 hello");
-        assert!(runner.is_warm());
+        assert!(runner.warm_bytes().is_some());
         assert!(before < 32, "none of them is used again");
         let connections: BTreeSet<_> = web.received().iter().map(|r| r.connection).collect();
         is_used_again = connections.len() < web.received().len();
@@ -286,5 +286,5 @@ async fn connections_are_used_again_and_requests_are_not_left_behind() {
     let never = command(&format!("{}/never", web.url()), &json!({"leave": true}));
     let run = runner.run(&message(never.to_string())).await;
     assert_eq!(run.follow_ups[0].payload, b"left");
-    assert!(!runner.is_warm(), "its sandbox is not used again");
+    assert_eq!(runner.warm_bytes(), None, "its sandbox is not used again");
 }

@@ -1,6 +1,7 @@
 //! The two wasmtime engines: how they are set up, and the clock that interrupts guests. Never looks at a
 //! component's meaning and never runs a guest.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use wasmtime::{
 use super::SandboxError;
 use super::bindings;
 use super::http::requests;
+use super::reclaim::{BATCH, Reclaimer};
 use super::state::State;
 
 /// How often a guest that does not wait gives other tasks a turn, and its limits are looked at.
@@ -29,6 +31,9 @@ const MEMORIES_PER_COMPONENT: u32 = 4;
 const TABLES_PER_COMPONENT: u32 = 4;
 /// Functions that a component calls through pointers; scripting runtimes have tens of thousands.
 const TABLE_ELEMENTS_MAX: usize = 100_000;
+
+/// [`Reclaimer`]s that the pool has room for at a time. A further one finds no tables, which has the same effect.
+const RECLAIMERS_MAX: u32 = 16;
 
 /// The initial memory of a component: it decides which engine suits it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +60,7 @@ impl Image {
 pub(super) struct Workshop {
     pub(super) engine: Engine,
     pub(super) linker: Linker<State>,
+    pub(super) reclaimer: Arc<Reclaimer>,
 }
 
 impl Workshop {
@@ -76,6 +82,7 @@ impl Workshop {
             Engine::new(&config(image, cache, None))
         });
         let engine = engine.map_err(SandboxError::engine)?;
+        let reclaimer = Arc::new(Reclaimer::new(engine.clone(), image));
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(SandboxError::engine)?;
         bindings::Handler::add_to_linker::<State, State>(&mut linker, |state| state)
@@ -84,7 +91,7 @@ impl Workshop {
             .map_err(SandboxError::engine)?;
         requests::bound(&mut linker).map_err(SandboxError::engine)?;
         tick(&engine)?;
-        Ok(Self { engine, linker })
+        Ok(Self { engine, linker, reclaimer })
     }
 }
 
@@ -106,20 +113,21 @@ fn config(image: Image, cache: Option<&Cache>, pool: Option<u32>) -> Config {
 fn pool_of(instances_max: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances_max)
-        .total_core_instances(instances_max.saturating_mul(CORE_INSTANCES_PER_COMPONENT))
+        .total_core_instances(instances_max.saturating_mul(CORE_INSTANCES_PER_COMPONENT) + 1_000)
         .total_memories(instances_max.saturating_mul(MEMORIES_PER_COMPONENT))
-        .total_tables(instances_max.saturating_mul(TABLES_PER_COMPONENT))
+        .total_tables(instances_max.saturating_mul(TABLES_PER_COMPONENT) + RECLAIMERS_MAX * BATCH)
         .total_stacks(instances_max)
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
         .max_memories_per_component(MEMORIES_PER_COMPONENT)
+        // Those of a component are fewer; a [`Reclaimer`] has them all in one module.
+        .max_tables_per_module(BATCH)
         .max_tables_per_component(TABLES_PER_COMPONENT)
         .table_elements(TABLE_ELEMENTS_MAX)
         .max_core_instance_size(CORE_INSTANCE_BYTES_MAX)
         .max_component_instance_size(10 << 20)
         // A table has a few hundred entries: wiping them beats giving a page back and faulting it in anew.
         .table_keep_resident(64 << 10)
-        // Returning memory to the kernel many sandboxes at a time halves the cost of a fresh one.
-        .decommit_batch_size(64);
+        .decommit_batch_size(BATCH as usize);
     pool
 }
 

@@ -34,6 +34,7 @@ mod live;
 mod log;
 mod measure;
 mod meter;
+mod reclaim;
 mod runner;
 mod state;
 mod trial;
@@ -42,6 +43,7 @@ pub use check::Refusal;
 use compiler::Compiler;
 use engine::{Image, Workshop};
 pub use meter::{Busy, thread_time};
+use reclaim::Reclaimer;
 pub use runner::{BatchRun, Run, Runner};
 use state::State;
 pub use trial::{Bounds, Checked, Terms, Trial, try_here};
@@ -150,6 +152,7 @@ pub struct Compiled(Arc<Code>);
 
 struct Code {
     pre: Pre,
+    reclaimer: Arc<Reclaimer>,
     /// The linear memory that it starts with, in bytes.
     initial_memory_bytes: u64,
     /// Whether it can make requests.
@@ -205,7 +208,8 @@ impl Sandbox {
             Pre::One(bindings::HandlerPre::new(pre).map_err(interface)?)
         };
         let initial_memory_bytes = initial_memory_bytes(&component);
-        Ok(Compiled(Arc::new(Code { pre, initial_memory_bytes, has_http: inspected.has_http })))
+        let (reclaimer, has_http) = (workshop.reclaimer.clone(), inspected.has_http);
+        Ok(Compiled(Arc::new(Code { pre, reclaimer, initial_memory_bytes, has_http })))
     }
 
     /// Makes a handler of a compiled component.

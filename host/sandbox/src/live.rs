@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use wasmtime::{Store, StoreContextMut, UpdateDeadline};
+use wasmtime::{StoreContextMut, UpdateDeadline};
 
 use super::bindings::host::jobs::types;
 use super::failure::{Exceeded, failure};
 use super::log::Subject;
 use super::meter::Meter;
+use super::reclaim::Reclaimed;
 use super::state::{Left, State};
 use super::{HandlerSettings, Loaded, Pre, bindings};
 use host_core::message::Message;
@@ -28,7 +29,7 @@ const HANDLES_MAX: usize = 1_024;
 
 /// A sandbox between two calls.
 pub(super) struct Live {
-    store: Store<State>,
+    store: Reclaimed,
     guest: Guest,
     born: Instant,
     /// The same in milliseconds since 1970: a call's deadline is told from it, without a look at that clock.
@@ -67,11 +68,8 @@ impl Live {
         started: Instant,
     ) -> Result<Box<Self>, Failure> {
         let limits = &loaded.settings.limits;
-        let engine = match &loaded.code.pre {
-            Pre::One(pre) => pre.engine(),
-            Pre::Many(pre) => pre.engine(),
-        };
-        let mut store = Store::new(engine, State::new(loaded, subject, meter.clone(), started));
+        let state = State::new(loaded, subject, meter.clone(), started);
+        let mut store = Reclaimed::new(&loaded.code.reclaimer, state);
         store.limiter(|state| &mut state.usage);
         let follow_up_bytes = usize::try_from(limits.follow_up_bytes).unwrap_or(usize::MAX);
         store.set_hostcall_fuel(follow_up_bytes.saturating_add(HOSTCALL_BYTES));
@@ -79,8 +77,8 @@ impl Live {
         store.epoch_deadline_callback(on_tick);
         store.set_epoch_deadline(1);
         let guest = match &loaded.code.pre {
-            Pre::One(pre) => pre.instantiate_async(&mut store).await.map(Guest::One),
-            Pre::Many(pre) => pre.instantiate_async(&mut store).await.map(Guest::Many),
+            Pre::One(pre) => pre.instantiate_async(&mut *store).await.map(Guest::One),
+            Pre::Many(pre) => pre.instantiate_async(&mut *store).await.map(Guest::Many),
         };
         match guest {
             Ok(guest) => {
@@ -95,6 +93,11 @@ impl Live {
     /// Whether a further call may find it.
     pub(super) fn is_usable(&self, now: Instant) -> bool {
         self.served < MESSAGES_MAX && now.duration_since(self.born) < AGE_MAX
+    }
+
+    /// The most that its memories and tables can have, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.store.data().usage.bytes()
     }
 
     /// Whether nothing that a call has begun goes on without it.
@@ -123,7 +126,7 @@ impl Live {
         self.served += 1;
         let headers = headers(message);
         let given = given(settings, self.deadline_ms(settings), id, &headers, message);
-        match guest.call_handle(&mut self.store, given).await {
+        match guest.call_handle(&mut *self.store, given).await {
             Ok(verdict) => {
                 let state = self.store.data_mut();
                 let verdict = in_words(verdict, |reason| state.shown(reason));
@@ -150,7 +153,7 @@ impl Live {
         let all: Vec<_> = parts
             .map(|((message, id), headers)| given(settings, deadline_ms, id, headers, message))
             .collect();
-        match guest.call_handle_batch(&mut self.store, &all).await {
+        match guest.call_handle_batch(&mut *self.store, &all).await {
             Ok(verdicts) => {
                 let state = self.store.data_mut();
                 if verdicts.len() != messages.len() {

@@ -81,10 +81,10 @@ impl Runner {
         Self { loaded, meter: Arc::default(), warm: None, id: String::new() }
     }
 
-    /// Whether it holds a sandbox that the next message would find.
+    /// The memory of the sandbox that the next message would find, in bytes; `None`: there is none.
     #[must_use]
-    pub const fn is_warm(&self) -> bool {
-        self.warm.is_some()
+    pub fn warm_bytes(&self) -> Option<u64> {
+        self.warm.as_ref().map(|live| live.bytes())
     }
 
     /// How busy its call is, to be asked while that runs.

@@ -26,6 +26,8 @@ const RESOURCES_MAX: usize = 256;
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
 /// Entries of all tables together.
 const TABLE_ELEMENTS_MAX: usize = 200_000;
+/// What an entry takes, at most: some kinds of reference are smaller.
+const TABLE_ELEMENT_BYTES: usize = 16;
 /// What a header costs the host beside its text.
 const HEADER_BYTES: usize = size_of::<(String, String)>();
 
@@ -320,6 +322,13 @@ impl Usage {
             table_elements: 0,
             memory_refused: false,
         }
+    }
+}
+
+impl Usage {
+    /// The most that the sandbox's memories and tables can have in the host's memory.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.memory_bytes + (self.table_elements * TABLE_ELEMENT_BYTES) as u64
     }
 }
 

@@ -8,13 +8,16 @@ use super::pace::Shape;
 use super::slots::Slots;
 use host_sandbox::{Handler, Runner};
 
+/// The memory of a sandbox of ordinary size, in bytes.
+const WARM_UNIT_BYTES: u64 = 2 << 20;
+
 /// Shared by the workers that run it; an older version lives until its last message is done.
 pub struct Loaded {
     handler: Handler,
     slots: Slots,
     warm: Mutex<Vec<(Runner, OwnedSemaphorePermit)>>,
-    /// How many sandboxes the host keeps that are not in use, over all handlers.
-    warm_slots: Arc<Semaphore>,
+    /// Room for the sandboxes that the host keeps and that are not in use, over all handlers; in [`WARM_UNIT_BYTES`].
+    warm_room: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Loaded {
@@ -26,8 +29,8 @@ impl std::fmt::Debug for Loaded {
 impl Loaded {
     /// A version that is ready to run.
     #[must_use]
-    pub fn new(handler: Handler, slots: Slots, warm_slots: Arc<Semaphore>) -> Self {
-        Self { handler, slots, warm: Mutex::default(), warm_slots }
+    pub fn new(handler: Handler, slots: Slots, warm_room: Arc<Semaphore>) -> Self {
+        Self { handler, slots, warm: Mutex::default(), warm_room }
     }
 
     /// The queue's name.
@@ -77,10 +80,9 @@ impl Loaded {
 
     /// Keeps a sandbox warm, if it is worth keeping and there is room.
     pub(super) fn give_back(&self, runner: Runner) {
-        if !runner.is_warm() {
-            return;
-        }
-        if let Ok(room) = self.warm_slots.clone().try_acquire_owned() {
+        let Some(bytes) = runner.warm_bytes() else { return };
+        let units = u32::try_from(bytes.div_ceil(WARM_UNIT_BYTES).max(1)).unwrap_or(u32::MAX);
+        if let Ok(room) = self.warm_room.clone().try_acquire_many_owned(units) {
             self.warm.lock().unwrap_or_else(PoisonError::into_inner).push((runner, room));
         }
     }

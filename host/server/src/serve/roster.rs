@@ -41,7 +41,7 @@ pub(super) struct Roster {
     reports: mpsc::UnboundedSender<Report>,
     reporter: JoinHandle<()>,
     slots: Arc<Semaphore>,
-    warm: Arc<Semaphore>,
+    warm_room: Arc<Semaphore>,
     queues: HashMap<QueueId, Upkeep>,
     handlers: HashMap<HandlerId, Entry>,
     /// What each handler is to be, loaded or being loaded.
@@ -86,7 +86,7 @@ impl Roster {
             reports,
             reporter,
             slots,
-            warm: Arc::new(Semaphore::new(SPARE_SANDBOXES as usize / 2)),
+            warm_room: Arc::new(Semaphore::new(SPARE_SANDBOXES as usize / 2)),
             queues: HashMap::new(),
             handlers: HashMap::new(),
             wanted: HashMap::new(),
@@ -334,7 +334,7 @@ impl Roster {
     fn put_in_force(&mut self, queue: &Queue, deployment: &Deployment, ready: Ready) {
         let Ready { handler, concurrency } = ready;
         let slots = Slots::new(self.slots.clone(), concurrency);
-        let loaded = Arc::new(Loaded::new(handler, slots, self.warm.clone()));
+        let loaded = Arc::new(Loaded::new(handler, slots, self.warm_room.clone()));
         tracing::info!(
             queue = %queue.name, handler = %deployment.name, version = deployment.version,
             sha256 = %deployment.sha256, "handler loaded"
