@@ -574,6 +574,22 @@ BEGIN
     UPDATE host.handler h SET version = deploy.version WHERE h.id = deploy.handler_id;
 END $_$;
 
+CREATE FUNCTION host.detached(p_queue text) RETURNS TABLE(partition text, remedy text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    SELECT format('host.%I', c.relname), format('ALTER TABLE %s ATTACH PARTITION host.%I FOR VALUES IN (%s)',
+        CASE x.log WHEN 'message' THEN format('queue.%I', p_queue) ELSE format('host.%I', p_queue || '__' || x.log) END,
+        c.relname, x.leaf)
+    FROM pg_class c
+    CROSS JOIN LATERAL (SELECT m[1] AS log, m[2] AS leaf
+        FROM regexp_match(substr(c.relname, length(p_queue) + 3), '^(message|lease|settlement|promotion|schedule|history)_([0-9]+)$') m) x
+    WHERE c.relnamespace = 'host'::regnamespace AND c.relkind = 'r'
+        AND c.relname >= p_queue || '__' AND c.relname < p_queue || '_`' AND x.log IS NOT NULL
+        AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid AND NOT i.inhdetachpending)
+    ORDER BY c.relname
+$_$;
+
 CREATE FUNCTION host.drop_queue(p_name text, p_force boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1037,6 +1053,14 @@ BEGIN
             AND h.id <> ALL (p_settled_by));
 END $$;
 
+CREATE FUNCTION host.is_whole(p_table regclass, p_partitions integer) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    RETURN (SELECT count(*) = p_partitions FROM pg_inherits i WHERE i.inhparent = p_table AND NOT i.inhdetachpending);
+END $$;
+
 CREATE FUNCTION host.lanes(q host.queue) RETURNS integer
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1342,7 +1366,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_serve', 'SEQUENCE', 'host.{q}__lease_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__promotion_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__asleep', 'UPDATE', NULL),
-        ('host_serve', 'FUNCTION', 'host.{q}__gone', 'EXECUTE', NULL),
+        ('host_serve', 'FUNCTION', 'host.{q}__missing', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__truncate', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__advance', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__truncate_schedule', 'EXECUTE', NULL),
@@ -1596,6 +1620,17 @@ CREATE FUNCTION host.reports(p_handler integer, p_version integer) RETURNS TABLE
     LEFT JOIN host.loaded l ON l.session_id = s.id AND l.handler_id = p_handler AND l.version = p_version
     ORDER BY s.id
 $$;
+
+CREATE FUNCTION host.require_kept(p_rows bigint, p_messages bigint, p_table text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF p_rows <> p_messages THEN
+        RAISE EXCEPTION '% of % messages were not written to %: something leaves them out', p_messages - p_rows, p_messages, p_table
+            USING ERRCODE = 'HQ012', HINT = format('drop the trigger or rule on %s; until then the messages wait', p_table);
+    END IF;
+END $$;
 
 CREATE FUNCTION host.require_read_committed(p_what text) RETURNS void
     LANGUAGE plpgsql
@@ -1902,6 +1937,38 @@ BEGIN
     RETURN found_one;
 END $_$;
 
+CREATE FUNCTION host.sample__bury_poison(p_session integer, p_seq bigint, p_positions int4multirange, p_deaths integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+DECLARE
+    handler int := (SELECT l.handler_id FROM host.sample__lease l WHERE l.session_id = p_session AND l.seq = p_seq);
+    why text := format('%s hosts died with it in flight', p_deaths);
+    mine bigint[];
+    there bigint;
+    kept bigint;
+BEGIN
+    SELECT count(*), array_agg(m.id) FILTER (WHERE coalesce(m.handler_id, handler) = handler) INTO there, mine
+        FROM host.sample__read(p_session, p_seq) m WHERE p_positions @> m.pos;
+    PERFORM host.require_kept(there, host.positions(p_positions), 'host.sample__dead_letter');
+    INSERT INTO host.sample__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload, priority, key)
+        SELECT m.id, m.enqueued_at, handler, m.attempt, 'poison', why, m.headers,
+            coalesce(m.history, '[]') || jsonb_build_object('attempt', m.attempt, 'at', clock_timestamp(), 'error', why),
+            m.payload, m.priority, m.key
+        FROM host.sample__read(p_session, p_seq) m
+        WHERE p_positions @> m.pos AND coalesce(m.handler_id, handler) = handler;
+    GET DIAGNOSTICS kept = ROW_COUNT;
+    PERFORM host.require_kept(kept, coalesce(cardinality(mine), 0), 'host.sample__dead_letter');
+    IF false THEN
+        PERFORM host.sample__release_keys(handler, coalesce(mine, '{}'));
+    END IF;
+END $$;
+
 CREATE FUNCTION host.sample__cancel(p_message bigint) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2196,18 +2263,6 @@ BEGIN
     RETURN n;
 END $$;
 
-CREATE FUNCTION host.sample__gone(p_session integer, p_seq bigint) RETURNS integer[]
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET row_security TO 'off'
-    AS $$
-    SELECT ARRAY(SELECT pos FROM unnest(
-            coalesce(l.positions, int4multirange(int4range(0, l.row_count)))
-            - coalesce((SELECT range_agg(int4range(r.pos, r.pos + 1)) FROM host.sample__read(p_session, p_seq) r), '{}')) gone,
-        generate_series(lower(gone), upper(gone) - 1) pos ORDER BY pos)
-    FROM host.sample__lease l WHERE l.session_id = p_session AND l.seq = p_seq
-$$;
-
 CREATE FUNCTION host.sample__has_later(p_leaf integer, p_hi txid_snapshot) RETURNS boolean
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2279,6 +2334,35 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+
+CREATE FUNCTION host.sample__in_partitions(p_lease bigint) RETURNS integer
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    SET enable_indexonlyscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $_$
+DECLARE
+    l record;
+    n int;
+    there int := 0;
+BEGIN
+    IF NOT host.is_whole('queue.sample'::regclass, 3) THEN
+        RETURN NULL;
+    END IF;
+    SELECT * INTO STRICT l FROM host.sample__lease WHERE id = p_lease;
+    FOR leaf IN 0..2 LOOP
+        CONTINUE WHEN l.leaves & (1 << leaf) = 0;
+        -- Sums, which no index knows.
+        EXECUTE format(
+            'SELECT count(*) FROM host.sample__message_%s m WHERE m.txid <@ $1
+                AND (m.txid + 0, m.id + 0) > ($2, $3) AND (m.txid + 0, m.id + 0) <= ($4, $5) ',
+            leaf) INTO n USING l.txids, l.from_txid, l.from_id, l.to_txid, l.to_id, l.lane;
+        there := there + n;
+    END LOOP;
+    RETURN there;
+END $_$;
 
 CREATE FUNCTION host.sample__insert_for_orm() RETURNS trigger
     LANGUAGE plpgsql
@@ -2589,6 +2673,38 @@ CREATE FUNCTION host.sample__missed_by(p_leaf integer, p_handler integer) RETURN
     ) c
     WHERE x.queue_id = 1 AND x.leaf = p_leaf GROUP BY x.messages
 $$;
+
+CREATE FUNCTION host.sample__missing(p_lease bigint) RETURNS integer
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+DECLARE
+    l record;
+    part record;
+    n int;
+    seen int := 0;
+BEGIN
+    SELECT * INTO STRICT l FROM host.sample__lease WHERE id = p_lease;
+    FOR part IN SELECT * FROM host.parts_after(l.txids, l.from_txid, l.from_id) LOOP
+        EXIT WHEN seen >= l.row_count;
+        SELECT count(*) INTO n FROM (
+            SELECT FROM queue.sample m
+            WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                AND (m.txid, m.id) <= (l.to_txid, l.to_id)
+            ORDER BY m.txid, m.id LIMIT l.row_count - seen) m;
+        seen := seen + n;
+    END LOOP;
+    IF seen = l.row_count THEN
+        RETURN 0;
+    END IF;
+    RETURN CASE WHEN host.sample__in_partitions(p_lease) = seen THEN l.row_count - seen END;
+END $$;
 
 CREATE FUNCTION host.sample__peek(p_handler integer, p_n integer) RETURNS TABLE(id bigint, enqueued_at timestamp with time zone, run_at timestamp with time zone, attempt smallint, headers jsonb, payload text)
     LANGUAGE plpgsql STABLE
@@ -3044,6 +3160,54 @@ BEGIN
         pg_temp.rebase_schedule;
 END $$;
 
+CREATE FUNCTION host.sample__recut(p_lease bigint, p_missing integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    AS $$
+DECLARE
+    l record;
+    last_seq int;
+    rest int4multirange;
+    n int;
+BEGIN
+    SELECT * INTO STRICT l FROM host.sample__lease WHERE id = p_lease;
+    SELECT max(t.seq), coalesce(l.positions, int4multirange(int4range(0, l.row_count))) - coalesce(range_agg(t.settled), '{}')
+        INTO last_seq, rest FROM host.sample__settlement t WHERE t.lease_id = p_lease;
+    n := l.row_count - p_missing;
+    rest := (SELECT range_agg(int4range(greatest(lower(r) - p_missing, 0), least(upper(r), n)))
+        FROM unnest(rest) r WHERE greatest(lower(r) - p_missing, 0) < least(upper(r), n));
+    INSERT INTO host.sample__settlement (lease_id, seq, rest, settled, revoked)
+        VALUES (p_lease, coalesce(last_seq, -1) + 1, 0, '{}', true);
+    IF rest IS NOT NULL THEN
+        -- Negative: chosen by the server, as in take_over. Nobody's (0) go by the lease that they continue, as in hand_on.
+        INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
+                row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions, lane, last_id, due)
+            SELECT CASE WHEN l.session_id = 0 THEN p_lease ELSE -p_lease END, l.from_txid, l.from_id, l.to_txid, l.to_id,
+                l.handler_id, l.session_id, n, l.leaves,
+                l.deaths + (l.seq >= 0 AND s.lost IS TRUE)::int, false, false, gen_random_uuid(), l.hi, l.txids, rest,
+                l.lane, l.last_id, l.due
+            FROM (SELECT) one LEFT JOIN host.session s ON s.id = l.session_id;
+    END IF;
+END $$;
+
+CREATE FUNCTION host.sample__refuse_missing(p_lease bigint) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    AS $$
+DECLARE
+    missing int := host.sample__missing(p_lease);
+BEGIN
+    IF missing > 0 THEN
+        RAISE EXCEPTION '% messages of lease % of queue "sample" were deleted by hand; the others are leased again', missing, p_lease
+            USING ERRCODE = 'HQ002';
+    END IF;
+    RAISE EXCEPTION 'messages of lease % of queue "sample" cannot be read: something hides them', p_lease
+        USING ERRCODE = 'HQ012',
+            HINT = 'attach the partition again, or REINDEX TABLE queue.sample; until then they wait, and nothing of them is lost';
+END $$;
+
 CREATE FUNCTION host.sample__release_keys(p_handler integer, p_messages bigint[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3106,6 +3270,7 @@ BEGIN
                     m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at, m.priority, m.key
                 FROM queue.sample m
                 WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                    AND (m.txid, m.id) <= (l.to_txid, l.to_id)
                 ORDER BY m.txid, m.id LIMIT l.row_count - done;
             GET DIAGNOSTICS n = ROW_COUNT;
         ELSE
@@ -3116,15 +3281,20 @@ BEGIN
                         m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at, m.priority, m.key
                     FROM queue.sample m
                     WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                        AND (m.txid, m.id) <= (l.to_txid, l.to_id)
                     ORDER BY m.txid, m.id LIMIT l.row_count - done) m
                 WHERE l.positions @> m.pos;
             SELECT count(*) INTO n FROM (
                 SELECT FROM queue.sample m
                 WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                    AND (m.txid, m.id) <= (l.to_txid, l.to_id)
                 ORDER BY m.txid, m.id LIMIT l.row_count - done) m;
         END IF;
         done := done + n;
     END LOOP;
+    IF done < l.row_count THEN
+        PERFORM host.sample__refuse_missing(l.id);
+    END IF;
 END $$;
 
 CREATE FUNCTION host.sample__runs(p_message bigint) RETURNS TABLE(handler_id integer, attempt smallint, history jsonb, passed boolean, lease_id bigint, session_id integer, leased_at timestamp with time zone, ended_at timestamp with time zone, what text, result bytea, due timestamp with time zone)
@@ -3198,6 +3368,7 @@ DECLARE
     s record;
     rest_before int;
     ended timestamptz;
+    kept bigint;
 BEGIN
     SELECT * INTO l FROM host.sample__lease WHERE id = p_lease;
     -- The number alone proves nothing: after a crash an asynchronously committed lease's id can be
@@ -3246,6 +3417,9 @@ BEGIN
                 SELECT least(coalesce(later.due, m.run_at), m.expires_at) AS due, later.attempts, later.entry
             ) again
             ORDER BY m.pos;
+        GET DIAGNOSTICS kept = ROW_COUNT;
+        PERFORM host.require_kept(kept, coalesce(cardinality(p_retry_pos), 0) + coalesce(cardinality(p_park_pos), 0),
+            'host.sample__schedule');
     END IF;
     IF p_dead_pos IS NOT NULL THEN
         INSERT INTO host.sample__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload, priority, key)
@@ -3254,6 +3428,8 @@ BEGIN
             FROM host.sample__read(l.session_id, l.seq) m
             JOIN unnest(p_dead_pos, p_dead_reason, p_dead_entry) d (pos, reason, entry) ON d.pos = m.pos
             ORDER BY m.pos;
+        GET DIAGNOSTICS kept = ROW_COUNT;
+        PERFORM host.require_kept(kept, cardinality(p_dead_pos), 'host.sample__dead_letter');
     END IF;
     IF p_removed IS NOT NULL THEN
         DELETE FROM host.cancellation c USING host.sample__read(l.session_id, l.seq) m
@@ -3489,7 +3665,7 @@ BEGIN
     RETURN NEW;
 END $$;
 
-CREATE FUNCTION host.sample__take_over(p_lease bigint, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_deaths_max integer, OUT lease_id bigint, OUT row_count integer, OUT more boolean) RETURNS record
+CREATE FUNCTION host.sample__take_over(p_lease bigint, p_session integer, p_seq bigint, p_token uuid, p_n integer, p_deaths_max integer, OUT lease_id bigint, OUT row_count integer, OUT more boolean, OUT gone integer) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET row_security TO 'off'
@@ -3518,6 +3694,14 @@ BEGIN
         OR NOT EXISTS (SELECT FROM host.session x WHERE x.id = p_session AND x.ended_at IS NULL) THEN
         RAISE EXCEPTION 'lease % is not to be taken over', p_lease USING ERRCODE = 'HQ002';
     END IF;
+    gone := host.sample__missing(p_lease);
+    IF gone IS NULL THEN
+        PERFORM host.sample__refuse_missing(p_lease);
+    ELSIF gone > 0 THEN
+        PERFORM host.sample__recut(p_lease, gone);
+        RETURN;
+    END IF;
+    gone := NULL;
     INSERT INTO host.sample__settlement (lease_id, seq, rest, settled, revoked, heir_session, heir_seq)
         VALUES (p_lease, coalesce(s.seq, -1) + 1, 0, '{}', true, p_session, p_seq);
     rest := coalesce(l.positions, int4multirange(int4range(0, l.row_count)))
@@ -3525,19 +3709,7 @@ BEGIN
     deaths := l.deaths + CASE WHEN ended.lost AND NOT (l.seq < 0) THEN 1 ELSE 0 END;
 
     IF deaths >= p_deaths_max THEN
-        INSERT INTO host.sample__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload, priority, key)
-            SELECT m.id, m.enqueued_at, l.handler_id, m.attempt, 'poison',
-                format('%s hosts died with it in flight', deaths), m.headers,
-                coalesce(m.history, '[]') || jsonb_build_object('attempt', m.attempt, 'at', clock_timestamp(),
-                    'error', format('%s hosts died with it in flight', deaths)),
-                m.payload, m.priority, m.key
-            FROM host.sample__read(l.session_id, l.seq) m
-            -- Another handler's retry only lay beside them.
-            WHERE rest @> m.pos AND coalesce(m.handler_id, l.handler_id) = l.handler_id;
-        IF false THEN
-            PERFORM host.sample__release_keys(l.handler_id, ARRAY(SELECT m.id FROM host.sample__read(l.session_id, l.seq) m
-                WHERE rest @> m.pos AND coalesce(m.handler_id, l.handler_id) = l.handler_id));
-        END IF;
+        PERFORM host.sample__bury_poison(l.session_id, l.seq, rest, deaths);
         RETURN;
     END IF;
     SELECT range_agg(int4range(x.pos, x.pos + 1)), count(*)::int INTO mine, row_count
@@ -3992,7 +4164,8 @@ CREATE FUNCTION host.status_of(p_queue text, p_cap integer DEFAULT 1000000) RETU
     AS $$
     SELECT q.name, q.paused, s.waiting, s.in_flight, s.scheduled, s.dead, s.last_minute, s.bytes,
         ARRAY(SELECT format('%s v%s', h.name, h.version) FROM host.handler h WHERE h.queue_id = q.id ORDER BY h.name),
-        ARRAY(SELECT format('leaf %s: %s', l.leaf, l.why) FROM host.queue_holds(q.name) l), s.lag
+        ARRAY(SELECT format('%s is detached, and hides its messages: %s', d.partition, d.remedy) FROM host.detached(q.name) d)
+            || ARRAY(SELECT format('leaf %s: %s', l.leaf, l.why) FROM host.queue_holds(q.name) l), s.lag
     FROM host.queue q CROSS JOIN LATERAL host.queue_status(q.name, p_cap) s
     WHERE q.name = p_queue
 $$;
@@ -6607,8 +6780,8 @@ GRANT ALL ON FUNCTION host.remove_handler(p_handler integer) TO host_operator;
 REVOKE ALL ON FUNCTION host.sample__advance() FROM PUBLIC;
 GRANT ALL ON FUNCTION host.sample__advance() TO host_serve;
 
-REVOKE ALL ON FUNCTION host.sample__gone(p_session integer, p_seq bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION host.sample__gone(p_session integer, p_seq bigint) TO host_serve;
+REVOKE ALL ON FUNCTION host.sample__missing(p_lease bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.sample__missing(p_lease bigint) TO host_serve;
 
 REVOKE ALL ON FUNCTION host.sample__purge(p_handler integer, p_lane integer, p_n integer, OUT removed integer, OUT parked integer, OUT more boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.sample__purge(p_handler integer, p_lane integer, p_n integer, OUT removed integer, OUT parked integer, OUT more boolean) TO host_operator;

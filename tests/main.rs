@@ -33,6 +33,7 @@ mod fan_out;
 mod faults;
 mod fencing;
 mod follow_ups;
+mod hidden;
 mod history;
 mod hostile;
 mod hosts;

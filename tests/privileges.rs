@@ -316,7 +316,7 @@ async fn few_functions_have_the_owners_rights_and_all_pin_where_names_are_looked
             "set_wake_up",
             "truncate_heartbeat",
             "work__advance",
-            "work__gone",
+            "work__missing",
             "work__purge",
             "work__take_key",
             "work__truncate",

@@ -109,7 +109,8 @@ LANGUAGE sql
 SET search_path = pg_catalog, pg_temp AS $$
     SELECT q.name, q.paused, s.waiting, s.in_flight, s.scheduled, s.dead, s.last_minute, s.bytes,
         ARRAY(SELECT format('%s v%s', h.name, h.version) FROM host.handler h WHERE h.queue_id = q.id ORDER BY h.name),
-        ARRAY(SELECT format('leaf %s: %s', l.leaf, l.why) FROM host.queue_holds(q.name) l), s.lag
+        ARRAY(SELECT format('%s is detached, and hides its messages: %s', d.partition, d.remedy) FROM host.detached(q.name) d)
+            || ARRAY(SELECT format('leaf %s: %s', l.leaf, l.why) FROM host.queue_holds(q.name) l), s.lag
     FROM host.queue q CROSS JOIN LATERAL host.queue_status(q.name, p_cap) s
     WHERE q.name = p_queue
 $$;

@@ -116,7 +116,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_serve', 'SEQUENCE', 'host.{q}__lease_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__promotion_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__asleep', 'UPDATE', NULL),
-        ('host_serve', 'FUNCTION', 'host.{q}__gone', 'EXECUTE', NULL),
+        ('host_serve', 'FUNCTION', 'host.{q}__missing', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__truncate', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__advance', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__truncate_schedule', 'EXECUTE', NULL),

@@ -163,6 +163,11 @@ impl Hand {
         rows.into_iter().map(|(_, payload)| payload).collect()
     }
 
+    /// The payloads of a lease that may be of some positions only.
+    pub async fn payloads_of(&self, held: &Held) -> Vec<i64> {
+        self.read(held).await.into_iter().map(|(_, payload)| payload).collect()
+    }
+
     /// Acks positions, in a multirange's text. `more`: further arguments, in SQL.
     pub async fn settle(
         &self,

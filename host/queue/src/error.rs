@@ -11,6 +11,8 @@ use host_core::secret::{Secret, hide};
 pub const SQLSTATE_SESSION_ENDED: &str = "HQ001";
 /// The SQLSTATE that our SQL raises when a lease is no longer the caller's.
 pub const SQLSTATE_LEASE_LOST: &str = "HQ002";
+/// The SQLSTATE that our SQL raises when messages cannot be read or written, and none may be lost for it.
+pub const SQLSTATE_HIDDEN: &str = "HQ012";
 
 /// The SQLSTATE, raised here and not by our SQL, of a schema that is somebody else's.
 pub const SQLSTATE_NOT_OURS: &str = "HQ010";
@@ -56,6 +58,10 @@ pub enum QueueError {
     /// The lease has ended, or belongs to another session: drop what was made of it.
     #[error("lease lost: {0}")]
     LeaseLost(String),
+    /// Something hides messages, or keeps them from where they have to go; the text says what mends it.
+    /// Nothing was done: ask again when somebody may have mended it.
+    #[error("{0}")]
+    Hidden(String),
     /// The queue was dropped, or the handler removed: the catalog says so.
     #[error("the queue was dropped, or its handler removed")]
     Gone,
@@ -102,6 +108,7 @@ impl QueueError {
             Self::Unready(_) => "unready",
             Self::Busy(_) => "busy",
             Self::LeaseLost(_) => "lost",
+            Self::Hidden(_) => "hidden",
             Self::Gone => "gone",
             Self::Refused { sqlstate, .. } => sqlstate,
             Self::Unexpected(_) => "unexpected",
@@ -213,6 +220,9 @@ fn from_sqlstate(
     let code = code.code();
     match (code, &code[..2]) {
         (SQLSTATE_SESSION_ENDED | SQLSTATE_LEASE_LOST, _) => QueueError::LeaseLost(text),
+        (SQLSTATE_HIDDEN, _) => {
+            QueueError::Hidden(with_hint(&text, hint.map(|hint| hint.trim_end_matches('.'))))
+        }
         // Connection lost; too many; shut down; an idle session ended by the server.
         (_, "08") | ("53300" | "57P01" | "57P02" | "57P03" | "57P05", _) => {
             QueueError::Unavailable(text)
@@ -286,6 +296,8 @@ mod tests {
         assert_eq!(of("57014"), QueueError::Busy(text.into()));
         assert!(of("42P05").to_string().contains("pooler in transaction mode"));
         assert_eq!(of(SQLSTATE_LEASE_LOST), QueueError::LeaseLost("no (because)".into()));
+        assert_eq!(of(SQLSTATE_HIDDEN), QueueError::Hidden("no (because): Do it".into()));
+        assert!(!of(SQLSTATE_HIDDEN).is_passing());
         assert!(of("23514").is_refused_with("23514"));
         assert!(!of("28P01").is_passing());
         assert_eq!(of("22023").to_string(), "no (because): Do it");

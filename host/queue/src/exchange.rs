@@ -188,8 +188,7 @@ async fn lease_one(
     let Some(id) = row.try_get::<_, Option<i64>>(0)? else { return none(&row) };
     let count = row.try_get::<_, i32>(1)?.cast_unsigned() as usize;
     let ledger = Ledger::new(LeaseId::new(id), token, count);
-    let of = (session, r.seq);
-    let leases = vec![open(client, statements, of, ledger, fetched?).await?];
+    let leases = vec![open(ledger, fetched?)?];
     Ok(Taken { leases, more: row.try_get(2)?, ..Taken::default() })
 }
 
@@ -201,32 +200,15 @@ fn none(row: &Row) -> Result<Taken, QueueError> {
     Ok(Taken { limit, ..Taken::default() })
 }
 
-/// A lease from its rows, which the session numbered `seq`. A row that somebody has deleted by hand is nothing to run:
-/// the others keep their positions, and its own is settled without an outcome.
-pub(super) async fn open(
-    client: &Pooled,
-    statements: &Statements,
-    (session, seq): (SessionId, i64),
-    mut ledger: Ledger,
-    fetched: Fetched,
-) -> Result<Lease, QueueError> {
+/// A lease from its rows.
+pub(super) fn open(mut ledger: Ledger, fetched: Fetched) -> Result<Lease, QueueError> {
     let Fetched { messages, early, expired, removed, not_ours } = fetched;
     let have = messages.len() + early.len() + expired.len() + removed.len() + not_ours.len();
     let (id, count) = (ledger.lease(), ledger.rest());
     if have != count {
-        let statement = client.prepare_cached(&statements.gone).await?;
-        let row = client.query_one(&statement, &[&session.get(), &seq]).await?;
-        let gone: Vec<i32> = row.try_get(0)?;
-        if have + gone.len() != count {
-            return Err(QueueError::Unexpected(format!(
-                "lease {id} is of {count} messages, but {have} are there, and {} are gone",
-                gone.len()
-            )));
-        }
-        tracing::warn!(lease = %id, gone = gone.len(), "messages were deleted by hand; they are not run");
-        for position in gone {
-            ledger.not_ours(position.cast_unsigned());
-        }
+        return Err(QueueError::Unexpected(format!(
+            "lease {id} is of {count} messages, but {have} came"
+        )));
     }
     for position in early {
         ledger.early(position);

@@ -70,8 +70,8 @@ pub(super) async fn lease_lanes(
             (Ledger::new(LeaseId::new(id), token, count), at)
         };
         let its = fetched.get_mut(at).map(std::mem::take).unwrap_or_default();
-        let (lease, of) = (ledger.lease(), (session, r.seq + at as i64));
-        match open(client, statements, of, ledger, its).await {
+        let lease = ledger.lease();
+        match open(ledger, its) {
             Ok(lease) => found.leases.push(lease),
             // It is a stray now. The others are in good hands.
             Err(error) => tracing::warn!(%lease, %error, "cannot read a lease; taking it over"),

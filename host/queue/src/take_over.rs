@@ -90,6 +90,10 @@ async fn adopt_on(
         Err(QueueError::LeaseLost(_) | QueueError::Busy(_)) => return Ok(Taken::default()),
         row => row?,
     };
+    if let Some(gone) = row.try_get::<_, Option<i32>>(3)? {
+        let lease = stray.lease;
+        tracing::warn!(%lease, gone, "messages were deleted by hand; what is left of their lease runs again");
+    }
     let Some(id) = row.try_get::<_, Option<i64>>(0)? else { return Ok(Taken::default()) };
     let count = row.try_get::<_, i32>(1)?.cast_unsigned() as usize;
     let (id, left) = (LeaseId::new(id), row.try_get(2)?);
@@ -98,7 +102,6 @@ async fn adopt_on(
     } else {
         Ledger::new(id, token, count)
     };
-    let of = (session, request.seq);
-    let lease = open(client, statements, of, ledger, fetched?).await?;
+    let lease = open(ledger, fetched?)?;
     Ok(Taken { leases: vec![lease], ..Taken::default() })
 }

@@ -384,7 +384,7 @@ impl Dispatcher {
                 }
                 taken.wait.into_iter().for_each(|wait| self.idle.look_by(now + wait));
             }
-            Err(error) => return self.cannot_lease(&error, now),
+            Err(error) => return self.cannot_lease(&error, leased.was_stray, now),
         }
         ControlFlow::Continue(())
     }

@@ -188,8 +188,9 @@ END $$;
 
 -- The messages of a lease, by the numbers that the client chose for it, so that it can be sent
 -- before the lease has answered. No lock. The set is frozen, so the first row_count rows
--- after the lease's start are it: an upper bound would make the index scan run to the end of a
--- big transaction. `pos` is NULL if all of them come, in order: to count them here costs as much as to find them, and
+-- after the lease's start are it: the upper bound alone would make the index scan run to the end of a
+-- big transaction. With both, as many rows as there should be are exactly those; fewer are refused (see hidden.sql).
+-- `pos` is NULL if all of them come, in order: to count them here costs as much as to find them, and
 -- WITH ORDINALITY next to nothing.
 CREATE OR REPLACE FUNCTION host.{q}__rows(p_session int, p_seq bigint)
 RETURNS TABLE (
@@ -218,6 +219,7 @@ BEGIN
                     m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at, m.priority, m.key
                 FROM queue.{q} m
                 WHERE {lanes?m.lane = l.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                    AND (m.txid, m.id) <= (l.to_txid, l.to_id)
                 ORDER BY m.txid, m.id LIMIT l.row_count - done;
             GET DIAGNOSTICS n = ROW_COUNT;
         ELSE
@@ -228,15 +230,20 @@ BEGIN
                         m.handler_id, m.attempt, m.headers, m.history, m.payload, m.expires_at, m.priority, m.key
                     FROM queue.{q} m
                     WHERE {lanes?m.lane = l.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                        AND (m.txid, m.id) <= (l.to_txid, l.to_id)
                     ORDER BY m.txid, m.id LIMIT l.row_count - done) m
                 WHERE l.positions @> m.pos;
             SELECT count(*) INTO n FROM (
                 SELECT FROM queue.{q} m
                 WHERE {lanes?m.lane = l.lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                    AND (m.txid, m.id) <= (l.to_txid, l.to_id)
                 ORDER BY m.txid, m.id LIMIT l.row_count - done) m;
         END IF;
         done := done + n;
     END LOOP;
+    IF done < l.row_count THEN
+        PERFORM host.{q}__refuse_missing(l.id);
+    END IF;
 END $$;
 
 -- The same, each with its position.
@@ -252,15 +259,5 @@ SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
     FROM host.{q}__rows(p_session, p_seq) WITH ORDINALITY r
 $$;
 
--- The positions of a lease whose rows are not there: somebody has deleted them by hand. SECURITY DEFINER, and without
--- row security: what only this session does not see is not gone.
-CREATE OR REPLACE FUNCTION host.{q}__gone(p_session int, p_seq bigint) RETURNS int[]
-LANGUAGE sql STABLE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
-    SELECT ARRAY(SELECT pos FROM unnest(
-            coalesce(l.positions, int4multirange(int4range(0, l.row_count)))
-            - coalesce((SELECT range_agg(int4range(r.pos, r.pos + 1)) FROM host.{q}__read(p_session, p_seq) r), '{}')) gone,
-        generate_series(lower(gone), upper(gone) - 1) pos ORDER BY pos)
-    FROM host.{q}__lease l WHERE l.session_id = p_session AND l.seq = p_seq
-$$;
-REVOKE EXECUTE ON FUNCTION host.{q}__gone FROM PUBLIC;
+-- It asked for rows that were not there, and took what was hidden for deleted.
+DROP FUNCTION IF EXISTS host.{q}__gone(int, bigint);

@@ -14,7 +14,8 @@
 --   p_removed                 of the settled: an operator's doing, none of them was run to its end
 --   p_result_*                of the acked: what their handler has left as the result
 --
--- Raises HQ002 when the lease is not (or no longer) the session's: then nothing has happened.
+-- Raises HQ002 when the lease is not (or no longer) the session's, and HQ012 when messages cannot be read that have to
+-- be copied: then nothing has happened.
 -- A queue that keeps what is settled gets it into its history.
 -- Locks: none beyond the rows it writes. Tables: lease, message, schedule, dead_letter, settlement, history, unique,
 -- host.cancellation.
@@ -38,6 +39,7 @@ DECLARE
     s record;
     rest_before int;
     ended timestamptz;
+    kept bigint;
 BEGIN
     SELECT * INTO l FROM host.{q}__lease WHERE id = p_lease;
     -- The number alone proves nothing: after a crash an asynchronously committed lease's id can be
@@ -86,6 +88,9 @@ BEGIN
                 SELECT least(coalesce(later.due, m.run_at), m.expires_at) AS due, later.attempts, later.entry
             ) again
             ORDER BY m.pos;
+        GET DIAGNOSTICS kept = ROW_COUNT;
+        PERFORM host.require_kept(kept, coalesce(cardinality(p_retry_pos), 0) + coalesce(cardinality(p_park_pos), 0),
+            'host.{q}__schedule');
     END IF;
     IF p_dead_pos IS NOT NULL THEN
         INSERT INTO host.{q}__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload, priority, key)
@@ -94,6 +99,8 @@ BEGIN
             FROM host.{q}__read(l.session_id, l.seq) m
             JOIN unnest(p_dead_pos, p_dead_reason, p_dead_entry) d (pos, reason, entry) ON d.pos = m.pos
             ORDER BY m.pos;
+        GET DIAGNOSTICS kept = ROW_COUNT;
+        PERFORM host.require_kept(kept, cardinality(p_dead_pos), 'host.{q}__dead_letter');
     END IF;
     IF p_removed IS NOT NULL THEN
         DELETE FROM host.cancellation c USING host.{q}__read(l.session_id, l.seq) m
@@ -117,16 +124,54 @@ BEGIN
     RETURN true;
 END $$;
 
+-- Makes dead letters of positions of a lease, in whose flight hosts have died. Another handler's retry only lay beside them.
+-- Tables: as settle.
+CREATE OR REPLACE FUNCTION host.{q}__bury_poison(p_session int, p_seq bigint, p_positions int4multirange, p_deaths int) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET row_security = off SET plan_cache_mode = force_generic_plan
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    handler int := (SELECT l.handler_id FROM host.{q}__lease l WHERE l.session_id = p_session AND l.seq = p_seq);
+    why text := format('%s hosts died with it in flight', p_deaths);
+    mine bigint[];
+    there bigint;
+    kept bigint;
+BEGIN
+    SELECT count(*), array_agg(m.id) FILTER (WHERE coalesce(m.handler_id, handler) = handler) INTO there, mine
+        FROM host.{q}__read(p_session, p_seq) m WHERE p_positions @> m.pos;
+    PERFORM host.require_kept(there, host.positions(p_positions), 'host.{q}__dead_letter');
+    INSERT INTO host.{q}__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload, priority, key)
+        SELECT m.id, m.enqueued_at, handler, m.attempt, 'poison', why, m.headers,
+            coalesce(m.history, '[]') || jsonb_build_object('attempt', m.attempt, 'at', clock_timestamp(), 'error', why),
+            m.payload, m.priority, m.key
+        FROM host.{q}__read(p_session, p_seq) m
+        WHERE p_positions @> m.pos AND coalesce(m.handler_id, handler) = handler;
+    GET DIAGNOSTICS kept = ROW_COUNT;
+    PERFORM host.require_kept(kept, coalesce(cardinality(mine), 0), 'host.{q}__dead_letter');
+    IF {unique} THEN
+        PERFORM host.{q}__release_keys(handler, coalesce(mine, '{}'));
+    END IF;
+END $$;
+
 -- Ends an open lease of a session that has ended, or of p_session itself (whose reply was lost), and leases
 -- up to p_n of what it left to p_session; what remains (`more`) stays where it was, for the next call. A message in
 -- flight when two hosts died is leased alone; when p_deaths_max have, it becomes a dead letter: it may be
 -- what kills them. A session that stopped in order is no death.
--- NULL: there was nothing left, or it went to the dead letters. Raises HQ002 when the lease is not to be had.
+-- NULL: there was nothing left, or it went to the dead letters; `gone`: so many of its messages were deleted, and what is
+-- left is a stray. Raises HQ002 when the lease is not to be had, and HQ012 while something hides messages of it.
 -- Locks: advisory (1752134404, queue), shared, so that the leaf of its new row is not truncated before it
 -- commits; waits for no one longer than lock_timeout. Tables: as settle.
+DO $$
+BEGIN
+    -- It had fewer columns once, which CREATE OR REPLACE does not change.
+    IF EXISTS (SELECT FROM pg_proc p WHERE p.oid = to_regprocedure('host.{q}__take_over(bigint, int, bigint, uuid, int, int)')
+            AND 'gone' <> ALL (p.proargnames)) THEN
+        DROP FUNCTION host.{q}__take_over(bigint, int, bigint, uuid, int, int);
+    END IF;
+END $$;
 CREATE OR REPLACE FUNCTION host.{q}__take_over(
     p_lease bigint, p_session int, p_seq bigint, p_token uuid, p_n int, p_deaths_max int,
-    OUT lease_id bigint, OUT row_count int, OUT more boolean
+    OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT gone int
 )
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '1s' SET plan_cache_mode = force_generic_plan
@@ -150,6 +195,14 @@ BEGIN
         OR NOT EXISTS (SELECT FROM host.session x WHERE x.id = p_session AND x.ended_at IS NULL) THEN
         RAISE EXCEPTION 'lease % is not to be taken over', p_lease USING ERRCODE = 'HQ002';
     END IF;
+    gone := host.{q}__missing(p_lease);
+    IF gone IS NULL THEN
+        PERFORM host.{q}__refuse_missing(p_lease);
+    ELSIF gone > 0 THEN
+        PERFORM host.{q}__recut(p_lease, gone);
+        RETURN;
+    END IF;
+    gone := NULL;
     INSERT INTO host.{q}__settlement (lease_id, seq, rest, settled, revoked, heir_session, heir_seq)
         VALUES (p_lease, coalesce(s.seq, -1) + 1, 0, '{}', true, p_session, p_seq);
     rest := coalesce(l.positions, int4multirange(int4range(0, l.row_count)))
@@ -157,19 +210,7 @@ BEGIN
     deaths := l.deaths + CASE WHEN ended.lost AND NOT (l.seq < 0) THEN 1 ELSE 0 END;
 
     IF deaths >= p_deaths_max THEN
-        INSERT INTO host.{q}__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload, priority, key)
-            SELECT m.id, m.enqueued_at, l.handler_id, m.attempt, 'poison',
-                format('%s hosts died with it in flight', deaths), m.headers,
-                coalesce(m.history, '[]') || jsonb_build_object('attempt', m.attempt, 'at', clock_timestamp(),
-                    'error', format('%s hosts died with it in flight', deaths)),
-                m.payload, m.priority, m.key
-            FROM host.{q}__read(l.session_id, l.seq) m
-            -- Another handler's retry only lay beside them.
-            WHERE rest @> m.pos AND coalesce(m.handler_id, l.handler_id) = l.handler_id;
-        IF {unique} THEN
-            PERFORM host.{q}__release_keys(l.handler_id, ARRAY(SELECT m.id FROM host.{q}__read(l.session_id, l.seq) m
-                WHERE rest @> m.pos AND coalesce(m.handler_id, l.handler_id) = l.handler_id));
-        END IF;
+        PERFORM host.{q}__bury_poison(l.session_id, l.seq, rest, deaths);
         RETURN;
     END IF;
     SELECT range_agg(int4range(x.pos, x.pos + 1)), count(*)::int INTO mine, row_count

@@ -49,11 +49,20 @@ END $$;
 -- Takes on a lease that has no master: its session has ended, or it is p_session itself (whose reply was lost), or nobody, and
 -- it is due. All of it in one lease of p_session, in order; when two hosts have died over it, only its first message is to be
 -- run, and `more` says that the rest is to be handed on; when p_deaths_max have, that one becomes a dead letter.
--- NULL: nothing was left. Raises HQ002 when it is not to be had. The caller sees to it that no leaf is
--- truncated meanwhile. Tables: as settle.
+-- NULL: nothing was left, or some of it is missing: `hidden`, and it stays as it is; `gone`: so many were deleted, and what
+-- is left is a stray. Raises HQ002 when it is not to be had. The caller sees to it that no leaf is truncated meanwhile.
+-- Tables: as settle.
+DO $$
+BEGIN
+    -- It had fewer columns once, which CREATE OR REPLACE does not change.
+    IF EXISTS (SELECT FROM pg_proc p WHERE p.oid = to_regprocedure('host.{q}__inherit(bigint, int, bigint, uuid, int)')
+            AND 'gone' <> ALL (p.proargnames)) THEN
+        DROP FUNCTION host.{q}__inherit(bigint, int, bigint, uuid, int);
+    END IF;
+END $$;
 CREATE OR REPLACE FUNCTION host.{q}__inherit(
     p_lease bigint, p_session int, p_seq bigint, p_token uuid, p_deaths_max int,
-    OUT lease_id bigint, OUT row_count int, OUT more boolean
+    OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT gone int, OUT hidden boolean
 )
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET plan_cache_mode = force_generic_plan
@@ -81,27 +90,28 @@ BEGIN
         OR NOT EXISTS (SELECT FROM host.session x WHERE x.id = p_session AND x.ended_at IS NULL) THEN
         RAISE EXCEPTION 'lease % is not to be taken over', p_lease USING ERRCODE = 'HQ002';
     END IF;
+    gone := host.{q}__missing(p_lease);
+    IF gone IS DISTINCT FROM 0 THEN
+        hidden := gone IS NULL;
+        IF NOT hidden THEN
+            PERFORM host.{q}__recut(p_lease, gone);
+        END IF;
+        RETURN;
+    END IF;
+    gone := NULL;
     INSERT INTO host.{q}__settlement (lease_id, seq, rest, settled, revoked)
         VALUES (p_lease, coalesce(s.seq, -1) + 1, 0, '{}', true);
     rest := coalesce(l.positions, int4multirange(int4range(0, l.row_count)))
         - coalesce((SELECT range_agg(t.settled) FROM host.{q}__settlement t WHERE t.lease_id = p_lease), '{}');
     deaths := l.deaths + CASE WHEN ended.lost THEN 1 ELSE 0 END;
     first := lower(rest);
+    IF l.deaths >= 2 AND first <> lower(l.positions) THEN
+        -- That which was in flight is settled. The others were not given to that host.
+        deaths := 0;
+    END IF;
 
     IF deaths >= p_deaths_max THEN
-        INSERT INTO host.{q}__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload, priority, key)
-            SELECT m.id, m.enqueued_at, l.handler_id, m.attempt, 'poison',
-                format('%s hosts died with it in flight', deaths), m.headers,
-                coalesce(m.history, '[]') || jsonb_build_object('attempt', m.attempt, 'at', clock_timestamp(),
-                    'error', format('%s hosts died with it in flight', deaths)),
-                m.payload, m.priority, m.key
-            FROM host.{q}__read(l.session_id, l.seq) m
-            -- Another handler's retry only lay beside them.
-            WHERE m.pos = first AND coalesce(m.handler_id, l.handler_id) = l.handler_id;
-        IF {unique} THEN
-            PERFORM host.{q}__release_keys(l.handler_id, ARRAY(SELECT m.id FROM host.{q}__read(l.session_id, l.seq) m
-                WHERE m.pos = first AND coalesce(m.handler_id, l.handler_id) = l.handler_id));
-        END IF;
+        PERFORM host.{q}__bury_poison(l.session_id, l.seq, int4multirange(int4range(first, first + 1)), deaths);
         rest := rest - int4multirange(int4range(first, first + 1));
         deaths := 0;
     END IF;
@@ -123,14 +133,19 @@ END $$;
 -- Locks, tables: as everywhere.
 CREATE OR REPLACE FUNCTION host.{q}__take_over(
     p_lease bigint, p_session int, p_seq bigint, p_token uuid, p_n int, p_deaths_max int,
-    OUT lease_id bigint, OUT row_count int, OUT more boolean
+    OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT gone int
 )
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '1s' AS $$
+DECLARE
+    hidden boolean;
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(1752134404, {queue_id});
-    SELECT i.lease_id, i.row_count, i.more INTO lease_id, row_count, more
+    SELECT i.lease_id, i.row_count, i.more, i.gone, i.hidden INTO lease_id, row_count, more, gone, hidden
         FROM host.{q}__inherit(p_lease, p_session, p_seq, p_token, p_deaths_max) i;
+    IF hidden THEN
+        PERFORM host.{q}__refuse_missing(p_lease);
+    END IF;
 END $$;
 
 -- The lanes that a retry holds for a handler, and until when the first and the last of them.

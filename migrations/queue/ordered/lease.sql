@@ -181,8 +181,12 @@ BEGIN
             EXIT;
         END IF;
         IF lane.held_id IS NOT NULL THEN
-            SELECT i.lease_id, i.row_count, i.more, 0::bigint AS bytes INTO leased
+            SELECT i.lease_id, i.row_count, i.more, 0::bigint AS bytes, i.hidden INTO leased
                 FROM host.{q}__inherit(lane.held_id, p_session, p_seq + taken, p_token, p_deaths_max) i;
+            IF leased.hidden THEN
+                -- It stays held until its messages are seen again; the other lanes go on.
+                next_due := least(next_due, clock_timestamp() + interval '1 s');
+            END IF;
         ELSE
             -- What the lane has beyond this lease is no part of it.
             SELECT c.lease_id, c.row_count, false AS more, c.bytes INTO leased
@@ -199,7 +203,8 @@ BEGIN
 END $$;
 
 -- The messages of a lease, in order. The attempt and the history of one that is tried again are with the lease. Where two
--- hosts have died over the lease, only the first of them: the rest is handed on.
+-- hosts have died over the lease, only the first of them: the rest is handed on. Refused where some are missing (see
+-- hidden.sql).
 CREATE OR REPLACE FUNCTION host.{q}__rows(p_session int, p_seq bigint)
 RETURNS TABLE (
     pos int, id bigint, enqueued_at timestamptz, run_at timestamptz, handler_id int,
@@ -211,6 +216,7 @@ SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapsc
 #variable_conflict use_column
 DECLARE
     l record;
+    n bigint;
 BEGIN
     SELECT * INTO l FROM host.{q}__lease l WHERE l.session_id = p_session AND l.seq = p_seq;
     IF NOT FOUND THEN
@@ -230,4 +236,14 @@ BEGIN
             ORDER BY m.id LIMIT l.row_count) m
         WHERE coalesce(l.positions @> m.pos, true)
         LIMIT CASE WHEN l.deaths >= 2 THEN 1 END;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    IF l.positions IS NOT NULL THEN
+        SELECT count(*) INTO n FROM (
+            SELECT FROM queue.{q} m
+            WHERE m.lane = l.lane AND m.id > l.from_id AND m.id <= l.to_id AND m.txid <@ l.txids
+            ORDER BY m.id LIMIT l.row_count) m;
+    END IF;
+    IF n < l.row_count THEN
+        PERFORM host.{q}__refuse_missing(l.id);
+    END IF;
 END $$;

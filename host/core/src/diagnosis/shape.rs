@@ -79,6 +79,14 @@ pub fn findings(
     let named = |lines: &[String]| lines.iter().map(|line| line.replace("{q}", queue)).collect();
     let mut missing: Vec<String> = named(&whole(&difference.missing));
     let mut added: Vec<String> = named(&whole(&difference.added));
+    for line in &mut missing {
+        // A table that is there, and not a partition.
+        let Some((table, _)) = line.split_once(" FOR VALUES ") else { continue };
+        if let Some(detached) = added.iter().position(|there| there == table) {
+            added.remove(detached);
+            *line = line.replacen("table ", ATTACHED, 1);
+        }
+    }
     for (function, how) in changed {
         match how.as_str() {
             "added" => added.push(format!("function {function}")),
@@ -95,6 +103,9 @@ pub fn findings(
     }
     findings
 }
+
+/// How the line of a partition begins that is there, and not attached.
+const ATTACHED: &str = "attached, the partition ";
 
 /// Without what belongs to a table or view that is among the lines itself.
 fn whole(lines: &[String]) -> Vec<String> {
@@ -130,12 +141,27 @@ pub(super) fn remedy(queue: &str, missing: &[String]) -> String {
     if missing.iter().any(|line| is_remade(&line)) {
         steps.push(format!("SELECT host.apply_queue_functions('{queue}');"));
     }
-    if missing.iter().any(|line| !is_remade(&line) && !line.starts_with("index: ")) {
+    let attach: Vec<_> = missing.iter().map(|line| attachment(line)).collect();
+    steps.extend(attach.iter().flatten().cloned());
+    let rest = missing.iter().zip(&attach).filter(|(_, attach)| attach.is_none());
+    if rest.map(|(line, _)| line).any(|line| !is_remade(&line) && !line.starts_with("index: ")) {
         steps.push(
             "put the rest back as migrations/queue/tables.sql has it, or restore a backup".into(),
         );
     }
     format!("as the owner: {}", steps.join(" "))
+}
+
+/// What attaches the partition that a line is of, if it is of one that is detached.
+fn attachment(line: &str) -> Option<String> {
+    let (partition, bound) = line.strip_prefix(ATTACHED)?.split_once(" FOR VALUES IN ")?;
+    let whole = partition.rsplit_once('_')?.0;
+    // Messages are partitions of the queue's own table, all others of a namesake.
+    let whole = match whole.strip_suffix("__message") {
+        Some(queue) => queue.replacen("host.", "queue.", 1),
+        None => whole.to_owned(),
+    };
+    Some(format!("ALTER TABLE {whole} ATTACH PARTITION {partition} FOR VALUES IN {bound};"))
 }
 
 #[cfg(test)]
@@ -184,6 +210,20 @@ mod tests {
             "column host.{q}__lease_0.x",
         ];
         assert_eq!(whole(&table.map(str::to_owned)), [table[0], table[2]]);
+        for (partition, whole) in [
+            ("host.emails__message_2", "queue.emails"),
+            ("host.emails__schedule_2", "host.emails__schedule"),
+        ] {
+            let there = partition.replace("emails", "{q}");
+            let line = format!("table {there} FOR VALUES IN ('2')");
+            let difference =
+                Difference { missing: vec![line], added: vec![format!("table {there}")] };
+            let found = findings("emails", &difference, &[]);
+            let [Finding::Damaged { missing: line, .. }] = &found[..] else { panic!("{found:?}") };
+            let attach =
+                format!("ALTER TABLE {whole} ATTACH PARTITION {partition} FOR VALUES IN ('2');");
+            assert_eq!(remedy("emails", line), format!("as the owner: {attach}"));
+        }
         let column = ["column host.emails__lease.tat timestamp with time zone".to_owned()];
         assert!(remedy("emails", &column).contains("restore a backup"));
     }

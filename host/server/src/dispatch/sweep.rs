@@ -12,6 +12,8 @@ use host_queue::error::QueueError;
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// How long after a lost reply: longer than `strays` takes for a reply that is only late.
 const LOST_REPLY_AFTER: Duration = Duration::from_secs(4);
+/// How long after a stray was found whose messages something hides.
+const HIDDEN_AGAIN: Duration = Duration::from_secs(5);
 
 impl Dispatcher {
     pub(super) const fn may_sweep(&self, control: &Control) -> bool {
@@ -30,7 +32,17 @@ impl Dispatcher {
     }
 
     /// A lease failed. Breaks when the queue, or the handler, is gone.
-    pub(super) fn cannot_lease(&mut self, error: &QueueError, now: Instant) -> ControlFlow<()> {
+    pub(super) fn cannot_lease(
+        &mut self,
+        error: &QueueError,
+        was_stray: bool,
+        now: Instant,
+    ) -> ControlFlow<()> {
+        if was_stray && matches!(error, QueueError::Hidden(_)) {
+            // It stays as it is. All others go on.
+            self.sweep_at = self.sweep_at.min(now + HIDDEN_AGAIN);
+            return ControlFlow::Continue(());
+        }
         // Whether the lease was made is not known: look for it when the server can be reached again.
         self.sweep_at = self.sweep_at.min(now + LOST_REPLY_AFTER);
         if matches!(error, QueueError::Gone) {
