@@ -106,6 +106,17 @@ BEGIN
     RETURN session;
 END $$;
 
+CREATE FUNCTION host.begun_account(p_account bigint[], p_cursor bigint, p_messages bigint) RETURNS bigint[]
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    FOR generation IN greatest(p_cursor + 1, p_messages - 2) .. p_messages LOOP
+        p_account[generation % 3 + 1] := 0;
+    END LOOP;
+    RETURN p_account;
+END $$;
+
 CREATE FUNCTION host.bump_catalog() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -204,7 +215,8 @@ CREATE FUNCTION host.comments() RETURNS TABLE(relation text, comment text, colum
             "hi": "Of what was visible then.", "late_txids": "Transactions that came late.",
             "late_txid": "Of these: looked at up to this one …", "late_id": "… and this row.",
             "passed_due": "From where the clock was set back: due times …", "passed_id": "… rows …",
-            "passed_hi": "… and what was visible then."}'),
+            "passed_hi": "… and what was visible then.",
+            "promoted": "How many were promoted from each slot of the schedule since it was truncated."}'),
         ('host.{q}__schedule',
             'Messages of queue {q} that are not due yet. Append-only.',
             '{"id": "Its number.", "due": "When.", "txid": "The transaction that inserted the row.",
@@ -280,9 +292,9 @@ CREATE FUNCTION host.comments() RETURNS TABLE(relation text, comment text, colum
             "beat_at": "When, for people.", "late": "Which loop of the host is overdue. NULL: none."}'),
         ('host.leaf_count',
             'Counts of partitions that are about to be truncated.',
-            '{"queue_id": "The queue.", "leaf": "The partition.", "hi": "What the count has seen.",
+            '{"queue_id": "The queue.", "kind": "Of messages, or of the schedule.", "leaf": "The partition.", "hi": "What the count has seen.",
             "blocks": "How many blocks are counted.", "messages": "How many messages these have.",
-            "missed": "Of these: never leased by some handler."}'),
+            "missed": "Of these: never leased by some handler, or never promoted."}'),
         ('host.loaded',
             'What each host has made of each deployment.',
             '{"session_id": "The host''s session.", "handler_id": "The handler.", "version": "The version.",
@@ -1368,6 +1380,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_serve', 'SEQUENCE', 'host.{q}__asleep', 'UPDATE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__missing', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__truncate', 'EXECUTE', NULL),
+        ('host_serve', 'FUNCTION', 'host.{q}__try_truncate', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__advance', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__truncate_schedule', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__truncate_history', 'EXECUTE', NULL)
@@ -1424,7 +1437,7 @@ BEGIN
         IF why IS NULL THEN
             SELECT format('%s of its messages were never leased, see `host doctor`', c.missed) INTO why
                 FROM host.leaf_count c JOIN host.queue q ON q.id = c.queue_id
-                WHERE q.name = p_queue AND c.leaf = queue_holds.leaf AND c.missed > 0;
+                WHERE q.name = p_queue AND c.kind = 'message' AND c.leaf = queue_holds.leaf AND c.missed > 0;
         END IF;
         IF why IS NOT NULL THEN
             RETURN NEXT;
@@ -1721,19 +1734,22 @@ BEGIN
     IF host.sample__leaf_bytes((g % 3)::int) > 0 THEN
         RETURN format('leaf %s, which would be next, is not empty', g % 3);
     END IF;
-    PERFORM setval('queue.sample_id_seq', g * 100000000000 + 1, false),
-        setval('host.sample__lease_id_seq', g * 100000000000 + 1, false),
-        setval('host.sample__promotion_id_seq', g * 100000000000 + 1, false);
-    INSERT INTO host.sample__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi)
-        SELECT due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi
+    -- In this order, and for good, even if this is cut off: what leases messages of a generation is of that generation
+    -- then, so that its account says by itself which generation it is of (see begun_account).
+    PERFORM setval('host.sample__lease_id_seq', g * 100000000000 + 1, false);
+    PERFORM setval('host.sample__promotion_id_seq', g * 100000000000 + 1, false);
+    PERFORM setval('queue.sample_id_seq', g * 100000000000 + 1, false);
+    INSERT INTO host.sample__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi,
+            promoted)
+        SELECT due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi, promoted
         FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
     FOR h IN SELECT id FROM host.handler WHERE queue_id = 1 ORDER BY id LOOP
         INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
                 row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id, tat, held, leased)
             SELECT host.cursor_seq(h.id, c.lane), c.from_txid, c.from_id, c.to_txid, c.to_id, h.id, 0, 0, 0, true, c.more,
                 gen_random_uuid(), c.hi, c.txids, c.lane, c.last_id, a.tat, a.held,
-                (SELECT array_agg(CASE WHEN leaf <> g % 3 THEN l.leased[leaf + 1] ELSE 0 END ORDER BY leaf)
-                    FROM generate_series(0, 2) leaf LEFT JOIN host.sample__lease l ON l.id = c.id)
+                host.begun_account((SELECT coalesce(l.leased, '{NULL,NULL,NULL}') FROM host.sample__lease l WHERE l.id = c.id),
+                    c.id / 100000000000, g)
             FROM host.sample__cursors(h.id) c CROSS JOIN LATERAL host.sample__allowance(h.id, c.lane) a;
     END LOOP;
     RETURN NULL;
@@ -1992,7 +2008,7 @@ BEGIN
     RETURN n;
 END $$;
 
-CREATE FUNCTION host.sample__count(p_leaf integer) RETURNS text
+CREATE FUNCTION host.sample__count(p_kind text, p_leaf integer, OUT why text, OUT again boolean) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET row_security TO 'off'
@@ -2001,35 +2017,39 @@ CREATE FUNCTION host.sample__count(p_leaf integer) RETURNS text
     SET jit TO 'off'
     AS $_$
 DECLARE
-    c host.leaf_count;
-    until timestamptz := clock_timestamp() + interval '5 s';
-    blocks bigint := pg_relation_size(format('host.sample__message_%s', p_leaf)::regclass)
-        / current_setting('block_size')::bigint;
+    c record;
+    until timestamptz := clock_timestamp() + interval '500 ms';
+    partition text := format('host.sample__%s_%s', p_kind, p_leaf);
+    now_blocks bigint := pg_relation_size(partition::regclass) / current_setting('block_size')::bigint;
     n bigint;
 BEGIN
-    SELECT * INTO c FROM host.leaf_count x WHERE x.queue_id = 1 AND x.leaf = p_leaf;
-    IF c.blocks = blocks AND NOT host.sample__has_later(p_leaf, c.hi) THEN
-        RETURN NULL;
+    again := false;
+    SELECT x.hi, x.blocks, x.messages, x.missed INTO c FROM host.leaf_count x
+        WHERE x.queue_id = 1 AND x.kind = p_kind AND x.leaf = p_leaf;
+    IF c.blocks = now_blocks AND NOT host.sample__has_later(p_kind, p_leaf, c.hi) THEN
+        RETURN;
     END IF;
     IF NOT pg_try_advisory_xact_lock(1752134405, 1) THEN
-        RETURN 'another host counts its messages';
+        why := 'another host counts its messages';
+        RETURN;
     END IF;
-    IF c.blocks IS NULL OR c.blocks > blocks OR host.sample__has_later(p_leaf, c.hi) THEN
-        c := ROW(1, p_leaf, txid_current_snapshot(), 0, 0, NULL);
+    IF c.blocks IS NULL OR c.blocks > now_blocks OR host.sample__has_later(p_kind, p_leaf, c.hi) THEN
+        SELECT txid_current_snapshot() AS hi, 0::bigint AS blocks, 0::bigint AS messages, NULL::bigint AS missed INTO c;
     END IF;
-    WHILE c.blocks < blocks AND clock_timestamp() < until LOOP
-        EXECUTE format('SELECT count(*) FROM host.sample__message_%s WHERE ctid >= $1 AND ctid < $2', p_leaf)
-            INTO n USING format('(%s,0)', c.blocks)::tid, format('(%s,0)', least(c.blocks + 4096, blocks))::tid;
+    WHILE c.blocks < now_blocks AND clock_timestamp() < until LOOP
+        EXECUTE format('SELECT count(*) FROM %s WHERE ctid >= $1 AND ctid < $2', partition)
+            INTO n USING format('(%s,0)', c.blocks)::tid, format('(%s,0)', least(c.blocks + 4096, now_blocks))::tid;
         c.messages := c.messages + n;
-        c.blocks := least(c.blocks + 4096, blocks);
+        c.blocks := least(c.blocks + 4096, now_blocks);
     END LOOP;
-    INSERT INTO host.leaf_count SELECT c.*
-        ON CONFLICT (queue_id, leaf) DO UPDATE
+    INSERT INTO host.leaf_count (queue_id, kind, leaf, hi, blocks, messages, missed)
+        VALUES (1, p_kind, p_leaf, c.hi, c.blocks, c.messages, c.missed)
+        ON CONFLICT (queue_id, kind, leaf) DO UPDATE
             SET hi = EXCLUDED.hi, blocks = EXCLUDED.blocks, messages = EXCLUDED.messages, missed = EXCLUDED.missed;
-    IF c.blocks < blocks THEN
-        RETURN format('its messages are being counted, %s of %s blocks so far', c.blocks, blocks);
+    IF c.blocks < now_blocks THEN
+        why := format('its messages are being counted, %s of %s blocks so far', c.blocks, now_blocks);
+        again := true;
     END IF;
-    RETURN NULL;
 END $_$;
 
 CREATE FUNCTION host.sample__cursors(p_handler integer) RETURNS TABLE(lane smallint, id bigint, from_txid bigint, from_id bigint, to_txid bigint, to_id bigint, more boolean, hi txid_snapshot, txids int8multirange, last_id bigint, held bigint[])
@@ -2156,7 +2176,8 @@ BEGIN
     PERFORM host.require_read_committed('delivering messages again');
     PERFORM pg_advisory_xact_lock(1752134404, 1);
     PERFORM pg_advisory_xact_lock(1752134402, id) FROM (SELECT id FROM host.handler WHERE queue_id = 1 ORDER BY id) x;
-    FOR c IN SELECT * FROM host.leaf_count x WHERE x.queue_id = 1 AND x.missed > 0 ORDER BY x.leaf LOOP
+    FOR c IN SELECT * FROM host.leaf_count x
+        WHERE x.queue_id = 1 AND x.kind = 'message' AND x.missed > 0 ORDER BY x.leaf LOOP
         FOR h IN SELECT id FROM host.handler WHERE queue_id = 1 ORDER BY id LOOP
             n := host.sample__missed_by(c.leaf, h.id);
             CONTINUE WHEN coalesce(n, 0) <= 0;
@@ -2192,9 +2213,10 @@ BEGIN
                 CROSS JOIN LATERAL host.sample__allowance(h.id, k.lane) a
                 WHERE k.lane = 0;
         END LOOP;
-        UPDATE host.leaf_count x SET missed = NULL WHERE x.queue_id = 1 AND x.leaf = c.leaf;
+        UPDATE host.leaf_count x SET missed = NULL
+            WHERE x.queue_id = 1 AND x.kind = 'message' AND x.leaf = c.leaf;
     END LOOP;
-    RETURN total;
+    RETURN total + host.sample__promote_missed();
 END $_$;
 
 CREATE FUNCTION host.sample__examine() RETURNS jsonb
@@ -2263,7 +2285,7 @@ BEGIN
     RETURN n;
 END $$;
 
-CREATE FUNCTION host.sample__has_later(p_leaf integer, p_hi txid_snapshot) RETURNS boolean
+CREATE FUNCTION host.sample__has_later(p_kind text, p_leaf integer, p_hi txid_snapshot) RETURNS boolean
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET row_security TO 'off'
@@ -2275,6 +2297,13 @@ CREATE FUNCTION host.sample__has_later(p_leaf integer, p_hi txid_snapshot) RETUR
 DECLARE
     found_one boolean;
 BEGIN
+    IF p_kind = 'schedule' THEN
+        EXECUTE format(
+            'SELECT EXISTS (SELECT FROM host.sample__schedule_%1$s s WHERE s.txid >= txid_snapshot_xmax($1))
+                OR EXISTS (SELECT FROM host.sample__schedule_%1$s s WHERE s.txid = ANY (ARRAY(SELECT txid_snapshot_xip($1))))',
+            p_leaf) INTO found_one USING p_hi;
+        RETURN found_one;
+    END IF;
     EXECUTE format(
         'SELECT EXISTS (SELECT FROM generate_series(0, 1 - 1) n WHERE
             EXISTS (SELECT FROM host.sample__message_%1$s m WHERE m.txid >= txid_snapshot_xmax($1))
@@ -2297,6 +2326,7 @@ DECLARE
     h record;
     o record;
     p bigint;
+    oldest int;
 BEGIN
     IF NOT EXISTS (SELECT FROM host.handler WHERE queue_id = 1) THEN
         RETURN 'no handler is deployed yet';
@@ -2331,6 +2361,13 @@ BEGIN
             RETURN format('a retry holds lane %s until %s', o.lane, date_trunc('second', o.due));
         END IF;
         RETURN format('lease %s of session %s has been open since %s', o.id, o.session_id, date_trunc('second', o.leased_at));
+    END IF;
+    -- Its leases say what has run of the generation before, as long as that is there: see deliver_missed.
+    SELECT (greatest(a.last_value, b.last_value, c.last_value) / 100000000000 + 1) % 3 INTO oldest
+        FROM queue.sample_id_seq a, host.sample__lease_id_seq b, host.sample__promotion_id_seq c;
+    IF p_leaf <> oldest AND host.sample__leaf_bytes(oldest) > 0 AND EXISTS (SELECT FROM host.sample__lease l
+            WHERE l.id / 100000000000 % 3 = p_leaf AND l.row_count > 0 AND l.leaves & (1 << oldest) <> 0) THEN
+        RETURN format('its leases are of messages in leaf %s, which goes first', oldest);
     END IF;
     RETURN NULL;
 END $$;
@@ -2575,6 +2612,9 @@ BEGIN
             * allowed.step * interval '1 microsecond';
     END IF;
     account := c.leased;
+    IF id_max / 100000000000 > c.id / 100000000000 THEN
+        account := host.begun_account(account, c.id / 100000000000, id_max / 100000000000);
+    END IF;
     IF id_min / 100000000000 = id_max / 100000000000 THEN
         leaf := id_min / 100000000000 % 3 + 1;
         account[leaf] := account[leaf] + row_count;
@@ -2652,7 +2692,7 @@ BEGIN
         END IF;
     END LOOP;
     UPDATE host.leaf_count SET missed = most
-        WHERE queue_id = 1 AND leaf = p_leaf AND missed IS DISTINCT FROM most;
+        WHERE queue_id = 1 AND kind = 'message' AND leaf = p_leaf AND missed IS DISTINCT FROM most;
     RETURN CASE WHEN most > 0 THEN
         format('handler "%s" has never leased %s of its messages: something hides them, see `host doctor`', who, most) END;
 END $$;
@@ -2671,7 +2711,7 @@ CREATE FUNCTION host.sample__missed_by(p_leaf integer, p_handler integer) RETURN
             WHERE l.handler_id = p_handler AND l.is_cursor ORDER BY l.id DESC LIMIT 1) AS leased
         FROM generate_series(0, 1 - 1) n (lane)
     ) c
-    WHERE x.queue_id = 1 AND x.leaf = p_leaf GROUP BY x.messages
+    WHERE x.queue_id = 1 AND x.kind = 'message' AND x.leaf = p_leaf GROUP BY x.messages
 $$;
 
 CREATE FUNCTION host.sample__missing(p_lease bigint) RETURNS integer
@@ -2705,6 +2745,17 @@ BEGIN
     END IF;
     RETURN CASE WHEN host.sample__in_partitions(p_lease) = seen THEN l.row_count - seen END;
 END $$;
+
+CREATE FUNCTION host.sample__note_promoted(p_account bigint[]) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    AS $$
+    INSERT INTO host.sample__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi,
+            promoted)
+        SELECT due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi, p_account
+        FROM host.sample__promotion ORDER BY id DESC LIMIT 1
+$$;
 
 CREATE FUNCTION host.sample__peek(p_handler integer, p_n integer) RETURNS TABLE(id bigint, enqueued_at timestamp with time zone, run_at timestamp with time zone, attempt smallint, headers jsonb, payload text)
     LANGUAGE plpgsql STABLE
@@ -2756,8 +2807,12 @@ DECLARE
     to_id bigint;
     part record;
     cut record;
-    one record;
-    one_why text;
+    each record;
+    dues timestamptz[];
+    ids bigint[];
+    txids bigint[];
+    slots_left smallint[];
+    slots smallint[] := '{}';
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL
         OR current_setting('transaction_isolation') <> 'read committed' THEN
@@ -2811,32 +2866,30 @@ BEGIN
                 SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at, d.priority, d.key FROM due_rows d
                 RETURNING 1
             )
-            SELECT count(*)::int AS n, max(d.txid) AS txid, (array_agg(d.id))[count(*)] AS id, (SELECT count(*) FROM moved) AS moved
+            SELECT count(*)::int AS n, max(d.txid) AS txid, (array_agg(d.id))[count(*)] AS id, array_agg(d.slot) AS slots,
+                    (SELECT count(*) FROM moved) AS moved
                 INTO cut FROM due_rows d;
             IF cut.moved <> cut.n THEN
                 RAISE EXCEPTION 'a trigger of the table left some out';
             END IF;
-        EXCEPTION WHEN OTHERS THEN
-            IF host.may_pass(SQLSTATE) THEN
+        EXCEPTION WHEN query_canceled OR assert_failure OR OTHERS THEN
+            IF SQLSTATE = '57014' AND clock_timestamp() - due_now > interval '1 s' THEN
                 RAISE;
             END IF;
-            SELECT 0 AS n, NULL::bigint AS txid, NULL::bigint AS id INTO cut;
-            FOR one IN
-                SELECT s.due, s.txid, s.id FROM host.sample__schedule s
+            SELECT array_agg(x.due), array_agg(x.id), array_agg(x.txid), array_agg(x.slot) INTO dues, ids, txids, slots_left FROM (
+                SELECT s.due, s.txid, s.id, s.slot FROM host.sample__schedule s
                 WHERE (s.txid, s.id) > (part.a_txid, part.a_id) AND s.txid < part.b
                     AND (s.due, s.id) <= (c.due, c.schedule_id)
-                ORDER BY s.txid, s.id LIMIT p_n - promoted
-            LOOP
-                one_why := host.sample__promote_one(one.due, one.id);
-                why := coalesce(one_why, why);
-                refused := refused + (one_why IS NOT NULL)::int;
-                cut.n := cut.n + 1;
-                cut.txid := one.txid;
-                cut.id := one.id;
-            END LOOP;
+                ORDER BY s.txid, s.id LIMIT p_n - promoted) x;
+            SELECT * INTO each FROM host.sample__promote_each(dues, ids);
+            why := coalesce(each.why, why);
+            refused := refused + each.refused;
+            again := each.done < coalesce(cardinality(ids), 0);
+            SELECT each.done AS n, txids[each.done] AS txid, ids[each.done] AS id, slots_left[1:each.done] AS slots INTO cut;
         END;
+        slots := slots || cut.slots;
         promoted := promoted + cut.n;
-        IF promoted >= p_n THEN
+        IF again OR promoted >= p_n THEN
             late_txid := cut.txid;
             late_id := cut.id;
             again := true;
@@ -2863,36 +2916,34 @@ BEGIN
                 SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at, d.priority, d.key FROM due_rows d
                 RETURNING 1
             )
-            SELECT count(*)::int AS n, max(d.due) AS due, (array_agg(d.id))[count(*)] AS id, (SELECT count(*) FROM moved) AS moved
+            SELECT count(*)::int AS n, max(d.due) AS due, (array_agg(d.id))[count(*)] AS id, array_agg(d.slot) AS slots,
+                    (SELECT count(*) FROM moved) AS moved
                 INTO cut FROM due_rows d;
             IF cut.moved <> cut.n THEN
                 RAISE EXCEPTION 'a trigger of the table left some out';
             END IF;
-        EXCEPTION WHEN OTHERS THEN
-            IF host.may_pass(SQLSTATE) THEN
+        EXCEPTION WHEN query_canceled OR assert_failure OR OTHERS THEN
+            IF SQLSTATE = '57014' AND clock_timestamp() - due_now > interval '1 s' THEN
                 RAISE;
             END IF;
-            SELECT 0 AS n, NULL::timestamptz AS due, NULL::bigint AS id INTO cut;
-            FOR one IN
-                SELECT s.due, s.txid, s.id FROM host.sample__schedule s
+            SELECT array_agg(x.due), array_agg(x.id), array_agg(x.slot) INTO dues, ids, slots_left FROM (
+                SELECT s.due, s.id, s.slot FROM host.sample__schedule s
                 WHERE (s.due, s.id) > (c.due, c.schedule_id) AND s.due <= due_now
                     AND txid_visible_in_snapshot(s.txid, hi)
                     AND (c.passed_due IS NULL
                         OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
-                ORDER BY s.due, s.id LIMIT p_n - promoted
-            LOOP
-                one_why := host.sample__promote_one(one.due, one.id);
-                why := coalesce(one_why, why);
-                refused := refused + (one_why IS NOT NULL)::int;
-                cut.n := cut.n + 1;
-                cut.due := one.due;
-                cut.id := one.id;
-            END LOOP;
+                ORDER BY s.due, s.id LIMIT p_n - promoted) x;
+            SELECT * INTO each FROM host.sample__promote_each(dues, ids);
+            why := coalesce(each.why, why);
+            refused := refused + each.refused;
+            again := each.done < coalesce(cardinality(ids), 0);
+            SELECT each.done AS n, dues[each.done] AS due, ids[each.done] AS id, slots_left[1:each.done] AS slots INTO cut;
         END;
+        slots := slots || cut.slots;
         IF cut.n > 0 THEN
             to_due := cut.due;
             to_id := cut.id;
-            again := promoted + cut.n >= p_n;
+            again := again OR promoted + cut.n >= p_n;
             promoted := promoted + cut.n;
         END IF;
     END IF;
@@ -2911,9 +2962,16 @@ BEGIN
     -- An empty poll writes nothing; but a window that has grown wide is walked once and left.
     IF promoted > 0 OR NOT isempty(c.late_txids) OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
         OR to_due > c.due + interval '1 minute' THEN
-        INSERT INTO host.sample__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi)
+        -- The cursor would pass over what a detached partition holds.
+        IF NOT host.is_whole('host.sample__schedule'::regclass, 21) THEN
+            RAISE EXCEPTION 'a partition of host.sample__schedule is detached: until it is attached, no message is put back on the queue'
+                USING ERRCODE = 'HQ012', HINT = 'SELECT * FROM host.detached(''sample'') says how';
+        END IF;
+        INSERT INTO host.sample__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi,
+                promoted)
             VALUES (to_due, to_id, hi, late, CASE WHEN again AND NOT isempty(late) THEN late_txid ELSE 0 END,
-                CASE WHEN again AND NOT isempty(late) THEN late_id ELSE 0 END, c.passed_due, c.passed_id, c.passed_hi);
+                CASE WHEN again AND NOT isempty(late) THEN late_id ELSE 0 END, c.passed_due, c.passed_id, c.passed_hi,
+                host.with_slots(c.promoted, slots));
     END IF;
     SELECT greatest(0, ceil(extract(epoch FROM s.due - clock_timestamp()) * 1000))::bigint INTO next_ms
         FROM host.sample__schedule s WHERE (s.due, s.id) > (to_due, to_id) ORDER BY s.due, s.id LIMIT 1;
@@ -2923,7 +2981,78 @@ BEGIN
     END IF;
 END $$;
 
-CREATE FUNCTION host.sample__promote_one(p_due timestamp with time zone, p_id bigint) RETURNS text
+CREATE FUNCTION host.sample__promote_each(p_due timestamp with time zone[], p_id bigint[], OUT done integer, OUT refused integer, OUT why text) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    AS $$
+DECLARE
+    until timestamptz := clock_timestamp() + interval '5 s';
+    one record;
+    any_went boolean := false;
+    blamed int[] := '{}';
+    blamed_why text[] := '{}';
+    passing text;
+BEGIN
+    done := 0;
+    FOR n IN 1 .. coalesce(cardinality(p_id), 0) LOOP
+        SELECT * INTO one FROM host.sample__promote_one(p_due[n], p_id[n]);
+        done := n;
+        IF one.why IS NULL THEN
+            any_went := true;
+        ELSE
+            blamed := blamed || n;
+            blamed_why := blamed_why || one.why;
+            passing := coalesce(passing, one.passing);
+        END IF;
+        EXIT WHEN clock_timestamp() > until;
+    END LOOP;
+    IF passing IS NOT NULL AND NOT any_went THEN
+        RAISE EXCEPTION USING ERRCODE = passing, MESSAGE = blamed_why[1];
+    END IF;
+    FOR i IN 1 .. cardinality(blamed) LOOP
+        why := host.sample__put_off(p_due[blamed[i]], p_id[blamed[i]], blamed_why[i]);
+    END LOOP;
+    refused := cardinality(blamed);
+END $$;
+
+CREATE FUNCTION host.sample__promote_missed() RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    AS $_$
+DECLARE
+    c record;
+    n bigint;
+    total bigint := 0;
+    account bigint[];
+BEGIN
+    PERFORM pg_advisory_xact_lock(1752134403, 1);
+    SELECT p.promoted INTO account FROM host.sample__promotion p ORDER BY p.id DESC LIMIT 1;
+    FOR c IN SELECT x.leaf, x.hi, x.messages FROM host.leaf_count x
+        WHERE x.queue_id = 1 AND x.kind = 'schedule' AND x.missed > 0 ORDER BY x.leaf
+    LOOP
+        EXECUTE format(
+            'INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
+             SELECT s.enqueued_at, s.origin, s.handler_id, s.attempt, s.headers, s.history, s.payload, s.expires_at, s.priority,
+                s.key
+             FROM host.sample__schedule_%s s
+             WHERE txid_visible_in_snapshot(s.txid, $1) AND NOT EXISTS (SELECT FROM queue.sample m
+                WHERE m.origin = s.origin AND m.attempt = s.attempt AND m.enqueued_at = s.enqueued_at
+                    AND m.handler_id IS NOT DISTINCT FROM s.handler_id)
+             ORDER BY s.due, s.id', c.leaf) USING c.hi;
+        GET DIAGNOSTICS n = ROW_COUNT;
+        total := total + n;
+        account[c.leaf + 1] := c.messages;
+        UPDATE host.leaf_count x SET missed = NULL
+            WHERE x.queue_id = 1 AND x.kind = 'schedule' AND x.leaf = c.leaf;
+        PERFORM host.sample__note_promoted(account);
+    END LOOP;
+    RETURN total;
+END $_$;
+
+CREATE FUNCTION host.sample__promote_one(p_due timestamp with time zone, p_id bigint, OUT why text, OUT passing text) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET row_security TO 'off'
@@ -2931,42 +3060,30 @@ CREATE FUNCTION host.sample__promote_one(p_due timestamp with time zone, p_id bi
     AS $$
 DECLARE
     s record;
-    why text;
     inserted int;
-    entry jsonb;
-    q host.queue;
+    began timestamptz := clock_timestamp();
+    context text;
 BEGIN
     SELECT * INTO STRICT s FROM host.sample__schedule x WHERE x.due = p_due AND x.id = p_id;
-    BEGIN
-        INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
-            VALUES (s.enqueued_at, s.origin, s.handler_id, s.attempt, s.headers, s.history, s.payload, s.expires_at, s.priority, s.key);
-        GET DIAGNOSTICS inserted = ROW_COUNT;
-        IF inserted = 1 THEN
-            RETURN NULL;
-        END IF;
-        why := 'a trigger of the table left it out';
-    EXCEPTION WHEN OTHERS THEN
-        IF host.may_pass(SQLSTATE) THEN
-            RAISE;
-        END IF;
-        why := left(SQLERRM, 2000);
-    END;
-    SELECT * INTO STRICT q FROM host.queue x WHERE x.id = 1;
-    why := 'cannot be put back on the queue: ' || why;
-    entry := coalesce(s.history, '[]') || jsonb_build_object('attempt', s.attempt, 'at', clock_timestamp(), 'error', why);
-    IF s.attempt >= q.max_attempts AND s.handler_id IS NOT NULL THEN
-        INSERT INTO host.sample__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload, priority, key)
-            VALUES (s.origin, s.enqueued_at, s.handler_id, s.attempt, 'attempts used up', why, s.headers, entry, s.payload, s.priority, s.key);
-        IF false THEN
-            PERFORM host.sample__release_keys(s.handler_id, ARRAY[s.origin]);
-        END IF;
-    ELSE
-        s.due := clock_timestamp() + host.retry_delay(q, s.attempt);
-        INSERT INTO host.sample__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at, priority, key)
-            VALUES (s.due, host.slot(s.due, now()), s.origin, s.enqueued_at, s.handler_id, least(s.attempt, q.max_attempts - 1) + 1,
-                s.headers, entry, s.payload, s.expires_at, s.priority, s.key);
-    END IF;
-    RETURN why;
+    FOR try IN 1..3 LOOP
+        BEGIN
+            INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
+                VALUES (s.enqueued_at, s.origin, s.handler_id, s.attempt, s.headers, s.history, s.payload, s.expires_at, s.priority, s.key);
+            GET DIAGNOSTICS inserted = ROW_COUNT;
+            why := CASE WHEN inserted <> 1 THEN 'a trigger of the table left it out' END;
+            passing := NULL;
+            RETURN;
+        -- A trigger of somebody's may raise whatever it likes: that is this message's. What has taken long is the server's.
+        EXCEPTION WHEN query_canceled OR assert_failure OR OTHERS THEN
+            IF SQLSTATE = '57014' AND clock_timestamp() - began > interval '1 s' THEN
+                RAISE;
+            END IF;
+            why := left(SQLERRM, 2000);
+            GET STACKED DIAGNOSTICS context = PG_EXCEPTION_CONTEXT;
+            passing := CASE WHEN host.may_pass(SQLSTATE) AND split_part(context, E'\n', 1) NOT LIKE '%RAISE' THEN SQLSTATE END;
+        END;
+        EXIT WHEN passing IS NULL;
+    END LOOP;
 END $$;
 
 CREATE FUNCTION host.sample__purge(p_handler integer, p_lane integer, p_n integer, OUT removed integer, OUT parked integer, OUT more boolean) RETURNS record
@@ -2998,6 +3115,41 @@ BEGIN
     removed := l.row_count - parked;
     PERFORM host.sample__settle(l.lease_id, 0, token, 0, every, p_park_pos => nullif(early, '{}'),
         p_removed => every - coalesce((SELECT range_agg(int4range(e, e + 1)) FROM unnest(early) e), '{}'));
+END $$;
+
+CREATE FUNCTION host.sample__put_off(p_due timestamp with time zone, p_id bigint, p_why text) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+    s record;
+    why text := 'cannot be put back on the queue: ' || p_why;
+    entry jsonb;
+    kept int;
+    q host.queue;
+BEGIN
+    SELECT * INTO STRICT s FROM host.sample__schedule x WHERE x.due = p_due AND x.id = p_id;
+    SELECT * INTO STRICT q FROM host.queue x WHERE x.id = 1;
+    entry := coalesce(s.history, '[]') || jsonb_build_object('attempt', s.attempt, 'at', clock_timestamp(), 'error', why);
+    IF s.attempt >= q.max_attempts AND s.handler_id IS NOT NULL THEN
+        INSERT INTO host.sample__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload, priority, key)
+            VALUES (s.origin, s.enqueued_at, s.handler_id, s.attempt, 'attempts used up', why, s.headers, entry, s.payload, s.priority, s.key);
+        GET DIAGNOSTICS kept = ROW_COUNT;
+        PERFORM host.require_kept(kept, 1, 'host.sample__dead_letter');
+        IF false THEN
+            PERFORM host.sample__release_keys(s.handler_id, ARRAY[s.origin]);
+        END IF;
+    ELSE
+        s.due := clock_timestamp() + host.retry_delay(q, s.attempt);
+        INSERT INTO host.sample__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at, priority, key)
+            VALUES (s.due, host.slot(s.due, now()), s.origin, s.enqueued_at, s.handler_id, least(s.attempt, q.max_attempts - 1) + 1,
+                s.headers, entry, s.payload, s.expires_at, s.priority, s.key);
+        GET DIAGNOSTICS kept = ROW_COUNT;
+        PERFORM host.require_kept(kept, 1, 'host.sample__schedule');
+    END IF;
+    RETURN why;
 END $$;
 
 CREATE FUNCTION host.sample__read(p_session integer, p_seq bigint) RETURNS TABLE(pos integer, id bigint, enqueued_at timestamp with time zone, run_at timestamp with time zone, handler_id integer, attempt smallint, headers jsonb, history jsonb, payload jsonb, expires_at timestamp with time zone, priority smallint, key text)
@@ -3145,8 +3297,8 @@ BEGIN
         SELECT due, host.slot(due, now()), origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at,
             priority, key
         FROM pg_temp.rebase_schedule ORDER BY due, id;
-    INSERT INTO host.sample__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
-        VALUES ('-infinity', 0, '1:1:', '{}', 0, 0);
+    INSERT INTO host.sample__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, promoted)
+        VALUES ('-infinity', 0, '1:1:', '{}', 0, 0, array_fill(0::bigint, ARRAY[21]));
     INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
             row_count, leaves, is_cursor, more, token, hi, txids, lane, leased)
         SELECT host.cursor_seq(h, n), 0, 0, 0, 0, h, 0, 0, 0, true, false, gen_random_uuid(), '1:1:', '{}', n, '{0,0,0}'
@@ -3487,6 +3639,25 @@ BEGIN
         WHERE s.settled_at > $1 GROUP BY 1, 2', p_leaf) USING clock_timestamp() - interval '1 minute';
 END $_$;
 
+CREATE FUNCTION host.sample__slot_waits(p_slot integer, p_due timestamp with time zone, p_id bigint, p_hi txid_snapshot) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $_$
+DECLARE
+    waits boolean;
+BEGIN
+    EXECUTE format('SELECT EXISTS (SELECT FROM %1$s WHERE (due, id) > ($1, $2))'
+        ' OR EXISTS (SELECT FROM %1$s WHERE txid >= $3) OR EXISTS (SELECT FROM %1$s WHERE txid = ANY ($4))',
+        format('host.sample__schedule_%s', p_slot))
+        INTO waits USING p_due, p_id, txid_snapshot_xmax(p_hi), ARRAY(SELECT txid_snapshot_xip(p_hi));
+    RETURN waits;
+END $_$;
+
 CREATE FUNCTION host.sample__starts(p_handler integer, p_window int8multirange, p_txid bigint, p_id bigint, p_count integer, p_lane integer) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3731,71 +3902,12 @@ BEGIN
 END $$;
 
 CREATE FUNCTION host.sample__truncate(p_leaf integer) RETURNS text
-    LANGUAGE plpgsql SECURITY DEFINER
+    LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET row_security TO 'off'
-    SET lock_timeout TO '20ms'
-    AS $_$
-DECLARE
-    why text;
-    dump int;
-    h record;
-    pace jsonb;
-    counted txid_snapshot;
-BEGIN
-    PERFORM host.require_read_committed('truncating a partition');
-    IF p_leaf = (SELECT last_value / 100000000000 % 3 FROM queue.sample_id_seq)
-        OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.sample__lease_id_seq)
-        OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.sample__promotion_id_seq) THEN
-        RETURN 'it is the present one';
-    END IF;
-    why := coalesce(host.sample__holds(p_leaf), host.sample__count(p_leaf));
-    IF why IS NOT NULL THEN
-        RETURN why;
-    END IF;
-    IF NOT pg_try_advisory_xact_lock(1752134404, 1) THEN
-        RETURN 'another host is rotating';
-    END IF;
-    FOR h IN SELECT id, name FROM host.handler WHERE queue_id = 1 ORDER BY id LOOP
-        IF NOT pg_try_advisory_xact_lock(1752134402, h.id) THEN
-            RETURN format('handler "%s" is leasing', h.name);
-        END IF;
-    END LOOP;
-    why := coalesce(host.sample__holds(p_leaf), host.sample__missed(p_leaf));
-    IF why IS NOT NULL THEN
-        RETURN why;
-    END IF;
-    -- Nothing is settled in it any more.
-    pace := (SELECT jsonb_agg(s) FROM host.sample__settled_lately(p_leaf) s);
-    BEGIN
-        EXECUTE format('LOCK TABLE host.sample__promotion_%1$s, host.sample__lease_%1$s, host.sample__settlement_%1$s,'
-            ' host.sample__message_%1$s IN ACCESS EXCLUSIVE MODE', p_leaf);
-    EXCEPTION WHEN lock_not_available THEN
-        RETURN host.sample__readers(p_leaf);
-    END;
-    dump := host.dump_at_work(ARRAY[format('host.sample__promotion_%s', p_leaf), format('host.sample__lease_%s', p_leaf),
-        format('host.sample__settlement_%s', p_leaf), format('host.sample__message_%s', p_leaf)]::regclass[]);
-    IF dump IS NOT NULL THEN
-        RETURN format('process %s (pg_dump) may be about to read it', dump);
-    END IF;
-    FOR h IN SELECT id, name FROM host.handler WHERE queue_id = 1 LOOP
-        IF host.sample__beyond_cursor(p_leaf, h.id) THEN
-            RETURN format('handler "%s" has late messages in it', h.name);
-        END IF;
-    END LOOP;
-    SELECT c.hi INTO counted FROM host.leaf_count c WHERE c.queue_id = 1 AND c.leaf = p_leaf;
-    IF counted IS NULL OR host.sample__has_later(p_leaf, counted) THEN
-        RETURN 'a message came to it while they were counted';
-    END IF;
-    EXECUTE format('TRUNCATE host.sample__message_%1$s, host.sample__lease_%1$s, host.sample__settlement_%1$s,'
-        ' host.sample__promotion_%1$s', p_leaf);
-    DELETE FROM host.pace WHERE queue_id = 1 AND settled_at < clock_timestamp() - interval '1 minute';
-    INSERT INTO host.pace (queue_id, handler_id, settled_at, messages)
-        SELECT 1, p.handler_id, p.settled_at, p.messages
-        FROM jsonb_to_recordset(pace) p (handler_id int, settled_at timestamptz, messages bigint);
-    DELETE FROM host.leaf_count c WHERE c.queue_id = 1 AND c.leaf = p_leaf;
-    RETURN NULL;
-END $_$;
+    AS $$
+    SELECT t.why FROM host.sample__try_truncate(p_leaf) t
+$$;
 
 CREATE FUNCTION host.sample__truncate_history() RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3846,43 +3958,142 @@ CREATE FUNCTION host.sample__truncate_schedule() RETURNS integer
     SET jit TO 'off'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
-    AS $_$
+    AS $$
 DECLARE
     truncated int := 0;
     width bigint := 60;
     slot int;
     leaf text;
     c record;
-    waiting boolean;
+    counted record;
+    account bigint[];
 BEGIN
     PERFORM host.require_read_committed('truncating the schedule');
     IF NOT pg_try_advisory_xact_lock(1752134403, 1) THEN
         RETURN 0;
     END IF;
     SELECT * INTO c FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
-    IF NOT isempty(c.late_txids) THEN
+    IF NOT isempty(c.late_txids) OR NOT host.is_whole('host.sample__schedule'::regclass, 21) THEN
         RETURN 0;
     END IF;
+    account := coalesce(c.promoted, array_fill(NULL::bigint, ARRAY[21]));
     FOR level IN 0..6 LOOP
         -- The bucket before the present one has the leaf that comes after the next one's.
         slot := level * 3 + (extract(epoch FROM now())::bigint / width + 2) % 3;
         leaf := format('host.sample__schedule_%s', slot);
         width := width * 16;
-        CONTINUE WHEN pg_relation_size(leaf::regclass) = 0;
+        IF pg_relation_size(leaf::regclass) = 0 THEN
+            account[slot + 1] := 0;
+            CONTINUE;
+        END IF;
+        CONTINUE WHEN host.sample__slot_waits(slot, c.due, c.schedule_id, c.hi)
+            OR (SELECT n.why IS NOT NULL FROM host.sample__count('schedule', slot) n);
+        SELECT n.hi, n.messages INTO STRICT counted FROM host.leaf_count n
+            WHERE n.queue_id = 1 AND n.kind = 'schedule' AND n.leaf = slot;
+        -- What has come since it was looked at is no loss.
+        CONTINUE WHEN host.sample__slot_waits(slot, c.due, c.schedule_id, c.hi);
+        IF counted.messages > account[slot + 1] THEN
+            UPDATE host.leaf_count n SET missed = counted.messages - account[slot + 1]
+                WHERE n.queue_id = 1 AND n.kind = 'schedule' AND n.leaf = slot
+                    AND n.missed IS DISTINCT FROM counted.messages - account[slot + 1];
+            CONTINUE;
+        END IF;
         BEGIN
             EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', leaf);
-            EXECUTE format('SELECT EXISTS (SELECT FROM %1$s WHERE (due, id) > ($1, $2))'
-                ' OR EXISTS (SELECT FROM %1$s WHERE txid >= $3) OR EXISTS (SELECT FROM %1$s WHERE txid = ANY ($4))', leaf)
-                INTO waiting USING c.due, c.schedule_id, txid_snapshot_xmax(c.hi), ARRAY(SELECT txid_snapshot_xip(c.hi));
-            IF NOT waiting AND host.dump_at_work(ARRAY[leaf]::regclass[]) IS NULL THEN
+            IF NOT host.sample__slot_waits(slot, c.due, c.schedule_id, c.hi)
+                AND NOT host.sample__has_later('schedule', slot, counted.hi)
+                AND host.dump_at_work(ARRAY[leaf]::regclass[]) IS NULL THEN
                 EXECUTE format('TRUNCATE %s', leaf);
+                DELETE FROM host.leaf_count n WHERE n.queue_id = 1 AND n.kind = 'schedule' AND n.leaf = slot;
+                account[slot + 1] := 0;
                 truncated := truncated + 1;
             END IF;
         EXCEPTION WHEN lock_not_available THEN
             NULL;  -- Somebody reads it: next time.
         END;
     END LOOP;
+    IF account IS DISTINCT FROM c.promoted THEN
+        PERFORM host.sample__note_promoted(account);
+    END IF;
     RETURN truncated;
+END $$;
+
+CREATE FUNCTION host.sample__try_truncate(p_leaf integer, OUT why text, OUT again boolean) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET lock_timeout TO '20ms'
+    AS $_$
+DECLARE
+    dump int;
+    h record;
+    pace jsonb;
+    counted txid_snapshot;
+BEGIN
+    again := false;
+    PERFORM host.require_read_committed('truncating a partition');
+    IF p_leaf = (SELECT last_value / 100000000000 % 3 FROM queue.sample_id_seq)
+        OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.sample__lease_id_seq)
+        OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.sample__promotion_id_seq) THEN
+        why := 'it is the present one';
+        RETURN;
+    END IF;
+    why := host.sample__holds(p_leaf);
+    IF why IS NULL THEN
+        SELECT c.why, c.again INTO why, again FROM host.sample__count('message', p_leaf) c;
+    END IF;
+    IF why IS NOT NULL THEN
+        RETURN;
+    END IF;
+    IF NOT pg_try_advisory_xact_lock(1752134404, 1) THEN
+        why := 'another host is rotating';
+        RETURN;
+    END IF;
+    FOR h IN SELECT id, name FROM host.handler WHERE queue_id = 1 ORDER BY id LOOP
+        IF NOT pg_try_advisory_xact_lock(1752134402, h.id) THEN
+            why := format('handler "%s" is leasing', h.name);
+            RETURN;
+        END IF;
+    END LOOP;
+    why := coalesce(host.sample__holds(p_leaf), host.sample__missed(p_leaf));
+    IF why IS NOT NULL THEN
+        RETURN;
+    END IF;
+    -- Nothing is settled in it any more.
+    pace := (SELECT jsonb_agg(s) FROM host.sample__settled_lately(p_leaf) s);
+    BEGIN
+        EXECUTE format('LOCK TABLE host.sample__promotion_%1$s, host.sample__lease_%1$s, host.sample__settlement_%1$s,'
+            ' host.sample__message_%1$s IN ACCESS EXCLUSIVE MODE', p_leaf);
+    EXCEPTION WHEN lock_not_available THEN
+        why := host.sample__readers(p_leaf);
+        RETURN;
+    END;
+    dump := host.dump_at_work(ARRAY[format('host.sample__promotion_%s', p_leaf), format('host.sample__lease_%s', p_leaf),
+        format('host.sample__settlement_%s', p_leaf), format('host.sample__message_%s', p_leaf)]::regclass[]);
+    IF dump IS NOT NULL THEN
+        why := format('process %s (pg_dump) may be about to read it', dump);
+        RETURN;
+    END IF;
+    FOR h IN SELECT id, name FROM host.handler WHERE queue_id = 1 LOOP
+        IF host.sample__beyond_cursor(p_leaf, h.id) THEN
+            why := format('handler "%s" has late messages in it', h.name);
+            RETURN;
+        END IF;
+    END LOOP;
+    SELECT c.hi INTO counted FROM host.leaf_count c
+        WHERE c.queue_id = 1 AND c.kind = 'message' AND c.leaf = p_leaf;
+    IF counted IS NULL OR host.sample__has_later('message', p_leaf, counted) THEN
+        why := 'a message came to it while they were counted';
+        RETURN;
+    END IF;
+    EXECUTE format('TRUNCATE host.sample__message_%1$s, host.sample__lease_%1$s, host.sample__settlement_%1$s,'
+        ' host.sample__promotion_%1$s', p_leaf);
+    DELETE FROM host.pace WHERE queue_id = 1 AND settled_at < clock_timestamp() - interval '1 minute';
+    INSERT INTO host.pace (queue_id, handler_id, settled_at, messages)
+        SELECT 1, p.handler_id, p.settled_at, p.messages
+        FROM jsonb_to_recordset(pace) p (handler_id int, settled_at timestamptz, messages bigint);
+    DELETE FROM host.leaf_count c
+        WHERE c.queue_id = 1 AND c.kind = 'message' AND c.leaf = p_leaf;
 END $_$;
 
 CREATE FUNCTION host.sample__wake() RETURNS trigger
@@ -4255,6 +4466,16 @@ BEGIN
         WHERE (p_due, p_id) <= (c.due, c.id) AND txid_visible_in_snapshot(p_txid, c.hi));
 END $$;
 
+CREATE FUNCTION host.with_slots(p_account bigint[], p_slots smallint[]) RETURNS bigint[]
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    RETURN (SELECT array_agg(p_account[i] + coalesce(n.times, 0) ORDER BY i)
+        FROM generate_series(1, cardinality(p_account)) i
+        LEFT JOIN (SELECT slot + 1 AS i, count(*) AS times FROM unnest(p_slots) slot GROUP BY slot) n USING (i));
+END $$;
+
 CREATE TABLE host.cancellation (
     queue_id integer NOT NULL,
     handler_id integer NOT NULL,
@@ -4560,7 +4781,9 @@ CREATE TABLE host.leaf_count (
     hi txid_snapshot NOT NULL,
     blocks bigint NOT NULL,
     messages bigint NOT NULL,
-    missed bigint
+    missed bigint,
+    kind text DEFAULT 'message'::text NOT NULL,
+    CONSTRAINT leaf_count_kind_check CHECK ((kind = ANY (ARRAY['message'::text, 'schedule'::text])))
 );
 
 COMMENT ON TABLE host.leaf_count IS 'Counts of partitions that are about to be truncated.';
@@ -4575,7 +4798,9 @@ COMMENT ON COLUMN host.leaf_count.blocks IS 'How many blocks are counted.';
 
 COMMENT ON COLUMN host.leaf_count.messages IS 'How many messages these have.';
 
-COMMENT ON COLUMN host.leaf_count.missed IS 'Of these: never leased by some handler.';
+COMMENT ON COLUMN host.leaf_count.missed IS 'Of these: never leased by some handler, or never promoted.';
+
+COMMENT ON COLUMN host.leaf_count.kind IS 'Of messages, or of the schedule.';
 
 CREATE TABLE host.loaded (
     session_id integer NOT NULL,
@@ -5376,7 +5601,8 @@ CREATE TABLE host.sample__promotion (
     late_id bigint NOT NULL,
     passed_due timestamp with time zone[],
     passed_id bigint[],
-    passed_hi txid_snapshot[]
+    passed_hi txid_snapshot[],
+    promoted bigint[]
 )
 PARTITION BY LIST ((((id / '100000000000'::bigint) % (3)::bigint)));
 
@@ -5402,6 +5628,8 @@ COMMENT ON COLUMN host.sample__promotion.passed_id IS '… rows …';
 
 COMMENT ON COLUMN host.sample__promotion.passed_hi IS '… and what was visible then.';
 
+COMMENT ON COLUMN host.sample__promotion.promoted IS 'How many were promoted from each slot of the schedule since it was truncated.';
+
 CREATE TABLE host.sample__promotion_0 (
     id bigint NOT NULL,
     due timestamp with time zone NOT NULL,
@@ -5412,7 +5640,8 @@ CREATE TABLE host.sample__promotion_0 (
     late_id bigint NOT NULL,
     passed_due timestamp with time zone[],
     passed_id bigint[],
-    passed_hi txid_snapshot[]
+    passed_hi txid_snapshot[],
+    promoted bigint[]
 )
 WITH (autovacuum_enabled=off);
 
@@ -5428,7 +5657,8 @@ CREATE TABLE host.sample__promotion_1 (
     late_id bigint NOT NULL,
     passed_due timestamp with time zone[],
     passed_id bigint[],
-    passed_hi txid_snapshot[]
+    passed_hi txid_snapshot[],
+    promoted bigint[]
 )
 WITH (autovacuum_enabled=off);
 
@@ -5444,7 +5674,8 @@ CREATE TABLE host.sample__promotion_2 (
     late_id bigint NOT NULL,
     passed_due timestamp with time zone[],
     passed_id bigint[],
-    passed_hi txid_snapshot[]
+    passed_hi txid_snapshot[],
+    promoted bigint[]
 )
 WITH (autovacuum_enabled=off);
 
@@ -6299,7 +6530,7 @@ ALTER TABLE ONLY host.handler_version
     ADD CONSTRAINT handler_version_pkey PRIMARY KEY (handler_id, version);
 
 ALTER TABLE ONLY host.leaf_count
-    ADD CONSTRAINT leaf_count_pkey PRIMARY KEY (queue_id, leaf);
+    ADD CONSTRAINT leaf_count_pkey PRIMARY KEY (queue_id, kind, leaf);
 
 ALTER TABLE ONLY host.loaded
     ADD CONSTRAINT loaded_pkey PRIMARY KEY (session_id, handler_id, version);
@@ -6796,6 +7027,9 @@ GRANT ALL ON FUNCTION host.sample__truncate_history() TO host_serve;
 
 REVOKE ALL ON FUNCTION host.sample__truncate_schedule() FROM PUBLIC;
 GRANT ALL ON FUNCTION host.sample__truncate_schedule() TO host_serve;
+
+REVOKE ALL ON FUNCTION host.sample__try_truncate(p_leaf integer, OUT why text, OUT again boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.sample__try_truncate(p_leaf integer, OUT why text, OUT again boolean) TO host_serve;
 
 REVOKE ALL ON FUNCTION host.sample__wake() FROM PUBLIC;
 

@@ -161,7 +161,10 @@ async fn a_message_that_comes_while_they_are_counted_is_not_overlooked() {
     hand.enqueue(1, 300).await;
     hand.next_generation().await;
     hand.work_off().await;
-    assert_eq!(value::<Option<String>>(&client, "SELECT host.q__count(0)").await, None);
+    assert_eq!(
+        value::<Option<String>>(&client, "SELECT why FROM host.q__count('message', 0)").await,
+        None
+    );
     let counted = "SELECT messages FROM host.leaf_count";
     assert_eq!(value::<i64>(&client, counted).await, 300);
     let insert = format!(
@@ -169,7 +172,10 @@ async fn a_message_that_comes_while_they_are_counted_is_not_overlooked() {
     );
     late.batch_execute(&insert).await.unwrap();
     assert_eq!(hand.work_off().await, [-1]);
-    assert_eq!(value::<Option<String>>(&client, "SELECT host.q__count(0)").await, None);
+    assert_eq!(
+        value::<Option<String>>(&client, "SELECT why FROM host.q__count('message', 0)").await,
+        None
+    );
     assert_eq!(value::<i64>(&client, counted).await, 301);
     assert_eq!(hand.truncate(0).await, None);
     assert_eq!(value::<i64>(&client, "SELECT count(*) FROM host.leaf_count").await, 0);

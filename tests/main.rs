@@ -63,6 +63,7 @@ mod restore;
 mod retries;
 mod rotation;
 mod sandbox;
+mod scheduled;
 mod schema;
 mod shape;
 mod squatters;

@@ -322,6 +322,7 @@ async fn few_functions_have_the_owners_rights_and_all_pin_where_names_are_looked
             "work__truncate",
             "work__truncate_history",
             "work__truncate_schedule",
+            "work__try_truncate",
             "work__wake",
         ]
     );

@@ -69,7 +69,7 @@ async fn what_postgres_says_of_a_follow_up_is_without_its_secrets() {
 }
 
 /// What somebody has put on a queue's table, and what it says of the number 5.
-const IN_THE_WAY: [(&str, &str); 4] = [
+const IN_THE_WAY: [(&str, &str); 7] = [
     (
         "ALTER TABLE queue.q ADD CONSTRAINT five CHECK (payload <> '5') NOT VALID",
         "violates check constraint \"five\"",
@@ -92,6 +92,25 @@ const IN_THE_WAY: [(&str, &str); 4] = [
          CREATE CONSTRAINT TRIGGER f AFTER INSERT ON queue.q DEFERRABLE INITIALLY DEFERRED
              FOR EACH ROW EXECUTE FUNCTION public.f()",
         "no five",
+    ),
+    // What Postgres would say of all messages alike, if it were Postgres that says it.
+    (
+        "CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN IF NEW.payload = ''5'' THEN RAISE ''not five'' USING ERRCODE = ''55P03''; END IF; RETURN NEW; END';
+         CREATE TRIGGER f BEFORE INSERT ON queue.q FOR EACH ROW EXECUTE FUNCTION public.f()",
+        "not five",
+    ),
+    (
+        "CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN IF NEW.payload = ''5'' THEN RAISE query_canceled; END IF; RETURN NEW; END';
+         CREATE TRIGGER f BEFORE INSERT ON queue.q FOR EACH ROW EXECUTE FUNCTION public.f()",
+        "query_canceled",
+    ),
+    (
+        "CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN ASSERT NEW.payload <> ''5'', ''five''; RETURN NEW; END';
+         CREATE TRIGGER f BEFORE INSERT ON queue.q FOR EACH ROW EXECUTE FUNCTION public.f()",
+        "five",
     ),
 ];
 

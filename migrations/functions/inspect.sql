@@ -91,7 +91,7 @@ BEGIN
         IF why IS NULL THEN
             SELECT format('%s of its messages were never leased, see `host doctor`', c.missed) INTO why
                 FROM host.leaf_count c JOIN host.queue q ON q.id = c.queue_id
-                WHERE q.name = p_queue AND c.leaf = queue_holds.leaf AND c.missed > 0;
+                WHERE q.name = p_queue AND c.kind = 'message' AND c.leaf = queue_holds.leaf AND c.missed > 0;
         END IF;
         IF why IS NOT NULL THEN
             RETURN NEXT;

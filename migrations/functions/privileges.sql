@@ -118,6 +118,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_serve', 'SEQUENCE', 'host.{q}__asleep', 'UPDATE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__missing', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__truncate', 'EXECUTE', NULL),
+        ('host_serve', 'FUNCTION', 'host.{q}__try_truncate', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__advance', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__truncate_schedule', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__truncate_history', 'EXECUTE', NULL)

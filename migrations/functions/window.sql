@@ -88,3 +88,26 @@ RETURN CASE b / 100000000000 - a / 100000000000
     WHEN 1 THEN (1 << (a / 100000000000 % 3)::int) | (1 << (b / 100000000000 % 3)::int)
     ELSE 7
 END::smallint;
+
+-- An account of the slots of the schedule with one more for each that is named. NULL stays: it is not known.
+CREATE OR REPLACE FUNCTION host.with_slots(p_account bigint[], p_slots smallint[]) RETURNS bigint[]
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT array_agg(p_account[i] + coalesce(n.times, 0) ORDER BY i)
+        FROM generate_series(1, cardinality(p_account)) i
+        LEFT JOIN (SELECT slot + 1 AS i, count(*) AS times FROM unnest(p_slots) slot GROUP BY slot) n USING (i));
+END $$;
+
+-- The account of a lane, of which the cursor is of the generation p_cursor, before it leases messages up to the generation
+-- p_messages: what it has of leaves that a later generation has begun since is of nobody now. Nothing changes but where an
+-- advance was cut off: else it has carried the cursor forward.
+CREATE OR REPLACE FUNCTION host.begun_account(p_account bigint[], p_cursor bigint, p_messages bigint) RETURNS bigint[]
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    FOR generation IN greatest(p_cursor + 1, p_messages - 2) .. p_messages LOOP
+        p_account[generation % 3 + 1] := 0;
+    END LOOP;
+    RETURN p_account;
+END $$;

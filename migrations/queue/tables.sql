@@ -152,7 +152,10 @@ CREATE TABLE host.{q}__promotion (
     -- it is due again. NULL: none that is still ahead of the clock.
     passed_due timestamptz[],
     passed_id bigint[],
-    passed_hi txid_snapshot[]
+    passed_hi txid_snapshot[],
+    -- How many messages were promoted from each slot of the schedule since it was truncated. An element
+    -- that is NULL: not known.
+    promoted bigint[]
 ) PARTITION BY LIST ((id / 100000000000 % 3));
 
 DO $$
@@ -174,8 +177,8 @@ BEGIN
     END LOOP;
 END $$;
 
-INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
-VALUES ('-infinity', 0, '1:1:', '{}', 0, 0);
+INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, promoted)
+VALUES ('-infinity', 0, '1:1:', '{}', 0, 0, array_fill(0::bigint, ARRAY[21]));
 
 -- The schedule: messages that are not due yet. Partitioned by due time in levels of growing width
 -- (see host.slot): a row stays where it was put until it is due, and its leaf is truncated when

@@ -23,13 +23,30 @@ pub async fn rotation(
     Ok(Rotation { used: row.try_get(0)?, full: row.try_get(1)? })
 }
 
-/// Truncates a leaf. `Some`: why not.
+/// What a try to truncate a leaf came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Truncated {
+    /// It is empty.
+    Done,
+    /// Its messages are being counted: try again at once.
+    Counting,
+    /// It has to stay for now, in words.
+    Held(String),
+}
+
+/// Tries to truncate a leaf.
 pub async fn truncate(
     database: &Database,
     statements: &Statements,
     leaf: i32,
-) -> Result<Option<String>, QueueError> {
-    Ok(statements.call(database, &statements.truncate, &[&leaf]).await?.try_get(0)?)
+) -> Result<Truncated, QueueError> {
+    let row = statements.call(database, &statements.truncate, &[&leaf]).await?;
+    let why: Option<String> = row.try_get("why")?;
+    Ok(match why {
+        None => Truncated::Done,
+        Some(_) if row.try_get("again")? => Truncated::Counting,
+        Some(why) => Truncated::Held(why),
+    })
 }
 
 /// Moves on to the next generation. `Some`: why not.

@@ -63,7 +63,7 @@ impl Statements {
             promote: call("SELECT again, next_ms, refused, why FROM host.{q}__promote($1)"),
             set_asleep: call("SELECT setval('host.{q}__asleep', $1)"),
             rotation: call("SELECT used, full_one FROM host.{q}__rotation()"),
-            truncate: call("SELECT host.{q}__truncate($1)"),
+            truncate: call("SELECT why, again FROM host.{q}__try_truncate($1)"),
             advance: call("SELECT host.{q}__advance()"),
             truncate_schedule: call("SELECT host.{q}__truncate_schedule()"),
             truncate_history: call("SELECT host.{q}__truncate_history()"),

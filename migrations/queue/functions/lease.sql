@@ -173,6 +173,9 @@ BEGIN
             * allowed.step * interval '1 microsecond';
     END IF;
     account := c.leased;
+    IF id_max / 100000000000 > c.id / 100000000000 THEN
+        account := host.begun_account(account, c.id / 100000000000, id_max / 100000000000);
+    END IF;
     IF id_min / 100000000000 = id_max / 100000000000 THEN
         leaf := id_min / 100000000000 % 3 + 1;
         account[leaf] := account[leaf] + row_count;
@@ -258,6 +261,3 @@ SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
         r.payload, r.expires_at, r.priority, r.key
     FROM host.{q}__rows(p_session, p_seq) WITH ORDINALITY r
 $$;
-
--- It asked for rows that were not there, and took what was hidden for deleted.
-DROP FUNCTION IF EXISTS host.{q}__gone(int, bigint);

@@ -1,13 +1,20 @@
 -- Template: the proof that each message of a leaf was leased, and what to do about those that were not because something
 -- hid them from the hosts. The rotation asks for the proof before TRUNCATE.
 
--- Whether a leaf has messages that a snapshot does not see. Probes the index.
-CREATE OR REPLACE FUNCTION host.{q}__has_later(p_leaf int, p_hi txid_snapshot) RETURNS boolean
+-- Whether a leaf of a kind has messages that a snapshot does not see. Probes the index.
+CREATE OR REPLACE FUNCTION host.{q}__has_later(p_kind text, p_leaf int, p_hi txid_snapshot) RETURNS boolean
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     found_one boolean;
 BEGIN
+    IF p_kind = 'schedule' THEN
+        EXECUTE format(
+            'SELECT EXISTS (SELECT FROM host.{q}__schedule_%1$s s WHERE s.txid >= txid_snapshot_xmax($1))
+                OR EXISTS (SELECT FROM host.{q}__schedule_%1$s s WHERE s.txid = ANY (ARRAY(SELECT txid_snapshot_xip($1))))',
+            p_leaf) INTO found_one USING p_hi;
+        RETURN found_one;
+    END IF;
     EXECUTE format(
         'SELECT EXISTS (SELECT FROM generate_series(0, {lanes} - 1) n WHERE
             EXISTS (SELECT FROM host.{q}__message_%1$s m WHERE {lanes?m.lane = n AND }m.txid >= txid_snapshot_xmax($1))
@@ -19,41 +26,45 @@ END $$;
 
 -- Counts the messages of a leaf that gets no more, as its owner sees them, and by no index. Each block is read
 -- once, whatever else keeps the leaf: the count is kept, and is made anew only when a message has come late.
--- A call counts for 5 s at most. NULL: it is done; else how far it is, in words.
--- Locks: advisory (1752134405, queue), tried; the leaf's row. Tables: message, host.leaf_count.
-CREATE OR REPLACE FUNCTION host.{q}__count(p_leaf int) RETURNS text
+-- A call counts for half a second at most. `why` NULL: it is done; else how far it is, in words, and whether to go on.
+-- Locks: advisory (1752134405, queue), tried; the leaf's row. Tables: message, schedule, host.leaf_count.
+CREATE OR REPLACE FUNCTION host.{q}__count(p_kind text, p_leaf int, OUT why text, OUT again boolean)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = on SET enable_tidscan = on SET jit = off AS $$
 DECLARE
-    c host.leaf_count;
-    until timestamptz := clock_timestamp() + interval '5 s';
-    blocks bigint := pg_relation_size(format('host.{q}__message_%s', p_leaf)::regclass)
-        / current_setting('block_size')::bigint;
+    c record;
+    until timestamptz := clock_timestamp() + interval '500 ms';
+    partition text := format('host.{q}__%s_%s', p_kind, p_leaf);
+    now_blocks bigint := pg_relation_size(partition::regclass) / current_setting('block_size')::bigint;
     n bigint;
 BEGIN
-    SELECT * INTO c FROM host.leaf_count x WHERE x.queue_id = {queue_id} AND x.leaf = p_leaf;
-    IF c.blocks = blocks AND NOT host.{q}__has_later(p_leaf, c.hi) THEN
-        RETURN NULL;
+    again := false;
+    SELECT x.hi, x.blocks, x.messages, x.missed INTO c FROM host.leaf_count x
+        WHERE x.queue_id = {queue_id} AND x.kind = p_kind AND x.leaf = p_leaf;
+    IF c.blocks = now_blocks AND NOT host.{q}__has_later(p_kind, p_leaf, c.hi) THEN
+        RETURN;
     END IF;
     IF NOT pg_try_advisory_xact_lock(1752134405, {queue_id}) THEN
-        RETURN 'another host counts its messages';
+        why := 'another host counts its messages';
+        RETURN;
     END IF;
-    IF c.blocks IS NULL OR c.blocks > blocks OR host.{q}__has_later(p_leaf, c.hi) THEN
-        c := ROW({queue_id}, p_leaf, txid_current_snapshot(), 0, 0, NULL);
+    IF c.blocks IS NULL OR c.blocks > now_blocks OR host.{q}__has_later(p_kind, p_leaf, c.hi) THEN
+        SELECT txid_current_snapshot() AS hi, 0::bigint AS blocks, 0::bigint AS messages, NULL::bigint AS missed INTO c;
     END IF;
-    WHILE c.blocks < blocks AND clock_timestamp() < until LOOP
-        EXECUTE format('SELECT count(*) FROM host.{q}__message_%s WHERE ctid >= $1 AND ctid < $2', p_leaf)
-            INTO n USING format('(%s,0)', c.blocks)::tid, format('(%s,0)', least(c.blocks + 4096, blocks))::tid;
+    WHILE c.blocks < now_blocks AND clock_timestamp() < until LOOP
+        EXECUTE format('SELECT count(*) FROM %s WHERE ctid >= $1 AND ctid < $2', partition)
+            INTO n USING format('(%s,0)', c.blocks)::tid, format('(%s,0)', least(c.blocks + 4096, now_blocks))::tid;
         c.messages := c.messages + n;
-        c.blocks := least(c.blocks + 4096, blocks);
+        c.blocks := least(c.blocks + 4096, now_blocks);
     END LOOP;
-    INSERT INTO host.leaf_count SELECT c.*
-        ON CONFLICT (queue_id, leaf) DO UPDATE
+    INSERT INTO host.leaf_count (queue_id, kind, leaf, hi, blocks, messages, missed)
+        VALUES ({queue_id}, p_kind, p_leaf, c.hi, c.blocks, c.messages, c.missed)
+        ON CONFLICT (queue_id, kind, leaf) DO UPDATE
             SET hi = EXCLUDED.hi, blocks = EXCLUDED.blocks, messages = EXCLUDED.messages, missed = EXCLUDED.missed;
-    IF c.blocks < blocks THEN
-        RETURN format('its messages are being counted, %s of %s blocks so far', c.blocks, blocks);
+    IF c.blocks < now_blocks THEN
+        why := format('its messages are being counted, %s of %s blocks so far', c.blocks, now_blocks);
+        again := true;
     END IF;
-    RETURN NULL;
 END $$;
 
 -- How many messages of a leaf that was counted a handler has never leased. NULL: it is not known, since some were
@@ -68,7 +79,7 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off SET e
             WHERE l.handler_id = p_handler {lanes?AND l.lane = n.lane }AND l.is_cursor ORDER BY l.id DESC LIMIT 1) AS leased
         FROM generate_series(0, {lanes} - 1) n (lane)
     ) c
-    WHERE x.queue_id = {queue_id} AND x.leaf = p_leaf GROUP BY x.messages
+    WHERE x.queue_id = {queue_id} AND x.kind = 'message' AND x.leaf = p_leaf GROUP BY x.messages
 $$;
 
 -- Which handler has not leased all messages of a leaf that were counted, in words; NULL: each has. Notes how many. Less
@@ -90,16 +101,17 @@ BEGIN
         END IF;
     END LOOP;
     UPDATE host.leaf_count SET missed = most
-        WHERE queue_id = {queue_id} AND leaf = p_leaf AND missed IS DISTINCT FROM most;
+        WHERE queue_id = {queue_id} AND kind = 'message' AND leaf = p_leaf AND missed IS DISTINCT FROM most;
     RETURN CASE WHEN most > 0 THEN
         format('handler "%s" has never leased %s of its messages: something hides them, see `host doctor`', who, most) END;
 END $$;
 
 -- Inserts again the messages of each leaf that a handler has missed, for that handler, and takes them into its account.
--- A message counts as leased only if its lease has as many messages as it says: in doubt, it runs once more. For
+-- A message counts as leased only if its lease has as many messages as it says: in doubt, it runs once more. The leases
+-- that say so are there, since no leaf goes before the one that its leases are of. The same for the schedule. For
 -- the owner, once what hid the messages is mended. Returns how many it has inserted.
--- Locks: advisory (1752134404, queue) and (1752134402, handlers), at most 10 s each: hosts lease nothing meanwhile.
--- Tables: message, lease, host.leaf_count.
+-- Locks: advisory (1752134404, queue), (1752134402, handlers) and (1752134403, queue), at most 10 s each: hosts lease
+-- nothing meanwhile. Tables: message, lease, schedule, promotion, host.leaf_count.
 CREATE OR REPLACE FUNCTION host.{q}__deliver_missed() RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '10s' SET jit = off AS $$
@@ -113,7 +125,8 @@ BEGIN
     PERFORM host.require_read_committed('delivering messages again');
     PERFORM pg_advisory_xact_lock(1752134404, {queue_id});
     PERFORM pg_advisory_xact_lock(1752134402, id) FROM (SELECT id FROM host.handler WHERE queue_id = {queue_id} ORDER BY id) x;
-    FOR c IN SELECT * FROM host.leaf_count x WHERE x.queue_id = {queue_id} AND x.missed > 0 ORDER BY x.leaf LOOP
+    FOR c IN SELECT * FROM host.leaf_count x
+        WHERE x.queue_id = {queue_id} AND x.kind = 'message' AND x.missed > 0 ORDER BY x.leaf LOOP
         FOR h IN SELECT id FROM host.handler WHERE queue_id = {queue_id} ORDER BY id LOOP
             n := host.{q}__missed_by(c.leaf, h.id);
             CONTINUE WHEN coalesce(n, 0) <= 0;
@@ -151,7 +164,8 @@ BEGIN
                 CROSS JOIN LATERAL host.{q}__allowance(h.id, k.lane) a
                 WHERE k.lane = 0;
         END LOOP;
-        UPDATE host.leaf_count x SET missed = NULL WHERE x.queue_id = {queue_id} AND x.leaf = c.leaf;
+        UPDATE host.leaf_count x SET missed = NULL
+            WHERE x.queue_id = {queue_id} AND x.kind = 'message' AND x.leaf = c.leaf;
     END LOOP;
-    RETURN total;
+    RETURN total + host.{q}__promote_missed();
 END $$;

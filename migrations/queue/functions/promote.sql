@@ -1,40 +1,59 @@
 -- Template: promote. Moves what is due from the schedule into the queue.
 
--- Puts one message of the schedule on the queue, where putting many there has failed: a trigger or constraint of somebody's is
--- in the way of some. That of this one costs it an attempt, and in the end makes it a dead letter. Returns why; NULL: it
--- is on the queue. What may pass by itself is raised.
--- Tables: message, schedule, dead_letter, unique.
-CREATE OR REPLACE FUNCTION host.{q}__promote_one(p_due timestamptz, p_id bigint) RETURNS text
+-- Puts one message of the schedule on the queue, in a few tries. `why`: what is in the way; NULL: it is on the queue.
+-- `passing`: the SQLSTATE, if that may pass by itself: it may concern all messages alike.
+-- Tables: message, schedule.
+CREATE OR REPLACE FUNCTION host.{q}__promote_one(p_due timestamptz, p_id bigint, OUT why text, OUT passing text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off AS $$
 DECLARE
     s record;
-    why text;
     inserted int;
+    began timestamptz := clock_timestamp();
+    context text;
+BEGIN
+    SELECT * INTO STRICT s FROM host.{q}__schedule x WHERE x.due = p_due AND x.id = p_id;
+    FOR try IN 1..3 LOOP
+        BEGIN
+            INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
+                VALUES (s.enqueued_at, s.origin, s.handler_id, s.attempt, s.headers, s.history, s.payload, s.expires_at, s.priority, s.key);
+            GET DIAGNOSTICS inserted = ROW_COUNT;
+            why := CASE WHEN inserted <> 1 THEN 'a trigger of the table left it out' END;
+            passing := NULL;
+            RETURN;
+        -- A trigger of somebody's may raise whatever it likes: that is this message's. What has taken long is the server's.
+        EXCEPTION WHEN query_canceled OR assert_failure OR OTHERS THEN
+            IF SQLSTATE = '57014' AND clock_timestamp() - began > interval '1 s' THEN
+                RAISE;
+            END IF;
+            why := left(SQLERRM, 2000);
+            GET STACKED DIAGNOSTICS context = PG_EXCEPTION_CONTEXT;
+            passing := CASE WHEN host.may_pass(SQLSTATE) AND split_part(context, E'\n', 1) NOT LIKE '%RAISE' THEN SQLSTATE END;
+        END;
+        EXIT WHEN passing IS NULL;
+    END LOOP;
+END $$;
+
+-- What becomes of a message that cannot be put on the queue: that costs it an attempt, and in the end makes it a dead letter.
+-- Returns why, in words. Tables: schedule, dead_letter, unique.
+CREATE OR REPLACE FUNCTION host.{q}__put_off(p_due timestamptz, p_id bigint, p_why text) RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off AS $$
+DECLARE
+    s record;
+    why text := 'cannot be put back on the queue: ' || p_why;
     entry jsonb;
+    kept int;
     q host.queue;
 BEGIN
     SELECT * INTO STRICT s FROM host.{q}__schedule x WHERE x.due = p_due AND x.id = p_id;
-    BEGIN
-        INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
-            VALUES (s.enqueued_at, s.origin, s.handler_id, s.attempt, s.headers, s.history, s.payload, s.expires_at, s.priority, s.key);
-        GET DIAGNOSTICS inserted = ROW_COUNT;
-        IF inserted = 1 THEN
-            RETURN NULL;
-        END IF;
-        why := 'a trigger of the table left it out';
-    EXCEPTION WHEN OTHERS THEN
-        IF host.may_pass(SQLSTATE) THEN
-            RAISE;
-        END IF;
-        why := left(SQLERRM, 2000);
-    END;
     SELECT * INTO STRICT q FROM host.queue x WHERE x.id = {queue_id};
-    why := 'cannot be put back on the queue: ' || why;
     entry := coalesce(s.history, '[]') || jsonb_build_object('attempt', s.attempt, 'at', clock_timestamp(), 'error', why);
     IF s.attempt >= q.max_attempts AND s.handler_id IS NOT NULL THEN
         INSERT INTO host.{q}__dead_letter (message_id, enqueued_at, handler_id, attempt, reason, error, headers, history, payload, priority, key)
             VALUES (s.origin, s.enqueued_at, s.handler_id, s.attempt, 'attempts used up', why, s.headers, entry, s.payload, s.priority, s.key);
+        GET DIAGNOSTICS kept = ROW_COUNT;
+        PERFORM host.require_kept(kept, 1, 'host.{q}__dead_letter');
         IF {unique} THEN
             PERFORM host.{q}__release_keys(s.handler_id, ARRAY[s.origin]);
         END IF;
@@ -43,8 +62,47 @@ BEGIN
         INSERT INTO host.{q}__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at, priority, key)
             VALUES (s.due, host.slot(s.due, now()), s.origin, s.enqueued_at, s.handler_id, least(s.attempt, q.max_attempts - 1) + 1,
                 s.headers, entry, s.payload, s.expires_at, s.priority, s.key);
+        GET DIAGNOSTICS kept = ROW_COUNT;
+        PERFORM host.require_kept(kept, 1, 'host.{q}__schedule');
     END IF;
     RETURN why;
+END $$;
+
+-- Puts messages on the queue one by one, where putting them there together has failed: a trigger or constraint of
+-- somebody's is in the way of some. `done`: so many of the first are dealt with, for which there are 5 s. What may pass by
+-- itself is a message's own fault if another went through; else it is raised.
+-- Tables: as promote_one, as put_off.
+CREATE OR REPLACE FUNCTION host.{q}__promote_each(p_due timestamptz[], p_id bigint[], OUT done int, OUT refused int, OUT why text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+DECLARE
+    until timestamptz := clock_timestamp() + interval '5 s';
+    one record;
+    any_went boolean := false;
+    blamed int[] := '{}';
+    blamed_why text[] := '{}';
+    passing text;
+BEGIN
+    done := 0;
+    FOR n IN 1 .. coalesce(cardinality(p_id), 0) LOOP
+        SELECT * INTO one FROM host.{q}__promote_one(p_due[n], p_id[n]);
+        done := n;
+        IF one.why IS NULL THEN
+            any_went := true;
+        ELSE
+            blamed := blamed || n;
+            blamed_why := blamed_why || one.why;
+            passing := coalesce(passing, one.passing);
+        END IF;
+        EXIT WHEN clock_timestamp() > until;
+    END LOOP;
+    IF passing IS NOT NULL AND NOT any_went THEN
+        RAISE EXCEPTION USING ERRCODE = passing, MESSAGE = blamed_why[1];
+    END IF;
+    FOR i IN 1 .. cardinality(blamed) LOOP
+        why := host.{q}__put_off(p_due[blamed[i]], p_id[blamed[i]], blamed_why[i]);
+    END LOOP;
+    refused := cardinality(blamed);
 END $$;
 
 -- Promotes up to p_n messages that are due, as new rows of the queue. `again`: there are more, call
@@ -56,7 +114,8 @@ END $$;
 -- to the present, so inserters take no lock. A clock that is set back takes the cursor back with it, or all that is
 -- inserted then would be behind it, and promoted before it is due. Where the cursor was is noted (passed_*) until
 -- it gets there again, so that nothing is promoted twice. The snapshot is taken before the transaction
--- has an xid (see lease). Asynchronous commit: lost, it happens again, since the cursor is lost with it.
+-- has an xid (see lease). What it promotes is taken into the account of its slot. Raises HQ012 while a partition
+-- is detached. Asynchronous commit: lost, it happens again, since the cursor is lost with it.
 -- Locks: advisory (1752134403, queue), tried. Tables: schedule, promotion, message.
 DO $$
 BEGIN
@@ -81,8 +140,12 @@ DECLARE
     to_id bigint;
     part record;
     cut record;
-    one record;
-    one_why text;
+    each record;
+    dues timestamptz[];
+    ids bigint[];
+    txids bigint[];
+    slots_left smallint[];
+    slots smallint[] := '{}';
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL
         OR current_setting('transaction_isolation') <> 'read committed' THEN
@@ -136,32 +199,30 @@ BEGIN
                 SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at, d.priority, d.key FROM due_rows d
                 RETURNING 1
             )
-            SELECT count(*)::int AS n, max(d.txid) AS txid, (array_agg(d.id))[count(*)] AS id, (SELECT count(*) FROM moved) AS moved
+            SELECT count(*)::int AS n, max(d.txid) AS txid, (array_agg(d.id))[count(*)] AS id, array_agg(d.slot) AS slots,
+                    (SELECT count(*) FROM moved) AS moved
                 INTO cut FROM due_rows d;
             IF cut.moved <> cut.n THEN
                 RAISE EXCEPTION 'a trigger of the table left some out';
             END IF;
-        EXCEPTION WHEN OTHERS THEN
-            IF host.may_pass(SQLSTATE) THEN
+        EXCEPTION WHEN query_canceled OR assert_failure OR OTHERS THEN
+            IF SQLSTATE = '57014' AND clock_timestamp() - due_now > interval '1 s' THEN
                 RAISE;
             END IF;
-            SELECT 0 AS n, NULL::bigint AS txid, NULL::bigint AS id INTO cut;
-            FOR one IN
-                SELECT s.due, s.txid, s.id FROM host.{q}__schedule s
+            SELECT array_agg(x.due), array_agg(x.id), array_agg(x.txid), array_agg(x.slot) INTO dues, ids, txids, slots_left FROM (
+                SELECT s.due, s.txid, s.id, s.slot FROM host.{q}__schedule s
                 WHERE (s.txid, s.id) > (part.a_txid, part.a_id) AND s.txid < part.b
                     AND (s.due, s.id) <= (c.due, c.schedule_id)
-                ORDER BY s.txid, s.id LIMIT p_n - promoted
-            LOOP
-                one_why := host.{q}__promote_one(one.due, one.id);
-                why := coalesce(one_why, why);
-                refused := refused + (one_why IS NOT NULL)::int;
-                cut.n := cut.n + 1;
-                cut.txid := one.txid;
-                cut.id := one.id;
-            END LOOP;
+                ORDER BY s.txid, s.id LIMIT p_n - promoted) x;
+            SELECT * INTO each FROM host.{q}__promote_each(dues, ids);
+            why := coalesce(each.why, why);
+            refused := refused + each.refused;
+            again := each.done < coalesce(cardinality(ids), 0);
+            SELECT each.done AS n, txids[each.done] AS txid, ids[each.done] AS id, slots_left[1:each.done] AS slots INTO cut;
         END;
+        slots := slots || cut.slots;
         promoted := promoted + cut.n;
-        IF promoted >= p_n THEN
+        IF again OR promoted >= p_n THEN
             late_txid := cut.txid;
             late_id := cut.id;
             again := true;
@@ -188,36 +249,34 @@ BEGIN
                 SELECT d.enqueued_at, d.origin, d.handler_id, d.attempt, d.headers, d.history, d.payload, d.expires_at, d.priority, d.key FROM due_rows d
                 RETURNING 1
             )
-            SELECT count(*)::int AS n, max(d.due) AS due, (array_agg(d.id))[count(*)] AS id, (SELECT count(*) FROM moved) AS moved
+            SELECT count(*)::int AS n, max(d.due) AS due, (array_agg(d.id))[count(*)] AS id, array_agg(d.slot) AS slots,
+                    (SELECT count(*) FROM moved) AS moved
                 INTO cut FROM due_rows d;
             IF cut.moved <> cut.n THEN
                 RAISE EXCEPTION 'a trigger of the table left some out';
             END IF;
-        EXCEPTION WHEN OTHERS THEN
-            IF host.may_pass(SQLSTATE) THEN
+        EXCEPTION WHEN query_canceled OR assert_failure OR OTHERS THEN
+            IF SQLSTATE = '57014' AND clock_timestamp() - due_now > interval '1 s' THEN
                 RAISE;
             END IF;
-            SELECT 0 AS n, NULL::timestamptz AS due, NULL::bigint AS id INTO cut;
-            FOR one IN
-                SELECT s.due, s.txid, s.id FROM host.{q}__schedule s
+            SELECT array_agg(x.due), array_agg(x.id), array_agg(x.slot) INTO dues, ids, slots_left FROM (
+                SELECT s.due, s.id, s.slot FROM host.{q}__schedule s
                 WHERE (s.due, s.id) > (c.due, c.schedule_id) AND s.due <= due_now
                     AND txid_visible_in_snapshot(s.txid, hi)
                     AND (c.passed_due IS NULL
                         OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
-                ORDER BY s.due, s.id LIMIT p_n - promoted
-            LOOP
-                one_why := host.{q}__promote_one(one.due, one.id);
-                why := coalesce(one_why, why);
-                refused := refused + (one_why IS NOT NULL)::int;
-                cut.n := cut.n + 1;
-                cut.due := one.due;
-                cut.id := one.id;
-            END LOOP;
+                ORDER BY s.due, s.id LIMIT p_n - promoted) x;
+            SELECT * INTO each FROM host.{q}__promote_each(dues, ids);
+            why := coalesce(each.why, why);
+            refused := refused + each.refused;
+            again := each.done < coalesce(cardinality(ids), 0);
+            SELECT each.done AS n, dues[each.done] AS due, ids[each.done] AS id, slots_left[1:each.done] AS slots INTO cut;
         END;
+        slots := slots || cut.slots;
         IF cut.n > 0 THEN
             to_due := cut.due;
             to_id := cut.id;
-            again := promoted + cut.n >= p_n;
+            again := again OR promoted + cut.n >= p_n;
             promoted := promoted + cut.n;
         END IF;
     END IF;
@@ -236,9 +295,16 @@ BEGIN
     -- An empty poll writes nothing; but a window that has grown wide is walked once and left.
     IF promoted > 0 OR NOT isempty(c.late_txids) OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
         OR to_due > c.due + interval '1 minute' THEN
-        INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi)
+        -- The cursor would pass over what a detached partition holds.
+        IF NOT host.is_whole('host.{q}__schedule'::regclass, 21) THEN
+            RAISE EXCEPTION 'a partition of host.{q}__schedule is detached: until it is attached, no message is put back on the queue'
+                USING ERRCODE = 'HQ012', HINT = 'SELECT * FROM host.detached(''{q}'') says how';
+        END IF;
+        INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi,
+                promoted)
             VALUES (to_due, to_id, hi, late, CASE WHEN again AND NOT isempty(late) THEN late_txid ELSE 0 END,
-                CASE WHEN again AND NOT isempty(late) THEN late_id ELSE 0 END, c.passed_due, c.passed_id, c.passed_hi);
+                CASE WHEN again AND NOT isempty(late) THEN late_id ELSE 0 END, c.passed_due, c.passed_id, c.passed_hi,
+                host.with_slots(c.promoted, slots));
     END IF;
     SELECT greatest(0, ceil(extract(epoch FROM s.due - clock_timestamp()) * 1000))::bigint INTO next_ms
         FROM host.{q}__schedule s WHERE (s.due, s.id) > (to_due, to_id) ORDER BY s.due, s.id LIMIT 1;

@@ -130,8 +130,8 @@ BEGIN
         SELECT due, host.slot(due, now()), origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at,
             priority, key
         FROM pg_temp.rebase_schedule ORDER BY due, id;
-    INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id)
-        VALUES ('-infinity', 0, '1:1:', '{}', 0, 0);
+    INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, promoted)
+        VALUES ('-infinity', 0, '1:1:', '{}', 0, 0, array_fill(0::bigint, ARRAY[21]));
     INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
             row_count, leaves, is_cursor, more, token, hi, txids, lane, leased)
         SELECT host.cursor_seq(h, n), 0, 0, 0, 0, h, 0, 0, 0, true, false, gen_random_uuid(), '1:1:', '{}', n, '{0,0,0}'

@@ -34,6 +34,7 @@ DECLARE
     h record;
     o record;
     p bigint;
+    oldest int;
 BEGIN
     IF NOT EXISTS (SELECT FROM host.handler WHERE queue_id = {queue_id}) THEN
         RETURN 'no handler is deployed yet';
@@ -69,6 +70,13 @@ BEGIN
         END IF;
         RETURN format('lease %s of session %s has been open since %s', o.id, o.session_id, date_trunc('second', o.leased_at));
     END IF;
+    -- Its leases say what has run of the generation before, as long as that is there: see deliver_missed.
+    SELECT (greatest(a.last_value, b.last_value, c.last_value) / 100000000000 + 1) % 3 INTO oldest
+        FROM queue.{q}_id_seq a, host.{q}__lease_id_seq b, host.{q}__promotion_id_seq c;
+    IF p_leaf <> oldest AND host.{q}__leaf_bytes(oldest) > 0 AND EXISTS (SELECT FROM host.{q}__lease l
+            WHERE l.id / 100000000000 % 3 = p_leaf AND l.row_count > 0 AND l.leaves & (1 << oldest) <> 0) THEN
+        RETURN format('its leases are of messages in leaf %s, which goes first', oldest);
+    END IF;
     RETURN NULL;
 END $$;
 
@@ -89,40 +97,47 @@ END $$;
 -- lease begins, in full again; and only probes an index for late messages under the lock that
 -- a producer could wait for (I4). The cursors say what a host has seen; that this is all there is, is proven by
 -- the owner's count of the leaf against the handlers' accounts: whatever hides a message from a host, it stays.
+-- `why`: what keeps it; NULL: it is truncated. `again`: they are being counted, so go on at once.
 -- Locks: as count; advisory (1752134404, queue) and (1752134402, handlers), tried; ACCESS EXCLUSIVE on the leaf,
 -- at most 20 ms a table, to the end of the transaction. SECURITY DEFINER: a host may truncate what is
 -- settled, and nothing else.
-CREATE OR REPLACE FUNCTION host.{q}__truncate(p_leaf int) RETURNS text
+CREATE OR REPLACE FUNCTION host.{q}__try_truncate(p_leaf int, OUT why text, OUT again boolean)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '20ms' AS $$
 DECLARE
-    why text;
     dump int;
     h record;
     pace jsonb;
     counted txid_snapshot;
 BEGIN
+    again := false;
     PERFORM host.require_read_committed('truncating a partition');
     IF p_leaf = (SELECT last_value / 100000000000 % 3 FROM queue.{q}_id_seq)
         OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.{q}__lease_id_seq)
         OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.{q}__promotion_id_seq) THEN
-        RETURN 'it is the present one';
+        why := 'it is the present one';
+        RETURN;
     END IF;
-    why := coalesce(host.{q}__holds(p_leaf), host.{q}__count(p_leaf));
+    why := host.{q}__holds(p_leaf);
+    IF why IS NULL THEN
+        SELECT c.why, c.again INTO why, again FROM host.{q}__count('message', p_leaf) c;
+    END IF;
     IF why IS NOT NULL THEN
-        RETURN why;
+        RETURN;
     END IF;
     IF NOT pg_try_advisory_xact_lock(1752134404, {queue_id}) THEN
-        RETURN 'another host is rotating';
+        why := 'another host is rotating';
+        RETURN;
     END IF;
     FOR h IN SELECT id, name FROM host.handler WHERE queue_id = {queue_id} ORDER BY id LOOP
         IF NOT pg_try_advisory_xact_lock(1752134402, h.id) THEN
-            RETURN format('handler "%s" is leasing', h.name);
+            why := format('handler "%s" is leasing', h.name);
+            RETURN;
         END IF;
     END LOOP;
     why := coalesce(host.{q}__holds(p_leaf), host.{q}__missed(p_leaf));
     IF why IS NOT NULL THEN
-        RETURN why;
+        RETURN;
     END IF;
     -- Nothing is settled in it any more.
     pace := (SELECT jsonb_agg(s) FROM host.{q}__settled_lately(p_leaf) s);
@@ -130,21 +145,26 @@ BEGIN
         EXECUTE format('LOCK TABLE host.{q}__promotion_%1$s, host.{q}__lease_%1$s, host.{q}__settlement_%1$s,'
             ' host.{q}__message_%1$s IN ACCESS EXCLUSIVE MODE', p_leaf);
     EXCEPTION WHEN lock_not_available THEN
-        RETURN host.{q}__readers(p_leaf);
+        why := host.{q}__readers(p_leaf);
+        RETURN;
     END;
     dump := host.dump_at_work(ARRAY[format('host.{q}__promotion_%s', p_leaf), format('host.{q}__lease_%s', p_leaf),
         format('host.{q}__settlement_%s', p_leaf), format('host.{q}__message_%s', p_leaf)]::regclass[]);
     IF dump IS NOT NULL THEN
-        RETURN format('process %s (pg_dump) may be about to read it', dump);
+        why := format('process %s (pg_dump) may be about to read it', dump);
+        RETURN;
     END IF;
     FOR h IN SELECT id, name FROM host.handler WHERE queue_id = {queue_id} LOOP
         IF host.{q}__beyond_cursor(p_leaf, h.id) THEN
-            RETURN format('handler "%s" has late messages in it', h.name);
+            why := format('handler "%s" has late messages in it', h.name);
+            RETURN;
         END IF;
     END LOOP;
-    SELECT c.hi INTO counted FROM host.leaf_count c WHERE c.queue_id = {queue_id} AND c.leaf = p_leaf;
-    IF counted IS NULL OR host.{q}__has_later(p_leaf, counted) THEN
-        RETURN 'a message came to it while they were counted';
+    SELECT c.hi INTO counted FROM host.leaf_count c
+        WHERE c.queue_id = {queue_id} AND c.kind = 'message' AND c.leaf = p_leaf;
+    IF counted IS NULL OR host.{q}__has_later('message', p_leaf, counted) THEN
+        why := 'a message came to it while they were counted';
+        RETURN;
     END IF;
     EXECUTE format('TRUNCATE host.{q}__message_%1$s, host.{q}__lease_%1$s, host.{q}__settlement_%1$s,'
         ' host.{q}__promotion_%1$s', p_leaf);
@@ -152,9 +172,17 @@ BEGIN
     INSERT INTO host.pace (queue_id, handler_id, settled_at, messages)
         SELECT {queue_id}, p.handler_id, p.settled_at, p.messages
         FROM jsonb_to_recordset(pace) p (handler_id int, settled_at timestamptz, messages bigint);
-    DELETE FROM host.leaf_count c WHERE c.queue_id = {queue_id} AND c.leaf = p_leaf;
-    RETURN NULL;
+    DELETE FROM host.leaf_count c
+        WHERE c.queue_id = {queue_id} AND c.kind = 'message' AND c.leaf = p_leaf;
 END $$;
+REVOKE EXECUTE ON FUNCTION host.{q}__try_truncate FROM PUBLIC;
+
+-- The same for who wants only the words. NULL: it is truncated.
+CREATE OR REPLACE FUNCTION host.{q}__truncate(p_leaf int) RETURNS text
+LANGUAGE sql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+    SELECT t.why FROM host.{q}__try_truncate(p_leaf) t
+$$;
 REVOKE EXECUTE ON FUNCTION host.{q}__truncate FROM PUBLIC;
 
 -- Who holds a lock on a leaf, in words.
@@ -240,67 +268,24 @@ BEGIN
     IF host.{q}__leaf_bytes((g % 3)::int) > 0 THEN
         RETURN format('leaf %s, which would be next, is not empty', g % 3);
     END IF;
-    PERFORM setval('queue.{q}_id_seq', g * 100000000000 + 1, false),
-        setval('host.{q}__lease_id_seq', g * 100000000000 + 1, false),
-        setval('host.{q}__promotion_id_seq', g * 100000000000 + 1, false);
-    INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi)
-        SELECT due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi
+    -- In this order, and for good, even if this is cut off: what leases messages of a generation is of that generation
+    -- then, so that its account says by itself which generation it is of (see begun_account).
+    PERFORM setval('host.{q}__lease_id_seq', g * 100000000000 + 1, false);
+    PERFORM setval('host.{q}__promotion_id_seq', g * 100000000000 + 1, false);
+    PERFORM setval('queue.{q}_id_seq', g * 100000000000 + 1, false);
+    INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi,
+            promoted)
+        SELECT due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi, promoted
         FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
     FOR h IN SELECT id FROM host.handler WHERE queue_id = {queue_id} ORDER BY id LOOP
         INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
                 row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id, tat, held, leased)
             SELECT host.cursor_seq(h.id, c.lane), c.from_txid, c.from_id, c.to_txid, c.to_id, h.id, 0, 0, 0, true, c.more,
                 gen_random_uuid(), c.hi, c.txids, c.lane, c.last_id, a.tat, a.held,
-                (SELECT array_agg(CASE WHEN leaf <> g % 3 THEN l.leased[leaf + 1] ELSE 0 END ORDER BY leaf)
-                    FROM generate_series(0, 2) leaf LEFT JOIN host.{q}__lease l ON l.id = c.id)
+                host.begun_account((SELECT coalesce(l.leased, '{NULL,NULL,NULL}') FROM host.{q}__lease l WHERE l.id = c.id),
+                    c.id / 100000000000, g)
             FROM host.{q}__cursors(h.id) c CROSS JOIN LATERAL host.{q}__allowance(h.id, c.lane) a;
     END LOOP;
     RETURN NULL;
 END $$;
 REVOKE EXECUTE ON FUNCTION host.{q}__advance FROM PUBLIC;
-
--- Truncates the leaves of the schedule whose time is over and whose messages are all promoted.
--- Returns how many. Locks: advisory (1752134403, queue), tried; ACCESS EXCLUSIVE on the leaf, at most 20 ms.
--- SECURITY DEFINER, as truncate.
-CREATE OR REPLACE FUNCTION host.{q}__truncate_schedule() RETURNS int
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '20ms'
-SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
-DECLARE
-    truncated int := 0;
-    width bigint := 60;
-    slot int;
-    leaf text;
-    c record;
-    waiting boolean;
-BEGIN
-    PERFORM host.require_read_committed('truncating the schedule');
-    IF NOT pg_try_advisory_xact_lock(1752134403, {queue_id}) THEN
-        RETURN 0;
-    END IF;
-    SELECT * INTO c FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
-    IF NOT isempty(c.late_txids) THEN
-        RETURN 0;
-    END IF;
-    FOR level IN 0..6 LOOP
-        -- The bucket before the present one has the leaf that comes after the next one's.
-        slot := level * 3 + (extract(epoch FROM now())::bigint / width + 2) % 3;
-        leaf := format('host.{q}__schedule_%s', slot);
-        width := width * 16;
-        CONTINUE WHEN pg_relation_size(leaf::regclass) = 0;
-        BEGIN
-            EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', leaf);
-            EXECUTE format('SELECT EXISTS (SELECT FROM %1$s WHERE (due, id) > ($1, $2))'
-                ' OR EXISTS (SELECT FROM %1$s WHERE txid >= $3) OR EXISTS (SELECT FROM %1$s WHERE txid = ANY ($4))', leaf)
-                INTO waiting USING c.due, c.schedule_id, txid_snapshot_xmax(c.hi), ARRAY(SELECT txid_snapshot_xip(c.hi));
-            IF NOT waiting AND host.dump_at_work(ARRAY[leaf]::regclass[]) IS NULL THEN
-                EXECUTE format('TRUNCATE %s', leaf);
-                truncated := truncated + 1;
-            END IF;
-        EXCEPTION WHEN lock_not_available THEN
-            NULL;  -- Somebody reads it: next time.
-        END;
-    END LOOP;
-    RETURN truncated;
-END $$;
-REVOKE EXECUTE ON FUNCTION host.{q}__truncate_schedule FROM PUBLIC;

@@ -161,14 +161,6 @@ END $$;
 -- left is a stray. Raises HQ002 when the lease is not to be had, and HQ012 while something hides messages of it.
 -- Locks: advisory (1752134404, queue), shared, so that the leaf of its new row is not truncated before it
 -- commits; waits for no one longer than lock_timeout. Tables: as settle.
-DO $$
-BEGIN
-    -- It had fewer columns once, which CREATE OR REPLACE does not change.
-    IF EXISTS (SELECT FROM pg_proc p WHERE p.oid = to_regprocedure('host.{q}__take_over(bigint, int, bigint, uuid, int, int)')
-            AND 'gone' <> ALL (p.proargnames)) THEN
-        DROP FUNCTION host.{q}__take_over(bigint, int, bigint, uuid, int, int);
-    END IF;
-END $$;
 CREATE OR REPLACE FUNCTION host.{q}__take_over(
     p_lease bigint, p_session int, p_seq bigint, p_token uuid, p_n int, p_deaths_max int,
     OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT gone int

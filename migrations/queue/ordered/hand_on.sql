@@ -52,14 +52,6 @@ END $$;
 -- NULL: nothing was left, or some of it is missing: `hidden`, and it stays as it is; `gone`: so many were deleted, and what
 -- is left is a stray. Raises HQ002 when it is not to be had. The caller sees to it that no leaf is truncated meanwhile.
 -- Tables: as settle.
-DO $$
-BEGIN
-    -- It had fewer columns once, which CREATE OR REPLACE does not change.
-    IF EXISTS (SELECT FROM pg_proc p WHERE p.oid = to_regprocedure('host.{q}__inherit(bigint, int, bigint, uuid, int)')
-            AND 'gone' <> ALL (p.proargnames)) THEN
-        DROP FUNCTION host.{q}__inherit(bigint, int, bigint, uuid, int);
-    END IF;
-END $$;
 CREATE OR REPLACE FUNCTION host.{q}__inherit(
     p_lease bigint, p_session int, p_seq bigint, p_token uuid, p_deaths_max int,
     OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT gone int, OUT hidden boolean

@@ -66,6 +66,9 @@ BEGIN
     END IF;
     more := cut.id_max < l_id;
     account := c.leased;
+    IF cut.id_max / 100000000000 > c.id / 100000000000 THEN
+        account := host.begun_account(account, c.id / 100000000000, cut.id_max / 100000000000);
+    END IF;
     IF cut.id_min / 100000000000 = cut.id_max / 100000000000 THEN
         leaf := cut.id_min / 100000000000 % 3 + 1;
         account[leaf] := account[leaf] + cut.n;

@@ -37,6 +37,14 @@ impl World {
             || self.has_beyond_cursor(leaf)
             || self.promotion().id.leaf() == leaf
             || self.open_leases().any(pins) && !self.lacks(Broken::NoLowWaterMark)
+            || self.tells_of_an_older(leaf)
+    }
+
+    /// Whether leases of a leaf are of messages in the leaf of the generation before it, which goes first.
+    fn tells_of_an_older(&self, leaf: u8) -> bool {
+        let oldest = ((self.db.generation + 1) % 3) as u8;
+        let of_it = |l: &Lease| l.id.leaf() == leaf && l.count > 0 && l.leaves.has(oldest);
+        leaf != oldest && self.db.used.has(oldest) && self.db.rows.leases.iter().any(of_it)
     }
 
     /// truncate, as far as it looks.

@@ -246,7 +246,7 @@ fn set_back(by_ms: i64) -> String {
 
 fn missed(queue: &str, messages: i64) -> String {
     format!(
-        "{messages} messages of queue {queue} were never leased: something hid them from the hosts; their partition is not truncated"
+        "{messages} messages of queue {queue} were never leased, or never came back from the schedule: something hid them from the hosts; their partition is not truncated"
     )
 }
 

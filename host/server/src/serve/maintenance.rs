@@ -12,13 +12,19 @@ use host_core::progress::Progress;
 use host_core::trouble::Trouble;
 use host_queue::connect::Database;
 use host_queue::error::QueueError;
-use host_queue::rotate::{advance, rotation, truncate, truncate_history, truncate_schedule};
+use host_queue::rotate::{
+    Truncated, advance, rotation, truncate, truncate_history, truncate_schedule,
+};
 use host_queue::schedule::{Promoted, promote};
 use host_queue::statements::Statements;
 use host_queue::unique;
 
 /// Messages promoted in one transaction.
 const PROMOTE_MAX: i32 = 2_000;
+/// After a try that failed, so many times fewer: a trigger of somebody's may take long for each.
+const PROMOTE_FEWER: i32 = 10;
+/// But never fewer than these.
+const PROMOTE_MIN: i32 = 20;
 /// How often a look is taken at what there is to rotate.
 const ROTATE_EVERY: Duration = Duration::from_secs(1);
 /// Somebody who is in the way is not asked more often than this.
@@ -62,11 +68,12 @@ impl Maintenance {
         let mut health = Health::of(self.queue.as_str(), "promotion", &self.slow_lane);
         let mut refusals = Trouble::default();
         let watch = self.progress.watch(format!("the promotion of queue {}", self.queue));
+        let mut messages_max = PROMOTE_MAX;
         loop {
             let began = Instant::now();
             let at_gates = watch.at_gates();
             let place = health.lane().await;
-            let promoted = promote(&self.database, &self.statements, PROMOTE_MAX).await;
+            let promoted = promote(&self.database, &self.statements, messages_max).await;
             drop((place, at_gates));
             health.note("promote", promoted.as_ref().err(), began, Instant::now());
             if let Ok(Promoted { refused, why: Some(why), .. }) = &promoted
@@ -77,6 +84,11 @@ impl Maintenance {
                     "messages that are due cannot be put on the queue; each try is an attempt"
                 );
             }
+            messages_max = match &promoted {
+                Ok(promoted) if promoted.again => messages_max,
+                Ok(_) => PROMOTE_MAX,
+                Err(_) => (messages_max / PROMOTE_FEWER).max(PROMOTE_MIN),
+            };
             let wait = match promoted {
                 Ok(promoted) if promoted.again => continue,
                 Ok(promoted) => promoted.next_in.map_or(self.poll_max, |t| t.min(self.poll_max)),
@@ -96,8 +108,11 @@ impl Maintenance {
         let mut others_at = Instant::now();
         let mut health = Health::of(self.queue.as_str(), "rotation", &self.slow_lane);
         let watch = self.progress.watch(format!("the rotation of queue {}", self.queue));
+        let mut again = false;
         loop {
-            tokio::time::sleep(ROTATE_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+            if !again {
+                tokio::time::sleep(ROTATE_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+            }
             let began = Instant::now();
             let at_gates = watch.at_gates();
             let place = health.lane().await;
@@ -107,14 +122,17 @@ impl Maintenance {
             if rotated.is_err() {
                 tokio::time::sleep(AFTER_FAILURE).await;
             }
+            again = rotated.unwrap_or(false);
         }
     }
 
+    /// Whether there is more to do at once.
     async fn rotate_once(
         &self,
         held: &mut [Held; 3],
         others_at: &mut Instant,
-    ) -> Result<(), QueueError> {
+    ) -> Result<bool, QueueError> {
+        let mut again = false;
         let found = rotation(&self.database, &self.statements).await?;
         for leaf in found.used {
             let state = &mut held[leaf as usize % 3];
@@ -122,11 +140,12 @@ impl Maintenance {
                 continue;
             }
             match truncate(&self.database, &self.statements, leaf).await? {
-                None => {
+                Truncated::Done => {
                     tracing::debug!(queue = %self.queue, leaf, "leaf truncated");
                     *state = Held::default();
                 }
-                Some(why) => state.note(&self.queue, leaf, &why),
+                Truncated::Counting => again = true,
+                Truncated::Held(why) => state.note(&self.queue, leaf, &why),
             }
         }
         if found.full {
@@ -145,7 +164,7 @@ impl Maintenance {
             {
             }
         }
-        Ok(())
+        Ok(again)
     }
 }
 
