@@ -19,7 +19,7 @@ use host_core::limits::{
 use host_core::message::PayloadType;
 use host_core::name::{HandlerName, QueueName};
 use host_core::outcome::{Backoff, RetryPolicy};
-use host_core::throttle::Throttle;
+use host_core::queue_limits::QueueLimits;
 use host_queue::bench::load::Producer;
 use host_queue::catalog::Settings;
 use host_queue::deployments::Deployed;
@@ -143,6 +143,6 @@ pub(crate) fn new_queue(name: &QueueName, wake_up: bool) -> NewQueue {
         lanes: Lanes::One,
         keep: None,
         unique: None,
-        throttle: Throttle::default(),
+        limits: QueueLimits::default(),
     }
 }

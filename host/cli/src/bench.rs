@@ -12,8 +12,8 @@ use super::{Context, Fail, Global, lookup, serve};
 use host_bench::map::{Axis, Varied};
 use host_bench::report::Report;
 use host_bench::{BenchError, Disturbance, Options, Shape};
+use host_core::format;
 use host_core::limits::{CONCURRENCY_DEFAULT, Isolation};
-use host_core::words;
 use host_queue::bench::Hold;
 
 mod show;
@@ -178,7 +178,7 @@ impl Bench {
         if report.lost + report.duplicated > 0 {
             return Err(Fail::failed(format!(
                 "{} lost, {} doubled (at least), of {}",
-                words::plural(report.lost, "message"),
+                format::plural(report.lost, "message"),
                 report.duplicated,
                 report.committed
             )));

@@ -10,9 +10,9 @@ use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use super::{Context, Fail, Global, key_value, lookup, show};
+use host_core::format;
 use host_core::lane::Priority;
 use host_core::message::PayloadType;
-use host_core::words;
 use host_queue::catalog::{self, Queue};
 use host_queue::connect::Pooled;
 use host_queue::producer::{self, Batch, Enqueued, Envelope, When};
@@ -50,7 +50,7 @@ pub(crate) struct Enqueue {
     #[arg(long, value_name = "TIME", conflicts_with = "run_at")]
     delay: Option<humantime::Duration>,
     /// Deliver at this time, such as 2030-01-31T08:00:00Z or 2030-01-31T08:00:00+01:00
-    #[arg(long, value_name = "TIME", value_parser = words::parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = format::parse_time)]
     run_at: Option<SystemTime>,
     /// Dead-letter the message if it has not started after this time
     #[arg(long, value_name = "TIME")]

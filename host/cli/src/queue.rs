@@ -4,8 +4,8 @@ use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use self::format::{backoff, described, settings_json, state};
 use self::set::{LimitArgs, Set, UniqueArgs};
-use self::words::{backoff, described, settings_json, state};
 use super::lanes::LanesArgs;
 use super::purge::Purge;
 use super::show::{self, Column};
@@ -13,13 +13,13 @@ use super::{Context, Fail, Global, lookup};
 use host_core::message::PayloadType;
 use host_core::name::QueueName;
 use host_core::outcome::{Backoff, RetryPolicy};
-use host_core::throttle::Throttle;
+use host_core::queue_limits::QueueLimits;
 use host_queue::catalog;
 use host_queue::inspect;
 use host_queue::queues::{self, DropError, NewQueue};
 
+mod format;
 mod set;
-mod words;
 
 /// Create, look at, change, purge and drop queues
 #[derive(Debug, Args)]
@@ -206,7 +206,7 @@ impl Create {
             lanes: self.lanes.resolve()?,
             keep: self.keep.map(Into::into),
             unique: self.unique.resolve(None)?,
-            throttle: self.limits.resolve(Throttle::default())?,
+            limits: self.limits.resolve(QueueLimits::default())?,
         };
         queue.check().map_err(|error| Fail::usage(error.to_string()))?;
         Ok(queue)

@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::visible::visible;
 pub(crate) use super::visible::{indented, one_line};
-pub(crate) use host_core::words::time;
+pub(crate) use host_core::format::time;
 use host_queue::inspect::COUNT_MAX;
 
 /// Columns of a table where there is no terminal.
@@ -113,7 +113,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 
 /// "1 message", "2 messages".
 pub(crate) fn plural(count: usize, noun: &str) -> String {
-    host_core::words::plural(count as u64, noun)
+    host_core::format::plural(count as u64, noun)
 }
 
 #[cfg(test)]

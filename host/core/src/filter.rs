@@ -4,7 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::words;
+use crate::format;
 
 /// Parentheses and `not` within one another, at most.
 const DEPTH_MAX: usize = 50;
@@ -299,7 +299,7 @@ impl Parser {
             return Ok(format!("($now - {})", seconds(span)));
         }
         let moment = match self.peek() {
-            Token::Text(text) => words::parse_time(text).ok(),
+            Token::Text(text) => format::parse_time(text).ok(),
             _ => None,
         };
         let since = moment.and_then(|m| m.duration_since(SystemTime::UNIX_EPOCH).ok());

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::words::plural;
+use crate::format::plural;
 
 /// Which lanes a queue has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,7 +158,7 @@ impl Priority {
 
 /// Where the next lease looks for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum LaneTurn {
     /// In the queue's only lane.
     Only,
     /// In these lanes, one after the other, until one has some.
@@ -182,14 +182,14 @@ const STEP: usize = 97;
 
 /// The turns of one handler's leases.
 #[derive(Debug)]
-pub struct Turns {
+pub struct LaneTurns {
     lanes: Lanes,
     taken: usize,
     /// The lane after the last that was leased from.
     after: u16,
 }
 
-impl Turns {
+impl LaneTurns {
     /// Begins with the first.
     #[must_use]
     pub const fn of(lanes: Lanes) -> Self {
@@ -203,15 +203,17 @@ impl Turns {
     }
 
     /// Where the next lease looks.
-    pub const fn next(&mut self) -> Turn {
+    pub const fn next(&mut self) -> LaneTurn {
         let taken = self.taken;
         self.taken = taken.wrapping_add(1);
         match self.lanes {
-            Lanes::One => Turn::Only,
-            Lanes::Priorities => Turn::First(TURNS[taken % TURNS.len()]),
+            Lanes::One => LaneTurn::Only,
+            Lanes::Priorities => LaneTurn::First(TURNS[taken % TURNS.len()]),
             // Each begins elsewhere; a step that is odd comes by all of a power of two.
-            Lanes::Ordered(lanes) => Turn::Free((taken.wrapping_mul(STEP) % lanes as usize) as u16),
-            Lanes::Keyed(_) => Turn::Free(self.after),
+            Lanes::Ordered(lanes) => {
+                LaneTurn::Free((taken.wrapping_mul(STEP) % lanes as usize) as u16)
+            }
+            Lanes::Keyed(_) => LaneTurn::Free(self.after),
         }
     }
 
@@ -229,9 +231,9 @@ mod tests {
 
     #[test]
     fn every_lane_has_its_share_of_any_ten_leases_in_a_row() {
-        let mut turns = Turns::of(Lanes::Priorities);
+        let mut turns = LaneTurns::of(Lanes::Priorities);
         let next = || match turns.next() {
-            Turn::First(lanes) => lanes[0],
+            LaneTurn::First(lanes) => lanes[0],
             other => panic!("{other:?}"),
         };
         let first: Vec<i16> = std::iter::repeat_with(next).take(100).collect();
@@ -248,7 +250,7 @@ mod tests {
 
     #[test]
     fn every_lane_is_the_first_now_and_then() {
-        let mut turns = Turns::of(Lanes::Ordered(256));
+        let mut turns = LaneTurns::of(Lanes::Ordered(256));
         let first = std::iter::repeat_with(|| turns.next()).take(256);
         let lanes: std::collections::HashSet<_> = first.map(|turn| format!("{turn:?}")).collect();
         assert_eq!(lanes.len(), 256);
@@ -256,13 +258,13 @@ mod tests {
 
     #[test]
     fn lanes_of_keys_have_their_turns_one_after_the_other() {
-        let mut turns = Turns::of(Lanes::Keyed(4));
-        assert_eq!(turns.next(), Turn::Free(0));
+        let mut turns = LaneTurns::of(Lanes::Keyed(4));
+        assert_eq!(turns.next(), LaneTurn::Free(0));
         turns.go_on_after(Some(2));
-        assert_eq!(turns.next(), Turn::Free(3));
+        assert_eq!(turns.next(), LaneTurn::Free(3));
         turns.go_on_after(None);
-        assert_eq!(turns.next(), Turn::Free(3), "nobody had a turn");
+        assert_eq!(turns.next(), LaneTurn::Free(3), "nobody had a turn");
         turns.go_on_after(Some(3));
-        assert_eq!(turns.next(), Turn::Free(0));
+        assert_eq!(turns.next(), LaneTurn::Free(0));
     }
 }

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use crate::format::plural;
 use crate::limits::ERROR_BYTES_MAX;
-use crate::words::plural;
 
 /// What the handler said, or how the call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]

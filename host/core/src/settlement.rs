@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::budget::Held;
 use crate::id::{LeaseId, LeaseKey};
+use crate::memory_gauge::MemoryHold;
 use crate::message::FollowUp;
 use crate::outcome::DeadReason;
 use crate::secret::Secret;
@@ -49,7 +49,7 @@ pub struct Settlement {
     /// Results, each with the position of the message that was acked with it.
     pub results: Vec<(u32, Vec<u8>)>,
     /// The memory that follow-ups and results take, by position; free again when this is dropped.
-    pub held: Vec<(u32, Held)>,
+    pub held: Vec<(u32, MemoryHold)>,
     /// What becomes of the rest of the lease, if this is its last although there is a rest.
     pub hand_on: Option<HandOn>,
 }
@@ -71,7 +71,7 @@ pub struct Effects {
     /// What the handler has left as the result.
     pub result: Option<Vec<u8>>,
     /// The memory that these take.
-    pub held: Option<Held>,
+    pub held: Option<MemoryHold>,
 }
 
 /// A message that is to be tried again.

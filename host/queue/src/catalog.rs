@@ -19,8 +19,8 @@ use host_core::limits::{COMPONENT_BYTES_MAX, CONCURRENCY_DEFAULT, Isolation, Lim
 use host_core::message::{PayloadType, QueueShape};
 use host_core::name::{HandlerName, QueueName};
 use host_core::outcome::RetryPolicy;
+use host_core::queue_limits::QueueLimits;
 use host_core::secret::SecretName;
-use host_core::throttle::Throttle;
 use host_core::unique::Unique;
 
 mod rows;
@@ -81,7 +81,7 @@ pub struct Queue {
     /// How it takes unique keys, if it does.
     pub unique: Option<Unique>,
     /// Its limits, if it has any.
-    pub throttle: Throttle,
+    pub limits: QueueLimits,
 }
 
 /// A version of a handler that is in force.

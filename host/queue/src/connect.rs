@@ -12,8 +12,8 @@ pub use self::pool::Pooled;
 use self::servers::Servers;
 use self::url::DatabaseUrl;
 use super::error::{QueueError, SQLSTATE_CANNOT_CONNECT};
+use host_core::incident::Incident;
 use host_core::progress::Progress;
-use host_core::trouble::Trouble;
 
 mod environment;
 mod hidden;
@@ -191,18 +191,18 @@ pub async fn retry_while<T, F: Future<Output = Result<T, QueueError>>>(
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, QueueError> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-    let mut trouble = Trouble::default();
+    let mut incident = Incident::default();
     loop {
         let began = Instant::now();
         match attempt().await {
             Err(error) if passes(&error) => {
-                if trouble.shows(error.kind(), Duration::ZERO, began, Instant::now()) {
+                if incident.shows(error.kind(), Duration::ZERO, began, Instant::now()) {
                     tracing::warn!(%error, "cannot {what}; trying again until it works");
                 }
                 tokio::time::sleep(backoff.wait()).await;
             }
             done => {
-                if done.is_ok() && trouble.is_on() {
+                if done.is_ok() && incident.is_on() {
                     tracing::info!("could {what} at last");
                 }
                 return done;

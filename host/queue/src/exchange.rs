@@ -15,7 +15,7 @@ use super::lanes::lease_lanes;
 use super::settle::settle;
 use super::statements::Statements;
 use host_core::id::{HandlerId, LeaseId, SessionId};
-use host_core::lane::Turn;
+use host_core::lane::LaneTurn;
 use host_core::message::{Expired, Message};
 use host_core::settlement::{Ledger, Settlement};
 
@@ -31,8 +31,8 @@ pub struct LeaseRequest {
     /// At most so many bytes of payload, as they are stored; but one message always.
     pub bytes_max: u64,
     /// From which lanes.
-    pub turn: Turn,
-    /// At most so many leases, numbered from `seq` on; only [`Turn::Free`] gives more than one.
+    pub turn: LaneTurn,
+    /// At most so many leases, numbered from `seq` on; only [`LaneTurn::Free`] gives more than one.
     pub leases_max: u32,
 }
 
@@ -132,7 +132,7 @@ async fn exchange_on(
     let leasing = async {
         match request {
             None => Ok(Taken::default()),
-            Some(r @ LeaseRequest { turn: Turn::Free(first), .. }) => {
+            Some(r @ LeaseRequest { turn: LaneTurn::Free(first), .. }) => {
                 lease_lanes(client, statements, session, r, first).await
             }
             Some(r) => lease_one(client, statements, session, r).await,
@@ -165,7 +165,7 @@ async fn lease_one(
     session: SessionId,
     r: LeaseRequest,
 ) -> Result<Taken, QueueError> {
-    let lanes = if let Turn::First(lanes) = r.turn { Some(lanes) } else { None };
+    let lanes = if let LaneTurn::First(lanes) = r.turn { Some(lanes) } else { None };
     let text = if lanes.is_some() { &statements.lease_of } else { &statements.lease };
     let lease_statement = client.prepare_cached(text).await?;
     let fetch_statement = client.prepare_cached(&statements.fetch).await?;

@@ -4,14 +4,18 @@ use tokio_postgres::Client;
 
 use super::error::QueueError;
 use host_core::name::QueueName;
-use host_core::throttle::Throttle;
+use host_core::queue_limits::QueueLimits;
 
 /// Sets all limits of a queue at once.
-pub async fn set(client: &Client, queue: &QueueName, throttle: Throttle) -> Result<(), QueueError> {
-    let fleet_concurrency = throttle.fleet_concurrency.map(u32::cast_signed);
-    let count = throttle.rate.map(|rate| rate.count.cast_signed());
-    let interval_ms = throttle.rate.map(|rate| rate.interval.as_millis() as i64);
-    let burst = throttle.rate.map(|rate| rate.burst.cast_signed());
+pub async fn set(
+    client: &Client,
+    queue: &QueueName,
+    limits: QueueLimits,
+) -> Result<(), QueueError> {
+    let fleet_concurrency = limits.fleet_concurrency.map(u32::cast_signed);
+    let count = limits.rate.map(|rate| rate.count.cast_signed());
+    let interval_ms = limits.rate.map(|rate| rate.interval.as_millis() as i64);
+    let burst = limits.rate.map(|rate| rate.burst.cast_signed());
     let call = "SELECT host.set_limits($1, $2, $3, $4, $5)";
     let queue = queue.as_str();
     client.execute(call, &[&queue, &fleet_concurrency, &count, &interval_ms, &burst]).await?;

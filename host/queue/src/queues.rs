@@ -17,7 +17,7 @@ use host_core::limits::{
 use host_core::message::PayloadType;
 use host_core::name::QueueName;
 use host_core::outcome::{Backoff, RetryPolicy};
-use host_core::throttle::Throttle;
+use host_core::queue_limits::QueueLimits;
 use host_core::unique::Unique;
 
 /// Raised when a queue that is to be dropped has messages left.
@@ -49,7 +49,7 @@ pub struct NewQueue {
     /// How it takes unique keys, if it does.
     pub unique: Option<Unique>,
     /// Its limits, if it has any.
-    pub throttle: Throttle,
+    pub limits: QueueLimits,
 }
 
 impl NewQueue {
@@ -71,7 +71,7 @@ impl NewQueue {
         }
         bytes_within("rotate-size", self.rotate_bytes, &ROTATE_BYTES)?;
         duration_within("rotate-age", self.rotate_age, &ROTATE_AGE)?;
-        self.throttle.check()?;
+        self.limits.check()?;
         self.unique.as_ref().map_or(Ok(()), Unique::check)?;
         self.keep.map_or(Ok(()), check_keep)
     }
@@ -147,8 +147,8 @@ pub async fn create(client: &mut Client, queue: &NewQueue) -> Result<bool, Queue
     if queue.unique.is_some() {
         unique::set(transaction.client(), &queue.name, queue.unique).await?;
     }
-    if queue.throttle != Throttle::default() {
-        limits::set(transaction.client(), &queue.name, queue.throttle).await?;
+    if queue.limits != QueueLimits::default() {
+        limits::set(transaction.client(), &queue.name, queue.limits).await?;
     }
     transaction.commit().await?;
     Ok(true)

@@ -50,7 +50,7 @@ pub async fn strays(
 
 /// Makes a stray ours, or at most `request.messages_max` messages of it: what remains is a new stray.
 /// No lease: there was nothing to do, or it went to the dead letters, or another host was faster.
-pub async fn adopt(
+pub async fn take_over(
     database: &Database,
     statements: &Statements,
     session: SessionId,
@@ -58,16 +58,16 @@ pub async fn adopt(
     request: LeaseRequest,
 ) -> Result<Taken, QueueError> {
     let client = database.get().await?;
-    let adopting = async {
-        match adopt_on(&client, statements, session, stray, request).await {
+    let taking = async {
+        match take_over_on(&client, statements, session, stray, request).await {
             Err(error) => Err(statements.explain(&client, Some(request.handler), error).await),
             taken => taken,
         }
     };
-    client.ask(adopting).await
+    client.ask(taking).await
 }
 
-async fn adopt_on(
+async fn take_over_on(
     client: &Pooled,
     statements: &Statements,
     session: SessionId,
@@ -75,13 +75,13 @@ async fn adopt_on(
     request: LeaseRequest,
 ) -> Result<Taken, QueueError> {
     let fetch_statement = client.prepare_cached(&statements.fetch).await?;
-    let take_over = client.prepare_cached(&statements.take_over).await?;
+    let take_over_statement = client.prepare_cached(&statements.take_over).await?;
     let token = Uuid::new_v4();
     let messages_max = request.messages_max.cast_signed();
     let params: [&(dyn ToSql + Sync); 6] =
         [&stray.lease.get(), &session.get(), &request.seq, &token, &messages_max, &DEATHS_MAX];
     let (answer, fetched) = join(
-        client.query_one(&take_over, &params),
+        client.query_one(&take_over_statement, &params),
         fetch(client, &fetch_statement, session, request.seq, request.handler),
     )
     .await;

@@ -1,5 +1,5 @@
-//! What is pure and done for every message or batch: outcomes, and how they fold into a settlement. Never
-//! touches a database; `host bench` measures the whole.
+//! What is pure and done for every message or batch: outcomes, and how they fold into a settlement.
+//! Never touches a database; `host bench` measures the whole.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Deploying: checks a component on this machine, stores it, and waits until the hosts run it. Never
-//! calls a handler, and never stores what was not checked.
+//! Deploying: checks a component on this machine, stores it, and waits until the hosts run it.
+//! Never calls a handler, and never stores what was not checked.
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,8 @@ use host_queue::error::QueueError;
 use host_queue::inspect::HandlerVersion;
 use host_sandbox::{Checked, Refusal, Terms, Trial};
 
-/// Between two looks at what hosts have reported. They hear of a deployment with their next heartbeat,
-/// a quarter of a second at most.
+/// Between two looks at what hosts have reported. They hear of a deployment with their next
+/// heartbeat, a quarter of a second at most.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Why something was not deployed. Nothing was stored.

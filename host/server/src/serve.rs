@@ -1,5 +1,5 @@
-//! `host serve`: one host, from its session's begin to its end. Puts together what the modules below
-//! do; decides nothing about messages.
+//! `host serve`: one host, from its session's begin to its end. Puts together what the modules
+//! below do; decides nothing about messages.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicI64;
@@ -11,15 +11,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::cron::CronLoop;
+use self::handler_manager::{HandlerManager, SPARE_SANDBOXES};
+use self::heartbeat::Heartbeat;
 use self::load::{Components, Loader};
-use self::pulse::{News, Pulse};
-use self::roster::Roster;
+use crate::dispatch::config::HostResources;
 use crate::dispatch::health::SlowLane;
-use crate::dispatch::parts::Shared;
-use crate::dispatch::threads::LongCallThreads;
-use host_core::budget::Budget;
+use crate::dispatch::run::threads::LongCallThreads;
 use host_core::id::SessionId;
 use host_core::liveness::Observer;
+use host_core::memory_gauge::MemoryGauge;
 use host_core::progress::Progress;
 use host_core::secret::Secrets;
 use host_queue::connect::{Database, retry_while};
@@ -28,13 +28,11 @@ use host_queue::session::{self, Session};
 use host_sandbox::{FollowUpTargets, Sandbox, SandboxConfig, SandboxError, Trial};
 
 mod cron;
+mod handler_manager;
+mod heartbeat;
 mod load;
 mod maintenance;
-mod pulse;
-mod roster;
 
-/// Sandboxes that a host may keep warm beside those in use, and that handlers have in reserve.
-const SPARE_SANDBOXES: u32 = 256;
 /// Notifications that nobody has looked at yet; more are dropped, since each is only a hint.
 const NOTIFICATIONS_MAX: usize = 256;
 /// How long an end in order may take to be noted; the others find out by themselves.
@@ -49,8 +47,8 @@ pub struct ServeConfig {
     pub concurrency: u32,
     /// Connections to Postgres, beside the one that the session holds.
     pub connections: usize,
-    /// Payload in memory, over all handlers, in bytes; and of follow-ups that are not settled, as much
-    /// again.
+    /// Payload in memory, over all handlers, in bytes; and of follow-ups that are not settled, as
+    /// much again.
     pub payload_bytes: u64,
     /// The longest that a sleeping handler goes without a look.
     pub poll_max: Duration,
@@ -85,8 +83,8 @@ pub struct Shutdown {
     pub stop: CancellationToken,
 }
 
-/// Serves until told to stop. A session that is lost is followed by another. `database` is set up for
-/// [serving](Database::serving).
+/// Serves until told to stop. A session that is lost is followed by another. `database` is set up
+/// for [serving](Database::serving).
 ///
 /// # Errors
 /// Only what no waiting mends; a server that cannot be reached is waited for.
@@ -116,7 +114,8 @@ pub async fn serve(
     while !shutdown.drain.is_cancelled() && !shutdown.stop.is_cancelled() {
         let (hints, woken) = mpsc::channel(NOTIFICATIONS_MAX);
         let begin = || Session::begin(database, &config.host_name, hints.clone());
-        // One that has served before waits for whatever mends it: a password that was changed, a role, a database.
+        // One that has served before waits for whatever mends it: a password that was changed, a
+        // role, a database.
         let patient = has_served;
         let passes = |error: &QueueError| patient || error.is_passing();
         let mut beginning = std::pin::pin!(retry_while("begin a session", passes, begin));
@@ -140,9 +139,9 @@ pub async fn serve(
         for before in std::mem::take(&mut unsaid) {
             unsaid.extend(say_farewell(&pool, before).await);
         }
-        let pulse = Pulse::new(pool.clone(), session, observer.clone(), progress.clone());
+        let heartbeat = Heartbeat::new(pool.clone(), session, observer.clone(), progress.clone());
         let serving =
-            one_session(&pool, &config, &shutdown, (&loader, &long_calls), id, pulse, woken);
+            one_session(&pool, &config, &shutdown, (&loader, &long_calls), id, heartbeat, woken);
         let ended = Box::pin(serving).await;
         // Lost or not: nothing of it runs any more, so that its messages are not to blame.
         unsaid.extend(say_farewell(&pool, id).await);
@@ -166,18 +165,18 @@ async fn one_session(
     shutdown: &Shutdown,
     (loader, long_calls): (&Loader, &LongCallThreads),
     id: SessionId,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     woken: mpsc::Receiver<String>,
 ) -> Ended {
     tracing::info!(session = %id, host = config.host_name, database = database.shown(), "serving");
     let stop_now = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let shared = Shared {
+    let host = HostResources {
         database: database.clone(),
         session: id,
         next_seq: Arc::new(AtomicI64::new(1)),
         payload_kib: Arc::new(Semaphore::new((config.payload_bytes >> 10) as usize)),
-        follow_ups: Budget::default(),
+        follow_ups: MemoryGauge::default(),
         follow_up_bytes_max: config.payload_bytes,
         slow_lane: SlowLane::new(config.connections),
         host_name: config.host_name.as_str().into(),
@@ -189,16 +188,16 @@ async fn one_session(
         stop_now: stop_now.clone(),
     };
     let (catalog_version, catalog_changed) = watch::channel(0);
-    let mut pulse = tokio::spawn(pulse.run(catalog_version));
+    let mut heartbeat = tokio::spawn(heartbeat.run(catalog_version));
     let slots = Arc::new(Semaphore::new(config.concurrency as usize));
     let watch = config.progress.watch("the loop of cron");
-    let cron = CronLoop::new(shared.database.clone(), catalog_changed.clone(), watch);
-    let mut roster = Roster::new(shared, loader.clone(), slots);
+    let cron = CronLoop::new(host.database.clone(), catalog_changed.clone(), watch);
+    let mut handlers = HandlerManager::new(host, loader.clone(), slots);
 
     let lost = tokio::select! {
-        _ = &mut pulse => true,
+        _ = &mut heartbeat => true,
         () = stop_now.cancelled() => true,
-        never = roster.run(catalog_changed, woken) => match never {},
+        never = handlers.run(catalog_changed, woken) => match never {},
         never = cron.run() => match never {},
         () = shutdown.drain.cancelled() => false,
         () = shutdown.stop.cancelled() => false,
@@ -206,29 +205,31 @@ async fn one_session(
     let ended = if lost {
         Ended::Lost
     } else {
-        roster.drain();
+        handlers.drain();
         tracing::info!(session = %id, "draining");
         tokio::select! {
-            () = roster.drained() => {}
+            () = handlers.drained() => {}
             () = shutdown.stop.cancelled() => tracing::warn!("stopping at once"),
             () = tokio::time::sleep(config.drain) => {
                 tracing::warn!(drain = ?config.drain, "messages are still in flight; they will run again");
             }
-            _ = &mut pulse => tracing::warn!("the session was lost"),
+            _ = &mut heartbeat => tracing::warn!("the session was lost"),
         }
         Ended::InOrder
     };
     stop_now.cancel();
-    roster.close();
+    handlers.close();
     tasks.close();
-    // Until nothing of it runs any more, it beats: others would hold it for dead. But not for what never ends.
+    // Until nothing of it runs any more, it beats: others would hold it for dead. But not for what
+    // never ends.
     let _ = tokio::time::timeout(FAREWELL, tasks.wait()).await;
-    pulse.abort();
+    heartbeat.abort();
     tasks.wait().await;
     ended
 }
 
-/// Ends the session, so that others need not wait for signs of life. Returns it if that could not be said.
+/// Ends the session, so that others need not wait for signs of life. Returns it if that could not
+/// be said.
 async fn say_farewell(database: &Database, session: SessionId) -> Option<SessionId> {
     let end = session::end(database, session);
     match tokio::time::timeout(FAREWELL, end).await {
@@ -247,15 +248,4 @@ async fn say_farewell(database: &Database, session: SessionId) -> Option<Session
         Err(_) => tracing::warn!(%session, "stopped; the database did not answer"),
     }
     Some(session)
-}
-
-/// Why a session is over, other than by being told to stop.
-impl std::fmt::Display for News {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Ended => f.write_str("it was ended by another host"),
-            Self::Silent => f.write_str("it could not beat"),
-            Self::Standing(late) => write!(f, "{late}"),
-        }
-    }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{Context, Fail, lookup, show};
 use host_core::lane::Lanes;
-use host_core::throttle::{PerInterval, Rate, Throttle};
+use host_core::queue_limits::{PerInterval, QueueLimits, Rate};
 use host_core::unique::{OnDuplicate, Unique};
 use host_queue::{catalog, limits, queues, unique};
 
@@ -113,24 +113,24 @@ impl LimitArgs {
     }
 
     /// What was `before`, changed as the flags say.
-    pub(crate) fn resolve(&self, before: Throttle) -> Result<Throttle, Fail> {
-        let mut throttle = before;
+    pub(crate) fn resolve(&self, before: QueueLimits) -> Result<QueueLimits, Fail> {
+        let mut limits = before;
         if let Some(OrOff(messages)) = self.fleet_concurrency {
-            throttle.fleet_concurrency = messages;
+            limits.fleet_concurrency = messages;
         }
         if let Some(OrOff(rate)) = self.rate {
-            throttle.rate =
+            limits.rate =
                 rate.map(|PerInterval { count, interval }| Rate { count, interval, burst: count });
         }
-        match (self.burst, &mut throttle.rate) {
+        match (self.burst, &mut limits.rate) {
             (Some(burst), Some(rate)) => rate.burst = burst,
             (Some(_), None) => {
                 return Err(Fail::usage("--burst is for a queue with a rate: add --rate N/TIME"));
             }
             (None, _) => {}
         }
-        throttle.check().map_err(|error| Fail::usage(error.to_string()))?;
-        Ok(throttle)
+        limits.check().map_err(|error| Fail::usage(error.to_string()))?;
+        Ok(limits)
     }
 }
 
@@ -140,7 +140,7 @@ impl Set {
         let catalog = catalog::load(&client).await?;
         let queue = lookup::queue(&catalog, &self.name)?;
         let unique = self.unique.resolve(queue.unique)?;
-        let throttle = self.limits.resolve(queue.throttle)?;
+        let limits = self.limits.resolve(queue.limits)?;
         let keep = self.keep.map(|keep| keep.0.map(Into::into));
         let checked = keep.flatten().map_or(Ok(()), queues::check_keep);
         checked.map_err(|error| Fail::usage(error.to_string()))?;
@@ -149,8 +149,8 @@ impl Set {
             println!("Unique keys of queue {}: {}", queue.name, keys_text(unique));
         }
         if self.limits.is_given() {
-            limits::set(&client, &queue.name, throttle).await?;
-            println!("Limits of queue {}: {}", queue.name, limits_text(throttle, queue.lanes));
+            limits::set(&client, &queue.name, limits).await?;
+            println!("Limits of queue {}: {}", queue.name, limits_text(limits, queue.lanes));
         }
         if let Some(keep) = keep {
             queues::set_keep(&client, &queue.name, keep).await?;
@@ -192,9 +192,9 @@ pub(crate) fn kept(keep: Option<Duration>) -> String {
 }
 
 /// A queue's limits, in words.
-pub(crate) fn limits_text(throttle: Throttle, lanes: Lanes) -> String {
-    let fleet = throttle.fleet_concurrency.map(|messages| format!("{messages} in flight"));
-    let rate = throttle.rate.map(|Rate { count, interval, burst }| {
+pub(crate) fn limits_text(limits: QueueLimits, lanes: Lanes) -> String {
+    let fleet = limits.fleet_concurrency.map(|messages| format!("{messages} in flight"));
+    let rate = limits.rate.map(|Rate { count, interval, burst }| {
         format!("{count} every {}, {burst} at once", show::duration(interval))
     });
     let all: Vec<String> = fleet.into_iter().chain(rate).collect();
@@ -203,11 +203,11 @@ pub(crate) fn limits_text(throttle: Throttle, lanes: Lanes) -> String {
 }
 
 /// A queue's limits, for machines.
-pub(crate) fn limits_json(throttle: Throttle, lanes: Lanes) -> Value {
+pub(crate) fn limits_json(limits: QueueLimits, lanes: Lanes) -> Value {
     json!({
         "per_key": lanes.keyed().is_some(),
-        "fleet_concurrency": throttle.fleet_concurrency,
-        "rate": throttle.rate.map(|rate| json!({
+        "fleet_concurrency": limits.fleet_concurrency,
+        "rate": limits.rate.map(|rate| json!({
             "count": rate.count,
             "interval_ms": rate.interval.as_millis() as u64,
             "burst": rate.burst,

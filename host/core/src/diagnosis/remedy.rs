@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{Finding, Severity};
-use crate::words;
+use crate::format;
 
 /// Milliseconds for people: two units are enough.
 pub(super) fn span(ms: i64) -> String {
@@ -16,7 +16,7 @@ pub(super) fn span(ms: i64) -> String {
 /// "1 message waits", "2 messages wait".
 fn wait(waiting: i64) -> String {
     let s = if waiting == 1 { "s" } else { "" };
-    format!("{} wait{s}", words::plural(waiting.cast_unsigned(), "message"))
+    format!("{} wait{s}", format::plural(waiting.cast_unsigned(), "message"))
 }
 
 impl Finding {

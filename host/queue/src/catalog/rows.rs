@@ -18,8 +18,8 @@ use host_core::limits::{BATCH_SIZE, CONCURRENCY, Isolation, Limits, OutOfRange, 
 use host_core::message::PayloadType;
 use host_core::name::{HandlerName, QueueName};
 use host_core::outcome::{Backoff, RetryPolicy};
+use host_core::queue_limits::{QueueLimits, Rate};
 use host_core::secret::SecretName;
-use host_core::throttle::{Rate, Throttle};
 use host_core::unique::{OnDuplicate, Unique};
 
 /// Reads the document.
@@ -115,7 +115,7 @@ impl From<QueueRow> for Queue {
                 window: Duration::from_millis(ms),
                 on_duplicate: row.on_duplicate,
             }),
-            throttle: Throttle { fleet_concurrency: row.fleet_concurrency, rate },
+            limits: QueueLimits { fleet_concurrency: row.fleet_concurrency, rate },
         }
     }
 }

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use super::servers::Servers;
 use crate::error::QueueError;
+use host_core::incident::{Incident, Over};
 use host_core::progress::{Gate, Progress};
-use host_core::trouble::{Over, Trouble};
 
 /// How long an answer may take. Longer than any statement may: see `serve_settings.sql`.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -28,7 +28,7 @@ pub(super) struct Connections {
     pool: Pool<Opener>,
     /// Counts how often all connections were given up.
     given_up: Arc<watch::Sender<u64>>,
-    trouble: Arc<Mutex<Trouble>>,
+    incident: Arc<Mutex<Incident>>,
     /// Whether who finds no connection tries again; else the error is told, and is the end.
     is_retried: bool,
     gate: Arc<Gate>,
@@ -58,7 +58,7 @@ impl Connections {
             .build()
             .map_err(|e| QueueError::Unexpected(e.to_string()))?;
         let gate = Arc::new(progress.gate("the pool of connections", MOVES_WITHIN));
-        Ok(Self { pool, given_up, trouble: Arc::default(), is_retried, gate })
+        Ok(Self { pool, given_up, incident: Arc::default(), is_retried, gate })
     }
 
     pub(super) async fn get(&self) -> Result<Pooled, QueueError> {
@@ -70,7 +70,7 @@ impl Connections {
         });
         waiting.passed();
         if self.is_retried {
-            self.name_trouble(object.as_ref().err(), began);
+            self.name_incident(object.as_ref().err(), began);
         }
         let object = object?;
         let (given_up, gate) = (self.given_up.subscribe(), self.gate.clone());
@@ -78,17 +78,17 @@ impl Connections {
     }
 
     /// Who needs a connection tries again by itself: that there is none is said here, for all.
-    fn name_trouble(&self, error: Option<&QueueError>, began: Instant) {
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+    fn name_incident(&self, error: Option<&QueueError>, began: Instant) {
+        let mut incident = self.incident.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         match error {
             Some(error) => {
-                if trouble.shows(error.kind(), Duration::ZERO, began, now) {
+                if incident.shows(error.kind(), Duration::ZERO, began, now) {
                     tracing::warn!(%error, "cannot open a connection of the pool; trying again until it works");
                 }
             }
             None => {
-                if let Some(Over { lasted, times }) = trouble.calm(now) {
+                if let Some(Over { lasted, times }) = incident.calm(now) {
                     tracing::info!(?lasted, times, "connections of the pool can be opened again");
                 }
             }

@@ -1,6 +1,6 @@
-//! A queue's health: what Postgres refuses or delays of it is named once, and as long as that lasts it shares
-//! half of the connections with others that are in trouble. So however long each of their statements
-//! waits, the healthy ones have the rest (I5).
+//! A queue's health. What Postgres refuses or delays is an incident, and the log names it once.
+//! While it lasts, the queue shares half of the connections with other queues that have incidents.
+//! However long each of their statements waits, the healthy queues have the rest (I5).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use host_core::trouble::{Over, PATIENCE, Trouble};
+use host_core::incident::{Incident, Over, PATIENCE};
 use host_queue::error::QueueError;
 
 /// The connections that ailing queues share. Cheap to clone.
@@ -28,7 +28,7 @@ impl SlowLane {
 pub struct Health {
     queue: String,
     task: String,
-    trouble: Trouble,
+    incident: Incident,
     /// Of each thing that fails: how often, since it last went well.
     in_a_row: HashMap<&'static str, u32>,
     poor: bool,
@@ -42,26 +42,33 @@ impl Health {
     /// Of a task that goes by that name in the log.
     #[must_use]
     pub fn of(queue: &str, task: &str, lane: &SlowLane) -> Self {
-        let (queue, task) = (queue.to_owned(), task.to_owned());
-        let (trouble, lane) = (Trouble::default(), lane.clone());
-        Self { queue, task, trouble, in_a_row: HashMap::new(), poor: false, lane }
+        Self {
+            queue: queue.to_owned(),
+            task: task.to_owned(),
+            incident: Incident::default(),
+            in_a_row: HashMap::new(),
+            poor: false,
+            lane: lane.clone(),
+        }
     }
 
-    /// Whether there is trouble that was no accident.
+    /// Whether there is an incident that was no accident.
     #[must_use]
     pub const fn is_poor(&self) -> bool {
-        self.poor && self.trouble.is_on()
+        self.poor && self.incident.is_on()
     }
 
-    /// Waits for a place in the slow lane, if health is poor. The place is free again when it is dropped.
+    /// Waits for a place in the slow lane, if health is poor. The place is free again when it is
+    /// dropped.
     pub fn lane(&self) -> impl Future<Output = Option<OwnedSemaphorePermit>> + Send + use<> {
         let lane = self.is_poor().then(|| self.lane.0.clone());
         // It is never closed.
         async { lane?.acquire_owned().await.ok() }
     }
 
-    /// Notes how something went that was begun at `began`. What concerns no single queue is named elsewhere: that there is no server, or
-    /// that the session has ended; and a queue that was dropped is taken off the roster in a moment.
+    /// Notes how something went that was begun at `began`. What concerns no single queue is named
+    /// elsewhere: that there is no server, or that the session has ended; and a queue that was
+    /// dropped is taken off the roster in a moment.
     pub fn note(
         &mut self,
         what: &'static str,
@@ -69,13 +76,13 @@ impl Health {
         began: Instant,
         now: Instant,
     ) {
-        let Self { queue, task, trouble, in_a_row, poor, .. } = self;
+        let Self { queue, task, incident, in_a_row, poor, .. } = self;
         let Some(error) = error else {
             in_a_row.remove(what);
-            if let Some(Over { lasted, times }) = trouble.calm(now) {
+            if let Some(Over { lasted, times }) = incident.calm(now) {
                 tracing::info!(queue, task, ?lasted, times, "can {what} again");
             }
-            *poor &= trouble.is_on();
+            *poor &= incident.is_on();
             return;
         };
         let elsewhere =
@@ -86,7 +93,7 @@ impl Health {
             *times += 1;
             *poor |= *times >= POOR_AFTER;
         }
-        if elsewhere || !trouble.shows(error.kind(), patience, began, now) {
+        if elsewhere || !incident.shows(error.kind(), patience, began, now) {
             tracing::debug!(queue, task, %error, "cannot {what} now");
         } else {
             tracing::warn!(queue, task, %error, "cannot {what}; trying again until it works");

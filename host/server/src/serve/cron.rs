@@ -1,5 +1,5 @@
-//! Fires cron entries when they are due. Every host tries; the database lets one. Its clock says what is due:
-//! the host's own only measures how long to sleep.
+//! Fires cron entries when they are due. Every host tries; the database lets one. Its clock says
+//! what is due: the host's own only measures how long to sleep.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -78,7 +78,8 @@ impl CronLoop {
             if entries.is_empty() {
                 return Ok(next.unwrap_or(SLEEP_MAX));
             }
-            // In no order of ours, so that hosts which wake together do not all begin with the same.
+            // In no order of ours, so that hosts which wake together do not all begin with the
+            // same.
             fastrand::shuffle(&mut entries);
             // Sent together, each a transaction of its own: one that fails stops no other.
             let firing = join_all(entries.iter().map(|entry| fire(&client, entry)));

@@ -1,6 +1,6 @@
-//! Loading a deployment: from its row in the catalog to a handler that can run. What is in the database is not
-//! trusted: bytes are checked against their digest, and only WebAssembly is taken, which another process compiles
-//! before this one does. Never puts a handler in force.
+//! Loading a deployment: from its row in the catalog to a handler that can run. What is in the
+//! database is not trusted: bytes are checked against their digest, and only WebAssembly is taken,
+//! which another process compiles before this one does. Never puts a handler in force.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
@@ -18,13 +18,13 @@ use host_queue::catalog::{self, Deployment, Queue};
 use host_queue::connect::{Database, retry};
 use host_sandbox::{Compiled, FollowUpTargets, Handler, HandlerSettings, Sandbox, Terms, Trial};
 
-/// Deployments that are loaded at once: while some are compiled, the next are read. More would only hold more
-/// components in memory.
+/// Deployments that are loaded at once: while some are compiled, the next are read. More would only
+/// hold more components in memory.
 const AT_ONCE: usize = 4;
 
 /// A deployment, and what its queue says that its guests are told.
 #[derive(Clone, PartialEq)]
-pub(super) struct Wanted {
+pub(super) struct WantedVersion {
     pub(super) queue: Queue,
     pub(super) deployment: Deployment,
 }
@@ -49,9 +49,14 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    /// Makes a handler of a deployment, whose component is compiled unless it was before. What is wrong with it is said in words for its operator.
-    pub(super) async fn load(self, database: Database, wanted: Wanted) -> Result<Ready, String> {
-        let Wanted { queue, deployment } = wanted;
+    /// Makes a handler of a deployment. Compiles its component, unless that was done before. An
+    /// error is text for the operator.
+    pub(super) async fn load(
+        self,
+        database: Database,
+        wanted: WantedVersion,
+    ) -> Result<Ready, String> {
+        let WantedVersion { queue, deployment } = wanted;
         let settings = deployment.settings.map_err(|e| e.to_string())?;
         let cell = self.components.cell(&deployment.sha256);
         let terms = Terms {
@@ -122,12 +127,13 @@ impl Components {
     }
 }
 
-/// What is being loaded. Each has a task of its own: it gives back its connection whatever the roster waits for.
+/// What is being loaded. Each has a task of its own: it gives back its connection whatever the
+/// handler manager waits for.
 pub(super) struct Loads {
     loader: Loader,
     database: Database,
     turns: Arc<Semaphore>,
-    tasks: JoinSet<(Wanted, Result<Ready, String>)>,
+    tasks: JoinSet<(WantedVersion, Result<Ready, String>)>,
 }
 
 impl Loads {
@@ -142,7 +148,7 @@ impl Loads {
     }
 
     /// Begins to load a deployment.
-    pub(super) fn begin(&mut self, wanted: Wanted) {
+    pub(super) fn begin(&mut self, wanted: WantedVersion) {
         let (turns, database) = (self.turns.clone(), self.database.clone());
         let load = self.loader.clone().load(database, wanted.clone());
         self.tasks.spawn(async move {
@@ -153,7 +159,7 @@ impl Loads {
     }
 
     /// The next that is loaded, or cannot be; `None`: none is being loaded.
-    pub(super) async fn next(&mut self) -> Option<(Wanted, Result<Ready, String>)> {
+    pub(super) async fn next(&mut self) -> Option<(WantedVersion, Result<Ready, String>)> {
         // A task fails only when it is aborted, and then nobody asks.
         self.tasks.join_next().await?.ok()
     }

@@ -1,5 +1,6 @@
-//! What keeps one queue in order: what is due is promoted, what is settled is truncated, unique keys that
-//! are free are forgotten. Every host does it for every queue; the database lets one at a time.
+//! What keeps one queue in order: what is due is promoted, what is settled is truncated, unique
+//! keys that are free are forgotten. Every host does it for every queue; the database lets one at a
+//! time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,9 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::dispatch::health::{Health, SlowLane};
+use host_core::incident::Incident;
 use host_core::name::QueueName;
 use host_core::progress::Progress;
-use host_core::trouble::Trouble;
 use host_queue::connect::Database;
 use host_queue::error::QueueError;
 use host_queue::rotate::{
@@ -51,7 +52,7 @@ pub(super) struct Maintenance {
 
 /// A leaf that could not be truncated.
 #[derive(Default)]
-struct Held {
+struct HeldPartition {
     since: Option<Instant>,
     ask_at: Option<Instant>,
     wait: Duration,
@@ -66,7 +67,7 @@ impl Maintenance {
 
     async fn promote(&self) {
         let mut health = Health::of(self.queue.as_str(), "promotion", &self.slow_lane);
-        let mut refusals = Trouble::default();
+        let mut refusals = Incident::default();
         let watch = self.progress.watch(format!("the promotion of queue {}", self.queue));
         let mut messages_max = PROMOTE_MAX;
         loop {
@@ -104,7 +105,7 @@ impl Maintenance {
     }
 
     async fn rotate(&self) {
-        let mut held: [Held; 3] = Default::default();
+        let mut held: [HeldPartition; 3] = Default::default();
         let mut others_at = Instant::now();
         let mut health = Health::of(self.queue.as_str(), "rotation", &self.slow_lane);
         let watch = self.progress.watch(format!("the rotation of queue {}", self.queue));
@@ -129,7 +130,7 @@ impl Maintenance {
     /// Whether there is more to do at once.
     async fn rotate_once(
         &self,
-        held: &mut [Held; 3],
+        held: &mut [HeldPartition; 3],
         others_at: &mut Instant,
     ) -> Result<bool, QueueError> {
         let mut again = false;
@@ -142,7 +143,7 @@ impl Maintenance {
             match truncate(&self.database, &self.statements, leaf).await? {
                 Truncated::Done => {
                     tracing::debug!(queue = %self.queue, leaf, "leaf truncated");
-                    *state = Held::default();
+                    *state = HeldPartition::default();
                 }
                 Truncated::Counting => again = true,
                 Truncated::Held(why) => state.note(&self.queue, leaf, &why),
@@ -168,7 +169,7 @@ impl Maintenance {
     }
 }
 
-impl Held {
+impl HeldPartition {
     fn note(&mut self, queue: &QueueName, leaf: i32, why: &str) {
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);

@@ -12,8 +12,8 @@ pub fn plural(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// A moment in UTC, to the second, as in `2030-01-31T08:00:00Z`. What no calendar has is given as the
-/// nearest that one has.
+/// A moment in UTC, to the second, as in `2030-01-31T08:00:00Z`. What no calendar has is given as
+/// the nearest that one has.
 #[must_use]
 pub fn time(time: SystemTime) -> String {
     let nearest = if time < SystemTime::UNIX_EPOCH { Timestamp::MIN } else { Timestamp::MAX };
@@ -21,8 +21,8 @@ pub fn time(time: SystemTime) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Reads a moment, as in `2030-01-31T08:00:00Z` or with an offset as in `2030-01-31T08:00:00+01:00`.
-/// Without either it is in UTC.
+/// Reads a moment, as in `2030-01-31T08:00:00Z` or with an offset as in
+/// `2030-01-31T08:00:00+01:00`. Without either it is in UTC.
 ///
 /// # Errors
 /// What is wrong with it.

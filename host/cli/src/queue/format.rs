@@ -51,7 +51,7 @@ pub(crate) fn settings_json(q: &Queue) -> Value {
         "paused": q.paused,
         "unique_ms": q.unique.map(|u| millis(u.window)),
         "on_duplicate": q.unique.map(|u| u.on_duplicate.name()),
-        "limits": set::limits_json(q.throttle, q.lanes),
+        "limits": set::limits_json(q.limits, q.lanes),
     })
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn described(queue: &Queue, status: &QueueStatus) -> String {
         ),
         ("Order", queue.lanes.to_string()),
         ("Unique keys", set::keys_text(queue.unique)),
-        ("Limits", set::limits_text(queue.throttle, queue.lanes)),
+        ("Limits", set::limits_text(queue.limits, queue.lanes)),
         ("Handlers", handlers),
         ("Messages", messages),
         ("On disk", show::bytes(status.bytes)),

@@ -1,5 +1,6 @@
-//! Messages of a batch that an operator has removed while a host had them: those that nobody has begun are not
-//! begun, and a guest that runs is interrupted. Costs a batch without one a look at a flag for each message.
+//! Messages of a batch that an operator removes while a host has them. No worker begins such a
+//! message, and a call that runs is interrupted. A batch without any costs a look at a flag for
+//! each message.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};

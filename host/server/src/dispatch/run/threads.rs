@@ -1,12 +1,13 @@
-//! The threads for long calls: some that get what all others leave, and one that is for what gets nothing there. Which
-//! calls run on them is decided elsewhere.
+//! The threads for long calls: low-priority threads, which get what all others leave, and one
+//! thread for calls that get nothing there. `long_calls` decides which calls run on them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// The threads for long calls, of all handlers of a host. Cheap to clone; they end with the last clone.
+/// The threads for long calls, of all handlers of a host. Cheap to clone; they end with the last
+/// clone.
 #[derive(Clone, Debug)]
 pub struct LongCallThreads {
     idle: Arc<Threads>,
@@ -27,7 +28,8 @@ impl Threads {
             .worker_threads(count as usize)
             .thread_name(name)
             .on_thread_start(on_start)
-            // Each turn is long here: whoever waits for anything but a turn is not to wait for many.
+            // Each turn is long here: whoever waits for anything but a turn is not to wait for
+            // many.
             .event_interval(1)
             .global_queue_interval(1)
             .enable_all()
@@ -49,17 +51,20 @@ impl Drop for Threads {
     }
 }
 
-/// How long a turn this thread asks for, the longest that there is. It need not have it: from Linux 6.12 on, one that
-/// wakes and asks for a shorter one comes before it at once (`do_preempt_short` in kernel/sched/fair.c). Where low threads and
-/// those that wake are in different groups, as a server's are, the system looks at nothing else of it: it would have the
-/// rest of its turn first, up to the next tick of the clock.
+/// The length of turn that a low-priority thread asks for, the longest that there is. From Linux
+/// 6.12 on, a thread that wakes and asks for a shorter turn comes before it at once
+/// (`do_preempt_short` in kernel/sched/fair.c). If the two threads are in different groups, as a
+/// server's are, the system looks at nothing else: without this, the low-priority thread would have
+/// the rest of its turn first, up to the next tick of the clock.
 const TURN: Duration = Duration::from_millis(100);
 
-/// Has this thread run only where no other wants to: a three hundredth of a processor that is never enough. More than
-/// by niceness, the system takes such a processor for a free one when it wakes others (`sched_idle_cpu` in Linux's
-/// kernel/sched/fair.c), so that they need not queue behind one another.
+/// Has this thread run only where no other thread wants to: it has a three hundredth of a processor
+/// that others use. This is better than niceness: when the system wakes others, it takes the
+/// processor of such a thread for a free one (`sched_idle_cpu` in Linux's kernel/sched/fair.c). So
+/// the others need not queue behind one another.
 fn be_idle() {
-    // Where it is refused, long calls compete with short ones as equals. The first for the length of turn, which it keeps.
+    // Where it is refused, long calls compete with short ones as equals. The first for the length
+    // of turn, which it keeps.
     schedule(libc::SCHED_BATCH, TURN);
     schedule(libc::SCHED_IDLE, Duration::ZERO);
 }

@@ -1,5 +1,5 @@
-//! Limits of a queue: how much of it runs at once and how fast, over all hosts. Each delays, none refuses. What
-//! may start is for the database to say. Never does I/O.
+//! Limits of a queue: how much of it runs at once and how fast, over all hosts. Each delays, none
+//! refuses. What may start is for the database to say. Never does I/O.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::limits::{
 
 /// The limits of a queue, for each of its handlers by itself; `None`: any number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Throttle {
+pub struct QueueLimits {
     /// Messages in flight at once, over all hosts.
     pub fleet_concurrency: Option<u32>,
     /// Messages that start in a time, over all hosts.
@@ -54,7 +54,7 @@ impl FromStr for PerInterval {
     }
 }
 
-impl Throttle {
+impl QueueLimits {
     /// Refuses what no queue can keep to.
     pub fn check(&self) -> Result<(), OutOfRange> {
         if let Some(messages) = self.fleet_concurrency {
@@ -85,12 +85,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_kept_to_is_refused() {
-        let rate = |count, interval_ms, burst| Throttle {
+        let rate = |count, interval_ms, burst| QueueLimits {
             rate: Some(Rate { count, interval: Duration::from_millis(interval_ms), burst }),
-            ..Throttle::default()
+            ..QueueLimits::default()
         };
         assert_eq!(rate(100, 1_000, 1).check(), Ok(()));
-        let said = |throttle: Throttle| throttle.check().unwrap_err().to_string();
+        let said = |limits: QueueLimits| limits.check().unwrap_err().to_string();
         assert_eq!(
             said(rate(0, 1_000, 1)),
             "the rate's number 0 is out of range: use 1 to 1000000"
@@ -101,7 +101,7 @@ mod tests {
         );
         assert_eq!(said(rate(1, 0, 1)), "the rate's time 0s is out of range: use 1ms to 365days");
         assert_eq!(said(rate(1, 1, 0)), "burst 0 is out of range: use 1 to 1000000");
-        let none = Throttle { fleet_concurrency: Some(0), ..Throttle::default() };
+        let none = QueueLimits { fleet_concurrency: Some(0), ..QueueLimits::default() };
         assert_eq!(said(none), "fleet-concurrency 0 is out of range: use 1 to 10000");
     }
 }

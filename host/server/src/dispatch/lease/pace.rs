@@ -1,4 +1,5 @@
-//! How much to lease, how many sandboxes to use for it and on which threads, from how long messages have taken. Pure.
+//! How much to lease, how many sandboxes to use for it, and on which threads its calls begin. All
+//! of it follows from how long messages have taken. Pure.
 
 use std::time::Duration;
 
@@ -7,56 +8,58 @@ use host_sandbox::Run;
 
 /// Messages in one lease at most: past this a round trip costs nothing per message.
 const LEASE_MAX: u32 = 1_000;
-/// Work that one sandbox gets at a time: enough that handing it over costs nothing, little enough to
-/// be stopped soon.
+/// Work that one sandbox gets at a time: enough that handing it over costs nothing, little enough
+/// that it stops soon.
 const SHARE: Duration = Duration::from_millis(2);
-/// Work that a host keeps in hand, so that it never waits for the database: for so many round trips, …
-const TRIPS_IN_HAND: f64 = 3.0;
-/// … at least so much, …
-const IN_HAND: f64 = 0.03;
-/// … and at most: what a host has in hand others cannot do, and it waits for what is urgent.
-const IN_HAND_LONG: f64 = 0.3;
-/// Fast handlers have at most so many messages in hand.
-const IN_HAND_MAX: f64 = 4_000.0;
-/// What is thought of a handler before it has run: slow, so that the first lease is small.
-const UNKNOWN: f64 = 1e-3;
-/// How much the newest messages count in the mean.
+/// A host keeps work in hand for this many round trips, so that it never waits for the database.
+const ROUND_TRIPS_IN_HAND: f64 = 3.0;
+/// The least work in hand, in seconds.
+const IN_HAND_MIN_S: f64 = 0.03;
+/// The most work in hand, in seconds: no other host can do it, and urgent messages wait behind it.
+const IN_HAND_MAX_S: f64 = 0.3;
+/// The most messages in hand of a fast handler.
+const IN_HAND_MESSAGES_MAX: f64 = 4_000.0;
+/// The time of a message before any has run, in seconds: slow, so that the first lease is small.
+const UNKNOWN_S: f64 = 1e-3;
+/// The weight of the newest messages in the mean.
 const WEIGHT: f64 = 0.2;
-/// A call that has computed for so long is a long one, with many messages one that has for each: of those that reach
-/// the next look at their limits, half have by then.
+/// A call is long once it has computed for this time. A call with many messages has this time for
+/// each. Half of the calls that reach the next look at their limits have computed that long by
+/// then.
 pub(crate) const LONG: Duration = Duration::from_millis(5);
-/// Handlers whose calls cost more than this on the mean have long ones.
-const HEAVY: f64 = 2.5e-3;
-/// Handlers of whose calls more than this part come to nothing are failing.
+/// A handler's calls count as long if their mean cost is above this, in seconds.
+const HEAVY_S: f64 = 2.5e-3;
+/// A handler is failing if a larger part of its calls than this fails.
 const FAILING: f64 = 0.5;
-/// These means are of about so many messages, once as many have run.
+/// The means of cost and failures are of about this many messages, once as many have run.
 const COSTS: f64 = 32.0;
-/// A handler that fails has no more than this in one lease …
+/// A handler that is failing has no more messages than this in one lease. Dead letters and retries
+/// cost Postgres more than acks, and Postgres knows no priorities. A bad deploy must not make dead
+/// letters of a whole backlog before anybody has seen it.
 const FAILING_LEASE: u32 = 64;
-/// … and so long between two: dead letters and retries cost Postgres more than acks, and it knows no priorities. Nor is a
-/// bad deploy to make dead letters of a whole backlog before anybody has seen it.
+/// The pause between two leases of a handler that is failing.
 const FAILING_PAUSE: Duration = Duration::from_millis(100);
 /// How long a little room for messages waits for more.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// What is to be expected of a handler's calls.
+/// What most of a handler's calls do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// Short ones.
+    /// They are short.
     #[default]
     Good,
-    /// That they compute for [`LONG`].
+    /// They compute for [`LONG`].
     Long,
-    /// That they come to nothing.
+    /// They fail.
     Failing,
 }
 
 /// What messages have cost the threads that all share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cost {
-    /// Together; of each call what is past [`LONG`] is not theirs.
+    /// The time of all together; each call counts for at most [`LONG`].
     pub time: Duration,
-    /// Those that came to nothing: not even a verdict.
+    /// The messages that failed: their guest gave no verdict.
     pub failed: usize,
 }
 
@@ -70,7 +73,7 @@ impl Cost {
 
 /// How a handler is called: by its deployment, and by the world that it targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub struct CallShape {
     /// Sandboxes at once.
     pub concurrency: u32,
     /// Messages of a call, at most.
@@ -84,22 +87,23 @@ pub(crate) struct Pace {
     mean_s: f64,
     /// What one message costs the threads that all share, in seconds.
     cost_s: f64,
-    /// The part that comes to nothing.
+    /// The part that fails.
     failed: f64,
-    /// What these two are the means of, in messages: the first ones, and then about [`COSTS`].
+    /// How many messages these two are the means of: the first ones, and then about [`COSTS`].
     seen: f64,
-    /// From the wish for a lease to its messages, in seconds.
-    trip_s: f64,
+    /// From the request for a lease to its messages, in seconds.
+    round_trip_s: f64,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { mean_s: UNKNOWN, cost_s: 0.0, failed: 0.0, seen: 0.0, trip_s: 0.0 }
+        Self { mean_s: UNKNOWN_S, cost_s: 0.0, failed: 0.0, seen: 0.0, round_trip_s: 0.0 }
     }
 }
 
 impl Pace {
-    /// Learns that `count` messages took `total` together, each on its own sandbox's clock, and cost `cost`.
+    /// Learns that `count` messages took `total` together, each on its own sandbox's clock, and
+    /// cost `cost`.
     pub(crate) fn observe(&mut self, total: Duration, cost: Cost, count: usize) {
         if count > 0 {
             let n = count as f64;
@@ -113,8 +117,8 @@ impl Pace {
     }
 
     /// Learns how long a lease was on its way.
-    pub(crate) fn observe_trip(&mut self, took: Duration) {
-        self.trip_s += WEIGHT * (took.as_secs_f64() - self.trip_s);
+    pub(crate) fn observe_round_trip(&mut self, took: Duration) {
+        self.round_trip_s += WEIGHT * (took.as_secs_f64() - self.round_trip_s);
     }
 
     /// What is to be expected of the handler's next calls.
@@ -122,7 +126,7 @@ impl Pace {
     pub(crate) fn standing(self) -> Standing {
         if self.failed > FAILING {
             Standing::Failing
-        } else if self.cost_s > HEAVY {
+        } else if self.cost_s > HEAVY_S {
             Standing::Long
         } else {
             Standing::Good
@@ -131,14 +135,14 @@ impl Pace {
 
     /// Messages to have in hand, leased and not settled, on `cores`.
     #[must_use]
-    pub(crate) fn in_hand(self, Shape { concurrency, per_call }: Shape, cores: u32) -> u32 {
-        let work_s = (TRIPS_IN_HAND * self.trip_s).clamp(IN_HAND, IN_HAND_LONG);
+    pub(crate) fn in_hand(self, CallShape { concurrency, per_call }: CallShape, cores: u32) -> u32 {
+        let work_s = (ROUND_TRIPS_IN_HAND * self.round_trip_s).clamp(IN_HAND_MIN_S, IN_HAND_MAX_S);
         let fast = f64::from(cores) * work_s / self.mean_s;
-        // A slow handler waits more than it computes: one call for each sandbox. Of a fast one's big calls, one
-        // is enough to begin with.
-        let is_fast = f64::from(per_call) * self.mean_s < IN_HAND;
+        // A slow handler waits more than it computes: one call for each sandbox. Of a fast
+        // handler's big calls, one is enough to begin with.
+        let is_fast = f64::from(per_call) * self.mean_s < IN_HAND_MIN_S;
         let calls = if per_call > 1 && is_fast { 1 } else { concurrency };
-        (fast.min(IN_HAND_MAX) as u32).max(calls.saturating_mul(per_call))
+        (fast.min(IN_HAND_MESSAGES_MAX) as u32).max(calls.saturating_mul(per_call))
     }
 
     /// Messages to lease at once, at most.
@@ -147,13 +151,13 @@ impl Pace {
         if self.standing() == Standing::Failing { FAILING_LEASE } else { LEASE_MAX }
     }
 
-    /// How long after a lease to ask for the next, if there is `room` for so many messages. Little room waits a moment for
-    /// more: a round trip costs the same for one message as for a thousand.
+    /// How long after a lease to ask for the next, with `room` for this many messages. Little room
+    /// waits a moment for more: a round trip costs the same for one message as for a thousand.
     #[must_use]
-    pub(crate) fn pause(self, room: u32, shape: Shape, cores: u32) -> Duration {
+    pub(crate) fn pause(self, room: u32, shape: CallShape, cores: u32) -> Duration {
         if self.standing() == Standing::Failing {
             FAILING_PAUSE
-        } else if room >= self.worth_a_trip(shape, cores) {
+        } else if room >= self.worth_a_round_trip(shape, cores) {
             Duration::ZERO
         } else {
             PATIENCE
@@ -161,7 +165,7 @@ impl Pace {
     }
 
     /// Messages that are worth a round trip of their own.
-    fn worth_a_trip(self, shape: Shape, cores: u32) -> u32 {
+    fn worth_a_round_trip(self, shape: CallShape, cores: u32) -> u32 {
         let in_hand = self.in_hand(shape, cores);
         // A slow handler's sandboxes must not stand idle for long; a fast one has enough in hand.
         let slow = shape.concurrency.saturating_mul(shape.per_call);
@@ -188,8 +192,8 @@ mod tests {
     use super::*;
     use host_core::outcome::Failure;
 
-    fn shape(concurrency: u32, per_call: u32) -> Shape {
-        Shape { concurrency, per_call }
+    fn shape(concurrency: u32, per_call: u32) -> CallShape {
+        CallShape { concurrency, per_call }
     }
 
     fn pace(mean: Duration) -> Pace {
@@ -256,7 +260,7 @@ mod tests {
     fn fast_handlers_get_big_leases_on_few_sandboxes() {
         let fast = pace(Duration::from_micros(4));
         assert_eq!(fast.in_hand(shape(64, 1), 2), 4_000);
-        assert_eq!(fast.worth_a_trip(shape(64, 1), 2), 2_000);
+        assert_eq!(fast.worth_a_round_trip(shape(64, 1), 2), 2_000);
         assert_eq!(fast.sandboxes(1_000), 3);
         assert_eq!(fast.messages(3, 1), 1_000);
     }
@@ -265,9 +269,9 @@ mod tests {
     fn where_postgres_is_far_more_is_in_hand() {
         let mut pace = pace(Duration::from_micros(100));
         assert_eq!(pace.in_hand(shape(64, 1), 2).next_multiple_of(10), 600);
-        (0..100).for_each(|_| pace.observe_trip(Duration::from_millis(40)));
+        (0..100).for_each(|_| pace.observe_round_trip(Duration::from_millis(40)));
         assert_eq!(pace.in_hand(shape(64, 1), 2).next_multiple_of(10), 2_400);
-        (0..100).for_each(|_| pace.observe_trip(Duration::from_secs(40)));
+        (0..100).for_each(|_| pace.observe_round_trip(Duration::from_secs(40)));
         assert_eq!(pace.in_hand(shape(64, 1), 1).next_multiple_of(10), 3_000);
     }
 
@@ -275,8 +279,8 @@ mod tests {
     fn slow_handlers_get_one_message_a_sandbox() {
         let slow = pace(Duration::from_millis(100));
         assert_eq!(slow.in_hand(shape(64, 1), 2), 64);
-        assert_eq!(slow.worth_a_trip(shape(64, 1), 2), 4);
-        assert_eq!(slow.worth_a_trip(shape(1, 1), 2), 1);
+        assert_eq!(slow.worth_a_round_trip(shape(64, 1), 2), 4);
+        assert_eq!(slow.worth_a_round_trip(shape(1, 1), 2), 1);
         assert_eq!(slow.sandboxes(64), 64);
         assert_eq!(slow.messages(10, 1), 10);
     }
@@ -287,7 +291,8 @@ mod tests {
         let slow = pace(Duration::from_millis(10));
         assert_eq!(slow.in_hand(shape(8, 100), 2), 800);
         assert_eq!(slow.messages(3, 100), 300);
-        // One that takes a millisecond: what a host can do in a moment, but a call's worth at least.
+        // One that takes a millisecond: what a host can do in a moment, but a call's worth at
+        // least.
         let fast = pace(Duration::from_micros(10));
         assert_eq!(fast.in_hand(shape(1_000, 100), 2), 4_000);
         let fast = pace(Duration::from_nanos(24_900));

@@ -1,6 +1,6 @@
-//! A worker: runs messages of a batch in one sandbox after the other, until none is left to begin. A batch
-//! handler gets many a call; should such a call fail, each of its messages is called again alone, by whoever
-//! is free. Never decides what becomes of a message.
+//! A worker: runs messages of a batch in one sandbox, until none is left to begin. A batch handler
+//! gets many messages a call. If such a call fails, each of its messages is called again alone, by
+//! any free worker. A worker never decides what becomes of a message.
 
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
@@ -13,11 +13,11 @@ use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
-use super::batch::{Batch, Finished, Turn};
-use super::brake::Brake;
-use super::loaded::Loaded;
-use super::long_calls::Watch;
-use super::slots::Slot;
+use super::backpressure::Backpressure;
+use super::batch::{Batch, BatchTurn, Finished};
+use super::handler_version::HandlerVersion;
+use super::long_calls::CallWatch;
+use crate::dispatch::lease::slots::Slot;
 use host_core::id::LeaseKey;
 use host_core::message::Message;
 use host_core::outcome::{Failure, Verdict};
@@ -28,57 +28,65 @@ const YIELD_AFTER: usize = 64;
 
 struct Worker<'a> {
     batch: &'a Batch,
-    handler: &'a Loaded,
-    brake: &'a Brake,
-    watch: &'a Watch,
+    version: &'a HandlerVersion,
+    backpressure: &'a Backpressure,
+    call_watch: &'a CallWatch,
     runner: Runner,
-    /// Of the runner.
+    /// How long the runner has computed.
     busy: Busy,
     /// The batch's last message is done.
     last: bool,
-    /// A message of a batch in order did not succeed: it is to be seen whether those after it have to wait.
+    /// A message of a batch in order did not succeed. Whether those after it wait is decided
+    /// elsewhere.
     stops: bool,
 }
 
-/// Runs messages of a batch until none is left to begin, or the brake is on; in order, until one does not succeed. Tells
-/// `complete` when the batch's last is done, or that one.
-pub(crate) async fn work(
-    mine: Turn,
-    handler: Arc<Loaded>,
+/// Runs messages of a batch until none is left to begin, or there is backpressure. In order, it
+/// also stops at a message that does not succeed. Tells `finished` when the batch's last message is
+/// done, or when it has stopped at one.
+pub(super) async fn work(
+    turn: BatchTurn,
+    version: Arc<HandlerVersion>,
     slot: Slot,
-    brake: Brake,
-    watch: Watch,
-    complete: mpsc::UnboundedSender<LeaseKey>,
+    backpressure: Backpressure,
+    call_watch: CallWatch,
+    finished: mpsc::UnboundedSender<LeaseKey>,
 ) {
-    let all = mine.batch().clone();
-    let (batch, handler, brake, watch) = (&*all, &*handler, &brake, &watch);
-    let runner = handler.take_runner();
-    let busy = runner.busy();
-    let mut worker =
-        Worker { batch, handler, brake, watch, runner, busy, last: false, stops: false };
+    let batch = turn.batch().clone();
+    let runner = version.take_runner();
+    let mut worker = Worker {
+        batch: &batch,
+        version: &version,
+        backpressure: &backpressure,
+        call_watch: &call_watch,
+        busy: runner.busy(),
+        runner,
+        last: false,
+        stops: false,
+    };
     let mut calls = 0;
-    while !worker.stops && brake.is_off() && worker.call_next().await {
+    while !worker.stops && backpressure.may_begin() && worker.call().await {
         calls += 1;
         if calls % YIELD_AFTER == 0 {
             tokio::task::yield_now().await;
         }
     }
     let tells = worker.last || worker.stops;
-    handler.give_back(worker.runner);
+    version.give_back(worker.runner);
     drop(slot);
-    // Whoever is told may have another go on from here.
-    drop(mine);
+    // Before it tells: the loop may have another worker go on from here.
+    drop(turn);
     if tells {
         // Nobody listens any more when the host stops.
-        let _ = complete.send(batch.lease());
+        let _ = finished.send(batch.lease());
     }
 }
 
 impl<'a> Worker<'a> {
-    /// Makes the next call. Whether there was one to make.
-    async fn call_next(&mut self) -> bool {
+    /// Call: gives the guest the next message, or messages. Whether there was one.
+    async fn call(&mut self) -> bool {
         // In order, a call has one message.
-        let many = self.handler.batch_max().filter(|_| !self.batch.is_in_order());
+        let many = self.version.batch_max().filter(|_| !self.batch.is_in_order());
         let Some((count_max, bytes_max)) = many else {
             let next = self.batch.begin();
             if let Some(message) = next {
@@ -99,15 +107,16 @@ impl<'a> Worker<'a> {
     async fn call_one(&mut self, message: &'a Message) {
         let span = tracing::debug_span!(
             "message",
-            queue = self.handler.queue(),
+            queue = self.version.queue(),
             id = %message.id,
             attempt = message.attempt,
-            version = self.handler.version()
+            version = self.version.version()
         );
         let called = {
-            // Pinned here, as each call is below: a call's state is large, and is made where it stays.
+            // Pinned here, as each call is below: a call's state is large, and is made where it
+            // stays.
             let run = pin!(run(self.batch, &mut self.runner, message));
-            let run = self.watch.call(&self.busy, 1, run.instrument(span));
+            let run = self.call_watch.call(&self.busy, 1, run.instrument(span));
             AssertUnwindSafe(run).catch_unwind().await
         };
         let run = if let Ok(run) = called {
@@ -128,14 +137,14 @@ impl<'a> Worker<'a> {
     async fn call_many(&mut self, which: Range<usize>, messages: &'a [Message]) {
         let span = tracing::debug_span!(
             "messages",
-            queue = self.handler.queue(),
+            queue = self.version.queue(),
             first = %messages[0].id,
             count = messages.len(),
-            version = self.handler.version()
+            version = self.version.version()
         );
         let called = {
             let run = pin!(run_many(self.batch, &mut self.runner, messages));
-            let run = self.watch.call(&self.busy, messages.len() as u32, run.instrument(span));
+            let run = self.call_watch.call(&self.busy, messages.len() as u32, run.instrument(span));
             AssertUnwindSafe(run).catch_unwind().await
         };
         let why = match called {
@@ -149,19 +158,20 @@ impl<'a> Worker<'a> {
                 "the host panicked; see its log".to_owned()
             }
         };
-        let (queue, count) = (self.handler.queue(), messages.len());
+        let queue = self.version.queue();
+        let count = messages.len();
         tracing::debug!(queue, count, %why, "a call failed; its messages are called alone");
         self.batch.call_alone(which);
     }
 
     /// After a panic, in which the runner may have been left half done.
     fn replace_runner(&mut self) {
-        self.runner = self.handler.take_runner();
+        self.runner = self.version.take_runner();
         self.busy = self.runner.busy();
     }
 
-    /// What came of the messages of one call. Its follow-ups are kept with one message, and all that were acked
-    /// with them are tied to that.
+    /// What came of the messages of one call. Its follow-ups are kept with one message, and all
+    /// that were acked with them are tied to that.
     fn together(
         &self,
         messages: &[Message],
@@ -169,7 +179,8 @@ impl<'a> Worker<'a> {
     ) -> Result<Vec<Finished>, Failure> {
         let verdicts = verdicts?;
         let count = messages.len() as u32;
-        let (busy, cpu) = (elapsed / count, cpu / count);
+        let busy = elapsed / count;
+        let cpu = cpu / count;
         let first_acked = verdicts.iter().position(|verdict| *verdict == Verdict::Ack);
         let keeper = first_acked.filter(|_| !follow_ups.is_empty()).map(|at| messages[at].position);
         let mut follow_ups = Some(follow_ups);
@@ -191,9 +202,15 @@ impl<'a> Worker<'a> {
         busy: Duration,
         tied_to: Option<u32>,
     ) -> Finished {
-        let (position, attempt) = (message.position, message.attempt);
-        let held = self.brake.hold(run.bytes());
-        Finished { position, attempt, version: self.handler.version(), run, held, busy, tied_to }
+        Finished {
+            position: message.position,
+            attempt: message.attempt,
+            version: self.version.version(),
+            held: self.backpressure.hold(run.bytes()),
+            run,
+            busy,
+            tied_to,
+        }
     }
 
     fn finish(&mut self, finished: impl IntoIterator<Item = Finished>) {

@@ -1,14 +1,16 @@
-//! The pulse of a session: beats, looks who is dead, and reconnects. Ends when the session is over, or a loop of the
-//! host stands still: one that only beats would keep its messages from the others.
+//! The heartbeat of a session: it beats, ends sessions of dead hosts, and reconnects. It ends when
+//! the session is over, or when a loop of this host stands still: a host that only beats would keep
+//! its messages from the others.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use host_core::incident::{Incident, Over};
 use host_core::liveness::{BEAT_EVERY, Observer, STOP_AFTER};
 use host_core::progress::{Late, Progress};
-use host_core::trouble::{Over, Trouble};
 use host_queue::connect::Database;
 use host_queue::error::QueueError;
 use host_queue::session::{Look, Session};
@@ -16,22 +18,22 @@ use host_queue::session::{Look, Session};
 /// How often the beats of the hour before last are freed, and the changes of the catalog counted.
 const TIDY_EVERY: Duration = Duration::from_mins(10);
 
-/// How long a beat may take before its connection is held for dead. With the time that a new one may
-/// take, less than [`STOP_AFTER`].
+/// How long a beat may take before its connection is held for dead. With the time that a new one
+/// may take, less than [`STOP_AFTER`].
 const BEAT_WITHIN: Duration = Duration::from_secs(4);
 
 /// How long a beat may wait for what is done beside it.
 const BURY_WITHIN: Duration = Duration::from_secs(3);
 
-/// A session's pulse.
-pub(super) struct Pulse {
+/// A session's heartbeat.
+pub(super) struct Heartbeat {
     /// The session's own pool.
     database: Database,
     session: Session,
     /// Lives longer than a session: what a host has seen, it knows.
     observer: Arc<Mutex<Observer>>,
     beat: i64,
-    trouble: Trouble,
+    incident: Incident,
     progress: Progress,
     /// The run of the server that was seen last.
     server: String,
@@ -41,29 +43,38 @@ pub(super) struct Pulse {
 
 /// Why a session is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum News {
+pub(super) enum SessionEnd {
     /// Another host has ended it: its leases are others' now.
     Ended,
     /// No beat got through for so long that another host will.
     Silent,
     /// A loop of this host stands still.
-    Standing(Late),
+    StandsStill(Late),
 }
 
-impl Pulse {
+impl fmt::Display for SessionEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended => f.write_str("it was ended by another host"),
+            Self::Silent => f.write_str("it could not beat"),
+            Self::StandsStill(late) => write!(f, "{late}"),
+        }
+    }
+}
+
+impl Heartbeat {
     pub(super) fn new(
         database: Database,
         session: Session,
         observer: Arc<Mutex<Observer>>,
         progress: Progress,
     ) -> Self {
-        let trouble = Trouble::default();
         Self {
             database,
             session,
             observer,
             beat: 0,
-            trouble,
+            incident: Incident::default(),
             progress,
             server: String::new(),
             late: None,
@@ -71,7 +82,7 @@ impl Pulse {
     }
 
     /// Beats until the session is over. Says each change of the catalog.
-    pub(super) async fn run(mut self, catalog_version: watch::Sender<i64>) -> News {
+    pub(super) async fn run(mut self, catalog_version: watch::Sender<i64>) -> SessionEnd {
         let mut last_beat = Instant::now();
         let mut tidy_at = Instant::now();
         let mut ticks = tokio::time::interval(BEAT_EVERY);
@@ -81,7 +92,7 @@ impl Pulse {
             self.progress.look(Instant::now());
             let late = self.progress.late();
             if let Some(standing) = late.clone().filter(Late::stands_still) {
-                return self.over(News::Standing(standing));
+                return self.over(SessionEnd::StandsStill(standing));
             }
             self.note(late);
             let began = Instant::now();
@@ -89,10 +100,10 @@ impl Pulse {
             match tokio::time::timeout(left, self.beat_once()).await {
                 Ok(Ok(look)) => {
                     if !look.live.iter().any(|s| s.session == self.session.id()) {
-                        return self.over(News::Ended);
+                        return self.over(SessionEnd::Ended);
                     }
                     last_beat = Instant::now();
-                    if let Some(Over { lasted, times }) = self.trouble.calm(last_beat) {
+                    if let Some(Over { lasted, times }) = self.incident.calm(last_beat) {
                         tracing::info!(?lasted, times, "beats get through again");
                     }
                     if tokio::time::timeout(BURY_WITHIN, self.bury(&look)).await.is_err() {
@@ -113,13 +124,13 @@ impl Pulse {
                         let _ = tokio::time::timeout(BURY_WITHIN, tidy).await;
                     }
                 }
-                Ok(Err(QueueError::LeaseLost(_))) => return self.over(News::Ended),
+                Ok(Err(QueueError::LeaseLost(_))) => return self.over(SessionEnd::Ended),
                 Ok(Err(error)) => {
-                    if self.trouble.shows(error.kind(), Duration::ZERO, began, Instant::now()) {
+                    if self.incident.shows(error.kind(), Duration::ZERO, began, Instant::now()) {
                         tracing::warn!(%error, "cannot beat; trying again");
                     }
                 }
-                Err(_) => return self.over(News::Silent),
+                Err(_) => return self.over(SessionEnd::Silent),
             }
         }
     }
@@ -134,9 +145,9 @@ impl Pulse {
         self.late = late.map(|late| late.to_string());
     }
 
-    fn over(&self, news: News) -> News {
-        tracing::error!(session = %self.session.id(), "the session is over: {news}");
-        news
+    fn over(&self, end: SessionEnd) -> SessionEnd {
+        tracing::error!(session = %self.session.id(), "the session is over: {end}");
+        end
     }
 
     async fn beat_once(&mut self) -> Result<Look, QueueError> {

@@ -1,8 +1,10 @@
-//! Long calls: which threads a worker runs on. Short calls run where the host does everything else. A call that has
-//! computed for long, and each call of a handler that is used to that or does little but fail, goes on on threads that
-//! get what all others leave, where every handler has as many places as there are processors. One that had to give way
-//! keeps out for a while; and should nothing be left, a handler's calls are rationed: one at a time goes on on a thread that sleeps nine tenths of the time. So guests that burn
-//! what they are given, however many they are, take no more than that from the others. Decides nothing about messages.
+//! Long calls: which threads a worker runs on. Short calls run where the host does everything else.
+//! Two kinds of call go on on low-priority threads, which get what all others leave: a call that
+//! has computed for long, and each call of a handler whose calls mostly compute for long or fail. A
+//! handler has as many places there as there are processors. A call that had to give way keeps out
+//! for a while. If nothing is left, a handler's calls are rationed: one at a time goes on on a
+//! thread that sleeps nine tenths of the time. So guests that burn what they are given take no more
+//! than that from the others.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,40 +18,42 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
-use super::pace::{LONG, Standing};
 use super::threads::LongCallThreads;
+use crate::dispatch::lease::pace::{LONG, Standing};
 use host_sandbox::{Busy, thread_time};
 
-/// One call that seems long may be an accident: the system may charge it for a processor that another machine
-/// had (`steal` in proc_stat(5)). So many are none, if nothing that has run says otherwise in between.
+/// One call that seems long may be an accident: the system may charge it for a processor that
+/// another machine had (`steal` in proc_stat(5)). This many calls are none, unless a look at what
+/// has run says otherwise in between.
 const NO_ACCIDENT: u32 = 3;
-/// Nor is one that seems so for so many times as long.
+/// Nor is one call that takes this many times as long.
 const SURELY: u32 = 2;
-/// A guest gives others a turn every hundredth of a second: one that has taken ten times that had no processor.
+/// A guest gives others a turn every hundredth of a second. If it takes ten times that, it had no
+/// processor.
 const STARVED: Duration = Duration::from_millis(100);
-/// For so long a call is rationed, before it is seen whether it still needs to be.
+/// How long a call is rationed, before it is tried among the others again.
 const RATIONED: Duration = Duration::from_secs(1);
-/// One that is rationed sleeps so many times as long as it has computed.
+/// A rationed call sleeps this many times as long as it has computed.
 const SLEEP: u32 = 9;
-/// One that had a processor for less than half of its turn, because others wanted it, …
+/// A call gave way if it had a processor for less than half of its turn …
 const GAVE_WAY: u32 = 2;
-/// … and that computed for so long, which one does not that only looks whether it may go on, …
+/// … and computed for this time. A call that only looks whether it may go on computes for less.
 const COMPUTED: Duration = Duration::from_millis(1);
-/// … sleeps so many times as long as that turn: what it would still have between the others' turns is worth less than
-/// what that costs them.
+/// A call that gave way sleeps this many times as long as its turn. What it would have between the
+/// turns of others is worth less than what that costs them.
 const KEEP_OUT: u32 = 3;
 
 /// What is expected of a handler's calls.
 #[derive(Debug, Default)]
 struct Expected {
-    /// That they belong among the long ones from the first.
+    /// They begin on the low-priority threads.
     long: AtomicBool,
-    /// Those that seemed long since a look at what has run.
+    /// The calls that seemed long since the last look at what has run.
     seemed: AtomicU32,
 }
 
 impl Expected {
-    /// Notes a call that seems long. Those beside it are likely to be the same, until they are known to be better.
+    /// Notes a call that seems long. Other calls of the handler are likely to be the same.
     fn note_one(&self) {
         if self.seemed.fetch_add(1, Relaxed) + 1 >= NO_ACCIDENT {
             self.long.store(true, Relaxed);
@@ -61,9 +65,9 @@ impl Expected {
 #[derive(Clone, Debug)]
 pub(crate) struct Track {
     threads: LongCallThreads,
-    /// The handler's calls that may compute at once on the threads for long calls.
+    /// How many of the handler's calls may compute at once on the low-priority threads.
     places: Arc<Semaphore>,
-    /// The one that is rationed.
+    /// The right to run on the thread for rationed calls.
     ration: Arc<Semaphore>,
     expected: Arc<Expected>,
 }
@@ -77,59 +81,61 @@ impl Track {
         Self { threads: threads.clone(), places, ration, expected: Arc::default() }
     }
 
-    /// Says what the handler's calls are from the first.
+    /// Says what the handler's calls are likely to do.
     pub(crate) fn expect(&self, standing: Standing) {
         self.expected.long.store(standing != Standing::Good, Relaxed);
         self.expected.seemed.store(0, Relaxed);
     }
 
-    /// Runs a worker to its end, each of its calls where it belongs; `worker` is given what it is to watch them with.
-    pub(crate) async fn carry<W>(self, worker: impl FnOnce(Watch) -> W)
+    /// Runs a worker to its end, each of its calls where it belongs. `worker` watches its calls
+    /// with what it is given.
+    pub(crate) async fn carry<W>(self, worker: impl FnOnce(CallWatch) -> W)
     where
         W: Future<Output = ()> + Send + 'static,
     {
         let long = Arc::new(AtomicBool::new(self.expected.long.load(Relaxed)));
-        let watch = Watch { expected: self.expected.clone(), long: long.clone() };
+        let watch = CallWatch { expected: self.expected.clone(), long: long.clone() };
         let mut worker: BoxFuture<'static, ()> = Box::pin(worker(watch));
         let mut starved = false;
         loop {
             let ration = starved.then(|| self.ration.clone().try_acquire_owned().ok()).flatten();
             let place = match ration {
-                _ if !long.load(Relaxed) => Place::Shared,
-                Some(ration) => Place::Ration { since: Instant::now(), _held: ration },
-                None => Place::Left(PollSemaphore::new(self.places.clone())),
+                _ if !long.load(Relaxed) => ThreadPlace::Shared,
+                Some(ration) => ThreadPlace::Ration { since: Instant::now(), _held: ration },
+                None => ThreadPlace::LowPriority(PollSemaphore::new(self.places.clone())),
             };
             let threads = place.threads(&self.threads).cloned();
             let stay = Stay { worker: Some(worker), long: long.clone(), place };
-            let left = match threads {
+            let moving = match threads {
                 // One that panicked is over.
                 Some(threads) => threads.spawn(stay).await.unwrap_or(None),
                 None => stay.await,
             };
-            match left {
-                Some(left) => Left { worker, starved } = left,
+            match moving {
+                Some(moving) => Moving { worker, starved } = moving,
                 None => return,
             }
         }
     }
 }
 
-/// Tells a worker's calls apart.
+/// Notes which of a worker's calls are long.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct CallWatch {
     expected: Arc<Expected>,
     /// The worker belongs among the long calls.
     long: Arc<AtomicBool>,
 }
 
-impl Watch {
-    /// Whether the next call is not to begin where the worker is: it moves when it gives others a turn.
+impl CallWatch {
+    /// Whether the next call must not begin where the worker is. The worker moves when it gives
+    /// others a turn.
     fn belongs_elsewhere(&self) -> bool {
         let expected = self.expected.long.load(Relaxed);
         self.long.swap(expected, Relaxed) != expected
     }
 
-    /// Runs a call with so many `messages`, and notes when it has become a long one for them.
+    /// Runs a call with this many `messages`, and notes when it has become a long one for them.
     pub(crate) async fn call<T>(
         &self,
         busy: &Busy,
@@ -137,7 +143,7 @@ impl Watch {
         call: impl Future<Output = T>,
     ) -> T {
         let mut call = std::pin::pin!(call);
-        // It begins where it belongs; by the time that it is there, that may be elsewhere again.
+        // By the time that the worker is there, the call may belong elsewhere again.
         while self.belongs_elsewhere() {
             tokio::task::yield_now().await;
         }
@@ -160,21 +166,21 @@ impl Watch {
     }
 }
 
-/// What a worker runs on.
-enum Place {
-    /// The threads that all share.
+/// Where a worker runs.
+enum ThreadPlace {
+    /// On the threads that all share.
     Shared,
-    /// Those that get what is left; with its place among the long calls of its handler.
-    Left(PollSemaphore),
-    /// The one that is rationed, since then.
+    /// On the low-priority threads, with a place among the long calls of its handler.
+    LowPriority(PollSemaphore),
+    /// On the thread for rationed calls, since then.
     Ration { since: Instant, _held: OwnedSemaphorePermit },
 }
 
-impl Place {
+impl ThreadPlace {
     fn threads<'a>(&self, all: &'a LongCallThreads) -> Option<&'a Handle> {
         match self {
             Self::Shared => None,
-            Self::Left(_) => Some(all.idle()),
+            Self::LowPriority(_) => Some(all.idle()),
             Self::Ration { .. } => Some(all.rationed()),
         }
     }
@@ -185,50 +191,53 @@ struct Stay {
     worker: Option<BoxFuture<'static, ()>>,
     /// It belongs among the long calls.
     long: Arc<AtomicBool>,
-    place: Place,
+    place: ThreadPlace,
 }
 
 /// A worker that belongs on other threads.
-struct Left {
+struct Moving {
     worker: BoxFuture<'static, ()>,
     /// It was given no processor where it was.
     starved: bool,
 }
 
 impl Future for Stay {
-    type Output = Option<Left>;
+    type Output = Option<Moving>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { worker, long, place } = &mut *self;
         let Some(running) = worker else { return Poll::Ready(None) };
         // Held for this poll: until its next look at its limits, or until it waits.
         let _place = match place {
-            Place::Left(places) => ready!(places.poll_acquire(cx)),
-            Place::Shared | Place::Ration { .. } => None,
+            ThreadPlace::LowPriority(places) => ready!(places.poll_acquire(cx)),
+            ThreadPlace::Shared | ThreadPlace::Ration { .. } => None,
         };
-        let (began, began_cpu) = (Instant::now(), thread_time());
+        let began = Instant::now();
+        let began_cpu = thread_time();
         if running.as_mut().poll(cx).is_ready() {
             return Poll::Ready(None);
         }
-        let (took, long) = (began.elapsed(), long.load(Relaxed));
-        let starved = matches!(place, Place::Left(_)) && took >= STARVED;
+        let took = began.elapsed();
+        let long = long.load(Relaxed);
+        let starved = matches!(place, ThreadPlace::LowPriority(_)) && took >= STARVED;
         let moves = match place {
-            Place::Shared => long,
-            Place::Left(_) => {
+            ThreadPlace::Shared => long,
+            ThreadPlace::LowPriority(_) => {
                 thread::sleep(keeps_out(took, thread_time().saturating_sub(began_cpu)));
                 !long || starved
             }
-            Place::Ration { since, .. } => {
+            ThreadPlace::Ration { since, .. } => {
                 thread::sleep((took * SLEEP).min(RATIONED));
                 !long || since.elapsed() >= RATIONED
             }
         };
-        let left = worker.take_if(|_| moves).map(|worker| Left { worker, starved });
-        left.map_or(Poll::Pending, |left| Poll::Ready(Some(left)))
+        let moving = worker.take_if(|_| moves).map(|worker| Moving { worker, starved });
+        moving.map_or(Poll::Pending, |moving| Poll::Ready(Some(moving)))
     }
 }
 
-/// How long a thread that gets what is left sleeps after a turn that took so long, with so much of it on a processor.
+/// How long a low-priority thread sleeps after a turn that took this long, with `cpu` of it on a
+/// processor.
 fn keeps_out(took: Duration, cpu: Duration) -> Duration {
     let gave_way = cpu >= COMPUTED && took > cpu * GAVE_WAY;
     if gave_way { took.min(STARVED) * KEEP_OUT } else { Duration::ZERO }
@@ -244,8 +253,9 @@ mod tests {
 
     type Said = tokio::sync::mpsc::UnboundedSender<String>;
 
-    /// A worker that is found to be a long one, and then makes a call; it says where it was before, and between.
-    async fn worker(watch: Watch, said: Said) {
+    /// A worker that is found to be a long one, and then makes a call; it says where it was before,
+    /// and between.
+    async fn worker(watch: CallWatch, said: Said) {
         said.send(thread()).unwrap();
         watch.long.store(true, Relaxed);
         tokio::task::yield_now().await;
@@ -254,7 +264,7 @@ mod tests {
     }
 
     /// Where it has been.
-    async fn threads<W>(track: &Track, worker: impl FnOnce(Watch, Said) -> W) -> Vec<String>
+    async fn threads<W>(track: &Track, worker: impl FnOnce(CallWatch, Said) -> W) -> Vec<String>
     where
         W: Future<Output = ()> + Send + 'static,
     {
@@ -284,9 +294,10 @@ mod tests {
         assert_eq!(threads(&track, worker).await, [&*here, "long-calls", &*here]);
     }
 
-    /// Where a worker is after a call that has computed for that long by its next look at its limits.
+    /// Where a worker is after a call that has computed for that long by its next look at its
+    /// limits.
     async fn after(track: &Track, time: Duration) -> String {
-        let worker = |watch: Watch, said: Said| async move {
+        let worker = |watch: CallWatch, said: Said| async move {
             let busy = Busy::default();
             busy.spend(time);
             watch.call(&busy, 1, tokio::task::yield_now()).await;
@@ -302,7 +313,7 @@ mod tests {
         let _ration = track.ration.clone().try_acquire_owned().unwrap();
         track.expect(Standing::Long);
         let expected = track.clone();
-        let worker = |watch: Watch, said: Said| async move {
+        let worker = |watch: CallWatch, said: Said| async move {
             // It seemed short, and is known to be long when the worker is among the short ones.
             expected.expect(Standing::Good);
             let busy = Busy::default();
@@ -329,11 +340,8 @@ mod tests {
                 assert_eq!(after(&track, LONG).await, here);
             }
             assert_eq!(after(&track, LONG).await, "long-calls");
-            assert_eq!(
-                after(&track, Duration::ZERO).await,
-                "long-calls",
-                "all are, from the first"
-            );
+            let next = after(&track, Duration::ZERO).await;
+            assert_eq!(next, "long-calls", "all are, from the first");
             track.expect(Standing::Good);
             assert_eq!(after(&track, Duration::ZERO).await, here);
         }

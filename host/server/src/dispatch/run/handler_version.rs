@@ -1,18 +1,18 @@
-//! A version of a handler as a host runs it: compiled, with a few sandboxes kept warm.
+//! A version of a handler as a host runs it: a compiled component, and a few warm sandboxes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::pace::Shape;
-use super::slots::Slots;
+use crate::dispatch::lease::pace::CallShape;
+use crate::dispatch::lease::slots::Slots;
 use host_sandbox::{Handler, Runner};
 
 /// The memory of a sandbox of ordinary size, in bytes.
 const WARM_UNIT_BYTES: u64 = 2 << 20;
 
 /// Shared by the workers that run it; an older version lives until its last message is done.
-pub struct Loaded {
+pub struct HandlerVersion {
     handler: Handler,
     slots: Slots,
     warm: Mutex<Vec<(Runner, OwnedSemaphorePermit)>>,
@@ -20,13 +20,13 @@ pub struct Loaded {
     warm_room: Arc<Semaphore>,
 }
 
-impl std::fmt::Debug for Loaded {
+impl std::fmt::Debug for HandlerVersion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Loaded").field("version", &self.version()).finish_non_exhaustive()
+        f.debug_struct("HandlerVersion").field("version", &self.version()).finish_non_exhaustive()
     }
 }
 
-impl Loaded {
+impl HandlerVersion {
     /// A version that is ready to run.
     #[must_use]
     pub fn new(handler: Handler, slots: Slots, warm_room: Arc<Semaphore>) -> Self {
@@ -53,13 +53,13 @@ impl Loaded {
 
     /// How it is called.
     #[must_use]
-    pub fn shape(&self) -> Shape {
+    pub fn shape(&self) -> CallShape {
         let per_call = self.handler.batch_size().unwrap_or(1);
-        Shape { concurrency: self.slots.concurrency(), per_call }
+        CallShape { concurrency: self.slots.concurrency(), per_call }
     }
 
-    /// Of a batch handler: messages of a call, and their payload in bytes, at most. They are copied into the guest,
-    /// which wants room to work with them.
+    /// Of a batch handler: messages of a call, and their payload in bytes, at most. They are copied
+    /// into the guest, which wants room to work with them.
     #[must_use]
     pub fn batch_max(&self) -> Option<(usize, u64)> {
         let count = self.handler.batch_size()? as usize;
@@ -73,13 +73,13 @@ impl Loaded {
     }
 
     /// A warm sandbox, or a new one.
-    pub(super) fn take_runner(&self) -> Runner {
+    pub(crate) fn take_runner(&self) -> Runner {
         let warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner).pop();
         warm.map_or_else(|| self.handler.runner(), |(runner, _)| runner)
     }
 
     /// Keeps a sandbox warm, if it is worth keeping and there is room.
-    pub(super) fn give_back(&self, runner: Runner) {
+    pub(crate) fn give_back(&self, runner: Runner) {
         let Some(bytes) = runner.warm_bytes() else { return };
         let units = u32::try_from(bytes.div_ceil(WARM_UNIT_BYTES).max(1)).unwrap_or(u32::MAX);
         if let Ok(room) = self.warm_room.clone().try_acquire_many_owned(units) {

@@ -1,5 +1,5 @@
-//! The messages of a lease while they run. Any number of workers pull from it, one call at a time,
-//! so a slow message holds up nobody but the worker that has it. Never runs any itself.
+//! The messages of one lease while they run. Workers pull from it, one call at a time. So a slow
+//! message holds up only the worker that has it.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::removal::Removal;
-use host_core::budget::Held;
 use host_core::id::{LeaseKey, MessageId};
+use host_core::memory_gauge::MemoryHold;
 use host_core::message::Message;
 use host_sandbox::Run;
 
 /// A lease's messages, and what came of those that are done.
 #[derive(Debug)]
-pub struct Batch {
+pub(crate) struct Batch {
     lease: LeaseKey,
     messages: Vec<Message>,
     /// The next message that nobody has begun.
@@ -34,16 +34,16 @@ pub struct Batch {
 
 /// The right to run messages of a batch; given back when dropped.
 #[derive(Debug)]
-pub struct Turn(Arc<Batch>);
+pub(crate) struct BatchTurn(Arc<Batch>);
 
-impl Turn {
+impl BatchTurn {
     /// The batch.
     pub(super) const fn batch(&self) -> &Arc<Batch> {
         &self.0
     }
 }
 
-impl Drop for Turn {
+impl Drop for BatchTurn {
     fn drop(&mut self) {
         self.0.busy.store(false, Ordering::Release);
     }
@@ -51,7 +51,7 @@ impl Drop for Turn {
 
 /// A message that has run.
 #[derive(Debug)]
-pub struct Finished {
+pub(crate) struct Finished {
     /// Which.
     pub position: u32,
     /// Its attempt, from 1.
@@ -61,17 +61,18 @@ pub struct Finished {
     /// What came of it.
     pub run: Run,
     /// The memory that its follow-ups and its result take.
-    pub held: Option<Held>,
+    pub held: Option<MemoryHold>,
     /// Its share of the time of the sandbox that ran it.
     pub busy: Duration,
-    /// The message that has the follow-ups of the call that acked both: neither is settled without the other.
+    /// The message that has the follow-ups of the call that acked both: neither is settled without
+    /// the other.
     pub tied_to: Option<u32>,
 }
 
 impl Batch {
     /// The messages of a lease; `in_order`: to be run one after the other.
     #[must_use]
-    pub fn new(lease: LeaseKey, messages: Vec<Message>, in_order: bool) -> Self {
+    pub(crate) fn new(lease: LeaseKey, messages: Vec<Message>, in_order: bool) -> Self {
         let left = AtomicUsize::new(messages.len());
         Self {
             lease,
@@ -89,13 +90,13 @@ impl Batch {
 
     /// Messages that nobody has begun.
     #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.unbegun() + self.alone().len()
     }
 
     /// The calls that these take, with so many messages each.
     #[must_use]
-    pub fn calls_waiting(&self, per_call: usize) -> usize {
+    pub(crate) fn calls_waiting(&self, per_call: usize) -> usize {
         self.unbegun().div_ceil(per_call) + self.alone().len()
     }
 
@@ -108,7 +109,7 @@ impl Batch {
     }
 
     /// Sees to it that no further message is begun; says how many were not.
-    pub fn abandon(&self) -> usize {
+    pub(crate) fn abandon(&self) -> usize {
         let all = self.messages.len();
         let unbegun = all.saturating_sub(self.next.swap(all, Ordering::Relaxed));
         self.abandoned.store(true, Ordering::Release);
@@ -116,39 +117,39 @@ impl Batch {
     }
 
     /// Of a lease that is over: how many messages nobody has heard of.
-    pub fn forget(&self) -> usize {
+    pub(crate) fn forget(&self) -> usize {
         self.take_finished().len() + self.abandon()
     }
 
     /// A turn at running messages, unless they keep their order and somebody has it.
-    pub fn turn(self: &Arc<Self>) -> Option<Turn> {
+    pub(crate) fn take_turn(self: &Arc<Self>) -> Option<BatchTurn> {
         let taken = self.busy.swap(true, Ordering::Acquire) && self.in_order;
-        (!taken).then(|| Turn(self.clone()))
+        (!taken).then(|| BatchTurn(self.clone()))
     }
 
     /// Whether the messages keep their order.
-    pub const fn is_in_order(&self) -> bool {
+    pub(crate) const fn is_in_order(&self) -> bool {
         self.in_order
     }
 
     /// Whether a message may be running, of a batch in order.
-    pub fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Acquire)
     }
 
     /// Tells of messages that an operator has removed; they may be of other batches.
-    pub fn remove(&self, removed: &HashSet<MessageId>) {
+    pub(crate) fn remove(&self, removed: &HashSet<MessageId>) {
         self.removal.tell(removed);
     }
 
     /// The attempt of the message at a position.
     #[must_use]
-    pub fn attempt(&self, position: u32) -> Option<u32> {
+    pub(crate) fn attempt(&self, position: u32) -> Option<u32> {
         self.messages.iter().find(|m| m.position == position).map(|m| m.attempt)
     }
 
     /// What has run since the last time.
-    pub fn take_finished(&self) -> Vec<Finished> {
+    pub(crate) fn take_finished(&self) -> Vec<Finished> {
         std::mem::take(&mut self.done.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -167,8 +168,8 @@ impl Batch {
         self.messages.get(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The messages of the next call, which nobody else begins: at most so many, and of so many bytes unless it
-    /// is one. One that is to be called alone comes alone, and before the others.
+    /// The messages of the next call, which nobody else begins: at most so many, and of so many
+    /// bytes unless it is one. One that is to be called alone comes alone, and before the others.
     pub(super) fn begin_some(&self, count_max: usize, bytes_max: u64) -> Option<Range<usize>> {
         if let Some(at) = self.alone().pop() {
             return Some(at..at + 1);
@@ -193,8 +194,8 @@ impl Batch {
         }
     }
 
-    /// Notes what has run: the messages of one call at once, so that they are settled at once. Returns whether
-    /// these were the last.
+    /// Notes what has run: the messages of one call at once, so that they are settled at once.
+    /// Returns whether these were the last.
     pub(super) fn finish(&self, finished: impl IntoIterator<Item = Finished>) -> bool {
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         let before = done.len();

@@ -1,53 +1,78 @@
-//! When to look for messages. A look that finds some is followed by another at once; one that finds none
-//! by longer and longer waits, and at last by sleep: then a flag in the database has producers
-//! notify. A notification is only a hint: looking never stops. Pure but for the time passed in.
+//! When to look for messages. A look that finds some is followed by another at once. Looks in vain
+//! are followed by longer and longer waits, and at last by sleep: then a flag in the database has
+//! producers notify. A notification is only a hint, so the looks never stop. Pure: the time is
+//! passed in.
 
 use std::time::{Duration, Instant};
 
 use host_queue::exchange::Wait;
 
-/// After messages were found, so many looks in vain are followed by another at once: where some came,
-/// more will, and a round trip is a wait already.
+/// After messages were found, this many looks in vain are followed by another at once. Where some
+/// came, more will, and a round trip is a wait already.
 const EAGER: u32 = 2;
 /// The wait after the looks that come at once.
 const FIRST: Duration = Duration::from_millis(1);
 /// When the waits have grown to this, the host says that it sleeps.
 const SLEEP_FROM: Duration = Duration::from_millis(8);
-/// Leases on their way at once while there are messages.
+/// Leases under way at once while there are messages.
 const LEASING_MAX: usize = 3;
+
+/// What the last looks have found.
+#[derive(Clone, Copy, Debug)]
+enum Looking {
+    /// Messages, and there are more: several looks at once.
+    Busy,
+    /// Messages, a moment ago: this many looks in vain are followed by another at once.
+    Eager { looks_left: u32 },
+    /// Nothing: the next look in vain is followed by this wait.
+    BackingOff { wait: Duration },
+}
+
+/// What the queue's limits allow.
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    /// Messages may start.
+    Off,
+    /// No message starts before this time.
+    Until(Instant),
+    /// No message starts before this time, or before one is settled: too many are in flight.
+    UntilSettled(Instant),
+}
+
+/// What producers are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Announcement {
+    /// This host sleeps: notify it.
+    Asleep,
+    /// No host sleeps: notify nobody.
+    Awake,
+}
 
 /// What is known of the flag in the database that has producers notify.
 #[derive(Clone, Copy, Debug)]
 enum Flag {
-    /// Nothing yet. It is not touched before messages are found: other hosts may sleep. But it may be left of a host
-    /// that was killed.
+    /// Nothing yet, and a host that was killed may have left it. It is not touched before messages
+    /// are found: other hosts may sleep.
     Inherited,
-    /// It may have been changed.
+    /// Another host may have changed it.
     Unknown,
-    /// As this host has set it.
-    Said(bool),
+    /// This host has set it.
+    Said(Announcement),
 }
 
-/// One handler's state of waiting.
+/// When one handler looks for messages.
 #[derive(Debug)]
 pub(crate) struct Idle {
     next_look: Instant,
-    /// Looks in vain that are followed by another at once.
-    eager: u32,
-    wait: Duration,
-    wait_max: Duration,
-    /// Messages were there at the last look.
-    busy: bool,
+    looking: Looking,
+    limit: Limit,
     flag: Flag,
-    /// A notification has come since the last look. Other hosts have it too, and those that found
-    /// something clear the flag.
+    /// A notification has come since the last look. Other hosts have it too, and a host that found
+    /// something clears the flag.
     woken: bool,
-    /// There may be something at that time, whatever a look that is on its way finds.
+    /// There may be something at this time, whatever a look that is under way finds.
     by: Option<Instant>,
-    /// The queue's limits let nothing start before: no use looking.
-    limited_until: Instant,
-    /// Or before something is settled.
-    full_up: bool,
+    wait_max: Duration,
 }
 
 impl Idle {
@@ -56,23 +81,23 @@ impl Idle {
     pub(crate) const fn new(wait_max: Duration, now: Instant) -> Self {
         Self {
             next_look: now,
-            eager: 0,
-            wait: FIRST,
-            wait_max,
-            busy: false,
+            looking: Looking::BackingOff { wait: FIRST },
+            limit: Limit::Off,
             flag: Flag::Inherited,
             woken: false,
             by: None,
-            limited_until: now,
-            full_up: false,
+            wait_max,
         }
     }
 
-    /// When to look next, if not only after one of those that are on their way.
+    /// When to look next. `None`: first, one of the looks that are under way must answer.
     #[must_use]
-    pub(crate) fn next_look(&self, on_their_way: usize) -> Option<Instant> {
-        let most = if self.busy { LEASING_MAX } else { 1 };
-        (on_their_way < most).then(|| self.next_look.max(self.limited_until))
+    pub(crate) fn next_look(&self, under_way: usize) -> Option<Instant> {
+        let most = if matches!(self.looking, Looking::Busy) { LEASING_MAX } else { 1 };
+        (under_way < most).then(|| match self.limit {
+            Limit::Off => self.next_look,
+            Limit::Until(time) | Limit::UntilSettled(time) => self.next_look.max(time),
+        })
     }
 
     /// A look has found messages; `more`: and there are more.
@@ -80,27 +105,32 @@ impl Idle {
         if matches!(self.flag, Flag::Inherited) {
             self.flag = Flag::Unknown;
         }
-        self.busy = more;
+        self.looking = if more { Looking::Busy } else { Looking::Eager { looks_left: EAGER } };
         self.woken = false;
-        self.eager = EAGER;
-        self.wait = FIRST;
         self.next_look = now;
     }
 
     /// A look has found nothing.
     pub(crate) fn nothing(&mut self, now: Instant) {
-        self.busy = false;
         if std::mem::take(&mut self.woken) {
             self.flag = Flag::Unknown;
         }
-        if self.eager > 0 {
-            self.eager -= 1;
-            self.next_look = now;
-            return;
-        }
+        let looks_left = match self.looking {
+            Looking::Busy => EAGER,
+            Looking::Eager { looks_left } => looks_left,
+            Looking::BackingOff { wait } => return self.back_off(wait, now),
+        };
+        self.looking = match looks_left - 1 {
+            0 => Looking::BackingOff { wait: FIRST },
+            looks_left => Looking::Eager { looks_left },
+        };
+        self.next_look = now;
+    }
+
+    fn back_off(&mut self, wait: Duration, now: Instant) {
         // Up to a quarter less, so that hosts do not look in step.
-        self.next_look = now + self.wait.mul_f64(1.0 - fastrand::f64() / 4.0);
-        self.wait = (self.wait * 2).min(self.wait_max);
+        self.next_look = now + wait.mul_f64(1.0 - fastrand::f64() / 4.0);
+        self.looking = Looking::BackingOff { wait: (wait * 2).min(self.wait_max) };
         if let Some(by) = self.by.take() {
             self.next_look = self.next_look.min(by);
         }
@@ -112,33 +142,44 @@ impl Idle {
         self.by = Some(self.by.map_or(at, |by| by.min(at)));
     }
 
-    /// The queue's limits let nothing start: no look for so long, whoever wakes us. Not for very long: the
-    /// limits may be changed. Producers need not notify. Where others may start, it is a look that finds nothing, but
-    /// that it is known when there will be something.
+    /// The queue's limits let nothing start, or nothing of some lanes.
     pub(crate) fn limited(&mut self, limit: Wait, now: Instant) {
-        self.busy = false;
-        self.eager = 0;
         if limit.others_may_start {
-            self.by = None;
-            // Producers shall notify soon: looking at many lanes costs something.
-            self.wait = self.wait.max(SLEEP_FROM);
-            self.nothing(now);
-            self.look_by(now + limit.time);
-            self.full_up = limit.until_settled;
-            return;
+            self.some_limited(limit, now);
+        } else {
+            self.all_limited(limit, now);
         }
-        self.wait = FIRST;
+    }
+
+    /// No look for that time, whoever wakes the host, and producers need not notify. But not for
+    /// very long: the limits may be changed.
+    fn all_limited(&mut self, limit: Wait, now: Instant) {
+        self.looking = Looking::BackingOff { wait: FIRST };
         self.next_look = now;
         let spread = if limit.until_settled { 1.0 - fastrand::f64() / 4.0 } else { 1.0 };
-        self.limited_until = now + limit.time.min(self.wait_max).mul_f64(spread);
-        self.full_up = limit.until_settled;
+        let until = now + limit.time.min(self.wait_max).mul_f64(spread);
+        self.limit =
+            if limit.until_settled { Limit::UntilSettled(until) } else { Limit::Until(until) };
+    }
+
+    /// This is a look in vain, but the time is known at which there will be something. Producers
+    /// shall notify soon: a look at many lanes costs something.
+    fn some_limited(&mut self, limit: Wait, now: Instant) {
+        let wait = match self.looking {
+            Looking::Busy | Looking::Eager { .. } => SLEEP_FROM,
+            Looking::BackingOff { wait } => wait.max(SLEEP_FROM),
+        };
+        self.by = None;
+        self.looking = Looking::BackingOff { wait };
+        self.nothing(now);
+        self.look_by(now + limit.time);
+        self.limit = if limit.until_settled { Limit::UntilSettled(now) } else { Limit::Off };
     }
 
     /// Messages are about to be settled: if too many were in flight, others may start.
     pub(crate) fn settled(&mut self, now: Instant) {
-        if self.full_up {
-            self.full_up = false;
-            self.limited_until = now;
+        if matches!(self.limit, Limit::UntilSettled(_)) {
+            self.limit = Limit::Off;
             self.next_look = self.next_look.min(now);
         }
     }
@@ -146,13 +187,17 @@ impl Idle {
     /// A message may have come.
     pub(crate) fn wake(&mut self, now: Instant) {
         self.next_look = self.next_look.min(now);
-        self.wait = self.wait.min(SLEEP_FROM * 2);
         self.woken = true;
+        if let Looking::BackingOff { wait } = &mut self.looking {
+            *wait = (*wait).min(SLEEP_FROM * 2);
+        }
     }
 
-    /// Nothing will be looked for until further notice.
+    /// The queue is paused: producers need wake nobody.
     pub(crate) const fn rest(&mut self) {
-        self.wait = FIRST;
+        if let Looking::BackingOff { wait } = &mut self.looking {
+            *wait = FIRST;
+        }
     }
 
     /// Does not look before this has passed.
@@ -160,20 +205,25 @@ impl Idle {
         self.next_look = now + wait;
     }
 
-    /// What is to be told to producers: `true`: notify, we sleep; `false`: no need. Told before a look,
-    /// so that no message falls between the two; that there is no need, as soon as it is known: a host
-    /// that has its hands full may not look for long.
-    pub(crate) fn announce(&mut self, wake_up: bool) -> Option<bool> {
-        let sleeps = wake_up && !self.busy && self.wait > SLEEP_FROM;
-        let said = match self.flag {
-            Flag::Inherited => false,
-            Flag::Unknown => !sleeps,
-            Flag::Said(said) => said,
+    /// What producers are to be told, if they do not know it. "Asleep" is told before a look, so
+    /// that no message falls between the two. "Awake" is told as soon as it is known: a host that
+    /// has its hands full may not look for long.
+    pub(crate) fn announce(&mut self, wake_up: bool) -> Option<Announcement> {
+        let sleeps = match self.looking {
+            Looking::Busy | Looking::Eager { .. } => false,
+            Looking::BackingOff { wait } => wake_up && wait > SLEEP_FROM,
         };
-        if said != sleeps {
-            self.flag = Flag::Said(sleeps);
+        let announcement = if sleeps { Announcement::Asleep } else { Announcement::Awake };
+        let is_known = match self.flag {
+            Flag::Inherited => !sleeps,
+            Flag::Unknown => false,
+            Flag::Said(said) => said == announcement,
+        };
+        if is_known {
+            return None;
         }
-        (said != sleeps).then_some(sleeps)
+        self.flag = Flag::Said(announcement);
+        Some(announcement)
     }
 }
 
@@ -194,13 +244,13 @@ mod tests {
             assert!(next > now && next <= now + Duration::from_secs(1));
             now = next;
         }
-        assert_eq!(announced, [true], "said once that it sleeps");
+        assert_eq!(announced, [Announcement::Asleep], "said once that it sleeps");
         idle.nothing(now);
         idle.wake(now);
         assert_eq!(idle.next_look(0), Some(now));
         idle.found(true, now);
         assert_eq!(idle.next_look(1), Some(now), "busy: several looks at once");
-        assert_eq!(idle.announce(true), Some(false));
+        assert_eq!(idle.announce(true), Some(Announcement::Awake));
     }
 
     #[test]
@@ -225,13 +275,13 @@ mod tests {
         let now = Instant::now();
         let mut idle = Idle::new(Duration::from_secs(1), now);
         (0..20).for_each(|_| idle.nothing(now));
-        assert_eq!(idle.announce(true), Some(true));
+        assert_eq!(idle.announce(true), Some(Announcement::Asleep));
         idle.nothing(now);
         assert_eq!(idle.announce(true), None);
         idle.wake(now);
         assert_eq!(idle.announce(true), None, "first a look, at once");
         idle.nothing(now);
-        assert_eq!(idle.announce(true), Some(true));
+        assert_eq!(idle.announce(true), Some(Announcement::Asleep));
     }
 
     #[test]
@@ -243,7 +293,7 @@ mod tests {
         idle.look_by(due);
         assert_eq!(idle.next_look(0), Some(due));
         idle.nothing(now);
-        assert_eq!(idle.next_look(0), Some(due), "a look that was on its way knew nothing of it");
+        assert_eq!(idle.next_look(0), Some(due), "a look that was under way knew nothing of it");
         idle.nothing(due);
         assert!(idle.next_look(0).unwrap() > due, "once");
     }
@@ -275,7 +325,7 @@ mod tests {
         idle.limited(Wait { time, until_settled: false, others_may_start: true }, now);
         assert_eq!(idle.next_look(1), None);
         assert_eq!(idle.next_look(0), Some(now + time));
-        assert_eq!(idle.announce(true), Some(true), "it sleeps until then");
+        assert_eq!(idle.announce(true), Some(Announcement::Asleep), "it sleeps until then");
         idle.wake(now);
         assert_eq!(idle.next_look(0), Some(now));
         idle.limited(Wait { time: time * 100, until_settled: true, others_may_start: true }, now);

@@ -1,5 +1,5 @@
-//! The roster: which handlers this host runs. Follows the catalog: loads what is deployed, swaps what is
-//! deployed anew, drops what is gone, and reports how that went.
+//! The handler manager: which handlers this host runs. It follows the catalog: it loads what is
+//! deployed, swaps versions, drops handlers that are gone, and reports how that went.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -13,31 +13,33 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::SPARE_SANDBOXES;
-use super::load::{Loader, Loads, Ready, Report, Wanted, report_all};
+use super::load::{Loader, Loads, Ready, Report, WantedVersion, report_all};
 use super::maintenance::Maintenance;
 use crate::dispatch::Dispatcher;
-use crate::dispatch::loaded::Loaded;
-use crate::dispatch::parts::{Control, Parts, Shared};
-use crate::dispatch::slots::Slots;
+use crate::dispatch::config::{Control, DispatcherConfig, HandlerRef, HostResources, Mode};
+use crate::dispatch::lease::slots::Slots;
+use crate::dispatch::run::handler_version::HandlerVersion;
 use host_core::id::{HandlerId, QueueId};
+use host_core::incident::Incident;
 use host_core::name::{HandlerName, QueueName};
 use host_core::progress::{ROUND_EVERY, Watch};
 use host_core::secret::SecretName;
-use host_core::trouble::Trouble;
 use host_queue::catalog::{self, Catalog, Deployment, Queue, Told};
 use host_queue::connect::retry;
 use host_queue::secrets;
 use host_queue::statements::Statements;
 
+/// Sandboxes that a host may keep warm beside those in use, and that handlers have in reserve.
+pub(super) const SPARE_SANDBOXES: u32 = 256;
 /// How long a catalog that cannot be read is left alone.
 const CATALOG_AGAIN: Duration = Duration::from_secs(5);
 
 /// The handlers of one session.
-pub(super) struct Roster {
-    shared: Shared,
+pub(super) struct HandlerManager {
+    host: HostResources,
     loads: Loads,
-    /// What came of them, for the database. Told by a task of its own: the roster goes on meanwhile.
+    /// What came of them, for the database. Told by a task of its own: the manager goes on
+    /// meanwhile.
     reports: mpsc::UnboundedSender<Report>,
     reporter: JoinHandle<()>,
     slots: Arc<Semaphore>,
@@ -45,7 +47,7 @@ pub(super) struct Roster {
     queues: HashMap<QueueId, Upkeep>,
     handlers: HashMap<HandlerId, Entry>,
     /// What each handler is to be, loaded or being loaded.
-    wanted: HashMap<HandlerId, Wanted>,
+    wanted: HashMap<HandlerId, WantedVersion>,
     /// What operators have told handlers.
     told: HashMap<HandlerId, Told>,
     catalog_version: i64,
@@ -67,21 +69,21 @@ struct Upkeep {
 struct Entry {
     queue: QueueName,
     name: HandlerName,
-    loaded: Arc<ArcSwap<Loaded>>,
+    version: Arc<ArcSwap<HandlerVersion>>,
     control: watch::Sender<Control>,
     woken: Arc<Notify>,
     dispatcher: JoinHandle<()>,
 }
 
-impl Roster {
-    pub(super) fn new(shared: Shared, loader: Loader, slots: Arc<Semaphore>) -> Self {
-        let loads = Loads::new(loader, shared.database.clone());
+impl HandlerManager {
+    pub(super) fn new(host: HostResources, loader: Loader, slots: Arc<Semaphore>) -> Self {
+        let loads = Loads::new(loader, host.database.clone());
         let (reports, to_tell) = mpsc::unbounded_channel();
-        let reporting = report_all(shared.database.clone(), shared.session, to_tell);
-        let reporter = tokio::spawn(watched(reporting, shared.stop_now.clone()));
-        let watch = shared.progress.watch("the roster");
+        let reporting = report_all(host.database.clone(), host.session, to_tell);
+        let reporter = tokio::spawn(watched(reporting, host.stop_now.clone()));
+        let watch = host.progress.watch("the handler manager");
         Self {
-            shared,
+            host,
             loads,
             reports,
             reporter,
@@ -129,7 +131,7 @@ impl Roster {
         self.watch.rest();
         self.loads.abort();
         for entry in self.handlers.values_mut() {
-            entry.control.send_modify(|c| (c.leasing, c.draining) = (false, true));
+            entry.control.send_modify(|control| control.mode = Mode::Draining);
         }
     }
 
@@ -151,10 +153,10 @@ impl Roster {
 
     async fn reload(&mut self) {
         let load = || async {
-            let client = self.shared.database.get().await?;
+            let client = self.host.database.get().await?;
             client.ask(catalog::load(&client)).await
         };
-        let mut trouble = Trouble::default();
+        let mut incident = Incident::default();
         let catalog = loop {
             let began = Instant::now();
             let at_gates = self.watch.at_gates();
@@ -163,7 +165,7 @@ impl Roster {
             match read {
                 Ok(catalog) => break catalog,
                 Err(error) => {
-                    if trouble.shows(error.kind(), Duration::ZERO, began, Instant::now()) {
+                    if incident.shows(error.kind(), Duration::ZERO, began, Instant::now()) {
                         tracing::error!(%error, "cannot read the catalog; trying again");
                     }
                 }
@@ -205,7 +207,7 @@ impl Roster {
             return;
         }
         let read = retry("read the secrets", || async {
-            let client = self.shared.database.get().await?;
+            let client = self.host.database.get().await?;
             client.ask(secrets::read(&client, &names)).await
         });
         let at_gates = self.watch.at_gates();
@@ -237,20 +239,20 @@ impl Roster {
                 let statements = Arc::new(Statements::new(queue.id, &queue.name, queue.lanes));
                 let schedule_changed = Arc::new(Notify::new());
                 let maintenance = Maintenance {
-                    database: self.shared.database.clone(),
+                    database: self.host.database.clone(),
                     queue: queue.name.clone(),
                     statements: statements.clone(),
                     schedule_changed: schedule_changed.clone(),
-                    poll_max: self.shared.poll_max,
-                    slow_lane: self.shared.slow_lane.clone(),
-                    progress: self.shared.progress.clone(),
+                    poll_max: self.host.poll_max,
+                    slow_lane: self.host.slow_lane.clone(),
+                    progress: self.host.progress.clone(),
                 };
                 Upkeep {
                     statements,
                     schedule_changed,
                     maintenance: tokio::spawn(watched(
                         maintenance.run(),
-                        self.shared.stop_now.clone(),
+                        self.host.stop_now.clone(),
                     )),
                 }
             });
@@ -277,11 +279,12 @@ impl Roster {
     fn tell(&self, queue: &Queue, handler: HandlerId) {
         if let Some(entry) = self.handlers.get(&handler) {
             let control = self.control(queue, handler);
-            let leasing = control.leasing;
+            let mode = control.mode;
             let before = entry.control.send_replace(control);
-            if before.leasing != leasing {
-                let what = if leasing { "resumed" } else { "paused" };
-                let whole = if leasing || queue.paused { "queue" } else { "handler" };
+            if before.mode != mode {
+                let resumed = mode == Mode::Leasing;
+                let what = if resumed { "resumed" } else { "paused" };
+                let whole = if resumed || queue.paused { "queue" } else { "handler" };
                 tracing::info!(queue = %queue.name, handler = %entry.name, "{whole} {what}");
             }
         }
@@ -291,7 +294,7 @@ impl Roster {
     fn deploy(&mut self, queue: &Queue, deployment: &Deployment) {
         // Of the queue, only what a guest is told matters.
         let told = |q: &Queue| (q.payload_type, q.policy.max_attempts);
-        let wanted = Wanted { queue: queue.clone(), deployment: deployment.clone() };
+        let wanted = WantedVersion { queue: queue.clone(), deployment: deployment.clone() };
         let before = self.wanted.insert(deployment.handler, wanted.clone());
         if before.is_some_and(|w| w.deployment == *deployment && told(&w.queue) == told(queue)) {
             return;
@@ -300,12 +303,12 @@ impl Roster {
     }
 
     /// Puts what has been loaded in force, if it is still wanted, and reports how it went.
-    fn loaded(&mut self, loading: &Wanted, loaded: Result<Ready, String>) {
+    fn loaded(&mut self, loading: &WantedVersion, loaded: Result<Ready, String>) {
         let wanted = self.wanted.get(&loading.deployment.handler);
         let Some(wanted) = wanted.filter(|w| w.deployment == loading.deployment).cloned() else {
             return;
         };
-        let Wanted { queue, deployment } = &wanted;
+        let WantedVersion { queue, deployment } = &wanted;
         let error = loaded.as_ref().err().cloned();
         match loaded {
             Ok(ready) => self.put_in_force(queue, deployment, ready),
@@ -321,40 +324,42 @@ impl Roster {
 
     fn control(&self, queue: &Queue, handler: HandlerId) -> Control {
         let told = self.told.get(&handler);
+        let paused = queue.paused || told.is_some_and(|t| t.paused);
         Control {
-            leasing: !queue.paused && told.is_none_or(|t| !t.paused),
-            draining: false,
+            mode: if paused { Mode::Paused } else { Mode::Leasing },
             wake_up: queue.wake_up,
             policy: queue.policy.clone(),
             removed: told.map(|t| t.cancelled.clone()).unwrap_or_default(),
-            sweep: self.catalog_version,
+            catalog_version: self.catalog_version,
         }
     }
 
     fn put_in_force(&mut self, queue: &Queue, deployment: &Deployment, ready: Ready) {
         let Ready { handler, concurrency } = ready;
         let slots = Slots::new(self.slots.clone(), concurrency);
-        let loaded = Arc::new(Loaded::new(handler, slots, self.warm_room.clone()));
+        let version = Arc::new(HandlerVersion::new(handler, slots, self.warm_room.clone()));
         tracing::info!(
             queue = %queue.name, handler = %deployment.name, version = deployment.version,
             sha256 = %deployment.sha256, "handler loaded"
         );
         if let Some(entry) = self.handlers.get_mut(&deployment.handler) {
-            entry.loaded.store(loaded);
+            entry.version.store(version);
             return;
         }
         let Some(upkeep) = self.queues.get(&queue.id) else { return };
-        let loaded = Arc::new(ArcSwap::new(loaded));
+        let version = Arc::new(ArcSwap::new(version));
         let (control, receiver) = watch::channel(self.control(queue, deployment.handler));
         let woken = Arc::new(Notify::new());
-        let dispatcher = Dispatcher::new(Parts {
-            shared: self.shared.clone(),
-            queue: queue.name.clone(),
-            name: deployment.name.clone(),
-            handler: deployment.handler,
+        let dispatcher = Dispatcher::new(DispatcherConfig {
+            host: self.host.clone(),
+            handler: HandlerRef {
+                queue: queue.name.clone(),
+                name: deployment.name.clone(),
+                id: deployment.handler,
+                statements: upkeep.statements.clone(),
+            },
             lanes: queue.lanes,
-            statements: upkeep.statements.clone(),
-            loaded: loaded.clone(),
+            version: version.clone(),
             control: receiver,
             woken: woken.clone(),
             schedule_changed: upkeep.schedule_changed.clone(),
@@ -362,17 +367,17 @@ impl Roster {
         let entry = Entry {
             queue: queue.name.clone(),
             name: deployment.name.clone(),
-            loaded,
+            version,
             control,
             woken,
-            dispatcher: tokio::spawn(watched(dispatcher.run(), self.shared.stop_now.clone())),
+            dispatcher: tokio::spawn(watched(dispatcher.run(), self.host.stop_now.clone())),
         };
         self.handlers.insert(deployment.handler, entry);
     }
 }
 
-/// Runs a loop. Should it panic, its leases have no master while the session lives, or its queue is not kept in
-/// order: so the session is ended, and everything begins anew.
+/// Runs a loop. Should it panic, its leases have no master while the session lives, or its queue is
+/// not kept in order: so the session is ended, and everything begins anew.
 async fn watched(goes_on: impl Future<Output = ()>, stop_now: CancellationToken) {
     if AssertUnwindSafe(goes_on).catch_unwind().await.is_err() {
         tracing::error!("a loop of this host panicked; ending the session");
