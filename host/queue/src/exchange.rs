@@ -5,12 +5,12 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
-use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::connect::{Database, Pooled};
 use super::error::QueueError;
 use super::fetch::{Fetched, fetch};
+use super::granted::Granted;
 use super::lanes::lease_lanes;
 use super::settle::settle;
 use super::statements::Statements;
@@ -185,18 +185,17 @@ async fn lease_one(
     )
     .await;
     let row = row?;
-    let Some(id) = row.try_get::<_, Option<i64>>(0)? else { return none(&row) };
-    let count = row.try_get::<_, i32>(1)?.cast_unsigned() as usize;
-    let ledger = Ledger::new(LeaseId::new(id), token, count);
-    let leases = vec![open(ledger, fetched?)?];
-    Ok(Taken { leases, more: row.try_get(2)?, ..Taken::default() })
+    let granted = Granted(&row);
+    let Some((id, count)) = granted.lease()? else { return none(granted) };
+    let leases = vec![open(Ledger::new(id, token, count), fetched?)?];
+    Ok(Taken { leases, more: granted.more()?, ..Taken::default() })
 }
 
 /// Why there is no lease.
-fn none(row: &Row) -> Result<Taken, QueueError> {
-    let Some(ms) = row.try_get::<_, Option<i64>>(3)? else { return Ok(Taken::default()) };
-    let time = Duration::from_millis(ms.max(1).cast_unsigned());
-    let limit = Some(Wait { time, until_settled: row.try_get(4)?, others_may_start: false });
+fn none(granted: Granted<'_>) -> Result<Taken, QueueError> {
+    let Some(wait) = granted.wait()? else { return Ok(Taken::default()) };
+    let (time, until_settled) = (wait.max(Duration::from_millis(1)), granted.until_settled()?);
+    let limit = Some(Wait { time, until_settled, others_may_start: false });
     Ok(Taken { limit, ..Taken::default() })
 }
 

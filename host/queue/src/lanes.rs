@@ -1,7 +1,5 @@
 //! Leases of queues with lanes by key: several lanes in one round trip, each with a lease of its own.
 
-use std::time::Duration;
-
 use futures_util::future::join;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -10,9 +8,10 @@ use super::connect::Pooled;
 use super::error::QueueError;
 use super::exchange::{LeaseRequest, Taken, Wait, open};
 use super::fetch::fetch_lanes;
+use super::granted::Granted;
 use super::statements::Statements;
 use super::take_over::DEATHS_MAX;
-use host_core::id::{LeaseId, SessionId};
+use host_core::id::SessionId;
 use host_core::settlement::Ledger;
 
 /// Leases from lanes that are free, from `first` on.
@@ -48,26 +47,24 @@ pub(super) async fn lease_lanes(
     let (rows, mut found) = (rows?, Taken::default());
     let mut fetched = fetched?;
     for (at, row) in rows.iter().enumerate() {
+        let granted = Granted(row);
         // The last row is of no lease.
-        let Some(id) = row.try_get::<_, Option<i64>>(0)? else {
-            found.more = row.try_get(2)?;
-            let wait_ms: Option<i64> = row.try_get(3)?;
-            let wait = wait_ms.map(|ms| Duration::from_millis(ms.cast_unsigned()));
+        let Some((id, count)) = granted.lease()? else {
+            found.more = granted.more()?;
+            let wait = granted.wait()?;
             if statements.in_order {
                 found.wait = wait;
             } else if let Some(time) = wait.filter(|_| !found.more) {
-                let until_settled = row.try_get(4)?;
+                let until_settled = granted.until_settled()?;
                 found.limit = Some(Wait { time, until_settled, others_may_start: true });
             }
             break;
         };
-        let count = row.try_get::<_, i32>(1)?.cast_unsigned() as usize;
         let (ledger, at) = if statements.in_order {
-            (Ledger::in_order(LeaseId::new(id), token, count, row.try_get(2)?), at)
+            (Ledger::in_order(id, token, count, granted.more()?), at)
         } else {
-            found.last_lane = Some(row.try_get::<_, i32>(5)?.cast_unsigned() as u16);
-            let at = (row.try_get::<_, i64>(6)? - r.seq) as usize;
-            (Ledger::new(LeaseId::new(id), token, count), at)
+            found.last_lane = Some(granted.lane()?);
+            (Ledger::new(id, token, count), (granted.seq()? - r.seq) as usize)
         };
         let its = fetched.get_mut(at).map(std::mem::take).unwrap_or_default();
         let lease = ledger.lease();

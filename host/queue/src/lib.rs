@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod error;
 pub mod exchange;
 mod fetch;
+mod granted;
 pub mod inspect;
 mod json;
 mod lanes;

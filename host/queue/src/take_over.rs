@@ -9,6 +9,7 @@ use super::connect::{Database, Pooled};
 use super::error::QueueError;
 use super::exchange::{LeaseRequest, Taken, open};
 use super::fetch::fetch;
+use super::granted::Granted;
 use super::statements::Statements;
 use host_core::id::{HandlerId, LeaseId, SessionId};
 use host_core::settlement::Ledger;
@@ -90,15 +91,14 @@ async fn take_over_on(
         Err(QueueError::LeaseLost(_) | QueueError::Busy(_)) => return Ok(Taken::default()),
         row => row?,
     };
-    if let Some(gone) = row.try_get::<_, Option<i32>>(3)? {
+    let granted = Granted(&row);
+    if let Some(gone) = granted.gone()? {
         let lease = stray.lease;
         tracing::warn!(%lease, gone, "messages were deleted by hand; what is left of their lease runs again");
     }
-    let Some(id) = row.try_get::<_, Option<i64>>(0)? else { return Ok(Taken::default()) };
-    let count = row.try_get::<_, i32>(1)?.cast_unsigned() as usize;
-    let (id, left) = (LeaseId::new(id), row.try_get(2)?);
+    let Some((id, count)) = granted.lease()? else { return Ok(Taken::default()) };
     let ledger = if statements.in_order {
-        Ledger::in_order(id, token, count, left)
+        Ledger::in_order(id, token, count, granted.more()?)
     } else {
         Ledger::new(id, token, count)
     };
