@@ -1571,6 +1571,7 @@ CREATE FUNCTION host.render(template text, q host.queue) RETURNS text
 DECLARE
     made text;
     kind record;
+    unknown text;
 BEGIN
     SELECT replace(replace(replace(replace(replace(replace(replace(replace(replace(t.body,
             '{q}', q.name),
@@ -1609,6 +1610,13 @@ BEGIN
         -- Brackets and E'': a backslash in plain quotes means something else where standard_conforming_strings is off.
         made := regexp_replace(made, '[{]' || kind.name || '[?]([^{}]*)[}]', CASE WHEN kind.holds THEN E'\\1' ELSE '' END, 'g');
     END LOOP;
+    IF made IS NULL THEN
+        RAISE EXCEPTION 'no template "%"', template USING ERRCODE = 'HQ004';
+    END IF;
+    unknown := substring(made FROM '[{][a-z_]+[?}]');
+    IF unknown IS NOT NULL THEN
+        RAISE EXCEPTION 'template "%" has %, which host.render does not know', template, unknown;
+    END IF;
     RETURN made;
 END $$;
 

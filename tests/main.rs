@@ -72,6 +72,7 @@ mod status;
 mod storm;
 mod take_over;
 mod tampered;
+mod templates;
 mod terminal;
 mod tidy;
 mod tls;

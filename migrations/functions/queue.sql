@@ -16,13 +16,15 @@ SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- The text of a template for one queue. What stands in {lanes?…} is only for a queue that has several, what stands
--- in {plain?…} only for one that does not: it shall pay nothing for them; and so on.
+-- in {plain?…} only for one that does not: it shall pay nothing for them; and so on. Raises HQ004 where there is no such
+-- template, and P0001 where something is left of it that is no placeholder and no condition.
 CREATE OR REPLACE FUNCTION host.render(template text, q host.queue) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     made text;
     kind record;
+    unknown text;
 BEGIN
     SELECT replace(replace(replace(replace(replace(replace(replace(replace(replace(t.body,
             '{q}', q.name),
@@ -61,6 +63,13 @@ BEGIN
         -- Brackets and E'': a backslash in plain quotes means something else where standard_conforming_strings is off.
         made := regexp_replace(made, '[{]' || kind.name || '[?]([^{}]*)[}]', CASE WHEN kind.holds THEN E'\\1' ELSE '' END, 'g');
     END LOOP;
+    IF made IS NULL THEN
+        RAISE EXCEPTION 'no template "%"', template USING ERRCODE = 'HQ004';
+    END IF;
+    unknown := substring(made FROM '[{][a-z_]+[?}]');
+    IF unknown IS NOT NULL THEN
+        RAISE EXCEPTION 'template "%" has %, which host.render does not know', template, unknown;
+    END IF;
     RETURN made;
 END $$;
 

@@ -1,6 +1,7 @@
 -- Template, only for queues that keep an order: hand_on and inherit, and take_over in place of that of
 -- queue/functions. A lane's open lease is never split, and never two: whoever ends one that has messages left appends
 -- the next in the same transaction.
+-- Overrides: functions/settle.sql __take_over
 
 -- Ends the session's lease and leaves the rest of it to nobody (session 0), who holds the lane until it is due: then a host
 -- inherits it. With p_entry, the first of the rest is to be tried again after p_delay_ms, and the entry is for

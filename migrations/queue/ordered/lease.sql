@@ -1,4 +1,5 @@
 -- Template, only for queues that keep an order: lease and read, in place of those of queue/functions.
+-- Overrides: functions/lease.sql __lease __rows
 --
 -- A lane has at most one open lease, and a lease is of one lane. Its messages are handed out in order of their ids: in
 -- order of (txid, id) a transaction that began early and inserted late would come first. An id is taken at the
