@@ -151,7 +151,7 @@ async fn a_purge_that_is_killed_amid_running_hosts_loses_nothing_and_repeats_not
     let text = scene.db.host(&["queue", "purge", "work", "--dry-run"]).await.ok();
     assert_eq!(text, "work/default: 60005 would be removed\n");
     let text = scene.db.host(&["queue", "purge", "work"]).await.error(2);
-    assert!(text.contains("add --yes"), "{text}");
+    assert!(text.contains("confirm with --yes"), "{text}");
 
     let _hosts = [scene.serve("a", &[]), scene.serve("b", &[])];
     scene.wait_loaded("work", 1, 2).await;

@@ -72,7 +72,7 @@ async fn a_password_comes_from_where_libpq_has_it() {
         command
     };
     let text = run(migrate(&url), &[]).await.error(3);
-    assert!(text.starts_with("the server asks for a password, and there is none"), "{text}");
+    assert!(text.starts_with("the server asks for a password, and none was given"), "{text}");
     assert!(text.contains("PGPASSWORD or ~/.pgpass") && text.contains(&url), "{text}");
     run(migrate(&url), &[("PGPASSWORD", password.trim())]).await.ok();
 

@@ -123,7 +123,7 @@ async fn an_entry_is_paused_resumed_run_by_hand_replaced_and_removed() {
     assert!(text.starts_with("Cron entry t is already active: it fires next at "), "{text}");
 
     let text = scene.cron_refused(&add, 1).await;
-    assert_eq!(text, "cron entry \"t\" exists already; add --replace to put this in its place");
+    assert_eq!(text, "cron entry \"t\" exists already; add --replace to replace it");
     scene.cron(&["add", "t", "@yearly", "--queue", "texts", "--payload", "x", "--replace"]).await;
     assert_eq!(scene.cron_entry("t").await["queue"], "texts");
     assert_eq!(scene.cron_entry("t").await["messages"], 0);
@@ -145,7 +145,7 @@ async fn what_makes_no_entry_is_refused() {
     let to_texts = ["--queue", "texts", "--payload", "x"];
     for (name, pattern, more, why) in [
         ("A", "@daily", &to_texts[..], "\"A\" is not a cron name"),
-        ("a", "* * * *", &to_texts, "\"* * * *\" is no cron pattern"),
+        ("a", "* * * *", &to_texts, "\"* * * *\" is not a cron pattern"),
         ("a", "0 0 30 2 *", &to_texts, "never fires"),
         (
             "a",
@@ -158,7 +158,7 @@ async fn what_makes_no_entry_is_refused() {
             "a",
             "@daily",
             &["--queue", "ticks", "--payload", "{"],
-            "no payload for queue ticks (jsonb): not JSON",
+            "does not fit queue ticks (jsonb): not JSON",
         ),
         (
             "a",

@@ -90,7 +90,7 @@ async fn a_retry_is_a_new_message_of_the_same_id_and_history() {
 async fn nothing_is_purged_by_mistake() {
     let (db, client) = with_dead_letters().await;
     let text = db.host(&["dead", "purge", "emails", "--all"]).await.error(2);
-    assert!(text.contains("add --yes"), "{text}");
+    assert!(text.contains("confirm with --yes"), "{text}");
     for wrong in [&["purge", "emails", "--yes"][..], &["purge", "emails", "1", "--all", "--yes"]] {
         db.host(&[&["dead"], wrong].concat()).await.error(2);
     }

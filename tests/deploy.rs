@@ -163,7 +163,7 @@ async fn session(client: &Client, pid: i32) -> i32 {
 }
 
 async fn report(client: &Client, session: i32, version: i32, error: Option<&str>) {
-    let call = "SELECT host.report_loaded($1, (SELECT min(id) FROM host.handler), $2, $3)";
+    let call = "SELECT host.report_loaded($1, ARRAY[(SELECT min(id) FROM host.handler)], ARRAY[$2::int], ARRAY[$3::text])";
     client.execute(call, &[&session, &version, &error]).await.unwrap();
 }
 
@@ -219,7 +219,7 @@ async fn it_waits_for_every_host_and_names_one_that_cannot_run_it() {
     let rollback = ["rollback", "--queue", "emails", "--wait", "0s"];
     let text = db.host(&rollback).await.error(1);
     assert!(
-        text.contains("machine/1 has not said yet") && text.contains("machine/2 has"),
+        text.contains("machine/1 has not reported yet") && text.contains("machine/2 has"),
         "{text}"
     );
     db.host(&["rollback", "--queue", "emails", "--to", "2", "--no-wait"]).await.ok();

@@ -72,7 +72,7 @@ async fn a_healthy_database_and_a_server_that_is_full_or_has_no_group_roles() {
     client.batch_execute(drop).await.unwrap();
     one(&db, "missing_roles", "note").await;
     let text = db.host(&["doctor"]).await.ok();
-    assert!(text.contains("note     there is no role host_producer\n         -> if "), "{text}");
+    assert!(text.contains("note     there is no role host_producer\n         -> run "), "{text}");
     drop_all(open).await;
     assert!(server.stop_if_last().await.unwrap());
 }
@@ -176,7 +176,7 @@ async fn hosts_that_are_not_there_silent_of_another_release_or_cannot_run_a_hand
     assert_eq!((&other["version"], &other["host"]), (&"none".into(), &"by hand/0".into()));
 
     hand.run(&format!(
-        "SELECT host.report_loaded({}, {handler}, 1, 'no such import')",
+        "SELECT host.report_loaded({}, ARRAY[{handler}], ARRAY[1], ARRAY['no such import'])",
         hand.session
     ))
     .await;

@@ -82,12 +82,12 @@ async fn a_bad_line_is_named_and_nothing_is_enqueued() {
     let db = TestDb::new().await;
     db.host(&["queue", "create", "emails", "--max-bytes", "20B"]).await.ok();
     let text = enqueue(&db, &["emails", "-"], b"1\n{\"n\":\n3\n").await.error(1);
-    assert!(text.starts_with("line 2 is no payload for queue emails (jsonb): not JSON"), "{text}");
+    assert!(text.starts_with("line 2 does not fit queue emails (jsonb): not JSON"), "{text}");
     let text = enqueue(&db, &["emails", "-"], b"1\n2\n\"01234567890123456789\"\n").await.error(1);
     assert!(text.contains("payload_is_at_most_20_bytes"), "{text}");
     assert!(text.contains("COPY emails, line 3"), "{text}");
     let text = db.host(&["enqueue", "emails", "{"]).await.error(1);
-    assert!(text.starts_with("the message is no payload for queue emails (jsonb)"), "{text}");
+    assert!(text.starts_with("the message does not fit queue emails (jsonb)"), "{text}");
     let text = db.host(&["enqueue", "emails", "--file", "/nowhere"]).await.error(2);
     assert!(text.starts_with("cannot read /nowhere"), "{text}");
     for wrong in [&["1", "--header", "x"][..], &[], &["1", "--file", "x"], &["1", "--delay", "x"]] {

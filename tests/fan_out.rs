@@ -74,7 +74,7 @@ async fn a_handler_begins_with_what_is_kept_or_with_what_comes() {
     let misbehave = plugin("misbehave").display().to_string();
     let again = ["deploy", "--queue", "work", "--name", "now", &misbehave, "--from", "oldest"];
     let text = scene.db.host(&again).await.error(2);
-    assert_eq!(text, "handler work/now has begun already: --from is for a new one");
+    assert_eq!(text, "handler work/now exists already; --from works only for a new handler");
 }
 
 /// A transaction that is open when the handler begins commits after that, so it is not passed over.
@@ -161,7 +161,7 @@ async fn a_handler_that_is_removed_frees_what_it_held() {
         "Handler work/audit would be removed, with 1000 waiting and 1 in flight for it\n"
     );
     let text = scene.db.host(&["handlers", "remove", "work/audit"]).await.error(2);
-    assert!(text.contains("add --yes"), "{text}");
+    assert!(text.contains("confirm with --yes"), "{text}");
     let text = scene.ok(&["handlers", "remove", "work/audit", "--yes"]).await;
     assert_eq!(text, "Removed handler work/audit, with 1000 waiting and 1 in flight for it\n");
     let status: Value = serde_json::from_str(&scene.ok(&["status", "--json"]).await).unwrap();
@@ -212,7 +212,7 @@ async fn wrong_names_are_refused_with_the_nearest() {
         assert_eq!(text, "no queue \"wrk\"; did you mean \"work\"?");
     }
     let text = scene.db.host(&["peek", "work"]).await.error(2);
-    assert!(text.contains("add --handler with one of default, audit"), "{text}");
+    assert!(text.contains("choose one with --handler: default, audit"), "{text}");
 }
 
 #[tokio::test]

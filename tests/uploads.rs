@@ -152,7 +152,7 @@ async fn a_compiler_that_takes_too_long_or_too_much_memory_is_given_up_on() {
     assert_eq!(tried(&wasm, Bounds::default()).await, Ok(Checked { takes_batches: false }));
     let no_time = Bounds { time: Duration::from_millis(1), ..Bounds::default() };
     let error = tried(&wasm, no_time).await.unwrap_err();
-    let start = "the component was given up on: compiling it takes more than 1ms; it has ";
+    let start = "compiling the component was stopped: compiling it takes more than 1ms; it has ";
     assert!(error.starts_with(start), "{error}");
     let end = " table entries; make it smaller, or split its largest functions";
     assert!(error.contains(" functions, the largest of ") && error.ends_with(end), "{error}");

@@ -112,16 +112,17 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION host.remove_handler FROM PUBLIC;
 
--- What a session has made of a deployment: p_error says why it cannot run it, NULL that it does.
--- Repeatable. A session, handler or version that is gone by now is nobody's business any more.
-CREATE OR REPLACE FUNCTION host.report_loaded(p_session int, p_handler int, p_version int, p_error text)
+-- What a session has made of deployments: an error says why it cannot run one, NULL that it does. The three arrays
+-- are in the same order. Repeatable. A session, handler or version that is gone by now is left out.
+CREATE OR REPLACE FUNCTION host.report_loaded(p_session int, p_handlers int[], p_versions int[], p_errors text[])
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp AS $$
     INSERT INTO host.loaded (session_id, handler_id, version, error)
-        SELECT s.id, v.handler_id, v.version, p_error
-        FROM host.session s CROSS JOIN host.handler_version v
-        WHERE s.id = p_session AND v.handler_id = p_handler AND v.version = p_version
+        SELECT s.id, v.handler_id, v.version, said.error
+        FROM unnest(p_handlers, p_versions, p_errors) said (handler, version, error)
+            JOIN host.handler_version v ON v.handler_id = said.handler AND v.version = said.version
+            JOIN host.session s ON s.id = p_session
         ON CONFLICT (session_id, handler_id, version)
             DO UPDATE SET error = EXCLUDED.error, loaded_at = EXCLUDED.loaded_at
 $$;

@@ -124,15 +124,15 @@ async fn a_follow_up_that_cannot_be_stored_is_refused_at_the_call() {
         ),
         (
             r#"{"do": "enqueue", "n": 1, "queue": "text", "key": "k"}"#,
-            r#"NotTaken("queue text takes no key: a queue does from `host queue create --ordered` or `--per-key` on")"#,
+            r#"NotTaken("queue text takes no key: create a queue with `host queue create --ordered` or `--per-key`")"#,
         ),
         (
             r#"{"do": "enqueue", "n": 1, "queue": "text", "priority": "normal"}"#,
-            r#"NotTaken("queue text has no priorities: a queue has them from `host queue create --priorities` on")"#,
+            r#"NotTaken("queue text has no priorities: create a queue with `host queue create --priorities`")"#,
         ),
         (
             r#"{"do": "enqueue", "n": 1, "queue": "text", "unique_key": "k"}"#,
-            r#"NotTaken("queue text takes no unique keys: it does after `host queue set --unique 1h`")"#,
+            r#"NotTaken("queue text takes no unique keys: turn them on with `host queue set --unique 1h`")"#,
         ),
     ] {
         let reason = format!("after 0: Refusal::{refusal}");

@@ -73,7 +73,7 @@ async fn what_is_not_granted_is_refused_and_named_in_the_log() {
         assert_eq!(said, "HttpRequestDenied", "{grants:?} {method} {url}");
         let said = log.lines().join("\n");
         let wanted = format!(
-            "HTTP request refused: {method} {url} is not granted; deploy with --http '{method} {url}' beside those that it has"
+            "HTTP request refused: {method} {url} is not granted; deploy with --http '{method} {url}' in addition to its other grants"
         );
         assert!(said.contains(&wanted) && !said.contains("token"), "{said}");
     }
@@ -90,7 +90,7 @@ async fn a_name_leads_to_public_addresses_only() {
         assert_eq!(fetch(granted(&[grant]), &url, json!({})).await, "DestinationIpProhibited");
     }
     let said = log.lines().join("\n");
-    assert!(said.contains("is private; if it is meant, deploy with 'private'"), "{said}");
+    assert!(said.contains("is private; to allow it, deploy with 'private'"), "{said}");
     assert_eq!(web.received().len(), 0);
     assert_eq!(fetch(granted(&[format!("{url} private")]), &url, json!({})).await, "200 hello");
 }

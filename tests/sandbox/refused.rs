@@ -293,7 +293,10 @@ fn a_cache_that_others_may_write_to_is_refused() {
 
     std::os::unix::fs::symlink("/etc/passwd", dir.join("link")).unwrap();
     let text = said().expect("it is refused");
-    assert!(text.contains("link is a link, which is not followed; remove it"), "{text}");
+    assert!(
+        text.contains("link is a symbolic link, which host does not follow; remove it"),
+        "{text}"
+    );
     fs::remove_file(dir.join("link")).unwrap();
     if nix::unistd::geteuid().is_root() {
         std::os::unix::fs::chown(&entry, Some(65_534), None).unwrap();

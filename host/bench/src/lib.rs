@@ -141,7 +141,7 @@ pub enum BenchError {
     NotAlone(String),
     /// A benchmark that was killed has left something.
     #[error(
-        "queue {0} was left by a benchmark that was killed; to remove it: host queue drop {0} --force"
+        "queue {0} is left over from a benchmark that was killed; remove it: host queue drop {0} --force"
     )]
     LeftBehind(String),
     /// No process could be started.
@@ -153,7 +153,7 @@ pub enum BenchError {
         source: std::io::Error,
     },
     /// A host ended before its time.
-    #[error("a host ended in the midst of the run ({status}): {last}")]
+    #[error("a host ended during the run ({status}): {last}")]
     HostEnded {
         /// How.
         status: ExitStatus,
@@ -167,7 +167,7 @@ pub enum BenchError {
     #[error("no message was settled for {0:?}, though {1} are there")]
     Stalled(Duration, u64),
     /// What should have been in the way was not.
-    #[error("`--hold {0}` did not last for all of the run: nothing was measured")]
+    #[error("`--hold {0}` ended before the run did: nothing was measured")]
     NotHeld(&'static str),
     /// It took longer to enqueue them than there was time.
     #[error("the first message was due {0:?} before all were enqueued: give --delay more")]

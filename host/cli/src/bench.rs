@@ -190,7 +190,7 @@ impl Bench {
         let latency = self.shape == ShapeName::Latency;
         if latency && (self.handler.is_some() || self.wait.is_some()) {
             return Err(Fail::usage(
-                "--handler and --wait do not go with latency, whose handler says when it begins",
+                "--handler and --wait do not work with latency, which has its own handler",
             ));
         }
         if !latency && self.delay.is_some() {
@@ -199,7 +199,7 @@ impl Bench {
         let preloads = matches!(self.shape, ShapeName::Steady | ShapeName::Latency);
         if !preloads && self.waiting + self.leased > 0 {
             return Err(Fail::usage(
-                "--waiting and --leased go with steady and latency only: drain works off --messages",
+                "--waiting and --leased work only with steady and latency; drain has --messages",
             ));
         }
         let axes = <[Axis; 2]>::try_from(self.axis.clone())

@@ -54,7 +54,7 @@ impl Cancel {
             }
             if !catalog.deployments.iter().any(|d| d.queue == queue.id) {
                 return Err(Fail::failed(format!(
-                    "queue {} has no handler that could be told not to run it",
+                    "queue {} has no handler, so nothing would run this message; see `host queue purge`",
                     queue.name
                 )));
             }

@@ -171,12 +171,14 @@ impl Add {
             next_at,
         };
         if let Some(name) = HEADERS.iter().find(|name| entry.headers.contains_key(**name)) {
-            return Err(Fail::usage(format!("the header {name:?} is for the time of a firing")));
+            return Err(Fail::usage(format!(
+                "the header {name:?} is set by each firing; choose another name"
+            )));
         }
         if !cron::add(client, &entry, self.replace).await? {
             let name = entry.name;
             return Err(Fail::failed(format!(
-                "cron entry \"{name}\" exists already; add --replace to put this in its place"
+                "cron entry \"{name}\" exists already; add --replace to replace it"
             )));
         }
         println!("Added cron entry {}: {}", entry.name, next(&schedule, next_at));
@@ -192,7 +194,7 @@ impl Add {
         }
         let kind = queue.payload_type.sql_name();
         let no_payload = |why: String| {
-            Fail::failed(format!("this is no payload for queue {} ({kind}): {why}", queue.name))
+            Fail::failed(format!("this payload does not fit queue {} ({kind}): {why}", queue.name))
         };
         let stored_bytes = queue.payload_type.check(&payload).map_err(no_payload)?;
         let range = 0..=queue.payload_bytes_max;

@@ -217,7 +217,7 @@ impl Deploy {
             let before = catalog.deployment(queue.id, self.name.as_str());
             if before.is_some() && self.from.is_some() {
                 return Err(Fail::usage(format!(
-                    "handler {}/{} has begun already: --from is for a new one",
+                    "handler {}/{} exists already; --from works only for a new handler",
                     queue.name, self.name
                 )));
             }
@@ -317,8 +317,10 @@ fn all_well(progress: &Progress, took: Duration) -> String {
 fn trouble(progress: &Progress, label: &str) -> Option<String> {
     let failed =
         progress.failed.iter().map(|(host, error)| format!("{host} cannot run it: {error}"));
-    let silent =
-        progress.silent.iter().map(|host| format!("{host} has not said yet whether it runs it"));
+    let silent = progress
+        .silent
+        .iter()
+        .map(|host| format!("{host} has not reported yet whether it runs it"));
     let all: Vec<String> = failed.chain(silent).collect();
     (!all.is_empty())
         .then(|| format!("{label} is in force, but {}; see `host handlers`", all.join("; ")))

@@ -96,7 +96,9 @@ impl Enqueue {
                 return self.enqueue_one(&mut client, queue, &payload).await;
             }
             if self.unique_key.is_some() {
-                return Err(Fail::usage("--unique-key is for one message, not for one a line"));
+                return Err(Fail::usage(
+                    "--unique-key works for one message only, not with --file, --lines or -",
+                ));
             }
             let counts = self.enqueue_lines(&mut client, queue).await?;
             self.report(queue, &counts);
@@ -225,7 +227,7 @@ fn priority() -> impl TypedValueParser<Value = Priority> {
 fn check(queue: &Queue, payload: &[u8], what: &str) -> Result<(), Fail> {
     queue.payload_type.check(payload).map(drop).map_err(|why| {
         let kind = queue.payload_type.sql_name();
-        Fail::failed(format!("{what} is no payload for queue {} ({kind}): {why}", queue.name))
+        Fail::failed(format!("{what} does not fit queue {} ({kind}): {why}", queue.name))
     })
 }
 

@@ -136,14 +136,17 @@ impl Remove {
         }
         if !self.yes {
             return Err(Fail::usage(format!(
-                "handler {name} has {has}, which it will not get: add --yes if that is meant"
+                "handler {name} has {has}, which it would never get; confirm with --yes"
             )));
         }
         deployments::remove(client, handler.handler).await?;
         println!("Removed handler {name}, with {has} for it");
         if !catalog.deployments.iter().any(|d| d.queue == queue.id && d.handler != handler.handler)
         {
-            println!("Queue {} has no handler now: its messages are kept for the next", queue.name);
+            println!(
+                "Queue {} has no handler now. It keeps its messages for the next one",
+                queue.name
+            );
         }
         Ok(())
     }

@@ -26,13 +26,13 @@ impl LanesArgs {
     pub(crate) fn resolve(&self) -> Result<Lanes, Fail> {
         let why = match (self.priorities, self.ordered, self.per_key) {
             (true, Some(_), _) => {
-                "--priorities and --ordered exclude each other: high would overtake the others of its key"
+                "--priorities and --ordered exclude each other: a high message would overtake others with its key"
             }
             (true, _, Some(_)) => {
-                "--priorities and --per-key exclude each other: a message's turn is its priority's or its key's"
+                "--priorities and --per-key exclude each other: turns go by priority or by key"
             }
             (_, Some(_), Some(_)) => {
-                "--ordered and --per-key exclude each other: a queue that keeps an order takes no limits yet"
+                "--ordered and --per-key exclude each other: an ordered queue has no limits yet"
             }
             (priorities, ordered, keyed) => {
                 return Ok(Lanes::of(priorities, ordered.map(|n| n.0), keyed.map(|n| n.0)));

@@ -65,7 +65,7 @@ impl Message {
 /// There is nothing of a message.
 pub(crate) fn unknown(queue: &QueueName, id: MessageId) -> Fail {
     Fail::usage(format!(
-        "queue {queue} has no message {id}: it never had, or has settled and truncated it"
+        "queue {queue} has no message {id}: it never existed, or was settled and rotated away"
     ))
 }
 

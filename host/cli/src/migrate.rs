@@ -64,7 +64,7 @@ impl Migrate {
         }
         match origin {
             Origin::Here if self.restored => {
-                println!("Nothing to rebase: this database's transaction ids are this cluster's");
+                println!("Nothing to do: this database was not restored, copied or upgraded");
             }
             Origin::Here => {}
             Origin::Elsewhere => println!(
@@ -113,7 +113,7 @@ fn text(report: &Report) -> String {
     let Report { from, to, applied, functions_replaced, granted, .. } = report;
     match (applied.is_empty(), functions_replaced) {
         (true, false) if *granted > 0 => format!(
-            "The schema is current (version {to}); granted to the group roles what they lacked"
+            "The schema is current (version {to}); granted missing rights to the group roles"
         ),
         (true, false) => format!("Nothing to do: the schema is current (version {to})"),
         (true, true) => format!("Replaced the functions of schema version {to}"),
@@ -128,8 +128,7 @@ fn text(report: &Report) -> String {
 fn missing_roles(roles: &[String]) -> String {
     let create: Vec<_> = roles.iter().map(|role| format!("CREATE ROLE {role} NOLOGIN;")).collect();
     format!(
-        "The group roles {} are missing, and this role may not create any. To have them: as a role \
-         with CREATEROLE, run {} and then `host migrate` again",
+        "The group roles {} are missing, and this role may not create roles. As a role with CREATEROLE, run {} and then `host migrate` again",
         roles.join(", "),
         create.join(" ")
     )

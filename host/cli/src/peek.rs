@@ -47,7 +47,7 @@ impl Peek {
                 catalog.deployments.iter().filter(|d| d.queue == queue.id).collect();
             if self.settled && queue.keep.is_none() {
                 return Err(Fail::usage(format!(
-                    "queue {0} keeps no settled messages: `host queue set {0} --keep 7d` has it keep them from then on",
+                    "queue {0} keeps no settled messages: `host queue set {0} --keep 7d` keeps them from then on",
                     queue.name
                 )));
             }
@@ -58,7 +58,7 @@ impl Peek {
                 (None, several) => {
                     let names: Vec<_> = several.iter().map(|d| d.name.as_str()).collect();
                     return Err(Fail::usage(format!(
-                        "queue {} has several handlers, each with its own place: add --handler with one of {}",
+                        "queue {} has several handlers: choose one with --handler: {}",
                         queue.name,
                         names.join(", ")
                     )));

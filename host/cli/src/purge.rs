@@ -47,7 +47,7 @@ impl Purge {
         };
         if handlers.is_empty() {
             return Err(Fail::failed(format!(
-                "queue {0} has no handler, and its messages wait for the first: deploy one, or \
+                "queue {0} has no handler, so its messages wait for the first one: deploy a handler, or \
                  `host queue drop {0} --force`",
                 queue.name
             )));
@@ -65,7 +65,7 @@ impl Purge {
         }
         if !self.yes {
             return Err(Fail::usage(
-                "this removes messages for good: add --yes if that is meant, or --dry-run",
+                "this removes messages for good; confirm with --yes, or look first with --dry-run",
             ));
         }
         for handler in handlers {

@@ -107,7 +107,7 @@ impl Set {
             file.take(most).read_to_end(&mut bytes).await.map_err(named)?;
         } else if std::io::stdin().is_terminal() {
             return Err(Fail::usage(
-                "a terminal would show the value: redirect standard input, or give --from-file",
+                "typing the value would show it on the terminal: redirect standard input, or use --from-file",
             ));
         } else {
             let read = tokio::io::stdin().take(most).read_to_end(&mut bytes).await;

@@ -31,7 +31,7 @@ pub struct Schedule {
 pub enum ScheduleError {
     /// The pattern cannot be read.
     #[error(
-        "{pattern:?} is no cron pattern: {why}; use [SECOND] MINUTE HOUR DAY MONTH WEEKDAY, as in \"*/5 * * * *\""
+        "{pattern:?} is not a cron pattern: {why}; use [SECOND] MINUTE HOUR DAY MONTH WEEKDAY, as in \"*/5 * * * *\""
     )]
     Pattern {
         /// What was given.
@@ -285,7 +285,7 @@ mod tests {
                 .to_string()
         };
         let text = why("* * * *", "UTC");
-        assert!(text.starts_with("\"* * * *\" is no cron pattern: Invalid pattern: "), "{text}");
+        assert!(text.starts_with("\"* * * *\" is not a cron pattern: Invalid pattern: "), "{text}");
         assert!(why("61 * * * *", "UTC").contains("out of bounds"));
         assert!(why("0 0 1 1 * 2030 *", "UTC").contains("5 or 6 fields"));
         assert!(why("0 0 30 2 *", "UTC").contains("never fires"));

@@ -38,7 +38,10 @@ pub enum Severity {
 /// Something that was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the fields are what their names and the text of the finding say")]
+#[allow(
+    missing_docs,
+    reason = "the fields have the meaning of their names and of the finding's text"
+)]
 pub enum Finding {
     /// The schema is not this release's, or is missing.
     Schema { state: String },

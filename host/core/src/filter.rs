@@ -52,7 +52,10 @@ impl Filter {
         let predicate = parser.any(0)?;
         match parser.peek() {
             Token::End => Ok(Self(predicate)),
-            other => Err(parser.wrong(format!("{other} is too much: join with `and` or `or`"))),
+            other => {
+                Err(parser
+                    .wrong(format!("{other} is unexpected: join conditions with `and` or `or`")))
+            }
         }
     }
 
@@ -110,7 +113,7 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, FilterError> {
         } else if rest.starts_with('\'') {
             let (value, after) = text_literal(rest).ok_or_else(|| FilterError {
                 column,
-                what: "this text has no end: close it with '".to_owned(),
+                what: "this text is not closed: end it with '".to_owned(),
             })?;
             rest = after;
             Token::Text(value)
@@ -123,7 +126,7 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, FilterError> {
                     return Ok(tokens);
                 }
                 Some(c) if end == 0 => {
-                    let what = format!("{c:?} means nothing here; texts are written 'like this'");
+                    let what = format!("unexpected {c:?}; write texts 'like this'");
                     return Err(FilterError { column, what });
                 }
                 Some(_) => {
@@ -292,7 +295,7 @@ impl Parser {
                 _ => None,
             };
             let Some(span) = span else {
-                let what = format!("{} is no time span: write it as 1h or 1h30m", self.peek());
+                let what = format!("{} is not a time span: write it as 1h or 1h30m", self.peek());
                 return Err(self.wrong(what));
             };
             self.take();
@@ -305,7 +308,7 @@ impl Parser {
         let since = moment.and_then(|m| m.duration_since(SystemTime::UNIX_EPOCH).ok());
         let Some(since) = since else {
             return Err(self.wrong(format!(
-                "{} is no time: write it as now, now-1h or '2030-01-31 08:00:00'",
+                "{} is not a time: write it as now, now-1h or '2030-01-31 08:00:00'",
                 self.peek()
             )));
         };
@@ -364,15 +367,15 @@ mod tests {
             ("error > 'x'", "column 7 of the filter: after error comes =, !=, ~ or !~, not `>`"),
             ("attempt = 'x'", "column 11 of the filter: the text \"x\" is no whole number"),
             ("died_at = now", "column 9 of the filter: after died_at comes <, <=, > or >="),
-            ("died_at > now-1x", "column 15 of the filter: \"1x\" is no time span"),
+            ("died_at > now-1x", "column 15 of the filter: \"1x\" is not a time span"),
             ("died_at > yesterday", "column 11 of the filter: \"yesterday\" is no time"),
             ("(id = 1", "column 8 of the filter: a `)` is missing before its end"),
             (
                 "id = 1 id = 2",
-                "column 8 of the filter: \"id\" is too much: join with `and` or `or`",
+                "column 8 of the filter: \"id\" is unexpected: join with `and` or `or`",
             ),
-            ("error = 'x", "column 9 of the filter: this text has no end"),
-            ("é = 1; DROP", "column 6 of the filter: ';' means nothing here"),
+            ("error = 'x", "column 9 of the filter: this text is not closed"),
+            ("é = 1; DROP", "column 6 of the filter: unexpected ';'"),
         ] {
             let text = wrong(text);
             assert!(text.starts_with(why), "{text}");

@@ -68,7 +68,7 @@ pub enum Reach {
 
 /// Why a text is no grant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{grant:?} is no grant of HTTP: {what}; write it as 'POST,GET https://api.example.com'")]
+#[error("{grant:?} is not an HTTP grant: {what}; write it as 'POST,GET https://api.example.com'")]
 pub struct GrantError {
     grant: String,
     what: String,
@@ -168,17 +168,17 @@ fn parse(text: &str) -> Result<HttpGrant, String> {
         Scheme::from_name(scheme).ok_or_else(|| format!("{scheme:?} is not http or https"))?;
     let server = server.strip_suffix('/').unwrap_or(server);
     if server.contains(['/', '?', '#']) {
-        return Err("a grant is for whole servers: leave the path out".into());
+        return Err("a grant covers a whole server: leave the path out".into());
     }
     if server.contains('@') {
-        return Err("a user or password does not belong in it: see `host secret`".into());
+        return Err("a grant has no user or password: see `host secret`".into());
     }
     let (host, port) = split_port(server)?;
     let host = parse_host(host)?;
     let private = match words.next() {
         None => false,
         Some("private") if matches!(host, Host::Address(_)) => {
-            return Err("an address that is written out needs no \"private\"".into());
+            return Err("a literal IP address needs no \"private\"".into());
         }
         Some("private") => true,
         Some(word) => return Err(format!("{word:?} after the URL is not \"private\"")),
@@ -336,7 +336,7 @@ mod tests {
         ] {
             let error = text.parse::<HttpGrant>().expect_err(text).to_string();
             assert!(error.contains(what), "{text}: {error}");
-            assert!(error.starts_with(&format!("{text:?} is no grant of HTTP")), "{error}");
+            assert!(error.starts_with(&format!("{text:?} is not an HTTP grant")), "{error}");
         }
     }
 

@@ -75,9 +75,9 @@ impl Lanes {
     #[must_use]
     pub const fn lack(self, has_key: bool, has_priority: bool) -> Option<&'static str> {
         if has_priority && !self.by_priority() {
-            Some("has no priorities: a queue has them from `host queue create --priorities` on")
+            Some("has no priorities: create a queue with `host queue create --priorities`")
         } else if has_key && !self.by_key() {
-            Some("takes no key: a queue does from `host queue create --ordered` or `--per-key` on")
+            Some("takes no key: create a queue with `host queue create --ordered` or `--per-key`")
         } else {
             None
         }

@@ -185,7 +185,9 @@ impl QueueShape {
             return Err(lack.into());
         }
         if unique_key.is_some() && !self.is_unique {
-            return Err("takes no unique keys: it does after `host queue set --unique 1h`".into());
+            return Err(
+                "takes no unique keys: turn them on with `host queue set --unique 1h`".into()
+            );
         }
         key.map_or(Ok(()), |key| check_key("key", key, KEY_BYTES_MAX))?;
         unique_key.map_or(Ok(()), |key| check_key("unique key", key, UNIQUE_KEY_BYTES_MAX))

@@ -165,7 +165,9 @@ impl Cluster {
         let port = self.free_port()?.to_string();
         let socket_dir = self.place.socket_dir().to_string_lossy().into_owned();
         let own = [("port", port.as_str()), ("unix_socket_directories", &socket_dir)];
-        let mut text = "# Written at each start. ALTER SYSTEM is kept, and wins.\n".to_owned();
+        let mut text =
+            "# Written anew at each start. Settings made with ALTER SYSTEM are kept, and win.\n"
+                .to_owned();
         for (name, value) in SETTINGS.iter().chain(&own).chain(settings) {
             let _ = writeln!(text, "{name} = '{}'", value.replace('\'', "''"));
         }

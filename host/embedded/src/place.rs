@@ -66,8 +66,7 @@ pub(crate) fn own(dir: &Path) -> Result<PathBuf, EmbeddedError> {
         }
         if found.mode() & OTHERS_WRITE != 0 && found.mode() & STICKY == 0 {
             return Err(EmbeddedError::NotOurs(format!(
-                "everybody can write to {}, and so put another folder in place of {}: close it \
-                 (chmod o-w), or give a database URL",
+                "everybody can write to {}, and could replace {}: close it (chmod o-w), or give a database URL",
                 around.display(),
                 dir.display()
             )));
@@ -78,8 +77,7 @@ pub(crate) fn own(dir: &Path) -> Result<PathBuf, EmbeddedError> {
 
 fn foreign(dir: &Path, owner: u32) -> EmbeddedError {
     EmbeddedError::NotOurs(format!(
-        "{} belongs to user {owner}, who could change what is in it: run this as that user or in a \
-         folder of your own, or give a database URL",
+        "{} belongs to user {owner}, who could change its contents: run this as that user or in your own folder, or give a database URL",
         dir.display()
     ))
 }

@@ -193,15 +193,30 @@ pub async fn component(client: &Client, sha256: &Digest) -> Result<Vec<u8>, Queu
     Ok(wasm)
 }
 
-/// Says what a session has made of a deployment: it runs, or why it cannot.
+/// What came of loading a version of a handler.
+#[derive(Clone, Debug)]
+pub struct LoadReport {
+    /// The handler.
+    pub handler: HandlerId,
+    /// The version.
+    pub version: i32,
+    /// Why it cannot run; `None`: it runs.
+    pub error: Option<String>,
+}
+
+/// Says what a session has made of deployments. At most one report for each version.
+///
+/// # Errors
+/// If the database does not take them.
 pub async fn report_loaded(
     client: &Client,
     session: SessionId,
-    handler: HandlerId,
-    version: i32,
-    error: Option<&str>,
+    reports: &[LoadReport],
 ) -> Result<(), QueueError> {
+    let handlers: Vec<i32> = reports.iter().map(|r| r.handler.get()).collect();
+    let versions: Vec<i32> = reports.iter().map(|r| r.version).collect();
+    let errors: Vec<Option<&str>> = reports.iter().map(|r| r.error.as_deref()).collect();
     let call = "SELECT host.report_loaded($1, $2, $3, $4)";
-    client.execute(call, &[&session.get(), &handler.get(), &version, &error]).await?;
+    client.execute(call, &[&session.get(), &handlers, &versions, &errors]).await?;
     Ok(())
 }

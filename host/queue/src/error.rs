@@ -32,8 +32,7 @@ const HINT_PRIVILEGE: &str = "grant its role host_operator for commands, host_se
 
 /// What to do where statements that were prepared are others', or gone: each statement may have gone
 /// to another server process.
-const HINT_POOLER: &str = "the database URL seems to lead to a pooler in transaction mode: give the \
-     server's own address, or one of the pooler in session mode";
+const HINT_POOLER: &str = "the database URL seems to lead to a pooler in transaction mode: use the server's own address, or a pooler in session mode";
 /// What to do when row-level security would show a role only some of the rows.
 const HINT_ROW_SECURITY: &str =
     "ALTER ROLE … BYPASSRLS for this role, or disable row-level security on the table";
@@ -148,7 +147,7 @@ impl From<tokio_postgres::Error> for QueueError {
         if error.source().is_some_and(|cause| cause.to_string() == "password missing") {
             return Self::Refused {
                 sqlstate: SQLSTATE_CANNOT_CONNECT.to_owned(),
-                message: "the server asks for a password, and there is none".to_owned(),
+                message: "the server asks for a password, and none was given".to_owned(),
                 hint: Some("put it in the database URL, PGPASSWORD or ~/.pgpass".to_owned()),
             };
         }
@@ -196,7 +195,8 @@ fn tls_refused(error: &tokio_postgres::Error) -> Option<QueueError> {
         rustls::Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
         ) => Some(refused(
-            "the server's certificate is signed by nobody whom this machine trusts".to_owned(),
+            "the server's certificate is not signed by an authority that this machine trusts"
+                .to_owned(),
             "name the file with its root certificate in the URL, as sslrootcert=FILE",
         )),
         rustls::Error::InvalidCertificate(why) => Some(refused(

@@ -35,7 +35,7 @@ pub enum MigrateError {
     /// An applied migration is not the file of that number here.
     #[error(
         "migration {0} differs from the one that was applied to this database: \
-         it may not be changed any more, add a new one"
+         an applied migration must not change; add a new one"
     )]
     Edited(String),
     /// The database is ahead.

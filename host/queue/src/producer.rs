@@ -89,8 +89,9 @@ pub async fn enqueue(
             Enqueued::DuplicateOf(taken_by(transaction.client(), queue, key).await?)
         }
         (None, None) => {
-            let text =
-                format!("queue {queue} has left a message out: does its table have a trigger?");
+            let text = format!(
+                "queue {queue} did not take a message; a trigger on its table may have skipped it"
+            );
             return Err(QueueError::Unexpected(text));
         }
     };

@@ -92,7 +92,10 @@ fn check_below(dir: &Path, entered: bool) -> Result<(), String> {
         };
         check_ours(&path, &metadata)?;
         if metadata.is_symlink() {
-            return Err(format!("{} is a link, which is not followed; remove it", path.display()));
+            return Err(format!(
+                "{} is a symbolic link, which host does not follow; remove it",
+                path.display()
+            ));
         }
         if entered {
             check_not_writable(&path, &metadata, OTHERS_WRITE)?;

@@ -149,7 +149,9 @@ pub enum Refusal {
     #[error("{0}")]
     Found(String),
     /// Its trial was broken off.
-    #[error("the component was given up on: {0}; make it smaller, or split its largest functions")]
+    #[error(
+        "compiling the component was stopped: {0}; make it smaller, or split its largest functions"
+    )]
     GivenUp(String),
     /// The fault is the host's.
     #[error(transparent)]

@@ -109,7 +109,7 @@ impl Hooks {
         permit(&self.settings.http, method, &target).ok_or_else(|| {
             let server = server(uri);
             self.refused(&format!(
-                "{method} {server} is not granted; deploy with --http '{method} {server}' beside those that it has"
+                "{method} {server} is not granted; deploy with --http '{method} {server}' in addition to its other grants"
             ));
             Error::HttpRequestDenied
         })

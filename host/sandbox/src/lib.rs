@@ -72,7 +72,7 @@ pub enum SandboxError {
     #[error("cannot start a thread for the sandbox: {0}; raise the limit of processes")]
     Thread(String),
     /// A component cannot be tried.
-    #[error("cannot have a process of its own try a component: {0}; raise the limit of processes")]
+    #[error("cannot start a process to check a component: {0}; raise the limit of processes")]
     Process(std::io::Error),
     /// Nobody's certificate could be verified.
     #[error(

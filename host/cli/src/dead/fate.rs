@@ -121,7 +121,7 @@ impl Move {
         let to = lookup::queue(catalog, &self.to)?.name.clone();
         if to.as_str() == self.which.queue {
             return Err(Fail::usage(format!(
-                "they are of queue {to}: `host dead retry` is for that"
+                "they are already dead letters of queue {to}; use `host dead retry`"
             )));
         }
         self.which.end(client, catalog, Fate::Move(to)).await
@@ -133,7 +133,7 @@ impl Purge {
     pub(crate) async fn run(&self, client: &Pooled, catalog: &Catalog) -> Result<(), Fail> {
         if !self.yes && !self.which.dry_run {
             return Err(Fail::usage(
-                "this deletes dead letters for good: add --yes if that is meant, or --dry-run",
+                "this deletes dead letters for good; confirm with --yes, or look first with --dry-run",
             ));
         }
         self.which.end(client, catalog, Fate::Purge).await

@@ -77,7 +77,7 @@ impl Finding {
                 format!("ALTER ROLE … BYPASSRLS for the role of the hosts, or {all}")
             }
             Self::MissingRoles { .. } => {
-                "if they are wanted: host migrate makes them, or says how".into()
+                "run host migrate, which creates them or says how".into()
             }
             Self::MissingPrivileges { .. } => "host migrate grants it".into(),
             Self::CannotSee => "GRANT pg_monitor to it".into(),
@@ -95,14 +95,14 @@ impl Finding {
             Self::SilentHost { session, .. } => format!(
                 "any running host ends it by itself; if there is none to be, SELECT host.end_session({session}, true)"
             ),
-            Self::StandingHost { .. } => "it begins a new session by itself within half a minute; if it stays, restart it and report its log".into(),
+            Self::StandingHost { .. } => "the host begins a new session within half a minute; if this finding stays, restart the host and report its log".into(),
             Self::HandlerFailed { queue, .. } => format!("deploy it again, or host rollback --queue {queue}"),
             Self::NoHandler { queue, .. } => format!("host deploy --queue {queue} FILE.wasm"),
             Self::Paused { queue } => format!("host queue resume {queue}"),
             Self::Lagging { queue, .. } => format!(
                 "more hosts, or host deploy with more --concurrency; host dead list {queue} and the hosts' logs say whether it fails"
             ),
-            Self::OpenLease { .. } => "it ends when its messages have run; a shorter --timeout bounds that".into(),
+            Self::OpenLease { .. } => "the lease ends when its messages have run; a shorter --timeout bounds that".into(),
             Self::FewLocks { wanted, .. } => format!(
                 "set max_locks_per_transaction = {wanted} in postgresql.conf and restart the server; or dump table by table (pg_dump -t)"
             ),
@@ -125,7 +125,7 @@ impl Finding {
                 tables.iter().map(alter).collect::<Vec<_>>().join(" ")
             }
             Self::Damaged { queue, missing } => super::shape::remedy(queue, missing),
-            Self::Extended { .. } => "normal if you made it: hosts insert too, so it must suit what they insert (retries, scheduled and dead messages)".into(),
+            Self::Extended { .. } => "normal if you made it; hosts insert, too: it must allow retries, scheduled and dead messages".into(),
         }
     }
 }
@@ -138,7 +138,7 @@ impl fmt::Display for Finding {
                 "this database was restored from a dump, copied or upgraded: hosts refuse to serve it",
             ),
             Self::Pooled => f.write_str(
-                "there is a pooler in transaction mode between here and Postgres: a host cannot hold its session's lock through it",
+                "there is a pooler in transaction mode between here and Postgres: a host cannot keep its session through it",
             ),
             Self::ClockSkew { ahead_ms } => {
                 let way = if *ahead_ms > 0 { "ahead of" } else { "behind" };
@@ -152,13 +152,13 @@ impl fmt::Display for Finding {
                 write!(f, "the group roles lack: {}", statements.join("; "))
             }
             Self::CannotSee => f.write_str(
-                "this role is not shown what other roles' connections do: who is in the way may go unnamed",
+                "this role cannot see what other roles' connections do, so a finding may not name who is in the way",
             ),
             Self::Setting { name, value, role } => {
                 write!(f, "{name} is {value}{}: ", on_behalf(role.as_deref()))?;
                 f.write_str(match name.as_str() {
                     "default_transaction_read_only" => "nothing can be enqueued, leased or settled",
-                    _ => "what was committed can be lost when the server crashes",
+                    _ => "a crash of the server can lose committed messages",
                 })
             }
             Self::Connections { used, max } => {
@@ -166,7 +166,7 @@ impl fmt::Display for Finding {
             }
             Self::HostVersion { host, version } => write!(f, "host {host} runs release {version}"),
             Self::NoHost { queues } => {
-                write!(f, "no host is running, and messages wait on {}", queues.join(", "))
+                write!(f, "no host is running, and messages are waiting on {}", queues.join(", "))
             }
             Self::SilentHost { host, connected, beat_age_ms, .. } => {
                 write!(f, "host {host} {}", if *connected { "is connected, but" } else { "is not connected, and" })?;
@@ -180,7 +180,7 @@ impl fmt::Display for Finding {
                 write!(f, "{queue}/{handler} v{version} cannot run on {error}")
             }
             Self::NoHandler { queue, waiting } => {
-                write!(f, "queue {queue} has no handler: {}, and no leaf is truncated", wait(*waiting))
+                write!(f, "queue {queue} has no handler: {}, so its partitions are not truncated", wait(*waiting))
             }
             Self::Paused { queue } => write!(f, "queue {queue} is paused"),
             Self::Lagging { queue, handler, waiting, oldest_age_ms } => write!(
@@ -199,14 +199,14 @@ impl fmt::Display for Finding {
                 "rotation" => write!(f, "rotation and deploys of {queue} wait for their lock, held by {by}"),
                 "schedule" => write!(f, "delayed messages and retries of {queue} wait for their lock, held by {by}"),
                 "dump" => write!(f, "rotation of {queue} waits for a dump that may be about to read it: {by}"),
-                handler => write!(f, "{handler} of {queue} gets no messages: its lock is held by {by}"),
+                handler => write!(f, "{handler} of {queue} gets no messages, because its lock is held by {by}"),
             },
             Self::FewLocks { room, dump, per_transaction, .. } => write!(
                 f,
                 "max_locks_per_transaction is {per_transaction}, so the server has room for {room} locks, and pg_dump takes {dump} of this database at once"
             ),
             Self::SlowRotation { dead_catalog_rows, oldest_snapshot } => {
-                write!(f, "pg_class has {dead_catalog_rows} dead rows, which makes generations longer")?;
+                write!(f, "pg_class has {dead_catalog_rows} dead rows, which delays rotation")?;
                 match oldest_snapshot {
                     Some(holder) => write!(f, "; the oldest snapshot is that of {holder}"),
                     None => Ok(()),
@@ -219,14 +219,14 @@ impl fmt::Display for Finding {
             ),
             Self::Autovacuum { queue, tables } => write!(
                 f,
-                "autovacuum is on for {} of {queue}'s tables, where it has nothing to do and is in the way",
+                "autovacuum is on for {} of {queue}'s tables, where it only gets in the way",
                 tables.len()
             ),
             Self::Damaged { queue, missing } => {
-                write!(f, "queue {queue} is not what host made it; it lacks: {}", missing.join("; "))
+                write!(f, "queue {queue} has changed; missing: {}", missing.join("; "))
             }
             Self::Extended { queue, added } => {
-                write!(f, "queue {queue} has what host did not make: {}", added.join("; "))
+                write!(f, "queue {queue} has additions: {}", added.join("; "))
             }
         }
     }
@@ -240,20 +240,21 @@ fn stands_still(lock: &str) -> bool {
 fn set_back(by_ms: i64) -> String {
     let by = span(by_ms);
     format!(
-        "the database's clock was set back by {by} at least: a cron entry's times may come again, and retries wait for longer"
+        "the database's clock was set back by {by} at least: cron entries may fire again, and retries wait longer"
     )
 }
 
 fn missed(queue: &str, messages: i64) -> String {
     format!(
-        "{messages} messages of queue {queue} were never leased, or never came back from the schedule: something hid them from the hosts; their partition is not truncated"
+        "{messages} messages of queue {queue} were hidden from the hosts: they were never leased, or never came back \
+         from the schedule; their partition is not truncated"
     )
 }
 
 fn row_security(queue: &str, tables: &[String]) -> String {
     let tables = tables.join(", ");
     format!(
-        "row-level security is on for {tables} of queue {queue}: a host whose role may not bypass it leases nothing"
+        "row-level security is on for {tables} of queue {queue}: a host whose role may not bypass it cannot lease"
     )
 }
 

@@ -132,7 +132,7 @@ fn number(bytes: &mut Peekable<Bytes<'_>>) -> Result<u64, String> {
     }
     numeric_bytes(&text).ok_or_else(|| {
         let shown = if text.len() > 40 { format!("{}…", &text[..40]) } else { text };
-        format!("the number {shown} is beyond those that Postgres can store")
+        format!("the number {shown} is larger than Postgres can store")
     })
 }
 

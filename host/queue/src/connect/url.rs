@@ -47,7 +47,7 @@ impl DatabaseUrl {
         if url.matches('@').count() > 1 {
             // Half a password could be taken for the server's name, and be shown.
             return Err(fail(
-                "it has more than one @; write all but the server's as %40".to_owned(),
+                "it has more than one @; write an @ in the user or password as %40".to_owned(),
             ));
         }
         let (plain, root) = translate(&environment.complete(url));

@@ -201,7 +201,7 @@ fn prohibition(granted: Reach, address: IpAddr) -> Option<(IpAddr, &'static str)
     let hint = match reach(address) {
         Some(needed) if needed <= granted => return None,
         Some(_) => {
-            "is private; if it is meant, deploy with 'private' after the URL of --http, or with the address"
+            "is private; to allow it, deploy with 'private' after the URL of --http, or with the address"
         }
         None => "no name may lead to",
     };

@@ -62,7 +62,7 @@ fn check_unsent(state: &mut State) -> wasmtime::Result<()> {
     if view.table.iter_mut().filter_map(|it| is_unsent(it).then_some(())).count() < UNSENT_MAX {
         return Ok(());
     }
-    wasmtime::bail!("more than {UNSENT_MAX} HTTP requests made and not sent")
+    wasmtime::bail!("more than {UNSENT_MAX} HTTP requests that were made but not sent")
 }
 
 fn setters(types: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {

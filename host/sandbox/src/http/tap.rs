@@ -52,7 +52,9 @@ pub(super) enum TooMuch {
     #[error("limit of {0} bytes of HTTP a call; see --http-bytes")]
     Call(u64),
     /// More than a head and interim answers may take.
-    #[error("more than {HEADS_BYTES_MAX} bytes before the answer: interim answers without end?")]
+    #[error(
+        "more than {HEADS_BYTES_MAX} bytes before the answer: the server may send interim answers without end"
+    )]
     Heads,
     /// More than a handshake takes.
     #[error("more than {GREETING_BYTES_MAX} bytes before a request")]

@@ -96,8 +96,7 @@ async fn follow_clock(database: &Database, clock: &mut ClockWatch) -> Result<(),
     let (now, ahead) = client.ask(look).await?;
     if let Some(step) = clock.note(now, Instant::now()) {
         let step = humantime::format_duration(Duration::from_secs(step.as_secs()));
-        tracing::warn!(%step, "the database's clock was set back: what was promoted or fired by the old clock stays so, \
-             all else is due by the new one");
+        tracing::warn!(%step, "the database's clock was set back: what the old clock promoted or fired stays; the new clock decides the rest");
     }
     for entry in &ahead {
         let schedule = Schedule::parse(&entry.schedule, &entry.time_zone).ok();

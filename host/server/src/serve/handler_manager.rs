@@ -13,7 +13,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::load::{Loader, Loads, Ready, Report, WantedVersion, report_all};
+use super::load::{Loader, Loads, Ready, WantedVersion, report_all};
 use super::maintenance::Maintenance;
 use crate::dispatch::Dispatcher;
 use crate::dispatch::config::{Control, DispatcherConfig, HandlerRef, HostResources, Mode};
@@ -24,7 +24,7 @@ use host_core::incident::Incident;
 use host_core::name::{HandlerName, QueueName};
 use host_core::progress::{ROUND_EVERY, Watch};
 use host_core::secret::SecretName;
-use host_queue::catalog::{self, Catalog, Deployment, Queue, Told};
+use host_queue::catalog::{self, Catalog, Deployment, LoadReport, Queue, Told};
 use host_queue::connect::retry;
 use host_queue::secrets;
 use host_queue::statements::Statements;
@@ -40,7 +40,7 @@ pub(super) struct HandlerManager {
     loads: Loads,
     /// What came of them, for the database. Told by a task of its own: the manager goes on
     /// meanwhile.
-    reports: mpsc::UnboundedSender<Report>,
+    reports: mpsc::UnboundedSender<LoadReport>,
     reporter: JoinHandle<()>,
     slots: Arc<Semaphore>,
     warm_room: Arc<Semaphore>,
@@ -173,7 +173,7 @@ impl HandlerManager {
             tokio::time::sleep(CATALOG_AGAIN).await;
         };
         for row in catalog.left_out.iter().filter(|row| !self.left_out.contains(row)) {
-            tracing::error!(row, "a row of the catalog makes no sense: it is left out");
+            tracing::error!(row, "a row of the catalog cannot be read; it is left out");
         }
         self.left_out.clone_from(&catalog.left_out);
         let shapes = catalog.queues.iter().map(|q| (q.name.to_string(), q.shape()));
@@ -314,12 +314,12 @@ impl HandlerManager {
             Ok(ready) => self.put_in_force(queue, deployment, ready),
             Err(error) => tracing::error!(
                 queue = %queue.name, handler = %deployment.name, version = deployment.version, %error,
-                "cannot load a handler; the version before stays, if there is one"
+                "cannot load a handler; the version before stays in force, if there is one"
             ),
         }
         let (handler, version) = (deployment.handler, deployment.version);
         // Nobody listens any more when the session is over.
-        let _ = self.reports.send(Report { handler, version, error });
+        let _ = self.reports.send(LoadReport { handler, version, error });
     }
 
     fn control(&self, queue: &Queue, handler: HandlerId) -> Control {

@@ -12,9 +12,9 @@ use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use host_core::digest::Digest;
-use host_core::id::{HandlerId, SessionId};
+use host_core::id::SessionId;
 use host_core::secret::Secrets;
-use host_queue::catalog::{self, Deployment, Queue};
+use host_queue::catalog::{self, Deployment, LoadReport, Queue};
 use host_queue::connect::{Database, retry};
 use host_sandbox::{Compiled, FollowUpTargets, Handler, HandlerSettings, Sandbox, Terms, Trial};
 
@@ -170,28 +170,27 @@ impl Loads {
     }
 }
 
-/// What came of loading a version: it runs, or why it cannot.
-pub(super) struct Report {
-    pub(super) handler: HandlerId,
-    pub(super) version: i32,
-    pub(super) error: Option<String>,
-}
+/// Reports that one statement has.
+const REPORTS_MAX: usize = 1_000;
 
-/// Tells the database what came of each load, one after the other.
+/// Tells the database what came of each load. What comes while it is told goes in the next statement: a host that
+/// starts with many handlers would else wait for a connection for each of them.
 pub(super) async fn report_all(
     database: Database,
     session: SessionId,
-    mut reports: mpsc::UnboundedReceiver<Report>,
+    mut reports: mpsc::UnboundedReceiver<LoadReport>,
 ) {
-    while let Some(Report { handler, version, error }) = reports.recv().await {
-        let told = retry("report a handler", || async {
+    let mut some = Vec::new();
+    while reports.recv_many(&mut some, REPORTS_MAX).await > 0 {
+        let latest: HashMap<_, _> =
+            some.drain(..).map(|report| ((report.handler, report.version), report)).collect();
+        let latest: Vec<_> = latest.into_values().collect();
+        let told = retry("report handlers", || async {
             let client = database.get().await?;
-            let error = error.as_deref();
-            client.ask(catalog::report_loaded(&client, session, handler, version, error)).await
+            client.ask(catalog::report_loaded(&client, session, &latest)).await
         });
         if let Err(error) = told.await {
-            // One that is gone by now needs none.
-            tracing::debug!(%error, "cannot report a handler");
+            tracing::warn!(%error, "cannot report which handlers are loaded");
         }
     }
 }

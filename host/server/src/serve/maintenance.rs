@@ -179,7 +179,7 @@ impl HeldPartition {
         tracing::debug!(%queue, leaf, why, "leaf stays");
         if now - since >= NAME_AFTER && !self.named {
             self.named = true;
-            tracing::warn!(%queue, leaf, why, "a leaf could not be truncated for a minute");
+            tracing::warn!(%queue, leaf, why, "a partition could not be truncated for a minute");
         }
     }
 }
