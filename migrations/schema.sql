@@ -1620,14 +1620,15 @@ BEGIN
     RETURN made;
 END $$;
 
-CREATE FUNCTION host.report_loaded(p_session integer, p_handler integer, p_version integer, p_error text) RETURNS void
+CREATE FUNCTION host.report_loaded(p_session integer, p_handlers integer[], p_versions integer[], p_errors text[]) RETURNS void
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     INSERT INTO host.loaded (session_id, handler_id, version, error)
-        SELECT s.id, v.handler_id, v.version, p_error
-        FROM host.session s CROSS JOIN host.handler_version v
-        WHERE s.id = p_session AND v.handler_id = p_handler AND v.version = p_version
+        SELECT s.id, v.handler_id, v.version, said.error
+        FROM unnest(p_handlers, p_versions, p_errors) said (handler, version, error)
+            JOIN host.handler_version v ON v.handler_id = said.handler AND v.version = said.version
+            JOIN host.session s ON s.id = p_session
         ON CONFLICT (session_id, handler_id, version)
             DO UPDATE SET error = EXCLUDED.error, loaded_at = EXCLUDED.loaded_at
 $$;

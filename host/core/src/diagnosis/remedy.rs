@@ -246,8 +246,8 @@ fn set_back(by_ms: i64) -> String {
 
 fn missed(queue: &str, messages: i64) -> String {
     format!(
-        "{messages} messages of queue {queue} were hidden from the hosts: they were never leased, or never came back \
-         from the schedule; their partition is not truncated"
+        "{messages} messages of queue {queue} were never leased, or never came back from the schedule: \
+         something hid them from the hosts; their partition is not truncated"
     )
 }
 
