@@ -1,7 +1,7 @@
 # `make` says what there is. One profile builds everything: wasmtime takes minutes, so it is built once.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup plugins build demo bench check test-one test docs soak fmt lint schema clean
+.PHONY: help setup plugins build dist demo bench check test-one test docs soak fmt lint schema clean
 
 plugins := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/*/Cargo.toml))))
 guest := --profile plugin --target wasm32-wasip2 $(addprefix -p ,$(plugins))
@@ -19,6 +19,10 @@ plugins: setup ## Build the handlers in plugins/ to target/plugins/*.wasm
 
 build: setup ## Build host to target/release/host
 	cargo build --locked --release
+
+dist: build ## Build what users get: target/dist/host, without debug information
+	mkdir -p target/dist
+	strip -o target/dist/host target/release/host
 
 demo: build plugins ## From an INSERT of 20,000 messages to their outbox, on a private Postgres
 	HOST=$(CURDIR)/target/release/host PLUGINS=$(CURDIR)/target/plugins bash tests/demo.sh
