@@ -27,9 +27,9 @@ dist: build ## Build what users get: target/dist/host, without debug information
 demo: build plugins ## From an INSERT of 20,000 messages to their outbox, on a private Postgres
 	HOST=$(CURDIR)/target/release/host PLUGINS=$(CURDIR)/target/plugins bash tests/demo.sh
 
-bench: build ## Measure: the floor, draining under both isolations, latency (some minutes, a private Postgres)
-	target/release/host bench floor
-	target/release/host bench drain --isolation batch --floor
+bench: build ## Measure: the baseline, draining under both isolations, latency (some minutes, a private Postgres)
+	target/release/host bench baseline
+	target/release/host bench drain --isolation batch --baseline
 	target/release/host bench drain
 	target/release/host bench latency
 

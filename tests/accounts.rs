@@ -5,16 +5,11 @@ use bytes::Bytes;
 use futures_util::SinkExt as _;
 use tokio_postgres::Client;
 
-use crate::harness::hand::{ROTATES_ALWAYS, create_queue, deploy, sqlstate, value};
+use crate::harness::hand::{ROTATES_ALWAYS, deploy, sqlstate, value};
 use crate::harness::{Hand, TestDb};
 
 async fn queue(more: &str) -> (TestDb, Client, Hand) {
-    let db = TestDb::new().await;
-    let client = db.client().await;
-    create_queue(&client, "q", &format!("{ROTATES_ALWAYS}{more}")).await;
-    let handler = deploy(&client, "q", "default").await;
-    let hand = Hand::new(&db, "q", handler).await;
-    (db, client, hand)
+    Hand::with_queue(&format!("{ROTATES_ALWAYS}{more}")).await
 }
 
 /// Leases and acks all there is, in every lane; returns the payloads.

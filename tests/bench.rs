@@ -10,7 +10,7 @@ use crate::harness::{TestDb, wait_until};
 
 /// What every report has, whatever it is null.
 const FIELDS: [&str; 15] = [
-    "shape",
+    "workload",
     "messages",
     "seconds",
     "messages_per_second",
@@ -109,8 +109,8 @@ fn positive(report: &Value, fields: &[&str]) {
 #[tokio::test]
 async fn drain_works_off_what_it_was_told_to() {
     let db = TestDb::new().await;
-    let report = report(&db, "drain --messages 20000 --hosts 2 --isolation batch --floor").await;
-    assert_eq!(report["shape"], "drain");
+    let report = report(&db, "drain --messages 20000 --hosts 2 --isolation batch --baseline").await;
+    assert_eq!(report["workload"], "drain");
     assert_eq!(report["messages"], 20_000);
     positive(&report, &["seconds", "messages_per_second", "wal_bytes_per_message"]);
     positive(&report, &["commits_per_message", "messages_per_lease", "disk_bytes_max"]);
@@ -127,7 +127,7 @@ async fn steady_gives_the_rate_of_each_interval_with_everything_in_the_way() {
     let holds = "--hold snapshot --hold xid --hold lock --hold handler";
     let report = report(&db, &format!("steady --seconds 3 --batch 10 --rate 2000 {holds}")).await;
     assert_eq!(report["rates"].as_array().map(Vec::len), Some(3), "{report}");
-    assert_eq!(report["holds"], serde_json::json!(["snapshot", "xid", "lock", "handler"]));
+    assert_eq!(report["interference"], serde_json::json!(["snapshot", "xid", "lock", "handler"]));
     positive(&report, &["messages", "first_rate", "last_rate", "last_to_first"]);
 }
 
@@ -178,7 +178,7 @@ async fn what_should_be_in_the_way_is_there_for_all_of_the_run() {
     let (bench, holder) = begin_steady_beside_a_held_snapshot(&db).await;
     let client = db.client().await;
     assert!(value::<bool>(&client, &format!("SELECT pg_terminate_backend({holder})")).await);
-    bench.wait_for_log("`--hold snapshot` did not last for all of the run").await;
+    bench.wait_for_log("`--hold snapshot` ended before the run did").await;
     assert_eq!(bench.wait().await.code(), Some(1));
     assert_clean(&db).await;
 }
@@ -281,9 +281,9 @@ async fn enqueue_gives_ratios_to_a_bare_table() {
 }
 
 #[tokio::test]
-async fn floor_needs_neither_host_nor_message() {
+async fn a_baseline_needs_neither_host_nor_message() {
     let db = TestDb::new().await;
-    let text = bench(&db, "floor --messages 20000").await.ok();
+    let text = bench(&db, "baseline --messages 20000").await.ok();
     let report: Value = serde_json::from_str(text.trim()).expect("JSON");
     positive(&report, &["copy_in_per_second", "read_out_per_second", "bare_wal_bytes_per_message"]);
     assert_eq!((&report["messages"], &report["committed"]), (&20_000.into(), &0.into()));
@@ -297,10 +297,10 @@ async fn floor_needs_neither_host_nor_message() {
 async fn map_runs_each_pair_and_draws_them() {
     let db = TestDb::new().await;
     let dir = tempfile::tempdir().expect("a directory");
-    let svg = dir.path().join("map.svg").display().to_string();
+    let svg = dir.path().join("sweep.svg").display().to_string();
     let axes = "--axis batch=10,100 --axis payload=45 --rate 1000";
-    let report = report(&db, &format!("map --seconds 1 {axes} --svg {svg}")).await;
-    let rates = report["map"]["messages_per_second"].as_array().expect("rates");
+    let report = report(&db, &format!("sweep --seconds 1 {axes} --svg {svg}")).await;
+    let rates = report["sweep"]["messages_per_second"].as_array().expect("rates");
     assert_eq!(rates.len(), 1, "{report}");
     assert!(rates[0].as_array().is_some_and(|r| r.len() == 2 && r[0].as_f64() > Some(0.0)));
     let drawing = std::fs::read_to_string(svg).expect("a drawing");

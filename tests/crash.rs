@@ -160,7 +160,7 @@ async fn a_message_that_kills_its_hosts_is_poison_and_its_neighbours_survive() {
         )
         .await;
     scene.wait_held("work", session).await;
-    for n in 1..=host_queue::take_over::DEATHS_MAX {
+    for n in 1..=host_queue::lease::DEATHS_MAX {
         let name = format!("host {n}");
         let next = scene.serve(&name, &[]);
         let next_session = scene.session(&name).await;
@@ -172,7 +172,7 @@ async fn a_message_that_kills_its_hosts_is_poison_and_its_neighbours_survive() {
                 1,
             )
             .await;
-        if n < host_queue::take_over::DEATHS_MAX {
+        if n < host_queue::lease::DEATHS_MAX {
             scene.wait_held("work", next_session).await;
         }
         (host, session) = (next, next_session);

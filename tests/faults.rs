@@ -21,7 +21,7 @@ use crate::harness::proxy::Proxy;
 use crate::harness::seed;
 
 mod account;
-mod deck;
+mod fault_kinds;
 mod producers;
 mod world;
 
@@ -60,7 +60,7 @@ async fn play(world: &World, rng: &mut Rng, totals: &mut Totals) {
     let producing = join_all(urls.map(|url| producers.produce(url, rng.fork())));
     let playing = async {
         let mut pauses = rng.fork();
-        let cards = stream::iter(deck::shuffled(rng)).then(|card| {
+        let cards = stream::iter(fault_kinds::shuffled(rng)).then(|card| {
             let pause = Duration::from_millis(pauses.u64(100..2_000));
             async move {
                 tokio::time::sleep(pause).await;

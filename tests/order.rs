@@ -7,19 +7,13 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::harness::hand::{
-    ROTATES_ALWAYS, assert_only_inserted, backend, create_queue, deploy, sqlstate, value,
-    wait_for_lock,
+    ROTATES_ALWAYS, assert_only_inserted, backend, create_queue, sqlstate, value, wait_for_lock,
 };
 use crate::harness::{Deployment, Hand, Held, Scene, TestDb, wait_until};
 
 /// One lane has all keys, unless a test is about several.
 async fn queue(settings: &str) -> (TestDb, Client, Hand) {
-    let db = TestDb::new().await;
-    let client = db.client().await;
-    create_queue(&client, "q", &format!(", p_ordered_lanes => 2{settings}")).await;
-    let handler = deploy(&client, "q", "default").await;
-    let hand = Hand::new(&db, "q", handler).await;
-    (db, client, hand)
+    Hand::with_queue(&format!(", p_ordered_lanes => 2{settings}")).await
 }
 
 async fn insert(client: &Client, key: &str, a: i64, b: i64) {

@@ -11,12 +11,7 @@ const HIGH: &[i16] = &[0, 1, 2];
 const LOW: &[i16] = &[2, 0, 1];
 
 async fn queue(settings: &str) -> (TestDb, Client, Hand) {
-    let db = TestDb::new().await;
-    let client = db.client().await;
-    create_queue(&client, "q", &format!(", p_priorities => true{settings}")).await;
-    let handler = deploy(&client, "q", "default").await;
-    let hand = Hand::new(&db, "q", handler).await;
-    (db, client, hand)
+    Hand::with_queue(&format!(", p_priorities => true{settings}")).await
 }
 
 async fn insert(client: &Client, priority: Option<i16>, a: i64, b: i64) {

@@ -7,17 +7,8 @@ use fastrand::Rng;
 use futures_util::future::{join, join_all};
 use tokio_postgres::Client;
 
-use crate::harness::hand::{assert_only_inserted, create_queue, deploy, value};
-use crate::harness::{Hand, TestDb, seed};
-
-async fn scene() -> (TestDb, Client, Hand) {
-    let db = TestDb::new().await;
-    let client = db.client().await;
-    create_queue(&client, "q", "").await;
-    let handler = deploy(&client, "q", "default").await;
-    let hand = Hand::new(&db, "q", handler).await;
-    (db, client, hand)
-}
+use crate::harness::hand::{assert_only_inserted, deploy, value};
+use crate::harness::{Hand, seed};
 
 /// Schedules the numbers from `a` to `b`, all due `seconds` from now.
 async fn schedule(client: &Client, a: i64, b: i64, seconds: f64) {
@@ -40,7 +31,7 @@ async fn promote(hand: &Hand, messages: i32) -> (i32, bool) {
 
 #[tokio::test]
 async fn a_stalled_inserter_stalls_nobody_and_is_found_behind_the_cursor() {
-    let (db, client, hand) = scene().await;
+    let (db, client, hand) = Hand::with_queue("").await;
     let stalled = db.client().await;
     stalled.batch_execute("BEGIN").await.unwrap();
     schedule(&stalled, 1, 3, -60.0).await;
@@ -63,7 +54,7 @@ async fn a_stalled_inserter_stalls_nobody_and_is_found_behind_the_cursor() {
 
 #[tokio::test]
 async fn many_messages_of_one_due_time_are_promoted_in_chunks() {
-    let (_db, client, hand) = scene().await;
+    let (_db, client, hand) = Hand::with_queue("").await;
     schedule(&client, 1, 1_000, -5.0).await;
     assert_eq!(promote(&hand, 300).await, (300, true));
     // Of the very same time, before and behind the cursor.
@@ -87,7 +78,7 @@ async fn many_messages_of_one_due_time_are_promoted_in_chunks() {
 
 #[tokio::test]
 async fn one_promotes_at_a_time_and_what_it_loses_is_promoted_again() {
-    let (db, client, hand) = scene().await;
+    let (db, client, hand) = Hand::with_queue("").await;
     schedule(&client, 1, 10, -5.0).await;
     let cut_off = hand.beside(&db).await;
     cut_off.run("BEGIN").await;
@@ -101,7 +92,7 @@ async fn one_promotes_at_a_time_and_what_it_loses_is_promoted_again() {
 /// A retry keeps its message's identity, its history and its handler.
 #[tokio::test]
 async fn a_rescheduled_message_comes_back_as_the_same_for_its_own_handler_only() {
-    let (db, client, hand) = scene().await;
+    let (db, client, hand) = Hand::with_queue("").await;
     let second = deploy(&client, "q", "second").await;
     hand.enqueue(1, 1).await;
     let id: i64 = value(&client, "SELECT id FROM queue.q").await;
@@ -156,7 +147,7 @@ async fn insert(client: Client, number: i64, mut rng: Rng) -> Vec<i64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_inserters_do_each_committed_message_is_promoted_once() {
     let mut rng = Rng::with_seed(seed());
-    let (db, client, hand) = scene().await;
+    let (db, client, hand) = Hand::with_queue("").await;
     let done = AtomicBool::new(false);
     let mut inserters = Vec::new();
     for number in 0..4 {

@@ -8,12 +8,7 @@ use crate::harness::hand::{
 use crate::harness::{Hand, TestDb, wait_until};
 
 async fn scene() -> (TestDb, Client, Hand) {
-    let db = TestDb::new().await;
-    let client = db.client().await;
-    create_queue(&client, "q", ROTATES_ALWAYS).await;
-    let handler = deploy(&client, "q", "default").await;
-    let hand = Hand::new(&db, "q", handler).await;
-    (db, client, hand)
+    Hand::with_queue(ROTATES_ALWAYS).await
 }
 
 /// More than a leaf of messages.

@@ -3,16 +3,11 @@
 
 use tokio_postgres::Client;
 
-use crate::harness::hand::{ROTATES_ALWAYS, create_queue, deploy, sqlstate, value};
+use crate::harness::hand::{ROTATES_ALWAYS, sqlstate, value};
 use crate::harness::{Hand, TestDb, wait_until};
 
 async fn queue(settings: &str) -> (TestDb, Client, Hand) {
-    let db = TestDb::new().await;
-    let client = db.client().await;
-    create_queue(&client, "q", &format!("{ROTATES_ALWAYS}{settings}")).await;
-    let handler = deploy(&client, "q", "default").await;
-    let hand = Hand::new(&db, "q", handler).await;
-    (db, client, hand)
+    Hand::with_queue(&format!("{ROTATES_ALWAYS}{settings}")).await
 }
 
 /// Schedules 18 messages that are due, six in each partition of the finest level: one of these is of the minute that is

@@ -2,17 +2,8 @@
 
 use tokio_postgres::Client;
 
-use crate::harness::hand::{assert_only_inserted, create_queue, deploy, sqlstate, value};
-use crate::harness::{Hand, TestDb, wait_until};
-
-async fn scene() -> (TestDb, Client, Hand) {
-    let db = TestDb::new().await;
-    let client = db.client().await;
-    create_queue(&client, "q", "").await;
-    let handler = deploy(&client, "q", "default").await;
-    let hand = Hand::new(&db, "q", handler).await;
-    (db, client, hand)
-}
+use crate::harness::hand::{assert_only_inserted, deploy, sqlstate, value};
+use crate::harness::{Hand, wait_until};
 
 async fn deaths(client: &Client, lease: i64) -> i16 {
     value(client, &format!("SELECT deaths FROM host.q__lease WHERE id = {lease}")).await
@@ -20,7 +11,7 @@ async fn deaths(client: &Client, lease: i64) -> i16 {
 
 #[tokio::test]
 async fn only_what_is_not_settled_is_taken_over_in_portions() {
-    let (db, client, dead) = scene().await;
+    let (db, client, dead) = Hand::with_queue("").await;
     dead.enqueue(0, 9).await;
     let held = dead.must_lease(10).await;
     assert!(dead.settle(&held, 0, "{[2,3),[5,6)}", "").await.unwrap());
@@ -55,7 +46,7 @@ async fn only_what_is_not_settled_is_taken_over_in_portions() {
 
 #[tokio::test]
 async fn the_lease_of_a_live_session_is_not_to_be_had_nor_for_one_that_has_ended() {
-    let (db, _client, hand) = scene().await;
+    let (db, _client, hand) = Hand::with_queue("").await;
     hand.enqueue(1, 3).await;
     let held = hand.must_lease(3).await;
     let other = Hand::new(&db, "q", hand.handler).await;
@@ -67,7 +58,7 @@ async fn the_lease_of_a_live_session_is_not_to_be_had_nor_for_one_that_has_ended
 
 #[tokio::test]
 async fn what_was_in_flight_at_two_deaths_runs_alone_and_at_five_is_poison() {
-    let (db, client, first) = scene().await;
+    let (db, client, first) = Hand::with_queue("").await;
     first.enqueue(0, 2).await;
     let mut poisoned = first.must_lease(3).await.id;
     first.end(true).await;
@@ -104,7 +95,7 @@ async fn what_was_in_flight_at_two_deaths_runs_alone_and_at_five_is_poison() {
 /// Found by the model: it would have been a dead letter of a handler that is not to run it, or has acked it.
 #[tokio::test]
 async fn another_handlers_retry_in_a_poisoned_lease_is_no_dead_letter() {
-    let (db, client, hand) = scene().await;
+    let (db, client, hand) = Hand::with_queue("").await;
     let second = deploy(&client, "q", "second").await;
     hand.enqueue(1, 1).await;
     let held = hand.must_lease(1).await;
@@ -132,7 +123,7 @@ async fn another_handlers_retry_in_a_poisoned_lease_is_no_dead_letter() {
 
 #[tokio::test]
 async fn an_end_in_order_is_no_death() {
-    let (db, client, mut hand) = scene().await;
+    let (db, client, mut hand) = Hand::with_queue("").await;
     hand.enqueue(1, 2).await;
     let mut lease = hand.must_lease(2).await.id;
     for _ in 0..6 {
@@ -148,7 +139,7 @@ async fn an_end_in_order_is_no_death() {
 /// nothing of, or not all of. It takes it over as it would another's.
 #[tokio::test]
 async fn a_session_finds_its_own_strays_and_takes_over_what_is_left_of_them() {
-    let (_db, client, hand) = scene().await;
+    let (_db, client, hand) = Hand::with_queue("").await;
     hand.enqueue(0, 4).await;
     let held = hand.must_lease(5).await;
     assert!(hand.settle(&held, 0, "{[0,2)}", "").await.unwrap());
@@ -171,7 +162,7 @@ async fn a_session_finds_its_own_strays_and_takes_over_what_is_left_of_them() {
 
 #[tokio::test]
 async fn a_host_with_many_slow_messages_still_sees_what_others_have_left() {
-    let (db, _client, hand) = scene().await;
+    let (db, _client, hand) = Hand::with_queue("").await;
     hand.enqueue(1, 151).await;
     for _ in 0..150 {
         hand.must_lease(1).await;

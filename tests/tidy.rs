@@ -6,6 +6,8 @@ use std::process::Command;
 
 use crate::harness::repository;
 
+mod imports;
+
 /// The crates of `host/`, from the bottom up, and which of ours each may build on. Cargo holds the
 /// arrows of a manifest; this holds that nobody adds one without deciding to.
 const CRATES: &[(&str, &[&str])] = &[

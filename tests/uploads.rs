@@ -6,19 +6,19 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use host_sandbox::{Bounds, Checked, Terms, Trial};
+use host_sandbox::{Bounds, Checked, CompileCheck, Terms};
 
 use crate::harness::{TestDb, plugin};
 use crate::sandbox::{ACKS, handler_of, handler_text};
 use crate::tampered::compiled;
 
-fn trial(bounds: Bounds) -> Trial {
-    Trial::new(PathBuf::from(env!("CARGO_BIN_EXE_host")), bounds)
+fn compile_check(bounds: Bounds) -> CompileCheck {
+    CompileCheck::new(PathBuf::from(env!("CARGO_BIN_EXE_host")), bounds)
 }
 
 async fn tried(wasm: &[u8], bounds: Bounds) -> Result<Checked, String> {
     let terms = Terms { memory_bytes: 64 << 20, http: vec![], cache_dir: None };
-    trial(bounds).run(wasm, &terms).await.map_err(|refusal| refusal.to_string())
+    compile_check(bounds).run(wasm, &terms).await.map_err(|refusal| refusal.to_string())
 }
 
 /// Through the command, from the file: nothing of one that is too large is read.
@@ -139,7 +139,7 @@ fn answered(shape: &str, answer: Result<Checked, String>) {
 }
 
 #[tokio::test]
-async fn a_trial_tells_the_worlds_apart() {
+async fn a_compile_check_tells_the_worlds_apart() {
     for (name, takes_batches) in [("echo", false), ("tally", true)] {
         let wasm = std::fs::read(plugin(name)).unwrap();
         assert_eq!(tried(&wasm, Bounds::default()).await, Ok(Checked { takes_batches }), "{name}");
@@ -166,13 +166,13 @@ async fn a_compiler_that_takes_too_long_or_too_much_memory_is_given_up_on() {
 
 /// What compiles a stranger's component is not told where the database is.
 #[tokio::test]
-async fn a_trial_sees_little_of_its_hosts_environment() {
+async fn a_compile_check_sees_little_of_its_hosts_environment() {
     let dir = tempfile::tempdir().unwrap();
     let (program, seen) = (dir.path().join("program"), dir.path().join("seen"));
     std::fs::write(&program, format!("#!/bin/sh\nenv > {}\n", seen.display())).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
     let terms = Terms { memory_bytes: 64 << 20, http: vec![], cache_dir: None };
-    Trial::new(program, Bounds::default()).run(b"", &terms).await.unwrap_err();
+    CompileCheck::new(program, Bounds::default()).run(b"", &terms).await.unwrap_err();
     let seen = std::fs::read_to_string(seen).unwrap();
     assert!(seen.contains("PATH="), "{seen}");
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some(), "the test has more");

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
-use super::deck::Kind;
+use super::fault_kinds::Kind;
 use super::world::{Hit, World};
 use crate::harness::wait_until;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::{Client, NoTls};
 
-use super::deck::Kind;
+use super::fault_kinds::Kind;
 use crate::harness::postgres::OwnServer;
 use crate::harness::process::{Finished, Serve, finish, host_command};
 use crate::harness::proxy::Proxy;

@@ -80,6 +80,16 @@ impl Hand {
         Self { client, queue: queue.to_owned(), handler, session, lane: 0, next_seq }
     }
 
+    /// A database with the queue `q`, whose handler leases by hand.
+    pub async fn with_queue(settings: &str) -> (TestDb, Client, Self) {
+        let db = TestDb::new().await;
+        let client = db.client().await;
+        create_queue(&client, "q", settings).await;
+        let handler = deploy(&client, "q", "default").await;
+        let hand = Self::new(&db, "q", handler).await;
+        (db, client, hand)
+    }
+
     /// Another connection of the same session.
     pub async fn beside(&self, db: &TestDb) -> Self {
         let client = db.client().await;
@@ -203,7 +213,7 @@ impl Hand {
         let (seq, token) = (self.next_seq(), Uuid::new_v4());
         let call =
             "SELECT lease_id, row_count, more FROM host.{q}__take_over($1, $2, $3, $4, $5, $6)";
-        let deaths_max = host_queue::take_over::DEATHS_MAX;
+        let deaths_max = host_queue::lease::DEATHS_MAX;
         let params: [&(dyn ToSql + Sync); 6] =
             [&lease, &self.session, &seq, &token, &messages, &deaths_max];
         let row = self.query(call, &params).await?;

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::arena::{Arena, Snapshot};
-use super::report::{Report, per, rounded};
-use super::sums::Sums;
-use super::{BenchError, Disturbance};
+use crate::checksum::Checksum;
+use crate::environment::{Environment, Snapshot};
+use crate::error::BenchError;
+use crate::options::Disturbance;
+use crate::report::{Report, per, rounded};
 use host_queue::bench::{self, Deliveries};
 
 /// The moments that a run is measured between.
@@ -27,21 +28,22 @@ pub(crate) struct Measured {
 
 /// Ends the hosts and puts together what all shapes report.
 pub(crate) async fn finish(
-    arena: &mut Arena<'_>,
+    environment: &mut Environment<'_>,
     measured: &Measured,
 ) -> Result<(Report, Deliveries), BenchError> {
     let Measured { before, began, ended, after, until, messages } = *measured;
-    let host_peak_rss_bytes = arena.hosts.peak_rss_bytes();
-    arena.stop_hosts().await?;
-    let complaints = arena.hosts.complaints();
-    let last = bench::gauges(&arena.client).await?;
-    arena.show("accounting", 0, 0);
-    arena.queue.finish_account(&arena.client).await?;
-    let deliveries = arena.queue.deliveries(&arena.client, began.gauges.now, until).await?;
+    let host_peak_rss_bytes = environment.hosts.peak_rss_bytes();
+    environment.stop_hosts().await?;
+    let complaints = environment.hosts.complaints();
+    let last = bench::gauges(&environment.client).await?;
+    environment.show("accounting", 0, 0);
+    environment.queue.finish_account(&environment.client).await?;
+    let deliveries =
+        environment.queue.deliveries(&environment.client, began.gauges.now, until).await?;
 
-    let (count, sum, squares) = deliveries.sums;
-    let delivered = Sums { count, sum, squares };
-    let balance = arena.committed.balance(delivered);
+    let (count, sum, squares) = deliveries.checksum;
+    let delivered = Checksum { count, sum, squares };
+    let balance = environment.committed.balance(delivered);
     let spent = |from: Option<Duration>, to: Option<Duration>| {
         Some(rounded(to?.saturating_sub(from?).as_secs_f64()))
     };
@@ -50,19 +52,19 @@ pub(crate) async fn finish(
     let per_million = |seconds: Option<f64>| per(seconds? * 1e6, deliveries.settled);
     let report = Report {
         messages: Some(deliveries.settled),
-        committed: arena.committed.count,
+        committed: environment.committed.count,
         delivered: delivered.count,
         lost: balance.lost,
         duplicated: balance.duplicated,
         updates: Some(last.log_updates - before.gauges.log_updates),
         deletes: Some(last.log_deletes - before.gauges.log_deletes),
-        dead_tuples: Some(arena.peaks.log_dead.max(last.log_dead)),
+        dead_tuples: Some(environment.peaks.log_dead.max(last.log_dead)),
         control_changes: Some(last.control_changes - before.gauges.control_changes),
         control_dead_tuples: Some(
-            arena.peaks.control_dead.max(last.control_dead) - before.gauges.control_dead,
+            environment.peaks.control_dead.max(last.control_dead) - before.gauges.control_dead,
         ),
         catalog_dead_tuples: Some(
-            arena.peaks.catalog_dead.max(last.catalog_dead) - before.gauges.catalog_dead,
+            environment.peaks.catalog_dead.max(last.catalog_dead) - before.gauges.catalog_dead,
         ),
         wal_bytes_per_message: per(
             (after.gauges.wal_bytes - before.gauges.wal_bytes) as f64,
@@ -71,7 +73,7 @@ pub(crate) async fn finish(
         commits_per_message: per((last.commits - before.gauges.commits) as f64, messages),
         messages_per_lease: per(deliveries.settled as f64, deliveries.leases),
         rotations: Some(after.generation - before.generation),
-        disk_bytes_max: Some(arena.peaks.disk_bytes.max(after.disk_bytes)),
+        disk_bytes_max: Some(environment.peaks.disk_bytes.max(after.disk_bytes)),
         host_peak_rss_bytes,
         host_cpu_seconds: host_cpu,
         host_cpu_seconds_per_million: per_million(host_cpu),
@@ -79,16 +81,16 @@ pub(crate) async fn finish(
         postgres_cpu_seconds_per_million: per_million(postgres_cpu),
         producer_cpu_seconds: spent(began.own_cpu, ended.own_cpu),
         complaints,
-        ..asked_for(arena).await?
+        ..asked_for(environment).await?
     };
     Ok((report, deliveries))
 }
 
 /// What was asked for, and where it ran; no figures yet.
-pub(crate) async fn asked_for(arena: &Arena<'_>) -> Result<Report, BenchError> {
-    let options = arena.options;
+pub(crate) async fn asked_for(environment: &Environment<'_>) -> Result<Report, BenchError> {
+    let options = environment.options;
     Ok(Report {
-        shape: options.shape.name(),
+        workload: options.workload.name(),
         producers: options.producers,
         hosts: options.hosts,
         isolation: options.isolation.name(),
@@ -101,8 +103,8 @@ pub(crate) async fn asked_for(arena: &Arena<'_>) -> Result<Report, BenchError> {
         scheduled_before: options.scheduled,
         synchronous_commit: options.synchronous_commit,
         wake_up: options.wake_up,
-        holds: options.holds.iter().copied().map(Disturbance::name).collect(),
-        postgres: bench::server_version(&arena.client).await?,
+        interference: options.interference.iter().copied().map(Disturbance::name).collect(),
+        postgres: bench::server_version(&environment.client).await?,
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         ..Report::default()
     })

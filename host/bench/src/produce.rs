@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinSet};
 
-use super::BenchError;
-use super::payload::payload;
-use super::sums::Sums;
+use crate::checksum::Checksum;
+use crate::error::BenchError;
+use crate::payload::payload;
 use host_queue::bench::load::Producer;
 
 /// Rows of one COPY.
@@ -67,23 +67,23 @@ pub(crate) async fn preload(
     counters: &Arc<Counters>,
     messages: u64,
     payload_bytes: usize,
-) -> Result<Sums, BenchError> {
+) -> Result<Checksum, BenchError> {
     let mut tasks = JoinSet::new();
     let left = Arc::new(AtomicU64::new(messages));
     for mut producer in producers {
         let (counters, left) = (counters.clone(), left.clone());
         tasks.spawn(async move {
-            let mut sums = Sums::default();
+            let mut checksum = Checksum::default();
             loop {
                 let take = |left: u64| Some(left.saturating_sub(COPY_ROWS));
                 let before = left.fetch_update(Relaxed, Relaxed, take).unwrap_or_default();
                 let numbers = counters.take(before.min(COPY_ROWS));
                 if numbers.is_empty() {
-                    return Ok::<_, BenchError>(sums);
+                    return Ok::<_, BenchError>(checksum);
                 }
                 producer.copy(numbers.clone().map(|n| payload(n, payload_bytes))).await?;
                 counters.committed.fetch_add(numbers.end - numbers.start, Relaxed);
-                sums.add(numbers);
+                checksum.add(numbers);
             }
         });
     }
@@ -95,8 +95,8 @@ pub(crate) async fn insert(
     producer: &mut Producer,
     counters: &Counters,
     load: Load,
-) -> Result<Sums, BenchError> {
-    let mut sums = Sums::default();
+) -> Result<Checksum, BenchError> {
+    let mut checksum = Checksum::default();
     while Instant::now() < load.until {
         let settled = counters.settled.load(Relaxed);
         if counters.committed.load(Relaxed).saturating_sub(settled) > load.backlog_max {
@@ -119,25 +119,25 @@ pub(crate) async fn insert(
             producer.insert(&rows.collect::<Vec<_>>()).await?;
         }
         counters.committed.fetch_add(load.batch.into(), Relaxed);
-        sums.add(numbers);
+        checksum.add(numbers);
     }
-    Ok(sums)
+    Ok(checksum)
 }
 
 /// Waits for producers, and adds up what they committed.
 pub(crate) async fn total(
-    mut tasks: JoinSet<Result<Sums, BenchError>>,
-) -> Result<Sums, BenchError> {
-    let mut sums = Sums::default();
+    mut tasks: JoinSet<Result<Checksum, BenchError>>,
+) -> Result<Checksum, BenchError> {
+    let mut checksum = Checksum::default();
     while let Some(producer) = tasks.join_next().await {
-        sums.merge(ended(producer)?);
+        checksum.merge(ended(producer)?);
     }
-    Ok(sums)
+    Ok(checksum)
 }
 
 /// What a producer that has ended committed.
 pub(crate) fn ended(
-    producer: Result<Result<Sums, BenchError>, JoinError>,
-) -> Result<Sums, BenchError> {
+    producer: Result<Result<Checksum, BenchError>, JoinError>,
+) -> Result<Checksum, BenchError> {
     producer.map_err(|panic| BenchError::Io(panic.into()))?
 }

@@ -2,13 +2,11 @@
 
 use serde::Serialize;
 
-use super::floor::Floor;
-
-/// The figures of a run. `None`: the shape has no such figure, or the machine does not tell.
+/// The figures of a run. `None`: the workload has no such figure, or the machine does not tell.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     /// What was run.
-    pub shape: &'static str,
+    pub workload: &'static str,
     /// Messages of the measured time.
     pub messages: Option<u64>,
     /// The measured time.
@@ -108,7 +106,7 @@ pub struct Report {
     /// What an INSERT costs, beside a bare table.
     pub enqueue: Option<Vec<EnqueueRates>>,
     /// What two things that vary make of the rate.
-    pub map: Option<Map>,
+    pub sweep: Option<SweepRates>,
 
     /// What the run was asked for.
     pub producers: u32,
@@ -135,7 +133,7 @@ pub struct Report {
     /// Whether an INSERT could wake a host.
     pub wake_up: bool,
     /// What was in the way.
-    pub holds: Vec<&'static str>,
+    pub interference: Vec<&'static str>,
     /// What the hosts complained of.
     pub complaints: Vec<String>,
     /// The server's version.
@@ -167,7 +165,7 @@ pub struct EnqueueRates {
 
 /// Messages a second for each pair of two things that vary.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Map {
+pub struct SweepRates {
     /// What varies from column to column.
     pub across: &'static str,
     /// Its values.
@@ -181,18 +179,6 @@ pub struct Map {
 }
 
 impl Report {
-    /// Notes what the same server can do without a queue.
-    pub fn beside(&mut self, floor: &Floor) {
-        let rate = self.messages_per_second;
-        let share = |of: f64| rate.map(|rate| rounded(rate / of));
-        self.share_of_copy_in = share(floor.copy_in_per_second);
-        self.share_of_read_out = share(floor.read_out_per_second);
-        self.copy_in_per_second = Some(floor.copy_in_per_second);
-        self.read_out_per_second = Some(floor.read_out_per_second);
-        self.bare_wal_bytes_per_message = floor.wal_bytes_per_message;
-        self.messages = self.messages.or(Some(floor.rows));
-    }
-
     /// Sets the measured time and what was done in it.
     pub fn rate_over(&mut self, messages: u64, seconds: f64) {
         self.messages = Some(messages);

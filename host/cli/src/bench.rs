@@ -8,10 +8,14 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Fail, Global, lookup, serve};
-use host_bench::map::{Axis, Varied};
+use crate::context::CommandContext;
+use crate::error::CommandError;
+use crate::global::Global;
+use crate::{lookup, serve};
+
+use host_bench::BenchError;
+use host_bench::options::{Axis, Disturbance, Options, Request, Varied, Workload};
 use host_bench::report::Report;
-use host_bench::{BenchError, Disturbance, Options, Shape};
 use host_core::format;
 use host_core::limits::{CONCURRENCY_DEFAULT, Isolation};
 use host_queue::bench::Hold;
@@ -34,11 +38,11 @@ Examples:
   host bench latency --rate 500")]
 pub(crate) struct Bench {
     /// What to measure
-    shape: ShapeName,
-    /// Messages to work off (drain), or rows to copy and read (floor)
+    workload: WorkloadName,
+    /// Messages to work off (drain), or rows to copy and read (baseline)
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,
-    /// How long to measure (steady, latency, enqueue; map: each pair) [default: 30; map: 5]
+    /// How long to measure (steady, latency, enqueue; sweep: each pair) [default: 30; sweep: 5]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
     seconds: Option<u64>,
     /// Connections that insert [default: 4; latency: 16]
@@ -56,7 +60,7 @@ pub(crate) struct Bench {
     /// Size of a message, as the producer writes it
     #[arg(long, value_name = "N", default_value_t = 45)]
     payload_bytes: usize,
-    /// Messages in one INSERT (steady, enqueue, map)
+    /// Messages in one INSERT (steady, enqueue, sweep)
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     batch: u32,
     /// Messages a second, of all producers together [default: as fast as it goes; latency: 500]
@@ -66,7 +70,7 @@ pub(crate) struct Bench {
     /// when it is due (latency)
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
     delay: Option<u64>,
-    /// Producers pause while more messages than this are waiting (steady, map)
+    /// Producers pause while more messages than this are waiting (steady, sweep)
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     backlog: u64,
     /// Messages that are waiting when the measured time begins (steady, latency)
@@ -87,14 +91,14 @@ pub(crate) struct Bench {
     /// INSERTs do not wake hosts; hosts poll
     #[arg(long)]
     no_wake_up: bool,
-    /// Measure the floor first, and give the rate as a share of it (drain, steady)
+    /// Measure the baseline first, and give the rate as a share of it (drain, steady)
     #[arg(long)]
-    floor: bool,
-    /// What varies: producers, hosts, batch or payload, with its values; twice (map)
+    baseline: bool,
+    /// What varies: producers, hosts, batch or payload, with its values; twice (sweep)
     #[arg(long, value_name = "NAME=N,N,…", value_parser = axis, default_values = ["producers=1,2,4,8", "hosts=1,2"])]
     axis: Vec<Axis>,
-    /// Where to draw (map)
-    #[arg(long, value_name = "FILE", default_value = "bench-map.svg")]
+    /// Where to draw (sweep)
+    #[arg(long, value_name = "FILE", default_value = "bench-sweep.svg")]
     svg: PathBuf,
     /// An obstacle during the measured time; repeatable
     #[arg(long, value_name = "WHAT")]
@@ -111,7 +115,7 @@ pub(crate) struct Bench {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ShapeName {
+enum WorkloadName {
     /// Messages handled a second, from a full queue
     Drain,
     /// Producers and hosts work at the same time
@@ -121,9 +125,9 @@ enum ShapeName {
     /// What an INSERT costs, beside a bare table
     Enqueue,
     /// The same server without a queue: COPY in, read out
-    Floor,
+    Baseline,
     /// `steady` over two things that vary, drawn
-    Map,
+    Sweep,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -158,25 +162,25 @@ fn axis(text: &str) -> Result<Axis, String> {
 
 impl Bench {
     /// Does it.
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
         let options = self.resolve()?;
         let stop = CancellationToken::new();
         serve::on_signal(&stop)?;
         let report = match &global.database_url {
             Some(_) => {
-                let context = super::connect_with(global, CONNECTIONS_MAX).await?;
+                let context = crate::context::connect_with(global, CONNECTIONS_MAX).await?;
                 measure(&context, &options, &stop).await
             }
             None => on_a_server_of_its_own(&options, &stop).await,
         }?;
-        if let Some(map) = &report.map {
-            let drawing = host_bench::map::svg(map, options.duration);
+        if let Some(rates) = &report.sweep {
+            let drawing = host_bench::sweep::svg(rates, options.duration);
             std::fs::write(&self.svg, drawing)
                 .with_context(|| format!("cannot write {}", self.svg.display()))?;
         }
         show::print(&report, self.json)?;
         if report.lost + report.duplicated > 0 {
-            return Err(Fail::failed(format!(
+            return Err(CommandError::failed(format!(
                 "{} lost, {} doubled (at least), of {}",
                 format::plural(report.lost, "message"),
                 report.duplicated,
@@ -186,28 +190,30 @@ impl Bench {
         Ok(())
     }
 
-    fn resolve(&self) -> Result<Options, Fail> {
-        let latency = self.shape == ShapeName::Latency;
+    fn resolve(&self) -> Result<Options, CommandError> {
+        let latency = self.workload == WorkloadName::Latency;
         if latency && (self.handler.is_some() || self.wait.is_some()) {
-            return Err(Fail::usage(
+            return Err(CommandError::usage(
                 "--handler and --wait do not work with latency, which has its own handler",
             ));
         }
         if !latency && self.delay.is_some() {
-            return Err(Fail::usage("--delay goes with latency only"));
+            return Err(CommandError::usage("--delay goes with latency only"));
         }
-        let preloads = matches!(self.shape, ShapeName::Steady | ShapeName::Latency);
+        let preloads = matches!(self.workload, WorkloadName::Steady | WorkloadName::Latency);
         if !preloads && self.waiting + self.leased > 0 {
-            return Err(Fail::usage(
+            return Err(CommandError::usage(
                 "--waiting and --leased work only with steady and latency; drain has --messages",
             ));
         }
-        let axes = <[Axis; 2]>::try_from(self.axis.clone())
-            .map_err(|axes| Fail::usage(format!("give --axis twice, not {} times", axes.len())))?;
-        let seconds = self.seconds.unwrap_or(if self.shape == ShapeName::Map { 5 } else { 30 });
+        let axes = <[Axis; 2]>::try_from(self.axis.clone()).map_err(|axes| {
+            CommandError::usage(format!("give --axis twice, not {} times", axes.len()))
+        })?;
+        let seconds =
+            self.seconds.unwrap_or(if self.workload == WorkloadName::Sweep { 5 } else { 30 });
         let handler = self.handler.as_deref().map(read).transpose()?;
         Ok(Options {
-            shape: self.shape.into(),
+            workload: self.workload.into(),
             messages: self.messages,
             duration: Duration::from_secs(seconds),
             producers: self.producers.unwrap_or(if latency { 16 } else { 4 }),
@@ -225,9 +231,9 @@ impl Bench {
             scheduled: self.scheduled,
             synchronous_commit: self.synchronous_commit == "on",
             wake_up: !self.no_wake_up,
-            floor: self.floor,
+            baseline: self.baseline,
             axes,
-            holds: self.hold.iter().copied().map(Disturbance::from).collect(),
+            interference: self.hold.iter().copied().map(Disturbance::from).collect(),
             handler,
             wait: self.wait.map(Duration::from_millis),
             program: std::env::current_exe().context("cannot find this program")?,
@@ -235,16 +241,16 @@ impl Bench {
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Fail> {
+fn read(file: &Path) -> Result<Vec<u8>, CommandError> {
     std::fs::read(file)
-        .map_err(|error| Fail::usage(format!("cannot read {}: {error}", file.display())))
+        .map_err(|error| CommandError::usage(format!("cannot read {}: {error}", file.display())))
 }
 
 async fn measure(
-    context: &Context,
+    context: &CommandContext,
     options: &Options,
     stop: &CancellationToken,
-) -> Result<Report, Fail> {
+) -> Result<Report, CommandError> {
     drop(lookup::client(context).await?);
     let bar = progress_bar();
     let show = |what: &'static str, done: u64, of: u64| {
@@ -252,7 +258,14 @@ async fn measure(
         bar.set_length(of);
         bar.set_position(done);
     };
-    let report = host_bench::run(&context.database, context.url(), options, stop, &show).await;
+    let request = Request {
+        database: &context.database,
+        url: context.url(),
+        options,
+        stop,
+        on_progress: &show,
+    };
+    let report = host_bench::run(request).await;
     bar.finish_and_clear();
     Ok(report?)
 }
@@ -260,9 +273,9 @@ async fn measure(
 async fn on_a_server_of_its_own(
     options: &Options,
     stop: &CancellationToken,
-) -> Result<Report, Fail> {
+) -> Result<Report, CommandError> {
     let dir = std::env::temp_dir().join(format!("host-bench-{}", std::process::id()));
-    let context = Context::embedded(&dir, CONNECTIONS_MAX).await?;
+    let context = CommandContext::embedded(&dir, CONNECTIONS_MAX).await?;
     let result = measure(&context, options, stop).await;
     let closed = context.close().await;
     let removed = std::fs::remove_dir_all(&dir);
@@ -280,15 +293,15 @@ fn progress_bar() -> ProgressBar {
     }
 }
 
-impl From<ShapeName> for Shape {
-    fn from(name: ShapeName) -> Self {
+impl From<WorkloadName> for Workload {
+    fn from(name: WorkloadName) -> Self {
         match name {
-            ShapeName::Drain => Self::Drain,
-            ShapeName::Steady => Self::Steady,
-            ShapeName::Latency => Self::Latency,
-            ShapeName::Enqueue => Self::Enqueue,
-            ShapeName::Floor => Self::Floor,
-            ShapeName::Map => Self::Map,
+            WorkloadName::Drain => Self::Drain,
+            WorkloadName::Steady => Self::Steady,
+            WorkloadName::Latency => Self::Latency,
+            WorkloadName::Enqueue => Self::Enqueue,
+            WorkloadName::Baseline => Self::Baseline,
+            WorkloadName::Sweep => Self::Sweep,
         }
     }
 }
@@ -304,7 +317,7 @@ impl From<HoldName> for Disturbance {
     }
 }
 
-impl From<BenchError> for Fail {
+impl From<BenchError> for CommandError {
     fn from(error: BenchError) -> Self {
         match error {
             BenchError::Queue(error) => error.into(),

@@ -6,7 +6,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::message::{place_json, place_text, unknown};
-use super::{Context, Fail, Global, lookup};
+use crate::context::CommandContext;
+use crate::error::CommandError;
+use crate::global::Global;
+use crate::lookup;
 use host_core::id::MessageId;
 use host_core::name::QueueName;
 use host_queue::catalog;
@@ -43,8 +46,8 @@ pub(crate) struct Cancel {
 
 impl Cancel {
     /// Does it.
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
-        super::with(global, async |context: &Context| {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
+        crate::context::with(global, async |context: &CommandContext| {
             let client = lookup::client(context).await?;
             let catalog = catalog::load(&client).await?;
             let queue = lookup::queue(&catalog, &self.queue)?;
@@ -53,7 +56,7 @@ impl Cancel {
                 return Err(unknown(&queue.name, id));
             }
             if !catalog.deployments.iter().any(|d| d.queue == queue.id) {
-                return Err(Fail::failed(format!(
+                return Err(CommandError::failed(format!(
                     "queue {} has no handler, so nothing would run this message; see `host queue purge`",
                     queue.name
                 )));
@@ -77,7 +80,7 @@ impl Cancel {
             if self.dry_run || alive > 0 && places.iter().any(is_cancelled) {
                 return Ok(());
             }
-            Err(Fail::failed(format!("message {id} has no run left to cancel")))
+            Err(CommandError::failed(format!("message {id} has no run left to cancel")))
         })
         .await
     }
@@ -88,7 +91,7 @@ impl Cancel {
         client: &Pooled,
         queue: &QueueName,
         id: MessageId,
-    ) -> Result<Vec<Whereabouts>, Fail> {
+    ) -> Result<Vec<Whereabouts>, CommandError> {
         let started = Instant::now();
         loop {
             let places = message::whereabouts(client, queue, id).await?;

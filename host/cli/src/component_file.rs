@@ -4,12 +4,13 @@ use std::path::Path;
 
 use tokio::io::AsyncReadExt as _;
 
-use super::{Fail, show};
+use crate::error::CommandError;
+use crate::show;
 use host_core::limits::COMPONENT_BYTES_MAX;
 
 /// Reads a file; of one that is too large, nothing.
-pub(super) async fn read(file: &Path) -> Result<Vec<u8>, Fail> {
-    let named = |error| Fail::usage(format!("cannot read {}: {error}", file.display()));
+pub(super) async fn read(file: &Path) -> Result<Vec<u8>, CommandError> {
+    let named = |error| CommandError::usage(format!("cannot read {}: {error}", file.display()));
     let opened = tokio::fs::File::open(file).await.map_err(named)?;
     let bytes = opened.metadata().await.map_err(named)?.len();
     let mut wasm = Vec::new();
@@ -22,7 +23,7 @@ pub(super) async fn read(file: &Path) -> Result<Vec<u8>, Fail> {
     if bytes <= COMPONENT_BYTES_MAX {
         return Ok(wasm);
     }
-    Err(Fail::failed(format!(
+    Err(CommandError::failed(format!(
         "{} has {} or more and at most {} are accepted; strip debug information, optimize for size, or \
          take embedded data out",
         file.display(),

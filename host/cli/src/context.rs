@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use super::{Fail, Global};
+use crate::error::CommandError;
+use crate::global::Global;
 use host_embedded::Embedded;
 use host_queue::connect::Database;
 use host_queue::migrate::{self, Migrations, Report};
@@ -14,7 +15,7 @@ const EMBEDDED_DIR: &str = ".host";
 const CONNECTIONS_MAX: usize = 4;
 
 /// A database, and the embedded server if it is on that.
-pub(crate) struct Context {
+pub(crate) struct CommandContext {
     /// The database.
     pub database: Database,
     /// What was migrated to get here: embedded servers migrate by themselves.
@@ -23,7 +24,7 @@ pub(crate) struct Context {
     url: String,
 }
 
-impl Context {
+impl CommandContext {
     /// How to connect to it, with the password if there is one.
     pub(crate) fn url(&self) -> &str {
         &self.url
@@ -35,7 +36,7 @@ impl Context {
     }
 
     /// The embedded server of a folder, started and migrated. A line on standard error tells of the start.
-    pub(crate) async fn embedded(dir: &Path, connections_max: usize) -> Result<Self, Fail> {
+    pub(crate) async fn embedded(dir: &Path, connections_max: usize) -> Result<Self, CommandError> {
         let embedded = Embedded::start(dir).await?;
         if embedded.started_here() {
             eprintln!("{}", embedded.describe());
@@ -56,7 +57,7 @@ impl Context {
     }
 
     /// Stops the embedded server if this was its last host.
-    pub(crate) async fn close(self) -> Result<(), Fail> {
+    pub(crate) async fn close(self) -> Result<(), CommandError> {
         drop(self.database);
         if let Some(embedded) = self.embedded {
             embedded.stop_if_last().await?;
@@ -66,28 +67,31 @@ impl Context {
 }
 
 /// The database of the URL; without one, the embedded server's, started and migrated.
-pub(crate) async fn connect(global: &Global) -> Result<Context, Fail> {
+pub(crate) async fn connect(global: &Global) -> Result<CommandContext, CommandError> {
     connect_with(global, CONNECTIONS_MAX).await
 }
 
 /// Like `connect`, for a command that needs more connections.
-pub(crate) async fn connect_with(global: &Global, connections_max: usize) -> Result<Context, Fail> {
+pub(crate) async fn connect_with(
+    global: &Global,
+    connections_max: usize,
+) -> Result<CommandContext, CommandError> {
     if let Some(url) = &global.database_url {
-        return Ok(Context {
+        return Ok(CommandContext {
             database: Database::new(url, connections_max)?,
             migrated: None,
             embedded: None,
             url: url.clone(),
         });
     }
-    Context::embedded(Path::new(EMBEDDED_DIR), connections_max).await
+    CommandContext::embedded(Path::new(EMBEDDED_DIR), connections_max).await
 }
 
 /// Connects, lets `work` do its work, and closes whatever came of it.
 pub(crate) async fn with<T>(
     global: &Global,
-    work: impl AsyncFnOnce(&Context) -> Result<T, Fail>,
-) -> Result<T, Fail> {
+    work: impl AsyncFnOnce(&CommandContext) -> Result<T, CommandError>,
+) -> Result<T, CommandError> {
     let context = connect(global).await?;
     let result = work(&context).await;
     let closed = context.close().await;
@@ -96,7 +100,7 @@ pub(crate) async fn with<T>(
     Ok(value)
 }
 
-async fn migrate_embedded(database: &Database) -> Result<Report, Fail> {
+async fn migrate_embedded(database: &Database) -> Result<Report, CommandError> {
     let mut alone = database.connect_alone().await?;
     Ok(migrate::migrate(&mut alone.client, &Migrations::embedded()?).await?)
 }

@@ -6,8 +6,11 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
-use super::show::{self, Column};
-use super::{Context, Fail, Global, key_value, lookup};
+use crate::context::CommandContext;
+use crate::error::CommandError;
+use crate::global::{Global, key_value};
+use crate::lookup;
+use crate::show::{self, Column};
 use host_core::cron::{HEADERS, Missed, Schedule, ScheduleError};
 use host_core::limits;
 use host_core::name::CronName;
@@ -132,8 +135,8 @@ struct Run {
 
 impl Cron {
     /// Does it.
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
-        super::with(global, async |context: &Context| {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
+        crate::context::with(global, async |context: &CommandContext| {
             let client = lookup::client(context).await?;
             match self.command {
                 Command::Add(command) => command.run(&client).await,
@@ -148,14 +151,14 @@ impl Cron {
     }
 }
 
-impl From<ScheduleError> for Fail {
+impl From<ScheduleError> for CommandError {
     fn from(error: ScheduleError) -> Self {
         Self::usage(error.to_string())
     }
 }
 
 impl Add {
-    async fn run(self, client: &Pooled) -> Result<(), Fail> {
+    async fn run(self, client: &Pooled) -> Result<(), CommandError> {
         let schedule = Schedule::parse(&self.schedule, &self.tz)?;
         let catalog = catalog::load(client).await?;
         let queue = lookup::queue(&catalog, &self.queue)?;
@@ -166,18 +169,19 @@ impl Add {
             queue: queue.name.clone(),
             schedule: self.schedule,
             time_zone: schedule.time_zone().to_owned(),
-            missed: Missed::from_name(&self.missed).ok_or_else(|| Fail::usage("no such policy"))?,
+            missed: Missed::from_name(&self.missed)
+                .ok_or_else(|| CommandError::usage("no such policy"))?,
             headers: self.header.into_iter().collect(),
             next_at,
         };
         if let Some(name) = HEADERS.iter().find(|name| entry.headers.contains_key(**name)) {
-            return Err(Fail::usage(format!(
+            return Err(CommandError::usage(format!(
                 "the header {name:?} is set by each firing; choose another name"
             )));
         }
         if !cron::add(client, &entry, self.replace).await? {
             let name = entry.name;
-            return Err(Fail::failed(format!(
+            return Err(CommandError::failed(format!(
                 "cron entry \"{name}\" exists already; add --replace to replace it"
             )));
         }
@@ -186,7 +190,7 @@ impl Add {
     }
 
     /// Refused here if Postgres would refuse it at each firing.
-    async fn payload(&self, queue: &Queue) -> Result<Vec<u8>, Fail> {
+    async fn payload(&self, queue: &Queue) -> Result<Vec<u8>, CommandError> {
         let mut payload = self.payload.clone().into_bytes();
         if self.payload == "-" {
             payload.clear();
@@ -194,7 +198,10 @@ impl Add {
         }
         let kind = queue.payload_type.sql_name();
         let no_payload = |why: String| {
-            Fail::failed(format!("this payload does not fit queue {} ({kind}): {why}", queue.name))
+            CommandError::failed(format!(
+                "this payload does not fit queue {} ({kind}): {why}",
+                queue.name
+            ))
         };
         let stored_bytes = queue.payload_type.check(&payload).map_err(no_payload)?;
         let range = 0..=queue.payload_bytes_max;
@@ -214,7 +221,7 @@ fn next(schedule: &Schedule, next_at: SystemTime) -> String {
 }
 
 impl List {
-    async fn run(self, client: &Pooled) -> Result<(), Fail> {
+    async fn run(self, client: &Pooled) -> Result<(), CommandError> {
         let entries = cron::list(client).await?;
         if self.json {
             println!("{}", entries.iter().map(entry_json).collect::<Value>());
@@ -282,7 +289,7 @@ pub(crate) fn entry_json(e: &Entry) -> Value {
 }
 
 impl Pause {
-    async fn run(self, client: &Pooled) -> Result<(), Fail> {
+    async fn run(self, client: &Pooled) -> Result<(), CommandError> {
         let entry = find(client, &self.name).await?;
         let changed = cron::pause(client, &entry.name).await?;
         println!("Cron entry {} is{} paused", entry.name, if changed { "" } else { " already" });
@@ -291,7 +298,7 @@ impl Pause {
 }
 
 impl Resume {
-    async fn run(self, client: &Pooled) -> Result<(), Fail> {
+    async fn run(self, client: &Pooled) -> Result<(), CommandError> {
         let entry = find(client, &self.name).await?;
         let schedule = Schedule::parse(&entry.schedule, &entry.time_zone)?;
         let next_at = schedule.next_after(cron::now(client).await?)?;
@@ -306,7 +313,7 @@ impl Resume {
 }
 
 impl Remove {
-    async fn run(self, client: &Pooled) -> Result<(), Fail> {
+    async fn run(self, client: &Pooled) -> Result<(), CommandError> {
         let entry = find(client, &self.name).await?;
         cron::remove(client, &entry.name).await?;
         println!("Removed cron entry {}", entry.name);
@@ -315,9 +322,10 @@ impl Remove {
 }
 
 impl Run {
-    async fn run(self, client: &Pooled) -> Result<(), Fail> {
+    async fn run(self, client: &Pooled) -> Result<(), CommandError> {
         let entry = find(client, &self.name).await?;
-        let gone = || Fail::failed(format!("cron entry \"{}\" was just removed", entry.name));
+        let gone =
+            || CommandError::failed(format!("cron entry \"{}\" was just removed", entry.name));
         let message = cron::run(client, &entry.name).await?.ok_or_else(gone)?;
         if self.json {
             println!("{}", json!({ "queue": entry.queue, "id": message.to_string() }));
@@ -329,12 +337,14 @@ impl Run {
 }
 
 /// The entry of that name.
-async fn find(client: &Pooled, name: &str) -> Result<Entry, Fail> {
+async fn find(client: &Pooled, name: &str) -> Result<Entry, CommandError> {
     let mut entries = cron::list(client).await?;
     match entries.iter().position(|entry| entry.name == name) {
         Some(at) => Ok(entries.swap_remove(at)),
-        None => {
-            Err(Fail::unknown("cron entry", name, entries.iter().map(|entry| entry.name.as_str())))
-        }
+        None => Err(CommandError::unknown(
+            "cron entry",
+            name,
+            entries.iter().map(|entry| entry.name.as_str()),
+        )),
     }
 }

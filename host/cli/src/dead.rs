@@ -3,15 +3,18 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use self::fate::{Move, Narrow, Purge, Retry, none_of};
-use super::show::{self, Column};
-use super::{Context, Fail, Global, lookup};
+use self::actions::{Move, Narrow, Purge, Retry, none_of};
+use crate::context::CommandContext;
+use crate::error::CommandError;
+use crate::global::Global;
+use crate::lookup;
+use crate::show::{self, Column};
 use host_core::name::QueueName;
 use host_queue::catalog;
 use host_queue::connect::Pooled;
 use host_queue::dead::{self, DeadLetter, Details, Which};
 
-mod fate;
+mod actions;
 
 /// Characters of an error that a list shows.
 const ERROR_CHARS: usize = 60;
@@ -72,11 +75,11 @@ struct Show {
 
 impl Dead {
     /// Does it.
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
-        super::with(global, async |context: &Context| {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
+        crate::context::with(global, async |context: &CommandContext| {
             let client = lookup::client(context).await?;
             let catalog = catalog::load(&client).await?;
-            let queue = |name| Ok::<_, Fail>(&lookup::queue(&catalog, name)?.name);
+            let queue = |name| Ok::<_, CommandError>(&lookup::queue(&catalog, name)?.name);
             match &self.command {
                 Command::List(command) => command.run(&client, queue(&command.queue)?).await,
                 Command::Show(command) => command.run(&client, queue(&command.queue)?).await,
@@ -90,7 +93,7 @@ impl Dead {
 }
 
 impl List {
-    async fn run(&self, client: &Pooled, queue: &QueueName) -> Result<(), Fail> {
+    async fn run(&self, client: &Pooled, queue: &QueueName) -> Result<(), CommandError> {
         let which = Which { ids: None, filter: self.narrow.filter() };
         let letters = dead::list(client, queue, &which, Some(self.limit)).await?;
         if self.json {
@@ -147,7 +150,7 @@ fn letter_json(l: &DeadLetter) -> Value {
 }
 
 impl Show {
-    async fn run(&self, client: &Pooled, queue: &QueueName) -> Result<(), Fail> {
+    async fn run(&self, client: &Pooled, queue: &QueueName) -> Result<(), CommandError> {
         let Some(details) = dead::show(client, queue, self.id).await? else {
             return Err(none_of(queue, &[self.id]));
         };

@@ -9,7 +9,10 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::{Context, Fail, Global, component_file, key_value, lookup, show};
+use crate::context::CommandContext;
+use crate::error::CommandError;
+use crate::global::{Global, key_value};
+use crate::{component_file, lookup, show};
 use host_core::digest::Digest;
 use host_core::grant::HttpGrant;
 use host_core::id::HandlerId;
@@ -144,10 +147,13 @@ pub(crate) struct Rollback {
 }
 
 impl Flags {
-    fn over(&self, before: Option<&Deployment>) -> Result<Settings, Fail> {
+    fn over(&self, before: Option<&Deployment>) -> Result<Settings, CommandError> {
         let mut settings = match before.filter(|_| !self.reset) {
             Some(before) => before.settings.clone().map_err(|error| {
-                Fail::failed(format!("version {} of {}: {error}", before.version, before.name))
+                CommandError::failed(format!(
+                    "version {} of {}: {error}",
+                    before.version, before.name
+                ))
             })?,
             None => Settings::default(),
         };
@@ -174,11 +180,15 @@ impl Flags {
 
 impl Flags {
     /// The default for a component that takes batches, if nothing is said; none for one that does not.
-    fn resolve_batch_size(&self, checked: Checked, settings: &mut Settings) -> Result<(), Fail> {
+    fn resolve_batch_size(
+        &self,
+        checked: Checked,
+        settings: &mut Settings,
+    ) -> Result<(), CommandError> {
         if checked.takes_batches {
             settings.batch_size.get_or_insert(BATCH_SIZE_DEFAULT);
         } else if self.batch_size.is_some() {
-            return Err(Fail::usage(
+            return Err(CommandError::usage(
                 "--batch-size is for a component that exports `handle-batch`: this one takes one message a call",
             ));
         } else {
@@ -188,7 +198,7 @@ impl Flags {
     }
 
     /// Refuses a secret that nobody has set.
-    async fn check_secrets(&self, client: &Pooled) -> Result<(), Fail> {
+    async fn check_secrets(&self, client: &Pooled) -> Result<(), CommandError> {
         if self.secret.is_empty() {
             return Ok(());
         }
@@ -208,15 +218,15 @@ fn set<T>(value: &mut T, given: Option<T>) {
 
 impl Deploy {
     /// Does it.
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
         let wasm = component_file::read(&self.file).await?;
-        super::with(global, async |context: &Context| {
+        crate::context::with(global, async |context: &CommandContext| {
             let client = lookup::client(context).await?;
             let catalog = catalog::load(&client).await?;
             let queue = lookup::queue(&catalog, &self.queue)?;
             let before = catalog.deployment(queue.id, self.name.as_str());
             if before.is_some() && self.from.is_some() {
-                return Err(Fail::usage(format!(
+                return Err(CommandError::usage(format!(
                     "handler {}/{} exists already; --from works only for a new handler",
                     queue.name, self.name
                 )));
@@ -256,10 +266,10 @@ fn what_happened(label: &str, in_force: InForce, wasm: &[u8]) -> String {
     format!("Deployed {label} ({}, sha256 {})", show::bytes(wasm.len() as u64), digest.short())
 }
 
-fn fail(error: DeployError, file: &Path) -> Fail {
+fn fail(error: DeployError, file: &Path) -> CommandError {
     match error {
-        DeployError::OutOfRange(error) => Fail::usage(error.to_string()),
-        DeployError::Refused(error) => Fail::failed(format!("{}: {error}", file.display())),
+        DeployError::OutOfRange(error) => CommandError::usage(error.to_string()),
+        DeployError::Refused(error) => CommandError::failed(format!("{}: {error}", file.display())),
         DeployError::Queue(error) => error.into(),
     }
 }
@@ -272,7 +282,7 @@ impl Waiting {
         of: Deployed,
         label: &str,
         mut more: Value,
-    ) -> Result<(), Fail> {
+    ) -> Result<(), CommandError> {
         let started = Instant::now();
         let mut progress = Progress::default();
         if !self.no_wait {
@@ -294,7 +304,7 @@ impl Waiting {
         } else if !self.no_wait && progress.failed.is_empty() && progress.silent.is_empty() {
             println!("{}", all_well(&progress, started.elapsed()));
         }
-        trouble(&progress, label).map_or(Ok(()), |text| Err(Fail::failed(text)))
+        not_running(&progress, label).map_or(Ok(()), |text| Err(CommandError::failed(text)))
     }
 }
 
@@ -314,7 +324,7 @@ fn all_well(progress: &Progress, took: Duration) -> String {
 }
 
 /// Who does not run the version, and why.
-fn trouble(progress: &Progress, label: &str) -> Option<String> {
+fn not_running(progress: &Progress, label: &str) -> Option<String> {
     let failed =
         progress.failed.iter().map(|(host, error)| format!("{host} cannot run it: {error}"));
     let silent = progress
@@ -328,8 +338,8 @@ fn trouble(progress: &Progress, label: &str) -> Option<String> {
 
 impl Rollback {
     /// Does it.
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
-        super::with(global, async |context: &Context| {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
+        crate::context::with(global, async |context: &CommandContext| {
             let client = lookup::client(context).await?;
             let catalog = catalog::load(&client).await?;
             let queue = lookup::queue(&catalog, &self.queue)?;
@@ -364,27 +374,27 @@ impl Rollback {
         .await
     }
 
-    fn version(&self, versions: &[&inspect::HandlerVersion]) -> Result<i32, Fail> {
+    fn version(&self, versions: &[&inspect::HandlerVersion]) -> Result<i32, CommandError> {
         let handler = format!("{}/{}", self.queue, self.name);
         let Some(to) = self.to else {
             return deploy::version_before(versions).ok_or_else(|| {
-                Fail::usage(format!("{handler} has no version before the one in force"))
+                CommandError::usage(format!("{handler} has no version before the one in force"))
             });
         };
         if versions.iter().any(|v| v.version == to) {
             return Ok(to);
         }
         let nearest = versions.iter().map(|v| v.version).min_by_key(|v| v.abs_diff(to));
-        Err(Fail::usage(format!(
+        Err(CommandError::usage(format!(
             "{handler} has no version {to}; the nearest is {}",
             nearest.unwrap_or_default()
         )))
     }
 }
 
-fn handler_id(catalog: &Catalog, queue: &Queue, name: &str) -> Result<HandlerId, Fail> {
+fn handler_id(catalog: &Catalog, queue: &Queue, name: &str) -> Result<HandlerId, CommandError> {
     catalog
         .deployment(queue.id, name)
         .map(|deployment| deployment.handler)
-        .ok_or_else(|| Fail::unknown("handler", name, []))
+        .ok_or_else(|| CommandError::unknown("handler", name, []))
 }

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Context, Fail, Global, show};
+use crate::context::CommandContext;
+use crate::error::CommandError;
+use crate::exit_codes;
+use crate::global::Global;
+use crate::show;
 use host_core::diagnosis::{Finding, Severity, clock_skew, diagnose};
 use host_queue::migrate::{self, Migrations, SchemaState};
 use host_queue::{doctor, pooler, shape};
-
-/// Exit codes of its own, for monitors.
-const WARNING: u8 = 5;
-const ERROR: u8 = 6;
 
 /// Find what is wrong or will be, and say what to do
 ///
@@ -39,9 +39,10 @@ pub(crate) struct Doctor {
 
 impl Doctor {
     /// Does it.
-    pub(crate) async fn run(self, global: &Global) -> Result<ExitCode, Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<ExitCode, CommandError> {
         let findings =
-            super::with(global, async |context: &Context| self.look(context).await).await?;
+            crate::context::with(global, async |context: &CommandContext| self.look(context).await)
+                .await?;
         let worst = findings.iter().map(Finding::severity).max();
         if self.json {
             let all: Value = findings.iter().map(finding_json).collect::<Result<_, _>>()?;
@@ -56,12 +57,12 @@ impl Doctor {
         }
         Ok(ExitCode::from(match worst {
             None | Some(Severity::Note) => 0,
-            Some(Severity::Warning) => WARNING,
-            Some(Severity::Error) => ERROR,
+            Some(Severity::Warning) => exit_codes::DOCTOR_WARNING,
+            Some(Severity::Error) => exit_codes::DOCTOR_ERROR,
         }))
     }
 
-    async fn look(&self, context: &Context) -> Result<Vec<Finding>, Fail> {
+    async fn look(&self, context: &CommandContext) -> Result<Vec<Finding>, CommandError> {
         if pooler::is_pooled(&context.database).await? {
             // Prepared statements may not get through either.
             return Ok(vec![Finding::Pooled]);

@@ -9,7 +9,10 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
-use super::{Context, Fail, Global, key_value, lookup, show};
+use crate::context::CommandContext;
+use crate::error::CommandError;
+use crate::global::{Global, key_value};
+use crate::{lookup, show};
 use host_core::format;
 use host_core::lane::Priority;
 use host_core::message::PayloadType;
@@ -79,15 +82,15 @@ struct Counts {
 
 impl Enqueue {
     /// Does it.
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
-        super::with(global, async |context: &Context| {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
+        crate::context::with(global, async |context: &CommandContext| {
             let mut client = lookup::client(context).await?;
             let catalog = catalog::load(&client).await?;
             let queue = lookup::queue(&catalog, &self.queue)?;
             self.check_lane(queue)?;
             if self.unique_key.is_some() && queue.unique.is_none() {
                 let set = format!("to change that: host queue set {} --unique 1h", queue.name);
-                return Err(Fail::failed(format!(
+                return Err(CommandError::failed(format!(
                     "queue {} takes no unique keys; {set}",
                     queue.name
                 )));
@@ -96,7 +99,7 @@ impl Enqueue {
                 return self.enqueue_one(&mut client, queue, &payload).await;
             }
             if self.unique_key.is_some() {
-                return Err(Fail::usage(
+                return Err(CommandError::usage(
                     "--unique-key works for one message only, not with --file, --lines or -",
                 ));
             }
@@ -108,7 +111,7 @@ impl Enqueue {
     }
 
     /// The payload, if there is just one.
-    async fn whole(&self, payload_type: PayloadType) -> Result<Option<Vec<u8>>, Fail> {
+    async fn whole(&self, payload_type: PayloadType) -> Result<Option<Vec<u8>>, CommandError> {
         let one = payload_type == PayloadType::Bytea && !self.lines;
         match (&self.file, self.payload.as_deref()) {
             (Some(file), _) if one => {
@@ -125,9 +128,9 @@ impl Enqueue {
     }
 
     /// Says what is wrong before Postgres does, which would not say what to do.
-    fn check_lane(&self, queue: &Queue) -> Result<(), Fail> {
+    fn check_lane(&self, queue: &Queue) -> Result<(), CommandError> {
         let lack = queue.lanes.lack(self.key.is_some(), self.priority.is_some());
-        lack.map_or(Ok(()), |lack| Err(Fail::usage(format!("queue {} {lack}", queue.name))))
+        lack.map_or(Ok(()), |lack| Err(CommandError::usage(format!("queue {} {lack}", queue.name))))
     }
 
     fn envelope(&self) -> Envelope {
@@ -146,7 +149,7 @@ impl Enqueue {
         client: &mut Pooled,
         queue: &Queue,
         payload: &[u8],
-    ) -> Result<(), Fail> {
+    ) -> Result<(), CommandError> {
         check(queue, payload, "the message")?;
         let (envelope, key) = (self.envelope(), self.unique_key.as_deref());
         let enqueued = producer::enqueue(client, &queue.name, envelope, key, payload).await?;
@@ -166,7 +169,11 @@ impl Enqueue {
         Ok(())
     }
 
-    async fn enqueue_lines(&self, client: &mut Pooled, queue: &Queue) -> Result<Counts, Fail> {
+    async fn enqueue_lines(
+        &self,
+        client: &mut Pooled,
+        queue: &Queue,
+    ) -> Result<Counts, CommandError> {
         let (mut input, bar) = self.open().await?;
         let mut batch =
             Batch::begin(client, &queue.name, queue.payload_type, self.envelope()).await?;
@@ -194,7 +201,7 @@ impl Enqueue {
     }
 
     /// The lines, and a bar that counts their bytes.
-    async fn open(&self) -> Result<(Box<dyn AsyncBufRead + Unpin>, ProgressBar), Fail> {
+    async fn open(&self) -> Result<(Box<dyn AsyncBufRead + Unpin>, ProgressBar), CommandError> {
         let Some(path) = &self.file else {
             return Ok((Box::new(BufReader::new(tokio::io::stdin())), progress_bar(None)));
         };
@@ -224,15 +231,15 @@ fn priority() -> impl TypedValueParser<Value = Priority> {
 }
 
 /// Says what is wrong before Postgres does, which would not say where.
-fn check(queue: &Queue, payload: &[u8], what: &str) -> Result<(), Fail> {
+fn check(queue: &Queue, payload: &[u8], what: &str) -> Result<(), CommandError> {
     queue.payload_type.check(payload).map(drop).map_err(|why| {
         let kind = queue.payload_type.sql_name();
-        Fail::failed(format!("{what} does not fit queue {} ({kind}): {why}", queue.name))
+        CommandError::failed(format!("{what} does not fit queue {} ({kind}): {why}", queue.name))
     })
 }
 
-fn unreadable(path: &std::path::Path, error: &std::io::Error) -> Fail {
-    Fail::usage(format!("cannot read {}: {error}", path.display()))
+fn unreadable(path: &std::path::Path, error: &std::io::Error) -> CommandError {
+    CommandError::usage(format!("cannot read {}: {error}", path.display()))
 }
 
 /// Over the bytes of the input, if it is known how many there are.

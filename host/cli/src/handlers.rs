@@ -3,8 +3,11 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::show::{self, Column};
-use super::{Context, Fail, Global, lookup};
+use crate::context::CommandContext;
+use crate::error::CommandError;
+use crate::global::Global;
+use crate::lookup;
+use crate::show::{self, Column};
 use host_queue::catalog;
 use host_queue::connect::Pooled;
 use host_queue::deployments;
@@ -81,8 +84,8 @@ struct Remove {
 
 impl Handlers {
     /// Does it.
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
-        super::with(global, async |context: &Context| {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
+        crate::context::with(global, async |context: &CommandContext| {
             let client = lookup::client(context).await?;
             match &self.command {
                 None => self.list(&client).await,
@@ -96,7 +99,7 @@ impl Handlers {
         .await
     }
 
-    async fn list(&self, client: &Pooled) -> Result<(), Fail> {
+    async fn list(&self, client: &Pooled) -> Result<(), CommandError> {
         if let Some(name) = &self.queue {
             lookup::queue(&catalog::load(client).await?, name)?;
         }
@@ -111,7 +114,7 @@ impl Handlers {
     }
 }
 
-async fn set_paused(client: &Pooled, written: &str, paused: bool) -> Result<(), Fail> {
+async fn set_paused(client: &Pooled, written: &str, paused: bool) -> Result<(), CommandError> {
     let catalog = catalog::load(client).await?;
     let (queue, handler) = lookup::handler(&catalog, written)?;
     let changed = deployments::set_paused(client, handler.handler, paused).await?;
@@ -122,7 +125,7 @@ async fn set_paused(client: &Pooled, written: &str, paused: bool) -> Result<(), 
 }
 
 impl Remove {
-    async fn run(&self, client: &Pooled) -> Result<(), Fail> {
+    async fn run(&self, client: &Pooled) -> Result<(), CommandError> {
         let catalog = catalog::load(client).await?;
         let (queue, handler) = lookup::handler(&catalog, &self.handler)?;
         let lag = inspect::status_of(client, &queue.name).await?.lag;
@@ -135,7 +138,7 @@ impl Remove {
             return Ok(());
         }
         if !self.yes {
-            return Err(Fail::usage(format!(
+            return Err(CommandError::usage(format!(
                 "handler {name} has {has}, which it would never get; confirm with --yes"
             )));
         }

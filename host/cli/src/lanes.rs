@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::Fail;
+use crate::error::CommandError;
 use host_core::lane::{LaneCount, Lanes};
 
 /// Which lanes a queue is to have.
@@ -23,7 +23,7 @@ pub(crate) struct LanesArgs {
 
 impl LanesArgs {
     /// The lanes; refuses two kinds at once.
-    pub(crate) fn resolve(&self) -> Result<Lanes, Fail> {
+    pub(crate) fn resolve(&self) -> Result<Lanes, CommandError> {
         let why = match (self.priorities, self.ordered, self.per_key) {
             (true, Some(_), _) => {
                 "--priorities and --ordered exclude each other: a high message would overtake others with its key"
@@ -38,6 +38,6 @@ impl LanesArgs {
                 return Ok(Lanes::of(priorities, ordered.map(|n| n.0), keyed.map(|n| n.0)));
             }
         };
-        Err(Fail::usage(why))
+        Err(CommandError::usage(why))
     }
 }

@@ -1,6 +1,7 @@
 //! From what a user wrote to what there is: queues, handlers, versions. Never changes anything.
 
-use super::{Context, Fail};
+use crate::context::CommandContext;
+use crate::error::CommandError;
 use host_core::secret::SecretName;
 use host_queue::catalog::{Catalog, Deployment, Queue};
 use host_queue::connect::Pooled;
@@ -9,35 +10,35 @@ use host_queue::migrate::{self, Migrations, SchemaState};
 use host_queue::secrets::SecretInfo;
 
 /// A connection to a database that has this host's schema.
-pub(crate) async fn client(context: &Context) -> Result<Pooled, Fail> {
+pub(crate) async fn client(context: &CommandContext) -> Result<Pooled, CommandError> {
     let client = context.database.get().await?;
     match migrate::check(&client, &Migrations::embedded()?).await? {
         SchemaState::Current { .. } => Ok(client),
-        state => Err(Fail::schema(state)),
+        state => Err(CommandError::schema(state)),
     }
 }
 
 /// The queue of that name.
-pub(crate) fn queue<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Queue, Fail> {
+pub(crate) fn queue<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Queue, CommandError> {
     let known = catalog.queues.iter().map(|q| q.name.as_str());
-    catalog.queue(name).ok_or_else(|| Fail::unknown("queue", name, known))
+    catalog.queue(name).ok_or_else(|| CommandError::unknown("queue", name, known))
 }
 
 /// The secret of that name.
 pub(crate) fn secret<'a>(
     known: &'a [SecretInfo],
     name: &SecretName,
-) -> Result<&'a SecretInfo, Fail> {
+) -> Result<&'a SecretInfo, CommandError> {
     let names = known.iter().map(|secret| &*secret.name);
     let found = known.iter().find(|secret| secret.name == name.as_str());
-    found.ok_or_else(|| Fail::unknown("secret", name.as_str(), names))
+    found.ok_or_else(|| CommandError::unknown("secret", name.as_str(), names))
 }
 
 /// A handler as it is written: `emails/audit`, or `emails` for `emails/default`.
 pub(crate) fn handler<'a>(
     catalog: &'a Catalog,
     written: &str,
-) -> Result<(&'a Queue, &'a Deployment), Fail> {
+) -> Result<(&'a Queue, &'a Deployment), CommandError> {
     let (of, name) = written.split_once('/').unwrap_or((written, "default"));
     let queue = queue(catalog, of)?;
     Ok((queue, handler_of(catalog, queue, name)?))
@@ -48,10 +49,11 @@ pub(crate) fn handler_of<'a>(
     catalog: &'a Catalog,
     queue: &Queue,
     name: &str,
-) -> Result<&'a Deployment, Fail> {
+) -> Result<&'a Deployment, CommandError> {
     let on_queue = catalog.deployments.iter().filter(|d| d.queue == queue.id);
     let known = on_queue.map(|d| d.name.as_str());
-    let unknown = || Fail::unknown(&format!("handler on queue {}:", queue.name), name, known);
+    let unknown =
+        || CommandError::unknown(&format!("handler on queue {}:", queue.name), name, known);
     catalog.deployment(queue.id, name).ok_or_else(unknown)
 }
 
@@ -60,12 +62,16 @@ pub(crate) fn versions<'a>(
     all: &'a [HandlerVersion],
     queue: &Queue,
     name: &str,
-) -> Result<Vec<&'a HandlerVersion>, Fail> {
+) -> Result<Vec<&'a HandlerVersion>, CommandError> {
     let on_queue = all.iter().filter(|v| v.queue == queue.name.as_str());
     let known = on_queue.clone().map(|v| v.handler.as_str());
     let versions: Vec<_> = on_queue.clone().filter(|v| v.handler == name).collect();
     if versions.is_empty() {
-        return Err(Fail::unknown(&format!("handler on queue {}:", queue.name), name, known));
+        return Err(CommandError::unknown(
+            &format!("handler on queue {}:", queue.name),
+            name,
+            known,
+        ));
     }
     Ok(versions)
 }

@@ -4,10 +4,10 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-pub(crate) use self::context::{Context, connect_with, with};
-pub(crate) use self::fail::Fail;
+use self::error::CommandError;
+use self::global::Global;
 
 /// As std's, but for a reader that has gone (`host status | head -1`): that stops no command.
 macro_rules! print {
@@ -33,7 +33,9 @@ mod dead;
 mod deploy;
 mod doctor;
 mod enqueue;
-mod fail;
+mod error;
+mod exit_codes;
+mod global;
 mod handlers;
 mod lanes;
 mod logging;
@@ -51,40 +53,14 @@ mod status;
 mod try_component;
 mod visible;
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  done
-  1  failed
-  2  wrong usage: an unknown flag, queue, handler, version or key
-  3  no connection to Postgres
-  4  the database's schema and this host do not fit together
-  5  `host doctor` found something to warn of
-  6  `host doctor` found something that stands still or may be lost";
-
 /// A job server: messages in Postgres, handlers in WebAssembly.
 #[derive(Debug, Parser)]
-#[command(name = "host", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "host", version, max_term_width = 100, after_help = exit_codes::TABLE)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
     command: Command,
-}
-
-/// What every command understands.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Options of every command")]
-pub struct Global {
-    /// The database. Without one, a private Postgres in ./.host is used
-    #[arg(long, global = true, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
-    pub database_url: Option<String>,
-    /// Format of the log, which goes to standard error
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
-    pub log: logging::Format,
-    /// The level to log: error, warn, info, debug or trace; or by module, such as
-    /// `info,host_queue=debug`
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
-    pub log_level: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -116,13 +92,14 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    match logging::start(&cli.global).and_then(|()| run_async(cli)) {
+    let started = logging::start(cli.global.log, &cli.global.log_level);
+    match started.and_then(|()| run_async(cli)) {
         Ok(code) => code,
-        Err(fail) => fail.report(),
+        Err(error) => error.report(),
     }
 }
 
-fn run_async(cli: Cli) -> Result<ExitCode, Fail> {
+fn run_async(cli: Cli) -> Result<ExitCode, CommandError> {
     let runtime = tokio::runtime::Runtime::new().map_err(anyhow::Error::from)?;
     let result = runtime.block_on(async {
         match cli.command {
@@ -161,21 +138,13 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
         if error.use_stderr()
             && error.kind() != clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
         {
-            return Fail::usage(one_line(&error.render().to_string())).report();
+            return CommandError::usage(one_line(&error.render().to_string())).report();
         }
-        let code = if error.use_stderr() { fail::USAGE } else { 0 };
+        let code = if error.use_stderr() { exit_codes::USAGE } else { 0 };
         // Nobody is left to tell when the terminal is gone.
         let _ = error.print();
         ExitCode::from(code)
     })
-}
-
-/// Reads `KEY=VALUE`.
-fn key_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("write it as KEY=VALUE".to_owned()),
-    }
 }
 
 fn one_line(rendered: &str) -> String {

@@ -3,8 +3,11 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::show;
-use super::{Context, Fail, Global, lookup};
+use crate::context::CommandContext;
+use crate::error::CommandError;
+use crate::global::Global;
+use crate::lookup;
+use crate::show;
 use host_core::id::MessageId;
 use host_core::name::QueueName;
 use host_queue::catalog;
@@ -30,8 +33,8 @@ pub(crate) struct Message {
 
 impl Message {
     /// Does it.
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
-        super::with(global, async |context: &Context| {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
+        crate::context::with(global, async |context: &CommandContext| {
             let client = lookup::client(context).await?;
             let catalog = catalog::load(&client).await?;
             let queue = &lookup::queue(&catalog, &self.queue)?.name;
@@ -63,8 +66,8 @@ impl Message {
 }
 
 /// There is nothing of a message.
-pub(crate) fn unknown(queue: &QueueName, id: MessageId) -> Fail {
-    Fail::usage(format!(
+pub(crate) fn unknown(queue: &QueueName, id: MessageId) -> CommandError {
+    CommandError::usage(format!(
         "queue {queue} has no message {id}: it never existed, or was settled and rotated away"
     ))
 }

@@ -3,7 +3,9 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Context, Fail, Global};
+use crate::context::CommandContext;
+use crate::error::CommandError;
+use crate::global::Global;
 use host_queue::migrate::{self, Migrations, Report};
 use host_queue::pooler;
 use host_queue::restore::{self, Rebased};
@@ -38,8 +40,8 @@ enum Origin {
 
 impl Migrate {
     /// Does it.
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
-        let (report, origin) = super::with(global, async |context: &Context| {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
+        let (report, origin) = crate::context::with(global, async |context: &CommandContext| {
             pooler::refuse(&context.database).await?;
             let mut alone = context.database.connect_alone().await?;
             let report = match &context.migrated {

@@ -3,8 +3,11 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::show::{self, Column};
-use super::{Context, Fail, Global, lookup};
+use crate::context::CommandContext;
+use crate::error::CommandError;
+use crate::global::Global;
+use crate::lookup;
+use crate::show::{self, Column};
 use host_queue::catalog;
 use host_queue::message::{self, Settled, Waiting};
 
@@ -38,15 +41,15 @@ pub(crate) struct Peek {
 
 impl Peek {
     /// Does it.
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
-        super::with(global, async |context: &Context| {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
+        crate::context::with(global, async |context: &CommandContext| {
             let client = lookup::client(context).await?;
             let catalog = catalog::load(&client).await?;
             let queue = lookup::queue(&catalog, &self.queue)?;
             let of_queue: Vec<_> =
                 catalog.deployments.iter().filter(|d| d.queue == queue.id).collect();
             if self.settled && queue.keep.is_none() {
-                return Err(Fail::usage(format!(
+                return Err(CommandError::usage(format!(
                     "queue {0} keeps no settled messages: `host queue set {0} --keep 7d` keeps them from then on",
                     queue.name
                 )));
@@ -57,7 +60,7 @@ impl Peek {
                 (None, [] | [_]) => of_queue.first().copied(),
                 (None, several) => {
                     let names: Vec<_> = several.iter().map(|d| d.name.as_str()).collect();
-                    return Err(Fail::usage(format!(
+                    return Err(CommandError::usage(format!(
                         "queue {} has several handlers: choose one with --handler: {}",
                         queue.name,
                         names.join(", ")

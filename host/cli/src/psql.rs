@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Context, Fail, Global};
+use crate::context::CommandContext;
+use crate::error::CommandError;
+use crate::global::Global;
 use host_queue::connect::url;
 
 /// Open psql on the database, the embedded one included
@@ -26,8 +28,8 @@ pub(crate) struct Psql {
 
 impl Psql {
     /// Runs it, and ends as it does.
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
-        let status = super::with(global, async |context: &Context| {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
+        let status = crate::context::with(global, async |context: &CommandContext| {
             // The server's own, if it has one: it is as new as the server.
             let own = context.programs().map(|dir| dir.join("psql")).filter(|path| path.is_file());
             let program = own.unwrap_or_else(|| PathBuf::from("psql"));
@@ -41,6 +43,6 @@ impl Psql {
             })?)
         })
         .await?;
-        if status.success() { Ok(()) } else { Err(Fail::silent()) }
+        if status.success() { Ok(()) } else { Err(CommandError::silent()) }
     }
 }

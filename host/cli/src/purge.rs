@@ -3,7 +3,9 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Context, Fail, lookup, show};
+use crate::context::CommandContext;
+use crate::error::CommandError;
+use crate::{lookup, show};
 use host_queue::catalog;
 use host_queue::inspect;
 use host_queue::message::{self, Purged};
@@ -37,7 +39,7 @@ pub(crate) struct Purge {
 
 impl Purge {
     /// Does it.
-    pub(crate) async fn run(self, context: &Context) -> Result<(), Fail> {
+    pub(crate) async fn run(self, context: &CommandContext) -> Result<(), CommandError> {
         let client = lookup::client(context).await?;
         let catalog = catalog::load(&client).await?;
         let queue = lookup::queue(&catalog, &self.name)?;
@@ -46,7 +48,7 @@ impl Purge {
             None => catalog.deployments.iter().filter(|d| d.queue == queue.id).collect(),
         };
         if handlers.is_empty() {
-            return Err(Fail::failed(format!(
+            return Err(CommandError::failed(format!(
                 "queue {0} has no handler, so its messages wait for the first one: deploy a handler, or \
                  `host queue drop {0} --force`",
                 queue.name
@@ -64,7 +66,7 @@ impl Purge {
             return Ok(());
         }
         if !self.yes {
-            return Err(Fail::usage(
+            return Err(CommandError::usage(
                 "this removes messages for good; confirm with --yes, or look first with --dry-run",
             ));
         }

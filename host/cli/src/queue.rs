@@ -6,14 +6,17 @@ use serde_json::{Value, json};
 
 use self::format::{backoff, described, settings_json, state};
 use self::set::{LimitArgs, Set, UniqueArgs};
-use super::lanes::LanesArgs;
-use super::purge::Purge;
-use super::show::{self, Column};
-use super::{Context, Fail, Global, lookup};
+use crate::context::CommandContext;
+use crate::error::CommandError;
+use crate::global::Global;
+use crate::lanes::LanesArgs;
+use crate::lookup;
+use crate::purge::Purge;
+use crate::show::{self, Column};
 use host_core::message::PayloadType;
 use host_core::name::QueueName;
-use host_core::outcome::{Backoff, RetryPolicy};
 use host_core::queue_limits::QueueLimits;
+use host_core::retry::{Backoff, RetryPolicy};
 use host_queue::catalog;
 use host_queue::inspect;
 use host_queue::queues::{self, DropError, NewQueue};
@@ -169,8 +172,8 @@ fn payload_type() -> clap::builder::PossibleValuesParser {
 
 impl QueueCommand {
     /// Does it.
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
-        super::with(global, async |context: &Context| match self.command {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
+        crate::context::with(global, async |context: &CommandContext| match self.command {
             Command::Create(command) => command.run(context).await,
             Command::List(command) => command.run(context).await,
             Command::Show(command) => command.run(context).await,
@@ -186,11 +189,12 @@ impl QueueCommand {
 }
 
 impl Create {
-    fn resolve(self) -> Result<NewQueue, Fail> {
+    fn resolve(self) -> Result<NewQueue, CommandError> {
         let payload_type = PayloadType::from_sql_name(&self.payload);
         let queue = NewQueue {
             name: self.name,
-            payload_type: payload_type.ok_or_else(|| Fail::usage("no such payload type"))?,
+            payload_type: payload_type
+                .ok_or_else(|| CommandError::usage("no such payload type"))?,
             payload_bytes_max: self.max_bytes.as_u64(),
             policy: RetryPolicy {
                 max_attempts: self.max_attempts,
@@ -208,15 +212,15 @@ impl Create {
             unique: self.unique.resolve(None)?,
             limits: self.limits.resolve(QueueLimits::default())?,
         };
-        queue.check().map_err(|error| Fail::usage(error.to_string()))?;
+        queue.check().map_err(|error| CommandError::usage(error.to_string()))?;
         Ok(queue)
     }
 
-    async fn run(self, context: &Context) -> Result<(), Fail> {
+    async fn run(self, context: &CommandContext) -> Result<(), CommandError> {
         let queue = self.resolve()?;
         let mut client = lookup::client(context).await?;
         if !queues::create(&mut client, &queue).await? {
-            return Err(Fail::failed(format!(
+            return Err(CommandError::failed(format!(
                 "queue \"{0}\" exists already; see `host queue show {0}`",
                 queue.name
             )));
@@ -227,7 +231,7 @@ impl Create {
 }
 
 impl List {
-    async fn run(self, context: &Context) -> Result<(), Fail> {
+    async fn run(self, context: &CommandContext) -> Result<(), CommandError> {
         let client = lookup::client(context).await?;
         let queues = catalog::load(&client).await?.queues;
         if self.json {
@@ -262,7 +266,7 @@ impl List {
 }
 
 impl Show {
-    async fn run(self, context: &Context) -> Result<(), Fail> {
+    async fn run(self, context: &CommandContext) -> Result<(), CommandError> {
         let client = lookup::client(context).await?;
         let catalog = catalog::load(&client).await?;
         let queue = lookup::queue(&catalog, &self.name)?;
@@ -283,12 +287,12 @@ impl Show {
 }
 
 impl Drop {
-    async fn run(self, context: &Context) -> Result<(), Fail> {
+    async fn run(self, context: &CommandContext) -> Result<(), CommandError> {
         let client = lookup::client(context).await?;
         let catalog = catalog::load(&client).await?;
         let queue = lookup::queue(&catalog, &self.name)?;
         queues::drop(&client, &queue.name, self.force).await.map_err(|error| match error {
-            DropError::MessagesLeft(error) => Fail::failed(error.to_string()),
+            DropError::MessagesLeft(error) => CommandError::failed(error.to_string()),
             DropError::Queue(error) => error.into(),
         })?;
         println!("Dropped queue {} with everything in it", queue.name);
@@ -297,13 +301,17 @@ impl Drop {
 }
 
 impl Grant {
-    async fn run(self, context: &Context) -> Result<(), Fail> {
+    async fn run(self, context: &CommandContext) -> Result<(), CommandError> {
         let client = lookup::client(context).await?;
         let catalog = catalog::load(&client).await?;
         let queue = lookup::queue(&catalog, &self.name)?;
         let roles = queues::roles(&client).await?;
         if !roles.contains(&self.role) {
-            return Err(Fail::unknown("role", &self.role, roles.iter().map(String::as_str)));
+            return Err(CommandError::unknown(
+                "role",
+                &self.role,
+                roles.iter().map(String::as_str),
+            ));
         }
         queues::grant(&client, &queue.name, &self.role).await?;
         println!("Role {} may enqueue on queue {}", self.role, queue.name);
@@ -311,7 +319,11 @@ impl Grant {
     }
 }
 
-async fn set_paused(context: &Context, name: &str, paused: bool) -> Result<(), Fail> {
+async fn set_paused(
+    context: &CommandContext,
+    name: &str,
+    paused: bool,
+) -> Result<(), CommandError> {
     let client = lookup::client(context).await?;
     let catalog = catalog::load(&client).await?;
     let queue = lookup::queue(&catalog, name)?;

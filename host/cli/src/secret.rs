@@ -7,8 +7,11 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
-use super::show::{self, Column};
-use super::{Context, Fail, Global, lookup};
+use crate::context::CommandContext;
+use crate::error::CommandError;
+use crate::global::Global;
+use crate::lookup;
+use crate::show::{self, Column};
 use host_core::secret::{Secret, SecretName, VALUE_BYTES_MAX};
 use host_queue::secrets::{self, SecretInfo};
 
@@ -76,7 +79,7 @@ struct Remove {
 
 impl SecretCommand {
     /// Does it.
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
         match self.command {
             Command::Set(command) => command.run(global).await,
             Command::List(command) => command.run(global).await,
@@ -86,9 +89,9 @@ impl SecretCommand {
 }
 
 impl Set {
-    async fn run(self, global: &Global) -> Result<(), Fail> {
+    async fn run(self, global: &Global) -> Result<(), CommandError> {
         let value = self.value().await?;
-        super::with(global, async |context: &Context| {
+        crate::context::with(global, async |context: &CommandContext| {
             let client = lookup::client(context).await?;
             let is_new = secrets::set(&client, &self.name, &value).await?;
             println!("{} secret {}", if is_new { "Set" } else { "Changed" }, self.name);
@@ -97,29 +100,33 @@ impl Set {
         .await
     }
 
-    async fn value(&self) -> Result<Secret, Fail> {
+    async fn value(&self) -> Result<Secret, CommandError> {
         // A little more than is kept is enough to say that it is too much.
         let most = VALUE_BYTES_MAX as u64 + 3;
         let mut bytes = Vec::new();
         if let Some(file) = &self.from_file {
-            let named = |error| Fail::usage(format!("cannot read {}: {error}", file.display()));
+            let named =
+                |error| CommandError::usage(format!("cannot read {}: {error}", file.display()));
             let file = tokio::fs::File::open(file).await.map_err(named)?;
             file.take(most).read_to_end(&mut bytes).await.map_err(named)?;
         } else if std::io::stdin().is_terminal() {
-            return Err(Fail::usage(
+            return Err(CommandError::usage(
                 "typing the value would show it on the terminal: redirect standard input, or use --from-file",
             ));
         } else {
             let read = tokio::io::stdin().take(most).read_to_end(&mut bytes).await;
-            read.map_err(|error| Fail::usage(format!("cannot read standard input: {error}")))?;
+            read.map_err(|error| {
+                CommandError::usage(format!("cannot read standard input: {error}"))
+            })?;
         }
-        Secret::from_bytes(bytes).map_err(|error| Fail::usage(format!("{}: {error}", self.name)))
+        Secret::from_bytes(bytes)
+            .map_err(|error| CommandError::usage(format!("{}: {error}", self.name)))
     }
 }
 
 impl List {
-    async fn run(self, global: &Global) -> Result<(), Fail> {
-        super::with(global, async |context: &Context| {
+    async fn run(self, global: &Global) -> Result<(), CommandError> {
+        crate::context::with(global, async |context: &CommandContext| {
             let client = lookup::client(context).await?;
             let secrets = secrets::list(&client).await?;
             if self.json {
@@ -165,8 +172,8 @@ fn text(secrets: &[SecretInfo]) -> String {
 }
 
 impl Remove {
-    async fn run(self, global: &Global) -> Result<(), Fail> {
-        super::with(global, async |context: &Context| {
+    async fn run(self, global: &Global) -> Result<(), CommandError> {
+        crate::context::with(global, async |context: &CommandContext| {
             let client = lookup::client(context).await?;
             lookup::secret(&secrets::list(&client).await?, &self.name)?;
             secrets::remove(&client, &self.name, self.force).await?;

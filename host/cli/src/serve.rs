@@ -9,7 +9,9 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Fail, Global};
+use crate::context::CommandContext;
+use crate::error::CommandError;
+use crate::global::Global;
 use host_core::progress::Progress;
 use host_queue::connect::retry;
 use host_queue::migrate::{self, Migrations, SchemaState};
@@ -59,25 +61,25 @@ const POLL_MIN: Duration = Duration::from_millis(1);
 
 impl Serve {
     /// Serves.
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
         let connections = usize::from(self.connections);
         let config = self.resolve()?;
         let shutdown = on_signals()?;
-        let context = super::connect_with(global, connections).await?;
+        let context = crate::context::connect_with(global, connections).await?;
         let result = Box::pin(run(&context, config, shutdown)).await;
         let closed = context.close().await;
         result.and(closed)
     }
 
-    fn resolve(self) -> Result<ServeConfig, Fail> {
+    fn resolve(self) -> Result<ServeConfig, CommandError> {
         if self.payload_memory < PAYLOAD_MEMORY_MIN {
-            return Err(Fail::usage(format!(
+            return Err(CommandError::usage(format!(
                 "--payload-memory {} is too little: give {PAYLOAD_MEMORY_MIN} or more",
                 self.payload_memory
             )));
         }
         if *self.poll < POLL_MIN {
-            return Err(Fail::usage(format!(
+            return Err(CommandError::usage(format!(
                 "--poll {} is too short: give 1ms or more",
                 self.poll
             )));
@@ -95,7 +97,11 @@ impl Serve {
     }
 }
 
-async fn run(context: &Context, config: ServeConfig, shutdown: Shutdown) -> Result<(), Fail> {
+async fn run(
+    context: &CommandContext,
+    config: ServeConfig,
+    shutdown: Shutdown,
+) -> Result<(), CommandError> {
     let migrations = Migrations::embedded()?;
     let database = context.database.serving(config.connections)?;
     let check = retry("check the schema", || async {
@@ -109,13 +115,13 @@ async fn run(context: &Context, config: ServeConfig, shutdown: Shutdown) -> Resu
         () = shutdown.drain.cancelled() => return Ok(()),
     };
     if !matches!(state, SchemaState::Current { .. }) {
-        return Err(Fail::schema(state));
+        return Err(CommandError::schema(state));
     }
     Box::pin(serve(&database, config, shutdown)).await.map_err(|e| anyhow::Error::from(e).into())
 }
 
 /// The first signal drains, the second stops.
-fn on_signals() -> Result<Shutdown, Fail> {
+fn on_signals() -> Result<Shutdown, CommandError> {
     let mut signals = Signals::listen()?;
     let shutdown = Shutdown { drain: CancellationToken::new(), stop: CancellationToken::new() };
     let told = shutdown.clone();
@@ -129,7 +135,7 @@ fn on_signals() -> Result<Shutdown, Fail> {
 }
 
 /// A signal to end cancels.
-pub(crate) fn on_signal(stop: &CancellationToken) -> Result<(), Fail> {
+pub(crate) fn on_signal(stop: &CancellationToken) -> Result<(), CommandError> {
     let mut signals = Signals::listen()?;
     let stop = stop.clone();
     tokio::spawn(async move {
@@ -148,8 +154,9 @@ struct Signals {
 }
 
 impl Signals {
-    fn listen() -> Result<Self, Fail> {
-        let listen = |kind| signal(kind).context("cannot listen for signals").map_err(Fail::from);
+    fn listen() -> Result<Self, CommandError> {
+        let listen =
+            |kind| signal(kind).context("cannot listen for signals").map_err(CommandError::from);
         let hangup = if ignores_hangup() { None } else { Some(listen(SignalKind::hangup())?) };
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use super::visible::visible;
-pub(crate) use super::visible::{indented, one_line};
+use crate::visible::visible;
+pub(crate) use crate::visible::{indented, one_line};
 pub(crate) use host_core::format::time;
 use host_queue::inspect::COUNT_MAX;
 

@@ -3,10 +3,13 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::show::{self, Column};
-use super::{Context, Fail, Global, cron as entries, lookup};
+use crate::context::CommandContext;
+use crate::error::CommandError;
+use crate::global::Global;
+use crate::show::{self, Column};
+use crate::{cron as entries, lookup};
 use host_queue::cron;
-use host_queue::inspect::{self, COUNT_MAX, Lag, QueueStatus, Session};
+use host_queue::inspect::{self, COUNT_MAX, Lag, ListedSession, QueueStatus};
 
 /// Show queues, handlers, cron entries and hosts, and obstacles
 ///
@@ -23,8 +26,8 @@ pub(crate) struct Status {
 
 impl Status {
     /// Does it.
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Fail> {
-        super::with(global, async |context: &Context| {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
+        crate::context::with(global, async |context: &CommandContext| {
             let client = lookup::client(context).await?;
             let queues = inspect::status(&context.database).await?;
             let handlers = inspect::handlers(&client).await?;
@@ -116,7 +119,7 @@ pub(crate) fn handlers_text(q: &QueueStatus) -> String {
     q.lag.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-fn session_json(s: &Session) -> Value {
+fn session_json(s: &ListedSession) -> Value {
     json!({
         "session": s.id.get(),
         "host": s.host,
@@ -165,7 +168,7 @@ fn queues_text(queues: &[QueueStatus]) -> String {
     show::table(&columns, rows) + &held.collect::<String>()
 }
 
-fn sessions_text(sessions: &[Session]) -> String {
+fn sessions_text(sessions: &[ListedSession]) -> String {
     if sessions.is_empty() {
         return "No host is running: start one with `host serve`\n".into();
     }

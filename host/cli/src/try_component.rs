@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Fail;
+use crate::error::CommandError;
 use host_core::grant::HttpGrant;
 use host_core::limits::COMPONENT_BYTES_MAX;
 use host_sandbox::{Terms, try_here};
@@ -30,14 +30,14 @@ pub(crate) struct TryComponent {
 
 impl TryComponent {
     /// Does it.
-    pub(crate) fn run(self) -> Result<(), Fail> {
+    pub(crate) fn run(self) -> Result<(), CommandError> {
         let mut wasm = Vec::new();
         // One byte more than is accepted: then the check says so.
         let read = std::io::stdin().take(COMPONENT_BYTES_MAX + 1).read_to_end(&mut wasm);
         read.map_err(anyhow::Error::from)?;
         let terms = Terms { memory_bytes: self.memory, http: self.http, cache_dir: self.cache };
         let checked = try_here(&wasm, terms, self.compiler_memory)
-            .map_err(|refusal| Fail::failed(refusal.to_string()))?;
+            .map_err(|refusal| CommandError::failed(refusal.to_string()))?;
         println!("{}", checked.as_str());
         Ok(())
     }

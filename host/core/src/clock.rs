@@ -1,10 +1,15 @@
-//! Whether a clock was set back, from what it has shown beside one that never is. Pure: both times are
-//! passed in.
+//! Clocks: whether one was set back, and how the database counts time. Pure: all times are passed in.
 
 use std::time::{Duration, Instant, SystemTime};
 
 /// A smaller step is NTP's, or a slow answer.
 const STEP_MIN: Duration = Duration::from_secs(2);
+
+/// A duration as the database has it: in milliseconds.
+#[must_use]
+pub fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
 
 /// What a clock has shown last.
 #[derive(Debug, Default)]

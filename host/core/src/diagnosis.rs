@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use self::facts::Facts;
-use self::facts::{HeldLock, Holder, LockTable, Queue, Session};
+use self::facts::{HeldLock, Holder, LockTable, Queue, SessionFacts};
+use crate::clock::millis;
 use crate::liveness::TTL;
 
 pub mod facts;
@@ -111,7 +112,7 @@ pub fn diagnose(facts: &Facts, patience: Duration, release: &str) -> Vec<Finding
     about_the_server(facts, &mut findings);
     about_hosts(facts, release, &mut findings);
     for queue in &facts.queues {
-        about_queue(queue, patience.as_millis() as i64, &mut findings);
+        about_queue(queue, millis(patience), &mut findings);
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity()));
     findings
@@ -147,7 +148,7 @@ fn about_the_server(facts: &Facts, findings: &mut Vec<Finding>) {
         }
     }
     let clocks = facts.queues.iter().filter_map(|q| q.clock_ms).chain(facts.cron_clock_ms);
-    if let Some(ms) = clocks.min().filter(|ms| *ms < -(SKEW_MAX.as_millis() as i64)) {
+    if let Some(ms) = clocks.min().filter(|ms| *ms < -millis(SKEW_MAX)) {
         findings.push(Finding::ClockSetBack { by_ms: -ms });
     }
     let (used, max) = (facts.connections, facts.connections_max);
@@ -169,8 +170,8 @@ fn about_the_server(facts: &Facts, findings: &mut Vec<Finding>) {
 }
 
 fn about_hosts(facts: &Facts, release: &str, findings: &mut Vec<Finding>) {
-    let named = |s: &Session| format!("{}/{}", s.host_name, s.pid);
-    let silent = |s: &&Session| s.beat_age_ms.is_none_or(|ms| ms > TTL.as_millis() as i64);
+    let named = |s: &SessionFacts| format!("{}/{}", s.host_name, s.pid);
+    let silent = |s: &&SessionFacts| s.beat_age_ms.is_none_or(|ms| ms > millis(TTL));
     for s in facts.sessions.iter().filter(silent) {
         findings.push(Finding::SilentHost {
             session: s.id,

@@ -19,6 +19,7 @@ pub mod name;
 pub mod outcome;
 pub mod progress;
 pub mod queue_limits;
+pub mod retry;
 pub mod secret;
 pub mod settlement;
 pub mod unique;

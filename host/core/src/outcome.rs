@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::format::plural;
 use crate::limits::ERROR_BYTES_MAX;
+use crate::retry::{DELAY_MAX, RetryPolicy};
 
 /// What the handler said, or how the call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,29 +117,6 @@ impl DeadReason {
     }
 }
 
-/// How often and when a queue retries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// Attempts in all, the first included; at least 1.
-    pub max_attempts: u32,
-    /// How long to wait between two.
-    pub backoff: Backoff,
-}
-
-/// The wait between two attempts, where the handler does not say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Backoff {
-    /// Doubles with each attempt; half of it is at random.
-    Exponential {
-        /// Before the second attempt.
-        base: Duration,
-        /// Never longer than this.
-        cap: Duration,
-    },
-    /// The first before the second attempt, and so on; the last repeats. Never empty.
-    Delays(Vec<Duration>),
-}
-
 /// Decides what becomes of a message.
 ///
 /// `attempt` is the one that has just ended, from 1; `jitter` is a random number in `0.0..1.0`.
@@ -159,30 +137,6 @@ pub fn outcome(verdict: Verdict, policy: &RetryPolicy, attempt: u32, jitter: f64
     }
     let delay = after.unwrap_or_else(|| policy.backoff.wait(attempt, jitter));
     Outcome::Reschedule { delay: delay.min(DELAY_MAX), error }
-}
-
-/// The longest delay that is accepted; a handler that asks for more gets this.
-pub const DELAY_MAX: Duration = Duration::from_hours(365 * 24);
-
-impl Backoff {
-    /// The wait after that attempt. Exponential backoff has equal jitter: half of the step is certain, half is
-    /// random, so that messages that failed together do not come back together.
-    ///
-    /// Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
-    #[must_use]
-    pub fn wait(&self, attempt: u32, jitter: f64) -> Duration {
-        let retry = attempt.saturating_sub(1);
-        match self {
-            Self::Exponential { base, cap } => {
-                let step = base.saturating_mul(1 << retry.min(31)).min(*cap);
-                step.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
-            }
-            Self::Delays(delays) => {
-                let delay = delays.get(retry as usize).or(delays.last());
-                delay.copied().unwrap_or_default()
-            }
-        }
-    }
 }
 
 /// One line that Postgres can store: what a handler says must not look like a further entry of a history.
@@ -208,6 +162,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::retry::Backoff;
 
     fn policy() -> RetryPolicy {
         RetryPolicy { max_attempts: 5, backoff: EXPONENTIAL }

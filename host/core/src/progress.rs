@@ -23,10 +23,10 @@ const NEVER: u64 = u64::MAX;
 
 /// The loops and gates of one host. Cheap to clone; the clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<Shared>);
+pub struct Progress(Arc<ProgressState>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct ProgressState {
     /// How long the looks have gone on, in milliseconds.
     clock_ms: AtomicU64,
     looked_at: Mutex<Option<Instant>>,

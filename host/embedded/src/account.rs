@@ -12,7 +12,8 @@ use nix::unistd::{User, geteuid};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use super::{EmbeddedError, place};
+use super::error::EmbeddedError;
+use super::record;
 
 /// What the server's programs see of this process's environment. Not what may have a password in it.
 const ENVIRONMENT: [&str; 7] =
@@ -35,7 +36,7 @@ impl Account {
     /// Ourselves, or, for root, the owner of the cluster that is there already, else `postgres`,
     /// else `nobody`.
     pub(crate) fn choose(dir: &Path) -> Result<Self, EmbeddedError> {
-        let owner = place::recorded(dir).and_then(|root| fs::symlink_metadata(root).ok());
+        let owner = record::recorded(dir).and_then(|root| fs::symlink_metadata(root).ok());
         let us = geteuid().as_raw();
         if us != 0 {
             return match owner {

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use super::account::Account;
 use super::binaries::{self, Binaries};
+use super::download;
+use super::error::{EmbeddedError, failed};
 use super::place::Place;
-use super::{EmbeddedError, download, failed};
 
 /// How long the server may take to start, in seconds: it may have much to recover.
 const START_S_MAX: &str = "600";

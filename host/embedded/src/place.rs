@@ -11,7 +11,8 @@ use nix::unistd::geteuid;
 use sha2::{Digest as _, Sha256};
 
 use super::account::Account;
-use super::{EmbeddedError, failed};
+use super::error::{EmbeddedError, failed};
+use super::record::recorded;
 
 /// Of a folder's mode: others may write to it.
 const OTHERS_WRITE: u32 = 0o002;
@@ -27,12 +28,6 @@ const SOCKET_DIR_BYTES_MAX: usize = 80;
 pub(crate) struct Place {
     root: PathBuf,
     socket_dir: PathBuf,
-}
-
-/// The place that earlier starts of this directory used, if there is one.
-pub(crate) fn recorded(dir: &Path) -> Option<PathBuf> {
-    let elsewhere = fs::read_to_string(dir.join("place")).ok().map(PathBuf::from);
-    elsewhere.or_else(|| Some(dir.join("postgres"))).filter(|root| root.is_dir())
 }
 
 /// Makes `.host` unless it is there, and says where it is. Refuses one in which somebody else could

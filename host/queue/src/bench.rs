@@ -25,7 +25,7 @@ pub struct BenchQueue {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deliveries {
     /// First deliveries of the whole run: how many, the sum of their numbers and of the squares.
-    pub sums: (u64, u128, u128),
+    pub checksum: (u64, u128, u128),
     /// When the first lease of the measured time was made, by the server's clock.
     pub first_leased: Option<SystemTime>,
     /// When the last of its settlements was made.
@@ -71,7 +71,7 @@ pub struct Others {
 }
 
 /// Something in the way. Ends when it is dropped.
-pub struct Held {
+pub struct HeldTransaction {
     hold: Hold,
     /// Its transaction lives as long as it does.
     alone: Alone,
@@ -138,7 +138,7 @@ impl BenchQueue {
             text.parse().map_err(|_| QueueError::Unexpected(format!("{column} is {text:?}")))
         };
         Ok(Deliveries {
-            sums: (count("delivered")?, sum("sum")?, sum("sum_of_squares")?),
+            checksum: (count("delivered")?, sum("sum")?, sum("sum_of_squares")?),
             first_leased: row.try_get("first_leased")?,
             last_settled: row.try_get("last_settled")?,
             settled: count("settled")?,
@@ -202,7 +202,11 @@ impl BenchQueue {
     }
 
     /// Gets in the way.
-    pub async fn hold(&self, database: &Database, hold: Hold) -> Result<Held, QueueError> {
+    pub async fn hold(
+        &self,
+        database: &Database,
+        hold: Hold,
+    ) -> Result<HeldTransaction, QueueError> {
         let alone = database.connect_alone().await?;
         let sql = match hold {
             Hold::Snapshot => include_str!("sql/bench/hold_snapshot.sql"),
@@ -210,7 +214,7 @@ impl BenchQueue {
             Hold::Lock => include_str!("sql/bench/hold_lock.sql"),
         };
         alone.client.batch_execute(&self.render(sql)).await?;
-        Ok(Held { hold, alone })
+        Ok(HeldTransaction { hold, alone })
     }
 
     /// Leases so many messages of the handler `default` to a session, as a host does.
@@ -240,7 +244,7 @@ impl BenchQueue {
     }
 }
 
-impl Held {
+impl HeldTransaction {
     /// What it is.
     #[must_use]
     pub const fn hold(&self) -> Hold {

@@ -18,8 +18,8 @@ use host_core::lane::Lanes;
 use host_core::limits::{COMPONENT_BYTES_MAX, CONCURRENCY_DEFAULT, Isolation, Limits};
 use host_core::message::{PayloadType, QueueShape};
 use host_core::name::{HandlerName, QueueName};
-use host_core::outcome::RetryPolicy;
 use host_core::queue_limits::QueueLimits;
+use host_core::retry::RetryPolicy;
 use host_core::secret::SecretName;
 use host_core::unique::Unique;
 
@@ -97,7 +97,7 @@ pub struct Deployment {
     pub version: i32,
     /// What to run.
     pub sha256: Digest,
-    /// How to run it. One whose row somebody has spoilt is nobody else's trouble.
+    /// How to run it. One whose row somebody has spoilt costs no other handler anything.
     pub settings: Result<Settings, Unreadable>,
 }
 

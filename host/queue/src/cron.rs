@@ -8,6 +8,7 @@ use tokio_postgres::types::Json;
 use tokio_postgres::{Client, Row};
 
 use super::error::QueueError;
+use host_core::clock::millis;
 use host_core::cron::{Firing, Missed};
 use host_core::id::{CronId, MessageId};
 use host_core::name::{CronName, QueueName};
@@ -172,7 +173,7 @@ pub async fn failed(
     wait: Duration,
 ) -> Result<bool, QueueError> {
     let call = "SELECT host.cron_failed($1, $2, $3, $4)";
-    let wait_ms = wait.as_millis() as i64;
+    let wait_ms = millis(wait);
     let row = client.query_one(call, &[&due.id.get(), &due.next_at, &error, &wait_ms]).await?;
     Ok(row.try_get(0)?)
 }

@@ -6,6 +6,7 @@ use tokio_postgres::types::Json;
 
 use super::catalog::Settings;
 use super::error::QueueError;
+use host_core::clock::millis;
 use host_core::digest::Digest;
 use host_core::id::{HandlerId, SessionId};
 use host_core::name::{HandlerName, QueueName};
@@ -62,8 +63,8 @@ pub async fn deploy(
                 &settings.isolation.name(),
                 &(settings.concurrency as i32),
                 &(limits.memory_bytes as i64),
-                &(limits.timeout.as_millis() as i64),
-                &(limits.cpu.as_millis() as i64),
+                &millis(limits.timeout),
+                &millis(limits.cpu),
                 &(limits.log_bytes as i64),
                 &(limits.follow_ups as i32),
                 &(limits.follow_up_bytes as i64),

@@ -9,16 +9,17 @@ use tokio_postgres::Client;
 use super::connect::Database;
 use super::error::QueueError;
 use super::inspect;
+use host_core::clock::millis;
 use host_core::diagnosis::Facts;
 
 /// By how many milliseconds the server's clock is ahead of this machine's, and how exactly that is known.
 pub async fn clock(client: &Client) -> Result<(i64, Duration), QueueError> {
-    let millis = |t: SystemTime| t.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+    let since_1970 = |t: SystemTime| t.duration_since(UNIX_EPOCH).map_or(0, millis);
     let (asked, started) = (SystemTime::now(), Instant::now());
     let row = client.query_one("SELECT host.server_clock()", &[]).await?;
     let trip = started.elapsed();
     let half = trip / 2;
-    Ok((millis(row.try_get(0)?) - millis(asked + half), half))
+    Ok((since_1970(row.try_get(0)?) - since_1970(asked + half), half))
 }
 
 /// Everything else.

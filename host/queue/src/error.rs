@@ -99,7 +99,7 @@ impl QueueError {
         matches!(self, Self::Refused { sqlstate, .. } if matches!(sqlstate.as_str(), "42883" | "42P01" | "HQ004"))
     }
 
-    /// Its kind, for telling one trouble from another: which variant, or the SQLSTATE.
+    /// Its kind, for telling one incident from another: which variant, or the SQLSTATE.
     #[must_use]
     pub fn kind(&self) -> &str {
         match self {

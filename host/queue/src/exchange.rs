@@ -9,73 +9,15 @@ use uuid::Uuid;
 
 use super::connect::{Database, Pooled};
 use super::error::QueueError;
-use super::fetch::{Fetched, fetch};
+use super::fetch::fetch;
 use super::granted::Granted;
 use super::lanes::lease_lanes;
+use super::lease::{LeaseRequest, Taken, Wait, open};
 use super::settle::settle;
 use super::statements::Statements;
-use host_core::id::{HandlerId, LeaseId, SessionId};
+use host_core::id::SessionId;
 use host_core::lane::LaneTurn;
-use host_core::message::{Expired, Message};
 use host_core::settlement::{Ledger, Settlement};
-
-/// What to lease.
-#[derive(Clone, Copy, Debug)]
-pub struct LeaseRequest {
-    /// For this handler.
-    pub handler: HandlerId,
-    /// A number that this session has used for no other lease of the queue.
-    pub seq: i64,
-    /// At most so many messages.
-    pub messages_max: u32,
-    /// At most so many bytes of payload, as they are stored; but one message always.
-    pub bytes_max: u64,
-    /// From which lanes.
-    pub turn: LaneTurn,
-    /// At most so many leases, numbered from `seq` on; only [`LaneTurn::Free`] gives more than one.
-    pub leases_max: u32,
-}
-
-/// The right to process a batch of messages. Whatever happens to it, its ledger has to be settled, or
-/// the session to end: there is no other way to be rid of one.
-#[must_use]
-#[derive(Debug)]
-pub struct Lease {
-    /// Its row in the log.
-    pub id: LeaseId,
-    /// What has to be done, and what is done.
-    pub ledger: Ledger,
-    /// To be run.
-    pub messages: Vec<Message>,
-    /// To be given up on.
-    pub expired: Vec<Expired>,
-}
-
-/// What was leased.
-#[derive(Debug, Default)]
-pub struct Taken {
-    /// None: there was nothing, or nothing was asked for.
-    pub leases: Vec<Lease>,
-    /// Whether the queue has more, as far as is known.
-    pub more: bool,
-    /// How long until there will be more, of what is known to wait for its time.
-    pub wait: Option<Duration>,
-    /// The queue's limits let nothing start.
-    pub limit: Option<Wait>,
-    /// The lane of the last of the leases, where lanes have their turns.
-    pub last_lane: Option<u16>,
-}
-
-/// How long a limit lets no message start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wait {
-    /// Ask again after this time …
-    pub time: Duration,
-    /// … or when messages of the handler are settled: so many are in flight as may.
-    pub until_settled: bool,
-    /// The limits are of some lanes, and others may have messages at any time.
-    pub others_may_start: bool,
-}
 
 /// What came of an exchange. Each part stands for itself: one may fail and the others not.
 #[derive(Debug)]
@@ -197,26 +139,4 @@ fn none(granted: Granted<'_>) -> Result<Taken, QueueError> {
     let (time, until_settled) = (wait.max(Duration::from_millis(1)), granted.until_settled()?);
     let limit = Some(Wait { time, until_settled, others_may_start: false });
     Ok(Taken { limit, ..Taken::default() })
-}
-
-/// A lease from its rows.
-pub(super) fn open(mut ledger: Ledger, fetched: Fetched) -> Result<Lease, QueueError> {
-    let Fetched { messages, early, expired, removed, not_ours } = fetched;
-    let have = messages.len() + early.len() + expired.len() + removed.len() + not_ours.len();
-    let (id, count) = (ledger.lease(), ledger.rest());
-    if have != count {
-        return Err(QueueError::Unexpected(format!(
-            "lease {id} is of {count} messages, but {have} came"
-        )));
-    }
-    for position in early {
-        ledger.early(position);
-    }
-    for position in removed {
-        ledger.removed(position);
-    }
-    for position in not_ours {
-        ledger.not_ours(position);
-    }
-    Ok(Lease { id, ledger, messages, expired })
 }

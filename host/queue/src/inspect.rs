@@ -113,7 +113,7 @@ pub struct HandlerVersion {
 
 /// A running host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Session {
+pub struct ListedSession {
     /// The session.
     pub id: SessionId,
     /// The machine's name.
@@ -167,7 +167,7 @@ pub async fn handlers(client: &Client) -> Result<Vec<HandlerVersion>, QueueError
 }
 
 /// The sessions that have not ended, in order of their start.
-pub async fn sessions(client: &Client) -> Result<Vec<Session>, QueueError> {
+pub async fn sessions(client: &Client) -> Result<Vec<ListedSession>, QueueError> {
     let rows = client.query("SELECT * FROM host.sessions()", &[]).await?;
     rows.iter().map(session).collect()
 }
@@ -214,9 +214,9 @@ fn handler_version(row: &Row) -> Result<HandlerVersion, QueueError> {
     })
 }
 
-fn session(row: &Row) -> Result<Session, QueueError> {
+fn session(row: &Row) -> Result<ListedSession, QueueError> {
     let beat_age_ms: Option<i64> = row.try_get("beat_age_ms")?;
-    Ok(Session {
+    Ok(ListedSession {
         id: SessionId::new(row.try_get("id")?),
         host: row.try_get("host_name")?,
         pid: row.try_get("pid")?,

@@ -6,11 +6,10 @@ use uuid::Uuid;
 
 use super::connect::Pooled;
 use super::error::QueueError;
-use super::exchange::{LeaseRequest, Taken, Wait, open};
 use super::fetch::fetch_lanes;
 use super::granted::Granted;
+use super::lease::{DEATHS_MAX, LeaseRequest, Taken, Wait, open};
 use super::statements::Statements;
-use super::take_over::DEATHS_MAX;
 use host_core::id::SessionId;
 use host_core::settlement::Ledger;
 

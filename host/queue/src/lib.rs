@@ -15,6 +15,7 @@ mod granted;
 pub mod inspect;
 mod json;
 mod lanes;
+pub mod lease;
 pub mod limits;
 pub mod message;
 pub mod migrate;

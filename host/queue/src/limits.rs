@@ -3,6 +3,7 @@
 use tokio_postgres::Client;
 
 use super::error::QueueError;
+use host_core::clock::millis;
 use host_core::name::QueueName;
 use host_core::queue_limits::QueueLimits;
 
@@ -14,7 +15,7 @@ pub async fn set(
 ) -> Result<(), QueueError> {
     let fleet_concurrency = limits.fleet_concurrency.map(u32::cast_signed);
     let count = limits.rate.map(|rate| rate.count.cast_signed());
-    let interval_ms = limits.rate.map(|rate| rate.interval.as_millis() as i64);
+    let interval_ms = limits.rate.map(|rate| millis(rate.interval));
     let burst = limits.rate.map(|rate| rate.burst.cast_signed());
     let call = "SELECT host.set_limits($1, $2, $3, $4, $5)";
     let queue = queue.as_str();

@@ -8,6 +8,7 @@ use tokio_postgres::error::SqlState;
 
 use super::error::QueueError;
 use super::{limits, unique};
+use host_core::clock::millis;
 use host_core::lane::Lanes;
 use host_core::limits::{
     ATTEMPTS, BACKOFF, BACKOFF_CAP_DEFAULT, BACKOFF_CAP_MAX, BACKOFF_DEFAULT, DELAYS, KEEP,
@@ -16,8 +17,8 @@ use host_core::limits::{
 };
 use host_core::message::PayloadType;
 use host_core::name::QueueName;
-use host_core::outcome::{Backoff, RetryPolicy};
 use host_core::queue_limits::QueueLimits;
+use host_core::retry::{Backoff, RetryPolicy};
 use host_core::unique::Unique;
 
 /// Raised when a queue that is to be dropped has messages left.
@@ -100,10 +101,6 @@ impl From<tokio_postgres::Error> for DropError {
             other => Self::Queue(other),
         }
     }
-}
-
-fn millis(duration: Duration) -> i64 {
-    duration.as_millis() as i64
 }
 
 /// Creates a queue. False: there is one of that name, which was left alone.

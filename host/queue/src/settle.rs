@@ -6,6 +6,7 @@ use tokio_postgres::Statement;
 use tokio_postgres::types::{Json, ToSql};
 
 use super::error::{QueueError, without};
+use host_core::clock::millis;
 use host_core::id::SessionId;
 use host_core::lane::Priority;
 use host_core::message::FollowUp;
@@ -40,7 +41,7 @@ async fn hand_on(
 ) -> Result<(), QueueError> {
     let retry = if let HandOn::Retry(retry) = how { Some(retry) } else { None };
     let position = retry.map(|r| r.position.cast_signed());
-    let delay = retry.map(|r| i64::try_from(r.delay.as_millis()).unwrap_or(i64::MAX));
+    let delay = retry.map(|r| millis(r.delay));
     let entry = retry.map(|r| Json(&r.entry));
     let params: [&(dyn ToSql + Sync); 6] =
         [&s.lease.get(), &session.get(), &s.token, &position, &delay, &entry];
@@ -61,7 +62,6 @@ async fn settle_positions(
 
     let position = |p: u32| p.cast_signed();
     let entry = |e: &Value| Json(e.clone());
-    let millis = |d: std::time::Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
     let retry_pos: Option<Vec<i32>> =
         retries.map(|r| r.iter().map(|r| position(r.position)).collect());
     let retry_delay: Option<Vec<i64>> =

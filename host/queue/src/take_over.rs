@@ -7,16 +7,12 @@ use uuid::Uuid;
 
 use super::connect::{Database, Pooled};
 use super::error::QueueError;
-use super::exchange::{LeaseRequest, Taken, open};
 use super::fetch::fetch;
 use super::granted::Granted;
+use super::lease::{DEATHS_MAX, LeaseRequest, Taken, open};
 use super::statements::Statements;
 use host_core::id::{HandlerId, LeaseId, SessionId};
 use host_core::settlement::Ledger;
-
-/// A message that was in flight when so many hosts died is a dead letter. From the second on it is
-/// leased alone, so that it takes no other with it.
-pub const DEATHS_MAX: i32 = 5;
 
 /// An open lease without a master: its session has ended, or it is our own and its reply was lost.
 #[derive(Clone, Copy, Debug)]

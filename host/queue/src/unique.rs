@@ -5,6 +5,7 @@ use tokio_postgres::Client;
 use super::connect::Database;
 use super::error::QueueError;
 use super::statements::Statements;
+use host_core::clock::millis;
 use host_core::id::MessageId;
 use host_core::name::QueueName;
 use host_core::unique::{OnDuplicate, Unique};
@@ -16,7 +17,7 @@ pub async fn set(
     queue: &QueueName,
     unique: Option<Unique>,
 ) -> Result<(), QueueError> {
-    let window_ms = unique.map(|u| u.window.as_millis() as i64);
+    let window_ms = unique.map(|u| millis(u.window));
     let on_duplicate = unique.map_or_else(OnDuplicate::default, |u| u.on_duplicate).name();
     let call = "SELECT host.set_unique($1, $2, $3)";
     client.execute(call, &[&queue.as_str(), &window_ms, &on_duplicate]).await?;

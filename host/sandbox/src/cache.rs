@@ -8,7 +8,7 @@ use std::path::Path;
 
 use wasmtime::{Cache, CacheConfig};
 
-use super::SandboxError;
+use super::error::SandboxError;
 
 /// Of a mode: others may write.
 const OTHERS_WRITE: u32 = 0o022;

@@ -4,8 +4,8 @@
 use wasmparser::{ComponentTypeRef, Parser, Payload, TypeBounds};
 use wasmtime::Engine;
 
-use super::SandboxError;
-use super::engine::Image;
+use super::error::SandboxError;
+use super::image::Image;
 use super::measure::Measure;
 use host_core::limits::COMPONENT_BYTES_MAX;
 
@@ -145,10 +145,10 @@ pub enum Refusal {
         /// What the deployment allows.
         limit_bytes: u64,
     },
-    /// What its trial in another process found, in words of that.
+    /// What its compile check in another process found, in words of that.
     #[error("{0}")]
     Found(String),
-    /// Its trial was broken off.
+    /// Its compile check was broken off.
     #[error(
         "compiling the component was stopped: {0}; make it smaller, or split its largest functions"
     )]

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use wasmtime::component::Linker;
 use wasmtime::{
@@ -11,14 +10,13 @@ use wasmtime::{
     WasmBacktraceDetails,
 };
 
-use super::SandboxError;
 use super::bindings;
+use super::error::SandboxError;
 use super::http::requests;
+use super::image::Image;
+use super::meter::TICK;
 use super::reclaim::{BATCH, Reclaimer};
 use super::state::State;
-
-/// How often a guest that does not wait gives other tasks a turn, and its limits are looked at.
-pub(super) const TICK: Duration = Duration::from_millis(10);
 
 /// Core modules of one component: wit-bindgen's tools make three or four of it, componentize-py 38 of an empty
 /// Python handler, one for each library of its own.
@@ -35,35 +33,14 @@ const TABLE_ELEMENTS_MAX: usize = 100_000;
 /// [`Reclaimer`]s that the pool has room for at a time. A further one finds no tables, which has the same effect.
 const RECLAIMERS_MAX: u32 = 16;
 
-/// The initial memory of a component: it decides which engine suits it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Image {
-    /// Copied for each instance; page-table work, which two threads would fight over, is avoided.
-    Small,
-    /// Mapped copy-on-write: what a message does not touch is not copied for it.
-    Big,
-}
-
-/// The most bytes of data segments that are worth copying. Measured for a fresh sandbox a message on
-/// one thread, copied against mapped: 2 KiB 18 against 26 µs, 22 KiB 51 against 42, 89 KiB 134
-/// against 80; on two threads 22 KiB takes the same either way.
-const COPIED_BYTES_MAX: u64 = 32 << 10;
-
-impl Image {
-    /// The kind for that many bytes of data segments.
-    pub(super) const fn of(bytes: u64) -> Self {
-        if bytes > COPIED_BYTES_MAX { Self::Big } else { Self::Small }
-    }
-}
-
 /// An engine and what it offers to guests.
-pub(super) struct Workshop {
+pub(super) struct GuestEngine {
     pub(super) engine: Engine,
     pub(super) linker: Linker<State>,
     pub(super) reclaimer: Arc<Reclaimer>,
 }
 
-impl Workshop {
+impl GuestEngine {
     /// Sets up an engine with a pool of `instances_max` sandboxes, and starts its clock.
     pub(super) fn new(
         image: Image,

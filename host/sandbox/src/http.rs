@@ -4,22 +4,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::HeaderMap;
 use hyper::{Request, Response, Uri};
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpHooks};
 
-use self::body::{Call, Flight, Received, Sent};
-pub(super) use self::client::{Clients, Tls};
+use self::body::{Call, Flight, Received, Sent, bytes_of};
+pub(super) use self::clients::{Clients, Tls};
 pub(super) use self::peers::Peers;
 use self::pool::Client;
-use super::HandlerSettings;
 use super::bindings::host::jobs::log::Level;
 use super::log::GuestLog;
+use super::settings::HandlerSettings;
 use host_core::grant::{Reach, Scheme, Target, permit};
 
 mod body;
-mod client;
+mod clients;
+mod connector;
 mod error;
 mod peers;
 mod pool;
@@ -136,10 +136,6 @@ fn server(uri: &Uri) -> String {
     format!("{}://{authority}", uri.scheme_str().unwrap_or_default())
 }
 
-fn bytes_of(headers: &HeaderMap) -> u64 {
-    headers.iter().map(|(name, value)| (name.as_str().len() + value.len()) as u64).sum()
-}
-
 impl WasiHttpHooks for Hooks {
     fn send_request(
         &mut self,
@@ -208,5 +204,5 @@ async fn send(
 /// so both of its times are one.
 fn head_within(options: &RequestOptions) -> Option<Duration> {
     let first_byte = options.first_byte_timeout?;
-    Some(first_byte.saturating_add(options.connect_timeout.unwrap_or(client::CONNECT_TIMEOUT)))
+    Some(first_byte.saturating_add(options.connect_timeout.unwrap_or(error::CONNECT_TIMEOUT)))
 }

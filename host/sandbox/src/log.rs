@@ -11,8 +11,8 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-use super::HandlerSettings;
 use super::bindings::host::jobs::log::Level;
+use super::settings::HandlerSettings;
 use host_core::id::MessageId;
 use host_core::limits::ERROR_BYTES_MAX;
 use host_core::message::Message;

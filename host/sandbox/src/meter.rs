@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::engine::TICK;
+/// How often a guest that does not wait gives other tasks a turn, and its limits are looked at.
+pub(super) const TICK: Duration = Duration::from_millis(10);
 
 /// After a call that was quicker than this, the next one's first slice is measured on the wall, if at all: the thread's
 /// clock costs a system call.

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use wasmtime::{Engine, Instance, Module, Store};
 
-use super::engine::Image;
+use super::image::Image;
 use super::state::State;
 
 /// The pool gives so many regions back together. Each memory and each table of a sandbox is one. Each processor has a

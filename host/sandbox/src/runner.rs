@@ -3,21 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
-use tokio::task::unconstrained;
-use tokio::time::sleep_until;
-
-use super::Loaded;
-use super::live::Live;
+use super::code::LoadedHandler;
+use super::instance::Instance;
 use super::log::Subject;
-use super::meter::{Busy, Meter, Metered};
-use super::state::Left;
+use super::meter::{Busy, Meter};
+use super::state::CallOutput;
+use super::timeout::within_timeout;
 use host_core::id::MessageId;
 use host_core::limits::Isolation;
 use host_core::message::{FollowUp, Message};
@@ -29,10 +24,10 @@ use host_core::outcome::{Failure, Verdict};
 /// [`Isolation::Batch`] also between two messages. Whoever makes runners must not have more of them
 /// than that.
 pub struct Runner {
-    loaded: Arc<Loaded>,
+    loaded: Arc<LoadedHandler>,
     meter: Arc<Meter>,
     /// The sandbox that the next call finds, under [`Isolation::Batch`]. It changes hands with each call.
-    warm: Option<Box<Live>>,
+    warm: Option<Box<Instance>>,
     /// The message's id as text; kept so that it is not allocated for each message.
     id: String,
 }
@@ -44,7 +39,7 @@ pub struct Run {
     pub verdict: Verdict,
     /// What the handler enqueued; empty unless the verdict is [`Verdict::Ack`].
     pub follow_ups: Vec<FollowUp>,
-    /// What the handler left as the result; `None` unless the verdict is [`Verdict::Ack`].
+    /// What the handler output as the result; `None` unless the verdict is [`Verdict::Ack`].
     pub result: Option<Vec<u8>>,
     /// From the call to its verdict, the making of a sandbox included.
     pub elapsed: Duration,
@@ -59,7 +54,7 @@ pub struct BatchRun {
     pub verdicts: Result<Vec<Verdict>, Failure>,
     /// What the handler enqueued; empty unless one of the verdicts is [`Verdict::Ack`].
     pub follow_ups: Vec<FollowUp>,
-    /// What the handler left as results, acked or not.
+    /// What the handler output as results, acked or not.
     pub results: BTreeMap<MessageId, Vec<u8>>,
     /// From the call to its verdicts, the making of a sandbox included.
     pub elapsed: Duration,
@@ -77,14 +72,14 @@ impl Run {
 }
 
 impl Runner {
-    pub(super) fn new(loaded: Arc<Loaded>) -> Self {
+    pub(super) fn new(loaded: Arc<LoadedHandler>) -> Self {
         Self { loaded, meter: Arc::default(), warm: None, id: String::new() }
     }
 
     /// The memory of the sandbox that the next message would find, in bytes; `None`: there is none.
     #[must_use]
     pub fn warm_bytes(&self) -> Option<u64> {
-        self.warm.as_ref().map(|live| live.bytes())
+        self.warm.as_ref().map(|instance| instance.bytes())
     }
 
     /// How busy its call is, to be asked while that runs.
@@ -107,20 +102,20 @@ impl Runner {
         let called = {
             let call = pin!(async {
                 let subject = Subject::of(message);
-                let mut live = Live::ready(ready, loaded, subject, meter, started).await?;
-                let (verdict, left) = live.handle(&loaded.settings, id, message).await?;
-                Ok((live, verdict, left))
+                let mut instance = Instance::ready(ready, loaded, subject, meter, started).await?;
+                let (verdict, output) = instance.handle(&loaded.settings, id, message).await?;
+                Ok((instance, verdict, output))
             });
-            bounded(loaded, meter, started, call).await
+            within_timeout(loaded.settings.limits.timeout, meter, started, call).await
         };
-        let (verdict, left) = match called {
-            Ok((live, verdict, left)) => {
-                self.keep(live);
-                (verdict, left)
+        let (verdict, output) = match called {
+            Ok((instance, verdict, output)) => {
+                self.keep(instance);
+                (verdict, output)
             }
-            Err(failure) => (Verdict::Failed(failure), Left::default()),
+            Err(failure) => (Verdict::Failed(failure), CallOutput::default()),
         };
-        let Left { follow_ups, mut results } = left;
+        let CallOutput { follow_ups, mut results } = output;
         let result = results.remove(&message.id);
         let elapsed = started.elapsed();
         let cpu = self.meter.total(elapsed);
@@ -139,20 +134,20 @@ impl Runner {
         let called = {
             let call = pin!(async {
                 let subject = Subject::of_batch(&messages[0], messages.len() - 1);
-                let mut live = Live::ready(ready, loaded, subject, meter, started).await?;
-                let (verdicts, left) = live.handle_batch(&loaded.settings, messages).await?;
-                Ok((live, verdicts, left))
+                let mut instance = Instance::ready(ready, loaded, subject, meter, started).await?;
+                let (verdicts, output) = instance.handle_batch(&loaded.settings, messages).await?;
+                Ok((instance, verdicts, output))
             });
-            bounded(loaded, meter, started, call).await
+            within_timeout(loaded.settings.limits.timeout, meter, started, call).await
         };
-        let (verdicts, left) = match called {
-            Ok((live, verdicts, left)) => {
-                self.keep(live);
-                (Ok(verdicts), left)
+        let (verdicts, output) = match called {
+            Ok((instance, verdicts, output)) => {
+                self.keep(instance);
+                (Ok(verdicts), output)
             }
-            Err(failure) => (Err(failure), Left::default()),
+            Err(failure) => (Err(failure), CallOutput::default()),
         };
-        let Left { follow_ups, results } = left;
+        let CallOutput { follow_ups, results } = output;
         let elapsed = started.elapsed();
         let cpu = self.meter.total(elapsed);
         BatchRun { verdicts, follow_ups, results, elapsed, cpu }
@@ -160,35 +155,13 @@ impl Runner {
 
     /// Taken, not borrowed: a call that fails, or is dropped in the middle, takes its sandbox along, for
     /// a trap poisons it. And the old one goes before a new one comes.
-    fn take_warm(&mut self, now: Instant) -> Option<Box<Live>> {
-        self.warm.take().filter(|live| live.is_usable(now))
+    fn take_warm(&mut self, now: Instant) -> Option<Box<Instance>> {
+        self.warm.take().filter(|instance| instance.is_usable(now))
     }
 
-    fn keep(&mut self, live: Box<Live>) {
-        if self.loaded.settings.isolation == Isolation::Batch && live.is_quiet() {
-            self.warm = Some(live);
+    fn keep(&mut self, instance: Box<Instance>) {
+        if self.loaded.settings.isolation == Isolation::Batch && instance.is_quiet() {
+            self.warm = Some(instance);
         }
     }
-}
-
-/// Bounds a call's wall time, and meters its time on a processor. Two guards of wall time: a guest that computes
-/// is interrupted by a tick, one that waits in a call of the host by this. The call stays where it is pinned:
-/// moving its state takes longer than a quick guest.
-fn bounded<'a, T>(
-    loaded: &Loaded,
-    meter: &'a Meter,
-    started: Instant,
-    call: impl Future<Output = Result<T, Failure>> + Unpin + 'a,
-) -> impl Future<Output = Result<T, Failure>> + 'a {
-    let timeout = loaded.settings.limits.timeout;
-    let mut metered = Metered::new(meter, call);
-    let mut timer = None;
-    poll_fn(move |cx| {
-        if let Poll::Ready(called) = metered.poll_unpin(cx) {
-            return Poll::Ready(called);
-        }
-        // Made for a call that waits: most do not. It rings also if the guest has used up its task's budget.
-        let ring = || Box::pin(unconstrained(sleep_until((started + timeout).into())));
-        timer.get_or_insert_with(ring).poll_unpin(cx).map(|()| Err(Failure::Timeout(timeout)))
-    })
 }

@@ -14,7 +14,7 @@ use super::bindings::host::jobs::{config, log, queue, results, secrets, types};
 use super::http::{Clients, Http};
 use super::log::{GuestLog, Subject};
 use super::meter::Meter;
-use super::{HandlerSettings, Loaded};
+use super::settings::HandlerSettings;
 use host_core::id::MessageId;
 use host_core::lane::Priority;
 use host_core::limits::{Limits, RESULT_BYTES_MAX};
@@ -44,17 +44,17 @@ pub(super) struct State {
     /// The messages of this call: the first, and those besides.
     first: MessageId,
     others: Vec<MessageId>,
-    left: Left,
-    /// What is left takes so many bytes.
-    left_bytes: u64,
+    output: CallOutput,
+    /// The size of the output.
+    output_bytes: u64,
     pub(super) usage: Usage,
     pub(super) meter: Arc<Meter>,
     pub(super) started: Instant,
 }
 
-/// What a guest has left for its acks.
+/// What a call has left for its acks.
 #[derive(Default)]
-pub(super) struct Left {
+pub(super) struct CallOutput {
     /// What it enqueued.
     pub(super) follow_ups: Vec<FollowUp>,
     /// The results that it set, acked or not. Nothing is hashed where there are none.
@@ -64,26 +64,26 @@ pub(super) struct Left {
 impl State {
     /// The state of a new sandbox, whose first call is of these messages.
     pub(super) fn new(
-        loaded: &Loaded,
+        settings: Arc<HandlerSettings>,
+        http_clients: Option<Arc<Clients>>,
         subject: Subject,
         meter: Arc<Meter>,
         started: Instant,
     ) -> Self {
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(RESOURCES_MAX);
-        let settings = loaded.settings.clone();
         Self {
             log: GuestLog::new(settings.clone(), subject),
             usage: Usage::new(&settings.limits),
             settings,
-            http_clients: loaded.http.clone(),
+            http_clients,
             http: None,
             wasi: None,
             resources,
             first: subject.first(),
             others: Vec::new(),
-            left: Left::default(),
-            left_bytes: 0,
+            output: CallOutput::default(),
+            output_bytes: 0,
             meter,
             started,
         }
@@ -122,11 +122,11 @@ impl State {
     }
 
     /// Ends a call that gave a verdict. Returns what the guest has left, if it is to be kept.
-    pub(super) fn end(&mut self, keep: bool) -> Left {
+    pub(super) fn end(&mut self, keep: bool) -> CallOutput {
         self.log.end();
-        self.left_bytes = 0;
-        let left = std::mem::take(&mut self.left);
-        if keep { left } else { Left::default() }
+        self.output_bytes = 0;
+        let left = std::mem::take(&mut self.output);
+        if keep { left } else { CallOutput::default() }
     }
 
     /// Ends a call that failed. Returns the guest's last words, if it panicked.
@@ -231,11 +231,11 @@ impl State {
             return Err(queue::Refusal::PayloadTooLarge(shape.payload_bytes_max));
         }
         let limits = &self.settings.limits;
-        if self.left.follow_ups.len() >= limits.follow_ups as usize {
+        if self.output.follow_ups.len() >= limits.follow_ups as usize {
             let text = format!("{} follow-up messages a call", limits.follow_ups);
             return Err(queue::Refusal::LimitExceeded(text));
         }
-        let bytes = self.left_bytes + bytes_of(&message);
+        let bytes = self.output_bytes + bytes_of(&message);
         if bytes > limits.follow_up_bytes {
             let text = format!("{} bytes of follow-up messages a call", limits.follow_up_bytes);
             return Err(queue::Refusal::LimitExceeded(text));
@@ -255,8 +255,8 @@ impl State {
         shape
             .check(message.key.as_deref(), priority, message.unique_key.as_deref())
             .map_err(|lack| queue::Refusal::NotTaken(format!("queue {} {lack}", message.queue)))?;
-        self.left_bytes = bytes;
-        self.left.follow_ups.push(FollowUp {
+        self.output_bytes = bytes;
+        self.output.follow_ups.push(FollowUp {
             queue: message.queue,
             payload: message.payload,
             headers: message.headers,
@@ -276,15 +276,15 @@ impl State {
         if bytes.len() > RESULT_BYTES_MAX {
             return Err(results::Refusal::TooLarge(RESULT_BYTES_MAX as u64));
         }
-        let before = self.left.results.get(&message).map_or(0, Vec::len) as u64;
-        let left_bytes = self.left_bytes - before + bytes.len() as u64;
+        let before = self.output.results.get(&message).map_or(0, Vec::len) as u64;
+        let left_bytes = self.output_bytes - before + bytes.len() as u64;
         let bytes_max = self.settings.limits.follow_up_bytes;
         if left_bytes > bytes_max {
             let text = format!("{bytes_max} bytes of follow-up messages and results a call");
             return Err(results::Refusal::LimitExceeded(text));
         }
-        self.left_bytes = left_bytes;
-        self.left.results.insert(message, bytes);
+        self.output_bytes = left_bytes;
+        self.output.results.insert(message, bytes);
         Ok(())
     }
 }

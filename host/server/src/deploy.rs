@@ -10,7 +10,7 @@ use host_queue::connect::{Database, Pooled};
 use host_queue::deployments::{self, Deployed, SessionReport};
 use host_queue::error::QueueError;
 use host_queue::inspect::HandlerVersion;
-use host_sandbox::{Checked, Refusal, Terms, Trial};
+use host_sandbox::{Checked, CompileCheck, Refusal, Terms};
 
 /// Between two looks at what hosts have reported. They hear of a deployment with their next
 /// heartbeat, a quarter of a second at most.
@@ -51,8 +51,8 @@ pub async fn check(wasm: &[u8], settings: &Settings) -> Result<Checked, DeployEr
         http: settings.http.clone(),
         cache_dir: None,
     };
-    let trial = Trial::by_this_program().map_err(Refusal::from)?;
-    Ok(trial.run(wasm, &terms).await?)
+    let check = CompileCheck::by_this_program().map_err(Refusal::from)?;
+    Ok(check.run(wasm, &terms).await?)
 }
 
 /// Stores a component that was checked, and puts it in force, unless it is with these settings.

@@ -25,7 +25,7 @@ use host_core::secret::Secrets;
 use host_queue::connect::{Database, retry_while};
 use host_queue::error::QueueError;
 use host_queue::session::{self, Session};
-use host_sandbox::{FollowUpTargets, Sandbox, SandboxConfig, SandboxError, Trial};
+use host_sandbox::{CompileCheck, FollowUpTargets, Sandbox, SandboxConfig, SandboxError};
 
 mod cron;
 mod handler_manager;
@@ -99,7 +99,7 @@ pub async fn serve(
     })?;
     let loader = Loader {
         sandbox,
-        trial: Trial::by_this_program()?,
+        compile_check: CompileCheck::by_this_program()?,
         cache_dir: config.cache_dir.clone(),
         targets: FollowUpTargets::default(),
         secrets: Secrets::default(),

@@ -1,11 +1,11 @@
 //! How a benchmark's report is printed. Never measures.
 
-use super::super::show::{self, Column};
-use crate::Fail;
-use host_bench::report::{EnqueueRates, Map, Report};
+use crate::error::CommandError;
+use crate::show::{self, Column};
+use host_bench::report::{EnqueueRates, Report, SweepRates};
 
 /// Prints a report: a table, or one line of JSON; and what the hosts complained of.
-pub(crate) fn print(report: &Report, json: bool) -> Result<(), Fail> {
+pub(crate) fn print(report: &Report, json: bool) -> Result<(), CommandError> {
     if json {
         println!("{}", serde_json::to_string(report).map_err(anyhow::Error::from)?);
     } else {
@@ -15,8 +15,8 @@ pub(crate) fn print(report: &Report, json: bool) -> Result<(), Fail> {
         if let Some(rates) = &report.enqueue {
             print!("\n{}", enqueue_table(rates));
         }
-        if let Some(map) = &report.map {
-            print!("\n{}", map_table(map));
+        if let Some(rates) = &report.sweep {
+            print!("\n{}", sweep_table(rates));
         }
     }
     for complaint in &report.complaints {
@@ -30,7 +30,7 @@ fn lines(report: &Report) -> Vec<(&'static str, String)> {
     let number = |value: Option<f64>| value.map(|v| format!("{v}"));
     let whole = |value: Option<i64>| value.map(|v| v.to_string());
     let ms = |value: Option<f64>| value.map(|v| format!("{v} ms"));
-    let bytes = |value: Option<u64>| value.map(super::super::show::bytes);
+    let bytes = |value: Option<u64>| value.map(crate::show::bytes);
     let all = [
         ("messages", report.messages.map(|n| n.to_string())),
         ("seconds", number(report.seconds)),
@@ -92,13 +92,13 @@ fn enqueue_table(rates: &[EnqueueRates]) -> String {
     show::table(&columns, rates.iter().map(row))
 }
 
-fn map_table(map: &Map) -> String {
+fn sweep_table(rates: &SweepRates) -> String {
     let titles: Vec<_> =
-        map.columns.iter().map(|value| format!("{} {value}", map.across)).collect();
-    let first = [Column::Left(map.down)];
+        rates.columns.iter().map(|value| format!("{} {value}", rates.across)).collect();
+    let first = [Column::Left(rates.down)];
     let columns: Vec<_> =
         first.into_iter().chain(titles.iter().map(|title| Column::Right(title))).collect();
-    let rows = map.rows.iter().zip(&map.messages_per_second).map(|(value, rates)| {
+    let rows = rates.rows.iter().zip(&rates.messages_per_second).map(|(value, rates)| {
         let rates = rates.iter().map(|rate| format!("{rate:.0}"));
         [value.to_string()].into_iter().chain(rates).collect()
     });

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::{show, status};
 use super::set;
-use host_core::outcome::Backoff;
+use crate::{show, status};
+use host_core::retry::Backoff;
 use host_queue::catalog::Queue;
 use host_queue::inspect::QueueStatus;
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::{Context, Fail, lookup, show};
+use crate::context::CommandContext;
+use crate::error::CommandError;
+use crate::{lookup, show};
 use host_core::lane::Lanes;
 use host_core::queue_limits::{PerInterval, QueueLimits, Rate};
 use host_core::unique::{OnDuplicate, Unique};
@@ -88,13 +90,13 @@ impl UniqueArgs {
     }
 
     /// What was `before`, changed as the flags say.
-    pub(crate) fn resolve(&self, before: Option<Unique>) -> Result<Option<Unique>, Fail> {
+    pub(crate) fn resolve(&self, before: Option<Unique>) -> Result<Option<Unique>, CommandError> {
         let window =
             self.unique.map_or(before.map(|u| u.window), |window| window.0.map(Into::into));
         let given = self.on_duplicate.as_deref().and_then(OnDuplicate::from_name);
         let on_duplicate = given.or(before.map(|u| u.on_duplicate)).unwrap_or_default();
         if window.is_none() && given.is_some() {
-            return Err(Fail::usage(
+            return Err(CommandError::usage(
                 "--on-duplicate is for a queue with unique keys: add --unique TIME",
             ));
         }
@@ -102,7 +104,7 @@ impl UniqueArgs {
         unique
             .as_ref()
             .map_or(Ok(()), Unique::check)
-            .map_err(|error| Fail::usage(error.to_string()))?;
+            .map_err(|error| CommandError::usage(error.to_string()))?;
         Ok(unique)
     }
 }
@@ -113,7 +115,7 @@ impl LimitArgs {
     }
 
     /// What was `before`, changed as the flags say.
-    pub(crate) fn resolve(&self, before: QueueLimits) -> Result<QueueLimits, Fail> {
+    pub(crate) fn resolve(&self, before: QueueLimits) -> Result<QueueLimits, CommandError> {
         let mut limits = before;
         if let Some(OrOff(messages)) = self.fleet_concurrency {
             limits.fleet_concurrency = messages;
@@ -125,17 +127,19 @@ impl LimitArgs {
         match (self.burst, &mut limits.rate) {
             (Some(burst), Some(rate)) => rate.burst = burst,
             (Some(_), None) => {
-                return Err(Fail::usage("--burst is for a queue with a rate: add --rate N/TIME"));
+                return Err(CommandError::usage(
+                    "--burst is for a queue with a rate: add --rate N/TIME",
+                ));
             }
             (None, _) => {}
         }
-        limits.check().map_err(|error| Fail::usage(error.to_string()))?;
+        limits.check().map_err(|error| CommandError::usage(error.to_string()))?;
         Ok(limits)
     }
 }
 
 impl Set {
-    pub(super) async fn run(self, context: &Context) -> Result<(), Fail> {
+    pub(super) async fn run(self, context: &CommandContext) -> Result<(), CommandError> {
         let client = lookup::client(context).await?;
         let catalog = catalog::load(&client).await?;
         let queue = lookup::queue(&catalog, &self.name)?;
@@ -143,7 +147,7 @@ impl Set {
         let limits = self.limits.resolve(queue.limits)?;
         let keep = self.keep.map(|keep| keep.0.map(Into::into));
         let checked = keep.flatten().map_or(Ok(()), queues::check_keep);
-        checked.map_err(|error| Fail::usage(error.to_string()))?;
+        checked.map_err(|error| CommandError::usage(error.to_string()))?;
         if self.unique.is_given() {
             unique::set(&client, &queue.name, unique).await?;
             println!("Unique keys of queue {}: {}", queue.name, keys_text(unique));

@@ -29,7 +29,7 @@ pub struct Facts {
     /// The transaction that sees the oldest state.
     pub oldest_snapshot: Option<Holder>,
     /// Hosts that have not ended.
-    pub sessions: Vec<Session>,
+    pub sessions: Vec<SessionFacts>,
     /// What is in force.
     pub handlers: Vec<Deployed>,
     /// All queues; none if the database was restored.
@@ -87,7 +87,7 @@ pub struct LockTable {
 
 /// A host that has not ended.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Session {
+pub struct SessionFacts {
     /// Its number.
     pub id: i32,
     /// What it is called.

@@ -121,7 +121,7 @@ impl Producer {
 impl BenchQueue {
     /// The table with the least that can be stored.
     #[must_use]
-    pub fn floor_table(&self) -> String {
+    pub fn baseline_table(&self) -> String {
         format!("host.{}__floor", self.name)
     }
 

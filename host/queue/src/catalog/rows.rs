@@ -17,8 +17,8 @@ use host_core::lane::Lanes;
 use host_core::limits::{BATCH_SIZE, CONCURRENCY, Isolation, Limits, OutOfRange, count_within};
 use host_core::message::PayloadType;
 use host_core::name::{HandlerName, QueueName};
-use host_core::outcome::{Backoff, RetryPolicy};
 use host_core::queue_limits::{QueueLimits, Rate};
+use host_core::retry::{Backoff, RetryPolicy};
 use host_core::secret::SecretName;
 use host_core::unique::{OnDuplicate, Unique};
 

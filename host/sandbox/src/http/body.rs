@@ -9,11 +9,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::HeaderMap;
 use tokio::time::{Instant, Sleep, sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::error;
 use super::tap::Allowance;
+
+pub(super) fn bytes_of(headers: &HeaderMap) -> u64 {
+    headers.iter().map(|(name, value)| (name.as_str().len() + value.len()) as u64).sum()
+}
 
 /// Requests of one call that are on their way at once.
 const IN_FLIGHT_MAX: usize = 16;
@@ -162,6 +167,6 @@ impl Body for Received {
 }
 
 fn size_of_frame(frame: &Frame<Bytes>) -> u64 {
-    let trailers = || frame.trailers_ref().map_or(0, super::bytes_of);
+    let trailers = || frame.trailers_ref().map_or(0, bytes_of);
     frame.data_ref().map_or_else(trailers, |data| data.len() as u64)
 }

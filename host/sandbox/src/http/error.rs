@@ -3,12 +3,28 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
 
 use wasmtime_wasi_http::Error;
 
-use super::client::ConnectError;
 use super::tap::TooMuch;
 use crate::bindings::host::jobs::log::Level;
+
+/// From the look-up of the name to the end of the TLS handshake.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    /// The name leads to where its grant does not.
+    #[error("{name} is {address}, which {}", .hint)]
+    Prohibited { name: String, address: IpAddr, hint: &'static str },
+    /// The name leads nowhere.
+    #[error("cannot look up {name}: {error}")]
+    Unknown { name: String, error: io::Error },
+    #[error("no connection within {}", humantime::format_duration(CONNECT_TIMEOUT))]
+    Timeout,
+}
 
 type Cause<'a> = &'a (dyn StdError + 'static);
 

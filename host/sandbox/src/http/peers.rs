@@ -8,7 +8,7 @@ use std::thread::available_parallelism;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::SandboxError;
+use crate::error::SandboxError;
 
 /// How much these threads give way: one of them has a third of what a busy thread beside it gets.
 const NICENESS: i32 = 5;

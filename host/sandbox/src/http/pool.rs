@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::body::Sent;
-use super::client::{BoxError, Connector};
+use super::connector::{BoxError, Connector};
 use super::peers::PeerThreads;
 use super::tap::{Allowance, Tap};
 

@@ -17,8 +17,8 @@ use host_core::id::{HandlerId, MessageId, SessionId};
 use host_core::lane::Lanes;
 use host_core::memory_gauge::MemoryGauge;
 use host_core::name::{HandlerName, QueueName};
-use host_core::outcome::RetryPolicy;
 use host_core::progress::Progress;
+use host_core::retry::RetryPolicy;
 use host_queue::connect::Database;
 use host_queue::statements::Statements;
 

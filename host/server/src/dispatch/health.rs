@@ -68,7 +68,7 @@ impl Health {
 
     /// Notes how something went that was begun at `began`. What concerns no single queue is named
     /// elsewhere: that there is no server, or that the session has ended; and a queue that was
-    /// dropped is taken off the roster in a moment.
+    /// dropped is taken off the handler manager in a moment.
     pub fn note(
         &mut self,
         what: &'static str,

@@ -19,7 +19,8 @@ use host_core::lane::LaneTurn;
 use host_core::settlement::Settlement;
 use host_queue::connect::Database;
 use host_queue::error::QueueError;
-use host_queue::exchange::{Exchanged, LeaseRequest, Taken, exchange};
+use host_queue::exchange::{Exchanged, exchange};
+use host_queue::lease::{LeaseRequest, Taken};
 use host_queue::session::set_asleep;
 use host_queue::take_over::{Stray, strays, take_over};
 

@@ -15,7 +15,7 @@ use super::round_trip::{Done, LeasePlan, LeaseRoom, LeaseSource, Leased, Settled
 use super::settle::open_lease::Extent;
 use host_core::id::LeaseKey;
 use host_queue::error::QueueError;
-use host_queue::exchange::Taken;
+use host_queue::lease::Taken;
 use host_queue::take_over::Stray;
 
 /// How long outcomes wait for others of their lease before they are settled without them.

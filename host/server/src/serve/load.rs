@@ -16,7 +16,9 @@ use host_core::id::SessionId;
 use host_core::secret::Secrets;
 use host_queue::catalog::{self, Deployment, LoadReport, Queue};
 use host_queue::connect::{Database, retry};
-use host_sandbox::{Compiled, FollowUpTargets, Handler, HandlerSettings, Sandbox, Terms, Trial};
+use host_sandbox::{
+    CompileCheck, Compiled, FollowUpTargets, Handler, HandlerSettings, Sandbox, Terms,
+};
 
 /// Deployments that are loaded at once: while some are compiled, the next are read. More would only
 /// hold more components in memory.
@@ -40,8 +42,8 @@ pub(super) struct Ready {
 #[derive(Clone)]
 pub(super) struct Loader {
     pub(super) sandbox: Sandbox,
-    pub(super) trial: Trial,
-    /// Where the sandbox finds what the trial has compiled.
+    pub(super) compile_check: CompileCheck,
+    /// Where the sandbox finds what the compile check has compiled.
     pub(super) cache_dir: Option<PathBuf>,
     pub(super) targets: FollowUpTargets,
     pub(super) secrets: Secrets,
@@ -97,7 +99,7 @@ impl Loader {
             client.ask(catalog::component(&client, sha256)).await
         });
         let wasm = wasm.await.map_err(|e| e.to_string())?;
-        self.trial.run(&wasm, terms).await.map_err(|e| e.to_string())?;
+        self.compile_check.run(&wasm, terms).await.map_err(|e| e.to_string())?;
         let sandbox = self.sandbox.clone();
         let compiled = tokio::task::spawn_blocking(move || sandbox.compile(&wasm)).await;
         let compiled = compiled.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
@@ -106,12 +108,14 @@ impl Loader {
     }
 }
 
-/// The components of this host's handlers. Each is read, tried and compiled once, however many handlers have it.
+/// The components of this host's handlers. Each is read, tried and compiled once, however many
+/// handlers have it.
 #[derive(Clone, Default)]
 pub(super) struct Components(Arc<Mutex<HashMap<Digest, Arc<OnceCell<Compiled>>>>>);
 
 impl Components {
-    /// Where a component is once it is compiled. It is compiled by whoever comes first, and the others wait.
+    /// Where a component is once it is compiled. It is compiled by whoever comes first, and the
+    /// others wait.
     fn cell(&self, sha256: &Digest) -> Arc<OnceCell<Compiled>> {
         self.lock().entry(sha256.clone()).or_default().clone()
     }
@@ -173,8 +177,9 @@ impl Loads {
 /// Reports that one statement has.
 const REPORTS_MAX: usize = 1_000;
 
-/// Tells the database what came of each load. What comes while it is told goes in the next statement: a host that
-/// starts with many handlers would else wait for a connection for each of them.
+/// Tells the database what came of each load. What comes while it is told goes in the next
+/// statement: a host that starts with many handlers would else wait for a connection for each of
+/// them.
 pub(super) async fn report_all(
     database: Database,
     session: SessionId,

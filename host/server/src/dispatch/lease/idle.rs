@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use host_queue::exchange::Wait;
+use host_queue::lease::Wait;
 
 /// After messages were found, this many looks in vain are followed by another at once. Where some
 /// came, more will, and a round trip is a wait already.

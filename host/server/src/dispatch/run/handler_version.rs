@@ -16,7 +16,8 @@ pub struct HandlerVersion {
     handler: Handler,
     slots: Slots,
     warm: Mutex<Vec<(Runner, OwnedSemaphorePermit)>>,
-    /// Room for the sandboxes that the host keeps and that are not in use, over all handlers; in [`WARM_UNIT_BYTES`].
+    /// Room for the sandboxes that the host keeps and that are not in use, over all handlers; in
+    /// [`WARM_UNIT_BYTES`].
     warm_room: Arc<Semaphore>,
 }
 

@@ -12,7 +12,7 @@ use host_core::id::LeaseKey;
 use host_core::outcome::{Failure, Outcome, Verdict, outcome};
 use host_core::settlement::{Dead, Effects, Ledger, Retry, Settlement};
 use host_queue::error::QueueError;
-use host_queue::exchange::Lease;
+use host_queue::lease::Lease;
 
 /// How long a settlement waits that Postgres refuses, and that has nothing more to leave out.
 pub(super) const REFUSED_AGAIN: Duration = Duration::from_secs(5);

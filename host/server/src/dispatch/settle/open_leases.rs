@@ -14,7 +14,7 @@ use host_core::id::{LeaseId, LeaseKey, MessageId};
 use host_core::message::Message;
 use host_core::settlement::{EFFECT_BYTES_MAX, Settlement};
 use host_queue::error::QueueError;
-use host_queue::exchange::Lease;
+use host_queue::lease::Lease;
 
 /// How long a settlement waits that did not get through.
 const UNAVAILABLE_AGAIN: Duration = Duration::from_millis(200);
@@ -192,7 +192,7 @@ mod tests {
 
     use super::*;
     use host_core::message::Headers;
-    use host_core::outcome::{Backoff, RetryPolicy};
+    use host_core::retry::{Backoff, RetryPolicy};
     use host_core::settlement::Ledger;
 
     fn context() -> OutcomeContext {

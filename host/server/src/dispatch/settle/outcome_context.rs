@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use host_core::message::Expired;
-use host_core::outcome::{DeadReason, Outcome, RetryPolicy};
+use host_core::outcome::{DeadReason, Outcome};
+use host_core::retry::RetryPolicy;
 use host_core::settlement::{Effects, Ledger};
 
 /// What is needed to decide what becomes of a message, and to write it down.

@@ -7,23 +7,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::arena::Arena;
-use super::guest::Guest;
 use super::hosts::Mark;
 use super::leased::Leased;
-use super::{BenchError, Disturbance};
-use host_core::lane::Lanes;
-use host_core::limits::{
-    BACKOFF_CAP_DEFAULT, BACKOFF_DEFAULT, BATCH_SIZE_DEFAULT, Isolation, Limits, TIMEOUT,
-};
-use host_core::message::PayloadType;
-use host_core::name::{HandlerName, QueueName};
-use host_core::outcome::{Backoff, RetryPolicy};
-use host_core::queue_limits::QueueLimits;
+use crate::environment::Environment;
+use crate::error::BenchError;
+use crate::guest::Guest;
+use crate::options::Disturbance;
+use host_core::limits::{BATCH_SIZE_DEFAULT, Isolation, Limits, TIMEOUT};
+use host_core::name::HandlerName;
 use host_queue::bench::load::Producer;
 use host_queue::catalog::Settings;
 use host_queue::deployments::Deployed;
-use host_queue::queues::NewQueue;
 use host_server::deploy;
 
 /// Messages that are worked off before anything is measured: caches and plans are warm then.
@@ -33,7 +27,7 @@ const STUCK: Duration = Duration::from_hours(1);
 /// How long a host may take to load a handler.
 const LOAD_WITHIN: Duration = Duration::from_mins(1);
 
-impl Arena<'_> {
+impl Environment<'_> {
     /// Deploys the handler, starts the hosts, has them work off some messages, puts up what is to be there
     /// at the start, and gets in their way. With messages that wait, the queue is paused after.
     pub(crate) async fn prepare(
@@ -45,7 +39,7 @@ impl Arena<'_> {
         let guest = self.options.wait.map_or(guest, Guest::Wait);
         let own = self.options.handler.clone().unwrap_or_else(|| guest.component());
         let mut deployed = vec![self.deploy("default", own).await?];
-        if self.options.holds.contains(&Disturbance::Handler) {
+        if self.options.interference.contains(&Disturbance::Handler) {
             deployed.push(self.deploy("stuck", Guest::Wait(STUCK).component()).await?);
         }
         let concurrency = self.options.concurrency.max(256).to_string();
@@ -59,7 +53,9 @@ impl Arena<'_> {
         self.enqueue("warming up", WARM_UP + self.options.settled).await?;
         self.wait_settled("warming up").await?;
         self.put_off(self.options.scheduled).await?;
-        self.holds.begin(self.database, &self.client, &self.queue, &self.options.holds).await?;
+        self.interference
+            .begin(self.database, &self.client, &self.queue, &self.options.interference)
+            .await?;
         if self.options.waiting + self.options.leased > 0 {
             self.pause().await?;
             self.enqueue("preloading", self.options.leased).await?;
@@ -76,7 +72,7 @@ impl Arena<'_> {
         }
         let table = self.table();
         Producer::connect(self.database, &table, true).await?.schedule(messages).await?;
-        // Not in the sums: they are not delivered. Their positions are settled, though.
+        // Not in the checksum: they are not delivered. Their positions are settled, though.
         self.counters.committed.fetch_add(messages, Relaxed);
         self.wait_settled("scheduling").await
     }
@@ -118,31 +114,5 @@ impl Arena<'_> {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-    }
-}
-
-/// A name that nobody has.
-pub(crate) fn queue_name() -> QueueName {
-    let unique = uuid::Uuid::new_v4().simple().to_string();
-    format!("bench_{}", &unique[..8]).parse().expect("this is a name")
-}
-
-/// As `host queue create` makes one.
-pub(crate) fn new_queue(name: &QueueName, wake_up: bool) -> NewQueue {
-    NewQueue {
-        name: name.clone(),
-        payload_type: PayloadType::Jsonb,
-        payload_bytes_max: 1 << 20,
-        policy: RetryPolicy {
-            max_attempts: 10,
-            backoff: Backoff::Exponential { base: BACKOFF_DEFAULT, cap: BACKOFF_CAP_DEFAULT },
-        },
-        rotate_bytes: 64 << 20,
-        rotate_age: Duration::from_mins(1),
-        wake_up,
-        lanes: Lanes::One,
-        keep: None,
-        unique: None,
-        limits: QueueLimits::default(),
     }
 }

@@ -3,30 +3,22 @@
 
 use std::process::ExitCode;
 
+use crate::exit_codes::{FAILED, NO_CONNECTION, SCHEMA, USAGE};
 use host_embedded::EmbeddedError;
 use host_queue::error::{QueueError, SQLSTATE_CANNOT_CONNECT};
 use host_queue::migrate::{MigrateError, SchemaState};
-
-/// Failed for a reason that has no code of its own.
-const FAILED: u8 = 1;
-/// The command line asks for something that does not exist.
-pub(crate) const USAGE: u8 = 2;
-/// No connection to Postgres.
-const NO_CONNECTION: u8 = 3;
-/// The schema is older or newer than this host.
-const SCHEMA: u8 = 4;
 
 /// The least similarity, from 0 to 1, of a name that is offered as the one that was meant.
 const NEAREST_MIN: f64 = 0.7;
 
 /// An exit code and what to tell the user.
 #[derive(Debug)]
-pub(crate) struct Fail {
+pub(crate) struct CommandError {
     code: u8,
     message: String,
 }
 
-impl Fail {
+impl CommandError {
     /// The command line is wrong.
     #[must_use]
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -82,13 +74,13 @@ impl Fail {
     }
 }
 
-impl From<anyhow::Error> for Fail {
+impl From<anyhow::Error> for CommandError {
     fn from(error: anyhow::Error) -> Self {
         Self { code: FAILED, message: format!("{error:#}") }
     }
 }
 
-impl From<QueueError> for Fail {
+impl From<QueueError> for CommandError {
     fn from(error: QueueError) -> Self {
         let code = match &error {
             QueueError::Unavailable(_) => NO_CONNECTION,
@@ -106,13 +98,13 @@ impl From<QueueError> for Fail {
     }
 }
 
-impl From<EmbeddedError> for Fail {
+impl From<EmbeddedError> for CommandError {
     fn from(error: EmbeddedError) -> Self {
         Self { code: NO_CONNECTION, message: error.to_string() }
     }
 }
 
-impl From<MigrateError> for Fail {
+impl From<MigrateError> for CommandError {
     fn from(error: MigrateError) -> Self {
         let code = match error {
             MigrateError::Queue(error) => return error.into(),
@@ -129,8 +121,9 @@ mod tests {
 
     #[test]
     fn the_nearest_name_is_offered_if_it_is_near() {
-        let message =
-            |given, known: &[&str]| Fail::unknown("queue", given, known.iter().copied()).message;
+        let message = |given, known: &[&str]| {
+            CommandError::unknown("queue", given, known.iter().copied()).message
+        };
         let known = ["emails", "outbox"];
         assert_eq!(message("email", &known), "no queue \"email\"; did you mean \"emails\"?");
         assert_eq!(message("zzz", &known), "no queue \"zzz\"");

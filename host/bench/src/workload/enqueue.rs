@@ -1,4 +1,4 @@
-//! The shape `enqueue`: what an INSERT costs on a queue, beside what it costs on a bare table of the same
+//! The workload `enqueue`: what an INSERT costs on a queue, beside what it costs on a bare table of the same
 //! columns. Every variant gets short turns, one after the other, round after round, so that all meet the same
 //! machine: the ratios mean something even where the rates do not.
 
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::BenchError;
-use super::arena::Arena;
-use super::finish::{Measured, finish};
-use super::guest::Guest;
-use super::produce::{self, Counters, Load};
-use super::report::{EnqueueRates, Report, rounded};
-use super::sums::Sums;
+use crate::checksum::Checksum;
+use crate::environment::Environment;
+use crate::error::BenchError;
+use crate::finish::{Measured, finish};
+use crate::guest::Guest;
+use crate::produce::{self, Counters, Load};
+use crate::report::{EnqueueRates, Report, rounded};
 use host_queue::bench::load::Producer;
 
 /// A turn is no longer than this.
@@ -84,34 +84,34 @@ struct Sides {
 }
 
 /// Runs it.
-pub(crate) async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
-    let options = arena.options;
-    if !options.floor {
-        arena.queue.create_bare(&arena.client).await?;
+pub(crate) async fn run(environment: &mut Environment<'_>) -> Result<Report, BenchError> {
+    let options = environment.options;
+    if !options.baseline {
+        environment.queue.create_bare(&environment.client).await?;
     }
-    arena.prepare(Guest::Noop, None).await?;
-    let mut sides = Sides::new(arena).await?;
-    let began = arena.snapshot().await?;
-    let (warm, started) = (arena.committed.count, Instant::now());
+    environment.prepare(Guest::Noop, None).await?;
+    let mut sides = Sides::new(environment).await?;
+    let began = environment.snapshot().await?;
+    let (warm, started) = (environment.committed.count, Instant::now());
     let mut taken = AllTaken::default();
     for round in 0.. {
-        arena.show("inserting", started.elapsed().as_secs(), options.duration.as_secs());
+        environment.show("inserting", started.elapsed().as_secs(), options.duration.as_secs());
         if round > 0 && started.elapsed() >= options.duration {
             break;
         }
-        sides.round(arena, round, &mut taken).await?;
-        arena.queue.empty_bare(&arena.client).await?;
+        sides.round(environment, round, &mut taken).await?;
+        environment.queue.empty_bare(&environment.client).await?;
     }
     let methods = sides.methods;
     drop(sides);
-    arena.queue.set_wake_up(&arena.client, options.wake_up).await?;
-    let ended = arena.snapshot().await?;
-    arena.wait_settled("working off the rest").await?;
-    let after = arena.snapshot().await?;
-    let messages = arena.committed.count - warm;
+    environment.queue.set_wake_up(&environment.client, options.wake_up).await?;
+    let ended = environment.snapshot().await?;
+    environment.wait_settled("working off the rest").await?;
+    let after = environment.snapshot().await?;
+    let messages = environment.committed.count - warm;
     let until = after.gauges.now;
     let measured = Measured { before: began, began, ended, after, until, messages };
-    let (report, _) = finish(arena, &measured).await?;
+    let (report, _) = finish(environment, &measured).await?;
     let rates = BESIDE.into_iter().zip(taken).flat_map(|(beside, taken)| {
         methods.into_iter().zip(taken).map(move |(method, taken)| rates(beside, method, taken))
     });
@@ -125,13 +125,13 @@ pub(crate) async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
 }
 
 impl Sides {
-    async fn new(arena: &mut Arena<'_>) -> Result<Self, BenchError> {
-        let options = arena.options;
-        let (table, bare) = (arena.table(), arena.queue.bare_table());
-        let counters = arena.counters.clone();
+    async fn new(environment: &mut Environment<'_>) -> Result<Self, BenchError> {
+        let options = environment.options;
+        let (table, bare) = (environment.table(), environment.queue.bare_table());
+        let counters = environment.counters.clone();
         let mut sides = Self {
-            queue: Side { producers: arena.producers(&table).await?, counters },
-            bare: Side { producers: arena.producers(&bare).await?, counters: Arc::default() },
+            queue: Side { producers: environment.producers(&table).await?, counters },
+            bare: Side { producers: environment.producers(&bare).await?, counters: Arc::default() },
             methods: [
                 Method { name: "single-row INSERT", batch: 1, by_copy: false },
                 Method { name: "multi-row INSERT", batch: options.batch, by_copy: false },
@@ -143,7 +143,7 @@ impl Sides {
         // Statements are prepared then.
         for method in sides.methods {
             for target in [Target::Bare, Target::Queue] {
-                sides.take_turn(arena, target, method).await?;
+                sides.take_turn(environment, target, method).await?;
             }
         }
         Ok(sides)
@@ -152,22 +152,22 @@ impl Sides {
     /// A turn for each variant.
     async fn round(
         &mut self,
-        arena: &mut Arena<'_>,
+        environment: &mut Environment<'_>,
         round: usize,
         taken: &mut AllTaken,
     ) -> Result<(), BenchError> {
         for (beside, taken) in BESIDE.into_iter().zip(taken) {
             match beside {
-                Beside::Nothing => arena.pause().await?,
-                Beside::Host => arena.resume().await?,
+                Beside::Nothing => environment.pause().await?,
+                Beside::Host => environment.resume().await?,
                 Beside::BusyHost => {}
             }
             for (method, taken) in self.methods.into_iter().zip(taken) {
                 for n in 0..TARGETS.len() {
                     // Another one first each time.
                     let n = (n + round) % TARGETS.len();
-                    make_ready(arena, beside, TARGETS[n], self.turn).await?;
-                    let turn = self.take_turn(arena, TARGETS[n], method).await?;
+                    make_ready(environment, beside, TARGETS[n], self.turn).await?;
+                    let turn = self.take_turn(environment, TARGETS[n], method).await?;
                     taken[n].rows += turn.rows;
                     taken[n].time += turn.time;
                 }
@@ -179,7 +179,7 @@ impl Sides {
     /// All producers of a table insert, until the turn is over.
     async fn take_turn(
         &mut self,
-        arena: &mut Arena<'_>,
+        environment: &mut Environment<'_>,
         target: Target,
         method: Method,
     ) -> Result<Taken, BenchError> {
@@ -199,19 +199,19 @@ impl Sides {
         for mut producer in side.producers.drain(..) {
             let counters = side.counters.clone();
             tasks.spawn(async move {
-                let sums = produce::insert(&mut producer, &counters, load).await;
-                Ok::<_, BenchError>((producer, sums?))
+                let checksum = produce::insert(&mut producer, &counters, load).await;
+                Ok::<_, BenchError>((producer, checksum?))
             });
         }
-        let mut all = Sums::default();
+        let mut all = Checksum::default();
         while let Some(ended) = tasks.join_next().await {
-            let (producer, sums) = ended.map_err(|panic| BenchError::Io(panic.into()))??;
+            let (producer, checksum) = ended.map_err(|panic| BenchError::Io(panic.into()))??;
             side.producers.push(producer);
-            all.merge(sums);
+            all.merge(checksum);
         }
         let time = started.elapsed();
         if !is_bare {
-            arena.committed.merge(all);
+            environment.committed.merge(all);
         }
         Ok(Taken { rows: all.count, time })
     }
@@ -219,22 +219,22 @@ impl Sides {
 
 /// Sees to what is to be so when a turn begins.
 async fn make_ready(
-    arena: &mut Arena<'_>,
+    environment: &mut Environment<'_>,
     beside: Beside,
     target: Target,
     turn: Duration,
 ) -> Result<(), BenchError> {
     if target != Target::Bare {
-        arena.queue.set_wake_up(&arena.client, target == Target::Queue).await?;
+        environment.queue.set_wake_up(&environment.client, target == Target::Queue).await?;
     }
     match beside {
         Beside::Nothing => {}
-        Beside::Host => arena.wait_settled("working off the rest").await?,
+        Beside::Host => environment.wait_settled("working off the rest").await?,
         Beside::BusyHost => {
             let wanted = (turn.as_secs_f64() * BUSY_PER_SECOND) as u64;
-            let missing = wanted.saturating_sub(arena.backlog().await?);
+            let missing = wanted.saturating_sub(environment.backlog().await?);
             if missing > 0 {
-                arena.enqueue("giving the hosts much to do", missing).await?;
+                environment.enqueue("giving the hosts much to do", missing).await?;
             }
         }
     }

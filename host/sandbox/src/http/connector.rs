@@ -4,9 +4,8 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_util::TryFutureExt as _;
 use futures_util::future::BoxFuture;
@@ -15,89 +14,15 @@ use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
-use super::peers::PeerThreads;
-use super::pool::Client;
+use super::error::{CONNECT_TIMEOUT, ConnectError};
 use super::tap::{Tap, Tapped};
-use crate::SandboxError;
 use host_core::grant::Reach;
 use host_core::grant::address::reach;
-
-/// From the look-up of the name to the end of the TLS handshake.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Names that one version of a handler looks up at once. A look-up holds a thread, which a slow resolver keeps
-/// for longer than any request waits.
-const LOOKUPS_MAX: usize = 16;
-/// The clients of one version of a handler: a connection that was made for one is nobody else's.
-pub(crate) struct Clients {
-    public: Client,
-    private: Client,
-}
-
-impl Clients {
-    /// Without connections yet; `keeps` them when they are idle.
-    pub(crate) fn new(tls: &Arc<ClientConfig>, threads: &Arc<PeerThreads>, keeps: bool) -> Self {
-        let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
-        let client = |reach| {
-            let resolver = Resolver { reach, lookups: lookups.clone() };
-            Client::new(Connector::new(resolver, tls.clone()), threads.clone(), keeps)
-        };
-        Self { public: client(Reach::Public), private: client(Reach::Private) }
-    }
-
-    /// The one whose names may lead so far.
-    pub(super) fn reaching(&self, reach: Reach) -> Client {
-        match reach {
-            Reach::Public => self.public.clone(),
-            Reach::Private => self.private.clone(),
-        }
-    }
-}
-
-/// Whom to trust. Read from the system once, when a handler first needs it.
-#[derive(Default)]
-pub(crate) struct Tls(OnceLock<Arc<ClientConfig>>);
-
-impl Tls {
-    /// Reads files: call it on a thread that may block. `required`: having no root certificates is an error.
-    pub(crate) fn config(&self, required: bool) -> Result<Arc<ClientConfig>, SandboxError> {
-        if let Some(config) = self.0.get() {
-            return Ok(config.clone());
-        }
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() && required {
-            return Err(SandboxError::Roots);
-        }
-        let found = !roots.is_empty();
-        let config =
-            ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-                .with_safe_default_protocol_versions()
-                .map_err(|error| SandboxError::Engine(error.to_string()))?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-        let config = Arc::new(config);
-        // Certificates may be installed yet.
-        Ok(if found { self.0.get_or_init(|| config).clone() } else { config })
-    }
-}
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
-    /// The name leads to where its grant does not.
-    #[error("{name} is {address}, which {}", .hint)]
-    Prohibited { name: String, address: IpAddr, hint: &'static str },
-    /// The name leads nowhere.
-    #[error("cannot look up {name}: {error}")]
-    Unknown { name: String, error: io::Error },
-    #[error("no connection within {}", humantime::format_duration(CONNECT_TIMEOUT))]
-    Timeout,
-}
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -112,7 +37,7 @@ pub(super) struct Connector {
 pub(super) type Stream = MaybeHttpsStream<TokioIo<Tapped<TcpStream>>>;
 
 impl Connector {
-    fn new(resolver: Resolver, tls: Arc<ClientConfig>) -> Self {
+    pub(super) fn new(resolver: Resolver, tls: Arc<ClientConfig>) -> Self {
         // An address that is written out is not resolved: only a grant of just that address covers it.
         let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
@@ -154,8 +79,8 @@ impl Service<Uri> for TapConnector {
 /// to besides is not to be trusted either.
 #[derive(Clone)]
 pub(super) struct Resolver {
-    reach: Reach,
-    lookups: Arc<Semaphore>,
+    pub(super) reach: Reach,
+    pub(super) lookups: Arc<Semaphore>,
 }
 
 impl Service<Name> for Resolver {

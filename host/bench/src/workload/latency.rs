@@ -1,4 +1,4 @@
-//! The shape `latency`: messages are sent at given times, whatever becomes of those before (an open
+//! The workload `latency`: messages are sent at given times, whatever becomes of those before (an open
 //! loop, so that no stall hides how long others waited), and each is timed until its handler begins. The handler writes a line to its host's log, and
 //! the time of that line is when it began.
 
@@ -13,15 +13,15 @@ use serde::Deserialize;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
-use super::BenchError;
-use super::arena::Arena;
-use super::finish::{Measured, finish};
-use super::guest::Guest;
-use super::hosts::Mark;
-use super::payload::payload;
-use super::produce::Counters;
-use super::report::{Report, rounded};
-use super::sums::Sums;
+use crate::checksum::Checksum;
+use crate::environment::Environment;
+use crate::environment::hosts::Mark;
+use crate::error::BenchError;
+use crate::finish::{Measured, finish};
+use crate::guest::Guest;
+use crate::payload::payload;
+use crate::produce::Counters;
+use crate::report::{Report, rounded};
 use host_queue::bench::load::Producer;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -47,26 +47,26 @@ struct Sent {
 type Due = Arc<Mutex<mpsc::UnboundedReceiver<SystemTime>>>;
 
 /// Runs it.
-pub(crate) async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
+pub(crate) async fn run(environment: &mut Environment<'_>) -> Result<Report, BenchError> {
     let (marks, mut marked) = mpsc::unbounded_channel();
-    let options = arena.options;
-    arena.prepare(Guest::Mark, Some(marks)).await?;
-    let warm = arena.counters.committed.load(Relaxed);
-    let producers = arena.producers(&arena.table()).await?;
-    let began = arena.snapshot().await?;
-    arena.resume().await?;
+    let options = environment.options;
+    environment.prepare(Guest::Mark, Some(marks)).await?;
+    let warm = environment.counters.committed.load(Relaxed);
+    let producers = environment.producers(&environment.table()).await?;
+    let began = environment.snapshot().await?;
+    environment.resume().await?;
     let rate = options.rate.unwrap_or(RATE);
     let total = (options.duration.as_secs_f64() * rate).ceil().max(1.0) as u64;
     let mut tasks = JoinSet::new();
     if let Some(delay) = options.delay {
         let producer = producers.into_iter().next().expect("there are producers");
         let start = SystemTime::now() + delay;
-        let numbers = arena.counters.take(total);
+        let numbers = environment.counters.take(total);
         tasks.spawn(put_off(producer, numbers, start, rate, options.payload_bytes));
     } else {
         let due = Arc::new(Mutex::new(clock(rate, total)?));
         for producer in producers {
-            let (counters, due) = (arena.counters.clone(), due.clone());
+            let (counters, due) = (environment.counters.clone(), due.clone());
             tasks.spawn(send(producer, counters, due, options.payload_bytes));
         }
     }
@@ -81,25 +81,25 @@ pub(crate) async fn run(arena: &mut Arena<'_>) -> Result<Report, BenchError> {
                 None => break,
             },
             () = tokio::time::sleep(LOOK_EVERY) => {
-                let settled = arena.look().await?;
-                arena.show("sending", settled.saturating_sub(warm), total);
+                let settled = environment.look().await?;
+                environment.show("sending", settled.saturating_sub(warm), total);
             }
         }
     }
-    let mut sums = Sums::default();
+    let mut checksum = Checksum::default();
     for Sent { number, .. } in &sent {
-        sums.add(*number..number + 1);
+        checksum.add(*number..number + 1);
     }
-    arena.committed.merge(sums);
-    arena.counters.committed.fetch_add(sums.count, Relaxed);
-    let ended = arena.snapshot().await?;
-    arena.wait_settled("waiting for the last").await?;
-    let after = arena.snapshot().await?;
+    environment.committed.merge(checksum);
+    environment.counters.committed.fetch_add(checksum.count, Relaxed);
+    let ended = environment.snapshot().await?;
+    environment.wait_settled("waiting for the last").await?;
+    let after = environment.snapshot().await?;
 
     let until = after.gauges.now;
     let messages = options.accountable(sent.len() as u64);
     let measured = Measured { before: began, began, ended, after, until, messages };
-    let (mut report, _) = finish(arena, &measured).await?;
+    let (mut report, _) = finish(environment, &measured).await?;
     let took = ended.gauges.now.duration_since(began.gauges.now).unwrap_or_default();
     report.rate_over(sent.len() as u64, took.as_secs_f64());
     report.rate = Some(rate);

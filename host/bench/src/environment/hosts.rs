@@ -14,8 +14,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{ChildStderr, Command};
 use tokio::sync::mpsc;
 
-use super::BenchError;
 use super::process;
+use crate::error::BenchError;
 
 /// How long a host may take to end when it is told to.
 const END_WITHIN: Duration = Duration::from_secs(20);

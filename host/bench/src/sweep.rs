@@ -1,102 +1,38 @@
-//! The shape `map`: the rate of `steady` over two things that vary, as a table and as a drawing.
+//! A sweep: the rate of `steady` over two things that vary, as a table and as a drawing.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
-use super::report::{Map, Report};
-use super::{BenchError, OnProgress, Options, run_one};
-use host_queue::connect::Database;
+use crate::error::BenchError;
+use crate::measure;
+use crate::options::{Options, Request};
+use crate::report::{Report, SweepRates};
 
 /// A cell of the drawing, in pixels.
 const CELL: (usize, usize) = (90, 40);
 /// What is left and above of the cells.
 const MARGIN: (usize, usize) = (110, 70);
 
-/// Something that varies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Varied {
-    /// Connections that insert.
-    Producers,
-    /// Processes of `host serve`.
-    Hosts,
-    /// Messages in one INSERT.
-    Batch,
-    /// Bytes of a message.
-    Payload,
-}
-
-/// What varies, and the values that it takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Axis {
-    /// What.
-    pub varied: Varied,
-    /// At least one.
-    pub values: Vec<u32>,
-}
-
-impl Varied {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Producers, Self::Hosts, Self::Batch, Self::Payload];
-
-    /// Its name on the command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Producers => "producers",
-            Self::Hosts => "hosts",
-            Self::Batch => "batch",
-            Self::Payload => "payload",
-        }
-    }
-
-    /// The largest value that it takes.
-    #[must_use]
-    pub const fn max(self) -> u32 {
-        match self {
-            Self::Producers => 1_000,
-            Self::Hosts => 100,
-            Self::Batch => 10_000,
-            Self::Payload => 1_000_000,
-        }
-    }
-
-    const fn set(self, options: &mut Options, value: u32) {
-        match self {
-            Self::Producers => options.producers = value,
-            Self::Hosts => options.hosts = value,
-            Self::Batch => options.batch = value,
-            Self::Payload => options.payload_bytes = value as usize,
-        }
-    }
-}
-
 /// Runs it: `steady` for each pair, each on a queue of its own. The report's other figures are of all of
 /// them together, as far as they add up.
-pub async fn run(
-    database: &Database,
-    url: &str,
-    options: &Options,
-    stop: &CancellationToken,
-    on_progress: OnProgress<'_>,
-) -> Result<Report, BenchError> {
-    let [across, down] = options.axes.clone();
+pub(crate) async fn run(request: Request<'_>) -> Result<Report, BenchError> {
+    let [across, down] = request.options.axes.clone();
     let mut all = Report::default();
     let mut rates = Vec::new();
     for row in &down.values {
         let mut of_row = Vec::new();
         for column in &across.values {
-            let mut options = Options { floor: false, ..options.clone() };
+            let mut options = Options { baseline: false, ..request.options.clone() };
             down.varied.set(&mut options, *row);
             across.varied.set(&mut options, *column);
-            let report = Box::pin(run_one(database, url, &options, stop, on_progress)).await?;
+            let one = Request { options: &options, ..request };
+            let report = Box::pin(measure::run(one)).await?;
             of_row.push(report.messages_per_second.unwrap_or_default());
             all = total(all, report);
         }
         rates.push(of_row);
     }
-    all.map = Some(Map {
+    all.sweep = Some(SweepRates {
         across: across.varied.name(),
         columns: across.values,
         down: down.varied.name(),
@@ -113,7 +49,7 @@ fn total(all: Report, run: Report) -> Report {
     let mut complaints = all.complaints;
     complaints.extend(run.complaints);
     Report {
-        shape: run.shape,
+        workload: run.workload,
         messages: Some(all.messages.unwrap_or_default() + run.messages.unwrap_or_default()),
         seconds: Some(seconds),
         committed: all.committed + run.committed,
@@ -131,7 +67,7 @@ fn total(all: Report, run: Report) -> Report {
         payload_bytes: run.payload_bytes,
         batch: run.batch,
         rate: run.rate,
-        holds: run.holds,
+        interference: run.interference,
         synchronous_commit: run.synchronous_commit,
         wake_up: run.wake_up,
         postgres: run.postgres,
@@ -142,8 +78,8 @@ fn total(all: Report, run: Report) -> Report {
 
 /// Draws it: the darker, the faster.
 #[must_use]
-pub fn svg(map: &Map, each: Duration) -> String {
-    let Map { across, columns, down, rows, messages_per_second } = map;
+pub fn svg(rates: &SweepRates, each: Duration) -> String {
+    let SweepRates { across, columns, down, rows, messages_per_second } = rates;
     let fastest = messages_per_second.iter().flatten().copied().fold(1.0, f64::max);
     let (width, height) =
         (MARGIN.0 + columns.len() * CELL.0 + 10, MARGIN.1 + rows.len() * CELL.1 + 10);
@@ -192,14 +128,14 @@ mod tests {
 
     #[test]
     fn the_drawing_has_a_cell_for_each_pair_and_the_fastest_is_darkest() {
-        let map = Map {
+        let rates = SweepRates {
             across: "producers",
             columns: vec![1, 2],
             down: "hosts",
             rows: vec![1],
             messages_per_second: vec![vec![100.0, 200.4]],
         };
-        let svg = svg(&map, Duration::from_secs(5));
+        let svg = svg(&rates, Duration::from_secs(5));
         assert_eq!(svg.matches("stroke=\"white\"").count(), 2);
         assert!(svg.contains("hsl(210,60%,65%)") && svg.contains("hsl(210,60%,35%)"), "{svg}");
         assert!(svg.contains(">100</text>") && svg.contains(">200</text>"), "{svg}");

@@ -1,4 +1,4 @@
-//! The trial of a component: another process compiles it first, and is given up on if that takes too long or too
+//! The compile check of a component: another process compiles it first, and is given up on if that takes too long or too
 //! much memory, or crashes. A compiler cannot be interrupted, a process can. Never runs a guest.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,8 +13,11 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
+use super::check::Refusal;
+use super::error::SandboxError;
 use super::measure::Measure;
-use super::{FollowUpTargets, HandlerSettings, Refusal, Sandbox, SandboxConfig, SandboxError};
+use super::sandbox::Sandbox;
+use super::settings::{FollowUpTargets, HandlerSettings, SandboxConfig};
 use host_core::grant::HttpGrant;
 use host_core::limits::{Isolation, Limits};
 use host_core::message::PayloadType;
@@ -22,9 +25,9 @@ use host_core::secret::Secrets;
 
 /// Components that one host compiles at once.
 const AT_ONCE: usize = 2;
-/// What a trial may have of all processors together, should the process that waits for it be killed.
+/// What a check may have of all processors together, should the process that waits for it be killed.
 const CPU_MAX: Duration = Duration::from_mins(10);
-/// What a trial is told of its host's environment: where libraries, folders and root certificates are, and how
+/// What a check is told of its host's environment: where libraries, folders and root certificates are, and how
 /// many threads to compile with.
 const ENVIRONMENT: [&str; 8] = [
     "PATH",
@@ -39,7 +42,7 @@ const ENVIRONMENT: [&str; 8] = [
 /// What the program prints before it says what is wrong.
 const ERROR: &str = "error: ";
 
-/// What a trial may use.
+/// What a check may use.
 #[derive(Clone, Debug)]
 pub struct Bounds {
     /// From its start to its end.
@@ -66,7 +69,7 @@ pub struct Terms {
     pub cache_dir: Option<PathBuf>,
 }
 
-/// What a trial has found out about a component.
+/// What a check has found out about a component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checked {
     /// Whether it takes many messages a call.
@@ -90,13 +93,13 @@ impl Checked {
 
 /// Tries components. Cheap to clone; the clones wait for each other.
 #[derive(Clone, Debug)]
-pub struct Trial {
+pub struct CompileCheck {
     program: PathBuf,
     bounds: Bounds,
     turns: Arc<Semaphore>,
 }
 
-impl Trial {
+impl CompileCheck {
     /// With the program at this path, which is `host`.
     #[must_use]
     pub fn new(program: PathBuf, bounds: Bounds) -> Self {
@@ -118,21 +121,21 @@ impl Trial {
         Ok(Self::new(program, Bounds::default()))
     }
 
-    /// Tries a component. Dropping the future ends the trial.
+    /// Tries a component. Dropping the future ends the check.
     ///
     /// # Errors
     /// Why it cannot be loaded.
     pub async fn run(&self, wasm: &[u8], terms: &Terms) -> Result<Checked, Refusal> {
         let _turn = self.turns.acquire().await;
-        let mut trial = self.command(terms).spawn().map_err(SandboxError::Process)?;
-        let input = trial.stdin.take();
+        let mut check = self.command(terms).spawn().map_err(SandboxError::Process)?;
+        let input = check.stdin.take();
         let feed = async {
             if let Some(mut input) = input {
                 // One that has seen enough reads no further.
                 let _ = input.write_all(wasm).await;
             }
         };
-        let ended = async { tokio::join!(trial.wait_with_output(), feed).0 };
+        let ended = async { tokio::join!(check.wait_with_output(), feed).0 };
         let Ok(ended) = tokio::time::timeout(self.bounds.time, ended).await else {
             let time = humantime::format_duration(self.bounds.time);
             return Err(given_up(&format!("more than {time}"), wasm));
@@ -231,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_a_trial_ended_is_said_in_words() {
+    fn how_a_check_ended_is_said_in_words() {
         let judged = |raw: i32, found: &str, text: &str| {
             let judged = judge(ExitStatus::from_raw(raw), found, text, &Bounds::default(), b"");
             judged.map_err(|refusal| refusal.to_string())

@@ -4,7 +4,7 @@
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::BenchError;
+use crate::error::BenchError;
 use host_core::id::SessionId;
 use host_core::liveness::BEAT_EVERY;
 use host_queue::bench::BenchQueue;

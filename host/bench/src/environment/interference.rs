@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{BenchError, Disturbance};
-use host_queue::bench::{BenchQueue, Held};
+use crate::error::BenchError;
+use crate::options::Disturbance;
+use host_queue::bench::{BenchQueue, HeldTransaction};
 use host_queue::connect::{Database, Pooled};
 
 /// How long the stuck handler may take to get its first message.
@@ -12,12 +13,12 @@ const STUCK_WITHIN: Duration = Duration::from_secs(30);
 
 /// What is in the way, for as long as this lives.
 #[derive(Default)]
-pub(crate) struct Holds {
-    held: Vec<Held>,
+pub(crate) struct Interference {
+    held: Vec<HeldTransaction>,
     stuck: bool,
 }
 
-impl Holds {
+impl Interference {
     /// Gets in the way; returns when all of it is there.
     pub(crate) async fn begin(
         &mut self,

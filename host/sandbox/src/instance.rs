@@ -6,13 +6,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use wasmtime::{StoreContextMut, UpdateDeadline};
 
+use super::bindings;
 use super::bindings::host::jobs::types;
+use super::code::{LoadedHandler, Pre};
 use super::failure::{Exceeded, failure};
 use super::log::Subject;
 use super::meter::Meter;
 use super::reclaim::Reclaimed;
-use super::state::{Left, State};
-use super::{HandlerSettings, Loaded, Pre, bindings};
+use super::settings::HandlerSettings;
+use super::state::{CallOutput, State};
 use host_core::message::Message;
 use host_core::outcome::{Failure, Verdict};
 
@@ -28,7 +30,7 @@ const HOSTCALL_BYTES: usize = 16 << 20;
 const HANDLES_MAX: usize = 1_024;
 
 /// A sandbox between two calls.
-pub(super) struct Live {
+pub(super) struct Instance {
     store: Reclaimed,
     guest: Guest,
     born: Instant,
@@ -43,11 +45,11 @@ enum Guest {
     Many(bindings::batch::BatchHandler),
 }
 
-impl Live {
+impl Instance {
     /// The sandbox that is there, or a new one, for a call that has begun.
     pub(super) async fn ready(
         warm: Option<Box<Self>>,
-        loaded: &Loaded,
+        loaded: &LoadedHandler,
         subject: Subject,
         meter: &Arc<Meter>,
         started: Instant,
@@ -62,13 +64,19 @@ impl Live {
     }
 
     async fn new(
-        loaded: &Loaded,
+        loaded: &LoadedHandler,
         subject: Subject,
         meter: &Arc<Meter>,
         started: Instant,
     ) -> Result<Box<Self>, Failure> {
         let limits = &loaded.settings.limits;
-        let state = State::new(loaded, subject, meter.clone(), started);
+        let state = State::new(
+            loaded.settings.clone(),
+            loaded.http.clone(),
+            subject,
+            meter.clone(),
+            started,
+        );
         let mut store = Reclaimed::new(&loaded.code.reclaimer, state);
         store.limiter(|state| &mut state.usage);
         let follow_up_bytes = usize::try_from(limits.follow_up_bytes).unwrap_or(usize::MAX);
@@ -117,7 +125,7 @@ impl Live {
         settings: &HandlerSettings,
         id: &str,
         message: &Message,
-    ) -> Result<(Verdict, Left), Failure> {
+    ) -> Result<(Verdict, CallOutput), Failure> {
         let Guest::One(guest) = &self.guest else {
             let messages = std::slice::from_ref(message);
             let (mut verdicts, left) = Box::pin(self.handle_batch(settings, messages)).await?;
@@ -142,7 +150,7 @@ impl Live {
         &mut self,
         settings: &HandlerSettings,
         messages: &[Message],
-    ) -> Result<(Vec<Verdict>, Left), Failure> {
+    ) -> Result<(Vec<Verdict>, CallOutput), Failure> {
         let Guest::Many(guest) = &self.guest else { panic!("it takes one message a call") };
         self.served += messages.len();
         self.store.data_mut().with_others(messages[1..].iter().map(|message| message.id));

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::holds::Holds;
-use super::hosts::Hosts;
-use super::leased::Leased;
-use super::prepare::{new_queue, queue_name};
-use super::produce::{Counters, preload};
-use super::sums::Sums;
-use super::{BenchError, OnProgress, Options, Shape, process};
+use self::hosts::Hosts;
+use self::interference::Interference;
+use self::leased::Leased;
+use self::queue::{new_queue, queue_name};
+use crate::checksum::Checksum;
+use crate::error::BenchError;
+use crate::options::{OnProgress, Options, Request, Workload};
+use crate::produce::{Counters, preload};
 use host_core::format::plural;
 use host_core::liveness::BEAT_EVERY;
 use host_queue::bench::load::Producer;
@@ -19,6 +20,13 @@ use host_queue::bench::{self, BenchQueue, Gauges, Others, Progress};
 use host_queue::catalog::{self, Queue};
 use host_queue::connect::{Database, Pooled};
 use host_queue::queues;
+
+pub(crate) mod hosts;
+mod interference;
+mod leased;
+mod prepare;
+mod process;
+mod queue;
 
 /// Between two looks at how far the hosts are.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -30,7 +38,7 @@ const QUIET: Duration = Duration::from_secs(2);
 const STALLED: Duration = Duration::from_mins(2);
 
 /// A benchmark's queue and all that belongs to it.
-pub(crate) struct Arena<'a> {
+pub(crate) struct Environment<'a> {
     pub database: &'a Database,
     pub options: &'a Options,
     pub queue: BenchQueue,
@@ -39,11 +47,11 @@ pub(crate) struct Arena<'a> {
     pub hosts: Hosts,
     pub counters: Arc<Counters>,
     /// Of all that was committed.
-    pub committed: Sums,
+    pub committed: Checksum,
     pub url: &'a str,
     on_progress: OnProgress<'a>,
     pub settings: Queue,
-    pub holds: Holds,
+    pub interference: Interference,
     pub leased: Option<Leased>,
     postmaster: Option<u32>,
     progress: Progress,
@@ -89,14 +97,10 @@ fn alone(others: &Others) -> Result<(), BenchError> {
     Ok(())
 }
 
-impl<'a> Arena<'a> {
+impl<'a> Environment<'a> {
     /// Makes the queue.
-    pub(crate) async fn new(
-        database: &'a Database,
-        url: &'a str,
-        options: &'a Options,
-        on_progress: OnProgress<'a>,
-    ) -> Result<Self, BenchError> {
+    pub(crate) async fn new(request: Request<'a>) -> Result<Self, BenchError> {
+        let Request { database, url, options, on_progress, .. } = request;
         let mut client = database.get().await?;
         alone(&bench::others(&client).await?)?;
         let pid = bench::backend_pid(&client).await?;
@@ -114,11 +118,11 @@ impl<'a> Arena<'a> {
             client,
             hosts: Hosts::default(),
             counters: Arc::default(),
-            committed: Sums::default(),
+            committed: Checksum::default(),
             url,
             on_progress,
             settings,
-            holds: Holds::default(),
+            interference: Interference::default(),
             leased: None,
             postmaster: process::parent_of(pid.cast_unsigned(), "postgres"),
             progress: Progress::default(),
@@ -138,15 +142,15 @@ impl<'a> Arena<'a> {
         let payload_bytes = self.options.payload_bytes;
         let loading = preload(producers, &self.counters, messages, payload_bytes);
         let mut loading = std::pin::pin!(loading);
-        let sums = loop {
+        let checksum = loop {
             let done = self.counters.committed.load(Relaxed) - before;
             (self.on_progress)(what, done, messages);
             tokio::select! {
-                sums = &mut loading => break sums?,
+                checksum = &mut loading => break checksum?,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         };
-        self.committed.merge(sums);
+        self.committed.merge(checksum);
         Ok(())
     }
 
@@ -187,9 +191,9 @@ impl<'a> Arena<'a> {
     /// Looks at how far the hosts are: messages settled so far.
     pub(crate) async fn look(&mut self) -> Result<u64, BenchError> {
         self.hosts.check()?;
-        self.holds.check()?;
+        self.interference.check()?;
         // Where messages come without end; all others are accounted for afterwards.
-        let account = matches!(self.options.shape, Shape::Steady | Shape::Map);
+        let account = matches!(self.options.workload, Workload::Steady | Workload::Sweep);
         let settled = self.queue.settled(&self.client, &mut self.progress, account).await?;
         self.counters.settled.store(settled, Relaxed);
         self.looks += 1;
@@ -258,7 +262,7 @@ impl<'a> Arena<'a> {
     /// Ends the hosts, and what is in their way; waits until their counters are complete.
     pub(crate) async fn stop_hosts(&mut self) -> Result<(), BenchError> {
         (self.on_progress)("stopping", 0, 0);
-        self.holds.end(&self.client, &self.queue).await?;
+        self.interference.end(&self.client, &self.queue).await?;
         self.hosts.stop().await?;
         let started = Instant::now();
         while bench::connections(&self.client).await? > 0 && started.elapsed() < STALLED {
@@ -270,7 +274,7 @@ impl<'a> Arena<'a> {
     /// Ends and removes everything, as far as that is possible.
     pub(crate) async fn remove(&mut self) -> Result<(), BenchError> {
         let stopped = self.hosts.stop().await;
-        self.holds.clear();
+        self.interference.clear();
         if let Some(leased) = self.leased.take() {
             leased.give_up(self.database).await?;
         }

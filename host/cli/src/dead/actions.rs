@@ -3,7 +3,8 @@
 use clap::Args;
 use serde_json::json;
 
-use super::super::{Fail, lookup, show};
+use crate::error::CommandError;
+use crate::{lookup, show};
 use host_core::filter::Filter;
 use host_core::name::QueueName;
 use host_core::outcome::DeadReason;
@@ -110,17 +111,17 @@ struct Selection {
 
 impl Retry {
     /// Does it.
-    pub(crate) async fn run(&self, client: &Pooled, catalog: &Catalog) -> Result<(), Fail> {
+    pub(crate) async fn run(&self, client: &Pooled, catalog: &Catalog) -> Result<(), CommandError> {
         self.which.end(client, catalog, Fate::Retry).await
     }
 }
 
 impl Move {
     /// Does it.
-    pub(crate) async fn run(&self, client: &Pooled, catalog: &Catalog) -> Result<(), Fail> {
+    pub(crate) async fn run(&self, client: &Pooled, catalog: &Catalog) -> Result<(), CommandError> {
         let to = lookup::queue(catalog, &self.to)?.name.clone();
         if to.as_str() == self.which.queue {
-            return Err(Fail::usage(format!(
+            return Err(CommandError::usage(format!(
                 "they are already dead letters of queue {to}; use `host dead retry`"
             )));
         }
@@ -130,9 +131,9 @@ impl Move {
 
 impl Purge {
     /// Does it.
-    pub(crate) async fn run(&self, client: &Pooled, catalog: &Catalog) -> Result<(), Fail> {
+    pub(crate) async fn run(&self, client: &Pooled, catalog: &Catalog) -> Result<(), CommandError> {
         if !self.yes && !self.which.dry_run {
-            return Err(Fail::usage(
+            return Err(CommandError::usage(
                 "this deletes dead letters for good; confirm with --yes, or look first with --dry-run",
             ));
         }
@@ -141,7 +142,12 @@ impl Purge {
 }
 
 impl Selection {
-    async fn end(&self, client: &Pooled, catalog: &Catalog, fate: Fate) -> Result<(), Fail> {
+    async fn end(
+        &self,
+        client: &Pooled,
+        catalog: &Catalog,
+        fate: Fate,
+    ) -> Result<(), CommandError> {
         let queue = &lookup::queue(catalog, &self.queue)?.name;
         let ids = (!self.ids.is_empty()).then(|| self.ids.clone());
         let which = Which { ids, filter: self.narrow.filter() };
@@ -175,7 +181,11 @@ impl Selection {
 }
 
 /// Nobody could get those of handlers that were removed.
-async fn say_what_stays(client: &Pooled, queue: &QueueName, which: &Which) -> Result<(), Fail> {
+async fn say_what_stays(
+    client: &Pooled,
+    queue: &QueueName,
+    which: &Which,
+) -> Result<(), CommandError> {
     let left = dead::list(client, queue, which, Some(STAY_MAX)).await?;
     let stay = left.iter().filter(|letter| letter.handler.is_none()).count();
     if stay > 0 {
@@ -186,9 +196,9 @@ async fn say_what_stays(client: &Pooled, queue: &QueueName, which: &Which) -> Re
 }
 
 /// There are no such dead letters.
-pub(crate) fn none_of(queue: &QueueName, ids: &[i64]) -> Fail {
+pub(crate) fn none_of(queue: &QueueName, ids: &[i64]) -> CommandError {
     let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
-    Fail::usage(format!(
+    CommandError::usage(format!(
         "queue {queue} has no dead letter {}; see `host dead list {queue}`",
         ids.join(", ")
     ))

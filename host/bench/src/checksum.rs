@@ -1,7 +1,7 @@
 //! Whether everything was delivered as often as it should be: by count, sum and sum of squares of the
 //! numbers that the messages carry. Pure.
 //!
-//! Producers add what they committed, the account in the database what was delivered. Equal sums mean
+//! Producers add what they committed, the account in the database what was delivered. Equal checksum mean
 //! equal messages but for a conspiracy: at least three lost and three others doubled whose numbers
 //! have the same sum and the same sum of squares.
 
@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// How many numbers there were, their sum, and the sum of their squares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sums {
+pub(crate) struct Checksum {
     /// How many.
     pub count: u64,
     /// Their sum.
@@ -27,7 +27,7 @@ pub(crate) struct Balance {
     pub duplicated: u64,
 }
 
-impl Sums {
+impl Checksum {
     /// Adds numbers.
     pub(crate) fn add(&mut self, numbers: Range<u64>) {
         for n in numbers {
@@ -59,27 +59,27 @@ impl Sums {
 mod tests {
     use super::*;
 
-    fn sums(numbers: &[u64]) -> Sums {
-        let mut sums = Sums::default();
+    fn checksum(numbers: &[u64]) -> Checksum {
+        let mut checksum = Checksum::default();
         for &n in numbers {
-            sums.add(n..n + 1);
+            checksum.add(n..n + 1);
         }
-        sums
+        checksum
     }
 
     #[test]
     fn each_once_in_any_order_is_even() {
-        let mut committed = Sums::default();
+        let mut committed = Checksum::default();
         committed.add(0..3);
-        committed.merge(sums(&[3, 4]));
-        assert_eq!(committed.balance(sums(&[4, 0, 3, 1, 2])), Balance::default());
+        committed.merge(checksum(&[3, 4]));
+        assert_eq!(committed.balance(checksum(&[4, 0, 3, 1, 2])), Balance::default());
     }
 
     #[test]
     fn a_lost_a_doubled_and_a_swapped_message_show() {
-        let committed = sums(&[0, 1, 2, 3]);
+        let committed = checksum(&[0, 1, 2, 3]);
         let balance = |delivered: &[u64]| {
-            let Balance { lost, duplicated } = committed.balance(sums(delivered));
+            let Balance { lost, duplicated } = committed.balance(checksum(delivered));
             (lost, duplicated)
         };
         assert_eq!(balance(&[0, 1, 3]), (1, 0));

@@ -1,0 +1,55 @@
+//! How handlers run: what a host grants to all of them, and what a deployment grants to one.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use host_core::grant::HttpGrant;
+use host_core::limits::{Isolation, Limits};
+use host_core::message::{PayloadType, QueueShape};
+use host_core::secret::{SecretName, Secrets};
+
+/// What a host grants to all its guests together.
+#[derive(Clone, Debug)]
+pub struct SandboxConfig {
+    /// Sandboxes that exist at once; a [`Runner`](crate::Runner) may hold one each.
+    pub instances_max: u32,
+    /// Where compiled code is kept between runs; `None` compiles anew each time. The directory is
+    /// made if it is missing, and must belong to this host's user alone.
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// How a handler is called: what its deployment and its queue say.
+#[derive(Clone, Debug)]
+pub struct HandlerSettings {
+    /// The queue's name.
+    pub queue: String,
+    /// The version, for the log.
+    pub version: i32,
+    /// What the queue's payloads are.
+    pub payload_type: PayloadType,
+    /// The queue's; told to the handler.
+    pub max_attempts: u32,
+    /// What one call may use.
+    pub limits: Limits,
+    /// Messages of a call, at most, for a component that takes many; `None`: the default.
+    pub batch_size: Option<u32>,
+    /// When a sandbox is thrown away.
+    pub isolation: Isolation,
+    /// What `host deploy --config` gave.
+    pub config: BTreeMap<String, String>,
+    /// The HTTP requests that `host deploy --http` allows.
+    pub http: Vec<HttpGrant>,
+    /// The secrets that `host deploy --secret` allows.
+    pub secret_names: BTreeSet<SecretName>,
+    /// Where their values are found.
+    pub secrets: Secrets,
+    /// Where follow-ups may go.
+    pub targets: FollowUpTargets,
+}
+
+/// The queues that exist, so that a guest hears at once of a follow-up that cannot be stored.
+/// Swapped when the catalog changes.
+pub type FollowUpTargets = Arc<ArcSwap<HashMap<String, QueueShape>>>;
