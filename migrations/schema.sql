@@ -216,7 +216,7 @@ CREATE FUNCTION host.comments() RETURNS TABLE(relation text, comment text, colum
             "late_txid": "Of these: looked at up to this one …", "late_id": "… and this row.",
             "passed_due": "From where the clock was set back: due times …", "passed_id": "… rows …",
             "passed_hi": "… and what was visible then.",
-            "promoted": "How many were promoted from each slot of the schedule since it was truncated."}'),
+            "promoted": "How many were promoted from each bucket of the schedule since it was truncated."}'),
         ('host.{q}__schedule',
             'Messages of queue {q} that are not due yet. Append-only.',
             '{"id": "Its number.", "due": "When.", "txid": "The transaction that inserted the row.",
@@ -5637,7 +5637,7 @@ COMMENT ON COLUMN host.sample__promotion.passed_id IS '… rows …';
 
 COMMENT ON COLUMN host.sample__promotion.passed_hi IS '… and what was visible then.';
 
-COMMENT ON COLUMN host.sample__promotion.promoted IS 'How many were promoted from each slot of the schedule since it was truncated.';
+COMMENT ON COLUMN host.sample__promotion.promoted IS 'How many were promoted from each bucket of the schedule since it was truncated.';
 
 CREATE TABLE host.sample__promotion_0 (
     id bigint NOT NULL,

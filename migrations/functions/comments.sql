@@ -65,7 +65,7 @@ SET search_path = pg_catalog, pg_temp AS $$
             "late_txid": "Of these: looked at up to this one …", "late_id": "… and this row.",
             "passed_due": "From where the clock was set back: due times …", "passed_id": "… rows …",
             "passed_hi": "… and what was visible then.",
-            "promoted": "How many were promoted from each slot of the schedule since it was truncated."}'),
+            "promoted": "How many were promoted from each bucket of the schedule since it was truncated."}'),
         ('host.{q}__schedule',
             'Messages of queue {q} that are not due yet. Append-only.',
             '{"id": "Its number.", "due": "When.", "txid": "The transaction that inserted the row.",

@@ -1,4 +1,4 @@
--- Windows between two snapshots, and the slots of the schedule. Pure: no locks, no tables.
+-- Windows between two snapshots, and the buckets of the schedule. Pure: no locks, no tables.
 --
 -- Most are called for every batch. A function in SQL that is not inlined is planned anew at each call, which took
 -- longer than what it did: hence bodies without a setting, whose names are resolved when they are made, or plpgsql.
@@ -89,7 +89,7 @@ RETURN CASE b / 100000000000 - a / 100000000000
     ELSE 7
 END::smallint;
 
--- An account of the slots of the schedule with one more for each that is named. NULL stays: it is not known.
+-- An account of the buckets of the schedule with one more for each that is named. NULL stays: it is not known.
 CREATE OR REPLACE FUNCTION host.with_slots(p_account bigint[], p_slots smallint[]) RETURNS bigint[]
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$

@@ -153,7 +153,7 @@ CREATE TABLE host.{q}__promotion (
     passed_due timestamptz[],
     passed_id bigint[],
     passed_hi txid_snapshot[],
-    -- How many messages were promoted from each slot of the schedule since it was truncated. An element
+    -- How many messages were promoted from each bucket of the schedule since it was truncated. An element
     -- that is NULL: not known.
     promoted bigint[]
 ) PARTITION BY LIST ((id / 100000000000 % 3));

@@ -1,5 +1,5 @@
 //! The account: what became of every message, and why any was handed on. Kept in the database by
-//! triggers, in the transactions that it is about; read when a deck has been played.
+//! triggers, in the transactions that it is about; read when all faults of a deck are over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};

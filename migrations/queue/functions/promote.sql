@@ -114,7 +114,7 @@ END $$;
 -- to the present, so inserters take no lock. A clock that is set back takes the cursor back with it, or all that is
 -- inserted then would be behind it, and promoted before it is due. Where the cursor was is noted (passed_*) until
 -- it gets there again, so that nothing is promoted twice. The snapshot is taken before the transaction
--- has an xid (see lease). What it promotes is taken into the account of its slot. Raises HQ012 while a partition
+-- has an xid (see lease). What it promotes is taken into the account of its bucket. Raises HQ012 while a partition
 -- is detached. Asynchronous commit: lost, it happens again, since the cursor is lost with it.
 -- Locks: advisory (1752134403, queue), tried. Tables: schedule, promotion, message.
 DO $$

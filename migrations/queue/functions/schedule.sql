@@ -1,7 +1,7 @@
 -- Template: the schedule's end. A partition of it is truncated when its time is over and all in it is promoted. That it
 -- is, is proven as for messages: the owner's count has to be that of the account.
 
--- Whether a slot has messages that the cursor has not passed. Probes the index.
+-- Whether a bucket has messages that the cursor has not passed. Probes the index.
 CREATE OR REPLACE FUNCTION host.{q}__slot_waits(p_slot int, p_due timestamptz, p_id bigint, p_hi txid_snapshot) RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
