@@ -15,7 +15,7 @@ setup: ## Install what is missing: the Wasm target, a C toolchain, Postgres
 plugins: setup ## Build the handlers in plugins/ to target/plugins/*.wasm
 	cargo build --locked $(guest)
 	mkdir -p target/plugins
-	cp $(plugins:%=target/wasm32-wasip2/plugin/%.wasm) target/plugins/
+	for name in $(plugins); do cp target/wasm32-wasip2/plugin/$${name//-/_}.wasm target/plugins/$$name.wasm; done
 
 build: setup ## Build host to target/release/host
 	cargo build --locked --release

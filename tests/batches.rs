@@ -9,10 +9,10 @@ use crate::harness::hand::assert_only_inserted;
 use crate::harness::process::Serve;
 use crate::harness::{Scene, plugin, wait_until};
 
-/// Deploys `mob`, which reports to the queue `sink` what each call has acked.
+/// Deploys `misbehave-batch`, which reports to the queue `sink` what each call has acked.
 async fn deploy(scene: &Scene, more: &[&str]) {
-    let mob = plugin("mob").display().to_string();
-    let args = ["deploy", "--queue", "work", &mob, "--no-wait", "--config", "to=sink"];
+    let component = plugin("misbehave-batch").display().to_string();
+    let args = ["deploy", "--queue", "work", &component, "--no-wait", "--config", "to=sink"];
     scene.db.host(&[&args, more].concat()).await.ok();
 }
 
@@ -230,8 +230,8 @@ async fn the_batch_size_is_a_setting_of_batch_handlers() {
     assert!(error.contains("this one takes one message a call"), "{error}");
     scene.db.host(&deploy_echo).await.ok();
     assert_eq!(size().await, Value::Null);
-    let mob = plugin("mob").display().to_string();
-    let much = ["deploy", "--queue", "work", &mob, "--batch-size", "1001"];
+    let component = plugin("misbehave-batch").display().to_string();
+    let much = ["deploy", "--queue", "work", &component, "--batch-size", "1001"];
     let error = scene.db.host(&much).await.error(2);
     assert_eq!(error, "batch-size 1001 is out of range: use 1 to 1000");
 }

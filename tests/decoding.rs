@@ -68,8 +68,8 @@ async fn a_row_that_cannot_be_read_is_a_failed_message() {
     for (settings, plugin) in [
         ("", "misbehave"),
         ("p_ordered_lanes => 4", "misbehave"),
-        ("p_keyed_lanes => 4", "mob"),
-        ("", "mob"),
+        ("p_keyed_lanes => 4", "misbehave-batch"),
+        ("", "misbehave-batch"),
     ] {
         let settings = format!(
             "p_max_attempts => 2, p_delays_ms => '{{1}}'{}{settings}",
@@ -78,7 +78,7 @@ async fn a_row_that_cannot_be_read_is_a_failed_message() {
         let scene = Scene::new(&settings).await;
         scene.deploy("work", plugin, Deployment::default()).await;
         scene.run("ALTER TABLE queue.work DROP CONSTRAINT headers_is_an_object").await;
-        let payload = if plugin == "mob" { r#"{"n": 1}"# } else { r#""ack""# };
+        let payload = if plugin == "misbehave-batch" { r#"{"n": 1}"# } else { r#""ack""# };
         let insert = async |count: u32, headers: &str| {
             scene
                 .run(&format!(

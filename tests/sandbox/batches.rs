@@ -23,7 +23,7 @@ fn numbered(commands: &[&str]) -> Vec<Message> {
 }
 
 async fn run(settings: HandlerSettings, commands: &[&str]) -> BatchRun {
-    load("mob", settings).runner().run_batch(&numbered(commands)).await
+    load("misbehave-batch", settings).runner().run_batch(&numbered(commands)).await
 }
 
 fn reporting() -> HandlerSettings {
@@ -76,7 +76,7 @@ async fn what_hits_the_call_hits_all_of_it() {
 
 #[tokio::test]
 async fn a_batch_handler_can_be_called_with_one() {
-    let handler = load("mob", reporting());
+    let handler = load("misbehave-batch", reporting());
     assert_eq!(handler.batch_size(), Some(100));
     assert_eq!(load("echo", settings()).batch_size(), None);
     let run = handler.runner().run(&numbered(&[""])[0]).await;
@@ -97,7 +97,7 @@ async fn each_call_has_a_sandbox_of_its_own_unless_told_otherwise() {
         let mut settings = settings();
         settings.isolation = isolation;
         let (log, _guard) = Captured::start();
-        let mut runner = load("mob", settings).runner();
+        let mut runner = load("misbehave-batch", settings).runner();
         for commands in [&["", "", ""][..], &["", ""]] {
             runner.run_batch(&numbered(commands)).await.verdicts.unwrap();
         }

@@ -58,7 +58,7 @@ async fn each_message_of_a_batch_has_its_own() {
     for (id, message) in (10..).zip(&mut batch) {
         message.id = MessageId::new(id);
     }
-    let run = load("mob", settings()).runner().run_batch(&batch).await;
+    let run = load("misbehave-batch", settings()).runner().run_batch(&batch).await;
     assert_eq!(run.verdicts.unwrap().len(), 3);
     let expected = [(10, "zero"), (12, "two")].map(|(id, text)| (MessageId::new(id), text.into()));
     assert_eq!(run.results, expected.into());
