@@ -5,15 +5,15 @@ use bytes::Bytes;
 use futures_util::SinkExt as _;
 use tokio_postgres::Client;
 
-use crate::harness::hand::{ROTATES_ALWAYS, deploy, sqlstate, value};
-use crate::harness::{Hand, TestDb};
+use crate::harness::sql_host::{ROTATES_ALWAYS, deploy, sqlstate, value};
+use crate::harness::{SqlHost, TestDb};
 
-async fn queue(more: &str) -> (TestDb, Client, Hand) {
-    Hand::with_queue(&format!("{ROTATES_ALWAYS}{more}")).await
+async fn queue(more: &str) -> (TestDb, Client, SqlHost) {
+    SqlHost::with_queue(&format!("{ROTATES_ALWAYS}{more}")).await
 }
 
 /// Leases and acks all there is, in every lane; returns the payloads.
-async fn work_off(hand: &mut Hand, lanes: i32, at_once: i32) -> Vec<i64> {
+async fn work_off(hand: &mut SqlHost, lanes: i32, at_once: i32) -> Vec<i64> {
     let mut done = Vec::new();
     for lane in 0..lanes {
         hand.lane = lane;
@@ -26,7 +26,7 @@ async fn work_off(hand: &mut Hand, lanes: i32, at_once: i32) -> Vec<i64> {
 }
 
 /// For each partition: messages, and those in the handler's account.
-async fn accounts(hand: &Hand) -> Vec<(i64, i64)> {
+async fn accounts(hand: &SqlHost) -> Vec<(i64, i64)> {
     let sql = "SELECT (SELECT count(*) FROM queue.{q} m WHERE m.id / 100000000000 % 3 = leaf),
             (SELECT sum(l.leased[leaf + 1])::bigint FROM host.{q}__cursors($1) c JOIN host.{q}__lease l ON l.id = c.id)
         FROM generate_series(0, 2) leaf ORDER BY leaf";
@@ -45,7 +45,7 @@ async fn the_account_of_every_kind_of_queue_is_exact() {
     ] {
         let (db, client, mut hand) = queue(settings).await;
         let handler = deploy(&client, "q", "other").await;
-        let mut other = Hand::new(&db, "q", handler).await;
+        let mut other = SqlHost::new(&db, "q", handler).await;
         for generation in 0..5 {
             // Some are open across the change, so that leases are of two generations, and some come late.
             let late = db.client().await;
@@ -181,7 +181,7 @@ async fn a_message_that_comes_while_they_are_counted_is_not_overlooked() {
 async fn row_level_security_is_refused_loudly_and_loses_nothing() {
     let (db, client, hand) = queue("").await;
     let member = db.as_member_of("host_serve").await;
-    let host = Hand::new(&member, "q", hand.handler).await;
+    let host = SqlHost::new(&member, "q", hand.handler).await;
     hand.enqueue(1, 300).await;
     for table in ["queue.q", "host.q__lease", "host.q__promotion", "host.q__schedule"] {
         let on = format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY");

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::harness::hand::assert_only_inserted;
 use crate::harness::process::Serve;
+use crate::harness::sql_host::assert_only_inserted;
 use crate::harness::{Scene, plugin, wait_until};
 
 /// Deploys `misbehave-batch`, which reports to the queue `sink` what each call has acked.

@@ -4,8 +4,8 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::hand::value;
 use crate::harness::process::{Finished, Serve, host_command};
+use crate::harness::sql_host::value;
 use crate::harness::{TestDb, wait_until};
 
 /// What every report has, whatever it is null.

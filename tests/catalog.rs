@@ -2,8 +2,8 @@
 
 use tokio_postgres::Client;
 
-use crate::harness::hand::{create_queue, deploy, value};
-use crate::harness::{Deployment, Hand, Scene, TestDb};
+use crate::harness::sql_host::{create_queue, deploy, value};
+use crate::harness::{Deployment, Scene, SqlHost, TestDb};
 
 const VERSION: &str = "SELECT host.catalog_version()";
 
@@ -23,7 +23,7 @@ async fn an_open_change_of_one_queue_holds_up_no_other() {
         create_queue(&client, queue, "").await;
         deploy(&client, queue, "default").await;
     }
-    let hand = Hand::new(&db, "lunch", 1).await;
+    let hand = SqlHost::new(&db, "lunch", 1).await;
     hand.enqueue(1, 1).await;
     let secret = "INSERT INTO host.secret (name, value) VALUES ('a', 'b')";
     let changes = [

@@ -1,7 +1,7 @@
 //! What an INSERT is refused for, by the checks of a queue's table.
 
 use crate::harness::TestDb;
-use crate::harness::hand::{create_queue, value};
+use crate::harness::sql_host::{create_queue, value};
 use crate::queues::{count, refused};
 
 #[tokio::test]

@@ -6,9 +6,9 @@ use std::process::Command;
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::harness::hand::{create_queue, value};
 use crate::harness::process::finish;
 use crate::harness::server::scratch_dir;
+use crate::harness::sql_host::{create_queue, value};
 use crate::harness::{Deployment, Scene, TestDb, repository};
 
 const STATEMENTS: &str = include_str!("clients/statements.sql");

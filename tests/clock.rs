@@ -5,10 +5,10 @@ use std::path::Path;
 
 use tokio_postgres::Client;
 
-use crate::harness::hand::{ROTATES_ALWAYS, assert_only_inserted, value};
 use crate::harness::postgres::OwnServer;
 use crate::harness::server::scratch_dir;
-use crate::harness::{Deployment, Hand, Scene, TestDb, wait_until};
+use crate::harness::sql_host::{ROTATES_ALWAYS, assert_only_inserted, value};
+use crate::harness::{Deployment, Scene, SqlHost, TestDb, wait_until};
 
 /// Schedules a number; due `seconds` from now.
 async fn schedule(client: &Client, number: i64, seconds: f64) {
@@ -29,17 +29,17 @@ async fn was_ahead(client: &Client, seconds: f64) {
     client.batch_execute(&sql).await.unwrap();
 }
 
-async fn promote(hand: &Hand) -> i32 {
+async fn promote(hand: &SqlHost) -> i32 {
     hand.value("SELECT promoted FROM host.{q}__promote(100)").await
 }
 
-async fn scheduled(hand: &Hand) -> i64 {
+async fn scheduled(hand: &SqlHost) -> i64 {
     hand.value("SELECT scheduled FROM host.{q}__stored(100)").await
 }
 
 #[tokio::test]
 async fn what_is_scheduled_after_a_step_back_is_not_promoted_before_it_is_due() {
-    let (db, client, hand) = Hand::with_queue("").await;
+    let (db, client, hand) = SqlHost::with_queue("").await;
     schedule(&client, 1, 1_800.0).await;
     schedule(&client, 2, 1.5).await;
     was_ahead(&client, 3_600.0).await;
@@ -81,7 +81,7 @@ async fn what_is_scheduled_after_a_step_back_is_not_promoted_before_it_is_due() 
 /// When the clock is at its old time again, all is as before.
 #[tokio::test]
 async fn the_old_cursor_is_forgotten_when_the_clock_is_there_again() {
-    let (_db, client, hand) = Hand::with_queue("").await;
+    let (_db, client, hand) = SqlHost::with_queue("").await;
     schedule(&client, 1, 1.0).await;
     was_ahead(&client, 1.5).await;
     schedule(&client, 2, 1.2).await;
@@ -112,7 +112,7 @@ async fn the_old_cursor_is_forgotten_when_the_clock_is_there_again() {
 
 #[tokio::test]
 async fn a_generation_ends_and_a_lost_lease_is_found_although_they_are_of_the_future() {
-    let (_db, client, hand) = Hand::with_queue(ROTATES_ALWAYS).await;
+    let (_db, client, hand) = SqlHost::with_queue(ROTATES_ALWAYS).await;
     hand.enqueue(1, 300).await;
     client
         .batch_execute("ALTER TABLE host.q__lease ALTER COLUMN leased_at SET DEFAULT clock_timestamp() + interval '1 hour'")
@@ -128,7 +128,7 @@ async fn a_generation_ends_and_a_lost_lease_is_found_although_they_are_of_the_fu
 
 #[tokio::test]
 async fn a_held_lane_goes_on_although_its_retry_is_due_by_the_old_clock() {
-    let (_db, client, hand) = Hand::with_queue(", p_ordered_lanes => 2").await;
+    let (_db, client, hand) = SqlHost::with_queue(", p_ordered_lanes => 2").await;
     client
         .batch_execute("INSERT INTO queue.q (payload, key) VALUES ('1', 'a'), ('2', 'a')")
         .await

@@ -6,8 +6,8 @@ use fastrand::Rng;
 use host_core::message::PayloadType;
 use serde_json::Value;
 
-use crate::harness::hand::{create_queue, deploy, sqlstate, value};
-use crate::harness::{Deployment, Hand, Scene, TestDb, seed};
+use crate::harness::sql_host::{create_queue, deploy, sqlstate, value};
+use crate::harness::{Deployment, Scene, SqlHost, TestDb, seed};
 
 /// A jsonb nested far deeper than the JSON library goes, as SQL.
 const DEEP: &str = r#"('{"n": ' || repeat('[', 2000) || repeat(']', 2000) || '}')"#;
@@ -109,7 +109,7 @@ async fn messages_that_were_deleted_by_hand_hold_up_no_lease() {
             .run("INSERT INTO queue.work (payload) SELECT '\"ack\"' FROM generate_series(1, 20)")
             .await;
         let handler: i32 = value(&scene.client, "SELECT id FROM host.handler").await;
-        let hand = Hand::new(&scene.db, "work", handler).await;
+        let hand = SqlHost::new(&scene.db, "work", handler).await;
         let mut held = None;
         let mut hands: Vec<_> = Vec::new();
         for lane in 0..4 {
@@ -157,7 +157,7 @@ async fn a_lease_counts_headers_as_it_counts_payloads() {
                 .await
                 .unwrap();
         }
-        let mut hand = Hand::new(&db, queue, handler).await;
+        let mut hand = SqlHost::new(&db, queue, handler).await;
         let mut leases = 0;
         for lane in 0..2 {
             hand.lane = lane;

@@ -6,10 +6,10 @@ mod pooler;
 use host_embedded::Embedded;
 use serde_json::Value;
 
-use crate::harness::hand::{ROTATES_ALWAYS, backend, create_queue, deploy, value};
 use crate::harness::server::{connect, scratch_dir};
+use crate::harness::sql_host::{ROTATES_ALWAYS, backend, create_queue, deploy, value};
 use crate::harness::watchdog::quit_with_us;
-use crate::harness::{Deployment, Hand, Scene, TestDb, wait_until};
+use crate::harness::{Deployment, Scene, SqlHost, TestDb, wait_until};
 
 /// How a run ended, and what it found.
 async fn doctor(db: &TestDb, args: &[&str]) -> (i32, Vec<Value>) {
@@ -165,7 +165,7 @@ async fn hosts_that_are_not_there_silent_of_another_release_or_cannot_run_a_hand
     none(&db, "no_handler").await;
     assert_eq!(one(&db, "no_host", "error").await["queues"][0], "q");
 
-    let hand = Hand::new(&db, "q", handler).await;
+    let hand = SqlHost::new(&db, "q", handler).await;
     let silent = one(&db, "silent_host", "warning").await;
     assert_eq!((&silent["connected"], &silent["session"]), (&true.into(), &hand.session.into()));
     let beat = "SELECT count(*) FROM host.beat($1, 1)";
@@ -192,7 +192,7 @@ async fn whatever_holds_up_a_queue_is_named() {
     let client = db.client().await;
     create_queue(&client, "q", ROTATES_ALWAYS).await;
     let handler = deploy(&client, "q", "default").await;
-    let hand = Hand::new(&db, "q", handler).await;
+    let hand = SqlHost::new(&db, "q", handler).await;
     hand.enqueue(1, 100).await;
     let lag = one(&db, "lagging", "warning").await;
     assert_eq!((&lag["handler"], &lag["waiting"]), (&"default".into(), &100.into()));

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use crate::harness::hand::{create_queue, deploy, sqlstate};
 use crate::harness::postgres::OwnServer;
 use crate::harness::process::{Serve, host_command};
 use crate::harness::proxy::{Mode, Proxy};
 use crate::harness::server::scratch_dir;
+use crate::harness::sql_host::{create_queue, deploy, sqlstate};
 use crate::harness::standby::Standby;
-use crate::harness::{Deployment, Hand, Scene, wait_until};
+use crate::harness::{Deployment, Scene, SqlHost, wait_until};
 
 const MESSAGES: i64 = 6_000;
 
@@ -113,7 +113,7 @@ async fn a_lease_that_the_standby_never_heard_of_is_worth_nothing_there() {
     create_queue(&scene.client, "q", "").await;
     let handler = deploy(&scene.client, "q", "default").await;
     let standby = Standby::of(&primary).await;
-    let before = Hand::new(&scene.db, "q", handler).await;
+    let before = SqlHost::new(&scene.db, "q", handler).await;
     before.enqueue(1, 10).await;
     standby.replication.set(Mode::Stall);
     let lost = before.must_lease(10).await;
@@ -125,7 +125,7 @@ async fn a_lease_that_the_standby_never_heard_of_is_worth_nothing_there() {
     standby.promote().await;
 
     let scene = standby.scene().await;
-    let after = Hand::new(&scene.db, "q", handler).await;
+    let after = SqlHost::new(&scene.db, "q", handler).await;
     let held = after.must_lease(10).await;
     assert_eq!(held.id, lost.id, "the number is given out again");
     let late = before.beside(&scene.db).await;

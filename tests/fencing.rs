@@ -7,19 +7,19 @@ use std::task::Poll;
 use futures_util::future::{join, poll_fn};
 use tokio_postgres::{Client, NoTls};
 
-use crate::harness::hand::{
+use crate::harness::sql_host::{
     assert_only_inserted, backend, create_queue, deploy, sqlstate, value, wait_for_lock,
 };
-use crate::harness::{Hand, Held, TestDb, wait_until};
+use crate::harness::{SqlHost, SqlLease, TestDb, wait_until};
 
 /// Two queues, `q` with a handler and `sink` for follow-ups.
-async fn scene() -> (TestDb, Client, Hand) {
+async fn scene() -> (TestDb, Client, SqlHost) {
     let db = TestDb::new().await;
     let client = db.client().await;
     create_queue(&client, "q", "").await;
     create_queue(&client, "sink", "").await;
     let handler = deploy(&client, "q", "default").await;
-    let hand = Hand::new(&db, "q", handler).await;
+    let hand = SqlHost::new(&db, "q", handler).await;
     (db, client, hand)
 }
 
@@ -101,7 +101,7 @@ async fn a_lease_number_given_out_twice_cannot_be_settled_by_the_first_holder() 
     assert_eq!(sqlstate(hand.settle(&lost, 0, "{[0,2)}", FOLLOW_UP).await), "HQ002");
     assert_eq!(effects(&client).await, [0, 0, 0, 0]);
     // Nor by another session that knows everything else.
-    let other = Hand::new(&db, "q", hand.handler).await;
+    let other = SqlHost::new(&db, "q", hand.handler).await;
     assert_eq!(sqlstate(other.settle(&held, 0, "{[0,2)}", FOLLOW_UP).await), "HQ002");
     hand.ack(&held).await;
 }
@@ -131,7 +131,7 @@ async fn a_settlement_that_waits_holds_up_no_lease_and_no_other_settlement() {
             .get::<_, i32>(0),
         0
     );
-    let other = Hand::new(&db, "q", hand.handler).await;
+    let other = SqlHost::new(&db, "q", hand.handler).await;
     assert_eq!(other.work_off().await.len(), 10);
 
     client.batch_execute("COMMIT").await.unwrap();
@@ -180,7 +180,7 @@ async fn a_client_that_does_not_read_its_rows_holds_up_nobody() {
 }
 
 /// How the lease ended, by the log: settled by its session, taken over.
-async fn ended_by(client: &Client, held: &Held) -> (i64, i64) {
+async fn ended_by(client: &Client, held: &SqlLease) -> (i64, i64) {
     let sql = "SELECT count(*) FILTER (WHERE NOT revoked), count(*) FILTER (WHERE revoked)
         FROM host.q__settlement WHERE lease_id = $1";
     let row = client.query_one(sql, &[&held.id]).await.unwrap();
@@ -194,11 +194,11 @@ async fn of_settle_and_take_over_at_the_same_time_the_first_to_commit_wins() {
         for settle_first in [true, false] {
             for first_commits in [true, false] {
                 let case = format!("{isolation}, {settle_first}, {first_commits}");
-                let zombie = Hand::new(&db, "q", hand.handler).await;
+                let zombie = SqlHost::new(&db, "q", hand.handler).await;
                 zombie.enqueue(1, 5).await;
                 let held = zombie.must_lease(5).await;
                 zombie.end(true).await;
-                let heir = Hand::new(&db, "q", hand.handler).await;
+                let heir = SqlHost::new(&db, "q", hand.handler).await;
                 let emitted = effects(&client).await[2];
                 let (first, second) =
                     if settle_first { (&zombie, &heir) } else { (&heir, &zombie) };
@@ -241,8 +241,10 @@ async fn of_many_races_between_settle_and_take_over_each_has_one_winner() {
         leases.push(held);
     }
     zombie.end(true).await;
-    let heirs =
-        [Hand::new(&db, "q", zombie.handler).await, Hand::new(&db, "q", zombie.handler).await];
+    let heirs = [
+        SqlHost::new(&db, "q", zombie.handler).await,
+        SqlHost::new(&db, "q", zombie.handler).await,
+    ];
     let (mut settled, mut taken) = (0, 0);
     for held in &leases {
         let settle = zombie.settle(held, 0, "{[0,1)}", FOLLOW_UP);

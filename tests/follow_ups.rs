@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::hand::{backend, create_queue, deploy, value, wait_for_lock};
-use crate::harness::{Deployment, Hand, Scene, TestDb, wait_until};
+use crate::harness::sql_host::{backend, create_queue, deploy, value, wait_for_lock};
+use crate::harness::{Deployment, Scene, SqlHost, TestDb, wait_until};
 
 /// The queue `work`, whose handler does what it is told, and the queue `sink`, which takes text.
 async fn scene(work: &str, sink: &str) -> Scene {
@@ -100,7 +100,7 @@ async fn a_duplicate_is_left_out_and_its_sender_acked() {
     assert_eq!(shown["unique_key"], "k");
     // Settled, its key is free again.
     let sink = deploy(&scene.client, "sink", "default").await;
-    let hand = Hand::new(&scene.db, "sink", sink).await;
+    let hand = SqlHost::new(&scene.db, "sink", sink).await;
     hand.ack(&hand.must_lease(10).await).await;
     enqueue(&scene, unique("4")).await;
     scene.wait_done("work").await;
@@ -142,7 +142,7 @@ async fn a_duplicate_that_is_refused_comes_again_until_its_key_is_free() {
     let tried = "SELECT count(*) FROM host.work__schedule WHERE attempt > 2";
     wait_until("it is tried again", async || scene.number(tried).await > 0).await;
     let sink = deploy(&scene.client, "sink", "default").await;
-    let hand = Hand::new(&scene.db, "sink", sink).await;
+    let hand = SqlHost::new(&scene.db, "sink", sink).await;
     hand.ack(&hand.must_lease(10).await).await;
     scene.wait_done("work").await;
     let texts = scene.texts("SELECT payload FROM queue.sink ORDER BY id").await;

@@ -3,8 +3,8 @@
 
 use tokio_postgres::Client;
 
-use crate::harness::hand::{Held, ROTATES_ALWAYS, create_queue, deploy, sqlstate, value};
-use crate::harness::{Deployment, Hand, Scene, TestDb, wait_until};
+use crate::harness::sql_host::{ROTATES_ALWAYS, SqlLease, create_queue, deploy, sqlstate, value};
+use crate::harness::{Deployment, Scene, SqlHost, TestDb, wait_until};
 
 const DETACH: &str = "ALTER TABLE queue.q DETACH PARTITION host.q__message_0";
 const ATTACH: &str = "ALTER TABLE queue.q ATTACH PARTITION host.q__message_0 FOR VALUES IN (0)";
@@ -17,12 +17,12 @@ const KINDS: [(&str, bool); 4] = [
 ];
 
 /// A queue of a kind, and a handler. All that [`enqueue`] puts there is in one lane, which the hand leases from.
-async fn scene(settings: &str) -> (TestDb, Client, Hand) {
+async fn scene(settings: &str) -> (TestDb, Client, SqlHost) {
     let db = TestDb::new().await;
     let client = db.client().await;
     create_queue(&client, "q", &format!("{ROTATES_ALWAYS}{settings}")).await;
     let handler = deploy(&client, "q", "default").await;
-    let mut hand = Hand::new(&db, "q", handler).await;
+    let mut hand = SqlHost::new(&db, "q", handler).await;
     let lanes = "SELECT CASE WHEN q.priorities THEN 1 WHEN host.lanes(q) = 1 THEN 0
             ELSE (hashtextextended('k', 0) & (host.lanes(q) - 1))::int END
         FROM host.queue q WHERE q.name = 'q'";
@@ -31,7 +31,7 @@ async fn scene(settings: &str) -> (TestDb, Client, Hand) {
 }
 
 /// Enqueues the numbers from `a` to `b`, with one key where there are keys.
-async fn enqueue(hand: &Hand, keys: bool, a: i64, b: i64) {
+async fn enqueue(hand: &SqlHost, keys: bool, a: i64, b: i64) {
     let key = if keys { "'k'" } else { "NULL" };
     hand.run(&format!(
         "INSERT INTO queue.q (payload, key, run_at) SELECT to_jsonb(g), {key}, now() FROM generate_series({a}::bigint, {b}::bigint) g"
@@ -50,7 +50,7 @@ fn hidden<T: std::fmt::Debug>(result: Result<T, tokio_postgres::Error>) {
 }
 
 /// A lease of 305 messages, of which the first 300 are in partition 0. Beyond it the window has five more.
-async fn spanning(hand: &Hand, keys: bool) -> Held {
+async fn spanning(hand: &SqlHost, keys: bool) -> SqlLease {
     enqueue(hand, keys, 1, 300).await;
     hand.next_generation().await;
     enqueue(hand, keys, 301, 310).await;
@@ -95,7 +95,7 @@ async fn what_is_hidden_is_taken_over_when_it_is_seen_again() {
         let held = spanning(&hand, keys).await;
         assert!(hand.settle(&held, 0, "{[0,300)}", "").await.unwrap());
         hand.end(true).await;
-        let heir = Hand::new(&db, "q", hand.handler).await;
+        let heir = SqlHost::new(&db, "q", hand.handler).await;
         client.batch_execute(DETACH).await.unwrap();
         hidden(heir.take_over(held.id, 500).await);
         let leases = "SELECT count(*) FROM host.q__lease WHERE row_count > 0";
@@ -114,11 +114,11 @@ async fn poison_that_is_hidden_is_a_dead_letter_when_it_is_seen_again() {
         let mut lease = hand.must_lease(2).await.id;
         for _ in 1..5 {
             hand.end(true).await;
-            hand = Hand::new(&db, "q", hand.handler).await;
+            hand = SqlHost::new(&db, "q", hand.handler).await;
             lease = hand.take_over(lease, 1).await.unwrap().expect("it runs").id;
         }
         hand.end(true).await;
-        let heir = Hand::new(&db, "q", hand.handler).await;
+        let heir = SqlHost::new(&db, "q", hand.handler).await;
         client.batch_execute(DETACH).await.unwrap();
         hidden(heir.take_over(lease, 1).await);
         client.batch_execute(ATTACH).await.unwrap();
@@ -137,13 +137,13 @@ async fn in_order_what_was_not_in_flight_is_not_taken_for_poison() {
     let mut held = hand.must_lease(3).await;
     for _ in 1..5 {
         hand.end(true).await;
-        hand = Hand::new(&db, "q", hand.handler).await;
+        hand = SqlHost::new(&db, "q", hand.handler).await;
         held = hand.take_over(held.id, 3).await.unwrap().expect("it runs");
     }
     assert_eq!((held.count, held.more), (1, true));
     assert!(hand.settle(&held, 0, "{[0,1)}", "").await.unwrap());
     hand.end(true).await;
-    let heir = Hand::new(&db, "q", hand.handler).await;
+    let heir = SqlHost::new(&db, "q", hand.handler).await;
     let rest = heir.take_over(held.id, 3).await.unwrap().expect("two");
     assert_eq!(heir.read(&rest).await, [(1, 2), (2, 3)]);
     assert_eq!(value::<i64>(&client, "SELECT count(*) FROM host.q__dead_letter").await, 0);
@@ -279,7 +279,7 @@ async fn a_host_names_what_is_hidden_and_goes_on_when_it_is_seen() {
         .run("INSERT INTO queue.work (payload) SELECT '\"ack\"' FROM generate_series(1, 20)")
         .await;
     let handler: i32 = value(&scene.client, "SELECT id FROM host.handler").await;
-    let dead = Hand::new(&scene.db, "work", handler).await;
+    let dead = SqlHost::new(&scene.db, "work", handler).await;
     dead.must_lease(100).await;
     dead.end(true).await;
     scene.run("ALTER TABLE queue.work DETACH PARTITION host.work__message_0").await;

@@ -3,14 +3,14 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::hand::{ROTATES_ALWAYS, assert_only_inserted, deploy, value};
 use crate::harness::process::Serve;
-use crate::harness::{Deployment, Hand, Scene, TestDb, wait_until};
+use crate::harness::sql_host::{ROTATES_ALWAYS, assert_only_inserted, deploy, value};
+use crate::harness::{Deployment, Scene, SqlHost, TestDb, wait_until};
 
 const AN_HOUR: &str = ", p_keep_ms => 3600000";
 
 /// Payload, attempt, whether it was removed, and result, of all that the history has.
-async fn history(hand: &Hand) -> Vec<String> {
+async fn history(hand: &SqlHost) -> Vec<String> {
     let sql = "SELECT payload::text || ' ' || attempt || CASE WHEN removed THEN ' removed' ELSE '' END
         || coalesce(' ' || convert_from(result, 'UTF8'), '') FROM host.q__history ORDER BY message_id, settled_at";
     hand.client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
@@ -109,7 +109,7 @@ async fn the_history_has_every_settled_message_once_whoever_is_killed() {
 
 #[tokio::test]
 async fn what_is_done_with_for_good_is_kept_and_nothing_else() {
-    let (_db, client, hand) = Hand::with_queue(AN_HOUR).await;
+    let (_db, client, hand) = SqlHost::with_queue(AN_HOUR).await;
     let other = deploy(&client, "q", "other").await;
     hand.enqueue(1, 6).await;
     hand.run("INSERT INTO queue.q (payload, run_at) VALUES ('7', now() + interval '1 h')").await;
@@ -134,7 +134,7 @@ async fn what_is_done_with_for_good_is_kept_and_nothing_else() {
 
 #[tokio::test]
 async fn a_leaf_of_the_history_goes_when_all_in_it_is_old_enough() {
-    let (_db, client, hand) = Hand::with_queue(AN_HOUR).await;
+    let (_db, client, hand) = SqlHost::with_queue(AN_HOUR).await;
     // One for each leaf: settled 5, 15 … 115 minutes ago.
     hand.run(
         "INSERT INTO host.q__history (message_id, lease_id, enqueued_at, leased_at, settled_at, handler_id, session_id,
@@ -162,7 +162,7 @@ async fn a_leaf_of_the_history_goes_when_all_in_it_is_old_enough() {
 
 #[tokio::test]
 async fn a_queue_keeps_what_is_settled_from_when_it_is_told_to_until_it_is_told_not_to() {
-    let (_db, client, hand) = Hand::with_queue(ROTATES_ALWAYS).await;
+    let (_db, client, hand) = SqlHost::with_queue(ROTATES_ALWAYS).await;
     let settle = async |n: i64| {
         hand.enqueue(n, n).await;
         hand.work_off().await;

@@ -4,10 +4,10 @@ use std::process::{Command, Stdio};
 
 use tokio_postgres::Client;
 
-use crate::harness::hand::{ROTATES_ALWAYS, backend, create_queue, deploy, value};
 use crate::harness::server::connect;
+use crate::harness::sql_host::{ROTATES_ALWAYS, backend, create_queue, deploy, value};
 use crate::harness::watchdog::kill_with_us;
-use crate::harness::{Hand, TestDb, wait_until};
+use crate::harness::{SqlHost, TestDb, wait_until};
 
 /// A connection of a new role without any rights, under a name.
 async fn nobody(db: &TestDb, application_name: &str) -> Client {
@@ -18,10 +18,10 @@ async fn nobody(db: &TestDb, application_name: &str) -> Client {
 }
 
 /// A queue whose first leaf could go.
-async fn with_a_leaf_to_truncate(db: &TestDb) -> Hand {
+async fn with_a_leaf_to_truncate(db: &TestDb) -> SqlHost {
     let client = db.client().await;
     create_queue(&client, "q", ROTATES_ALWAYS).await;
-    let hand = Hand::new(db, "q", deploy(&client, "q", "a").await).await;
+    let hand = SqlHost::new(db, "q", deploy(&client, "q", "a").await).await;
     hand.enqueue(0, 99).await;
     hand.work_off().await;
     hand.next_generation().await;
@@ -34,7 +34,7 @@ async fn who_calls_himself_a_dead_host_shields_nobody() {
     create_queue(&db.client().await, "q", "").await;
     let handler = deploy(&db.client().await, "q", "a").await;
     let member = db.as_member_of("host_serve").await;
-    let hand = Hand::new(&member, "q", handler).await;
+    let hand = SqlHost::new(&member, "q", handler).await;
     let name = format!("host session {}", hand.session);
     // Before and after: whichever is looked at first.
     let before = nobody(&db, &name).await;

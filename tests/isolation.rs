@@ -1,8 +1,10 @@
 //! The isolation that a role or a database has by default: commands and hosts do not mind it, and a function that
 //! looks under a lock refuses a transaction that cannot see what was committed while it waited.
 
-use crate::harness::hand::{ROTATES_ALWAYS, backend, create_queue, deploy, value, wait_for_lock};
-use crate::harness::{Deployment, Hand, Scene, TestDb, wait_until};
+use crate::harness::sql_host::{
+    ROTATES_ALWAYS, backend, create_queue, deploy, value, wait_for_lock,
+};
+use crate::harness::{Deployment, Scene, SqlHost, TestDb, wait_until};
 
 const OTHERS: [&str; 2] = ["repeatable read", "serializable"];
 
@@ -11,7 +13,7 @@ async fn what_looks_under_a_lock_refuses_an_older_snapshot() {
     let db = TestDb::new().await;
     let client = db.client().await;
     create_queue(&client, "q", &format!("{ROTATES_ALWAYS}, p_keep_ms => 1")).await;
-    let hand = Hand::new(&db, "q", deploy(&client, "q", "default").await).await;
+    let hand = SqlHost::new(&db, "q", deploy(&client, "q", "default").await).await;
     hand.enqueue(1, 300).await;
     hand.next_generation().await;
     hand.work_off().await;
@@ -138,6 +140,6 @@ async fn a_handler_from_now_on_lets_go_of_no_key_of_a_message_of_its_own() {
     tokio::join!(begin, meanwhile);
     let free = "SELECT string_agg(key, ',') FROM host.q__unique WHERE settled_by <> '{}'";
     assert_eq!(value::<String>(&client, free).await, "before");
-    let hand = Hand::new(&db, "q", handler).await;
+    let hand = SqlHost::new(&db, "q", handler).await;
     assert_eq!(hand.lease(10).await.expect("the one between").count, 1);
 }

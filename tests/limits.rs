@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use crate::harness::hand::{ROTATES_ALWAYS, create_queue, deploy, value};
-use crate::harness::{Deployment, Hand, Scene, TestDb, wait_until};
+use crate::harness::sql_host::{ROTATES_ALWAYS, create_queue, deploy, value};
+use crate::harness::{Deployment, Scene, SqlHost, TestDb, wait_until};
 
 /// The most messages of `work` that were in flight at once, as the logs have it: leased, and not settled.
 const MOST_IN_FLIGHT: &str = "SELECT max(n) FROM (
@@ -121,22 +121,22 @@ async fn a_host_that_waits_for_a_limit_hears_that_it_is_gone_and_others_do_not_w
 }
 
 /// A queue with limits and the handler `default`.
-async fn by_hand(limits: &str) -> (TestDb, Hand) {
+async fn by_hand(limits: &str) -> (TestDb, SqlHost) {
     by_hand_of(ROTATES_ALWAYS, limits).await
 }
 
-async fn by_hand_of(settings: &str, limits: &str) -> (TestDb, Hand) {
+async fn by_hand_of(settings: &str, limits: &str) -> (TestDb, SqlHost) {
     let db = TestDb::new().await;
     let client = db.client().await;
     create_queue(&client, "q", settings).await;
     client.batch_execute(&format!("SELECT host.set_limits('q', {limits})")).await.unwrap();
     let handler = deploy(&client, "q", "default").await;
-    let hand = Hand::new(&db, "q", handler).await;
+    let hand = SqlHost::new(&db, "q", handler).await;
     (db, hand)
 }
 
 /// How many messages may start.
-async fn allowed(hand: &Hand) -> i32 {
+async fn allowed(hand: &SqlHost) -> i32 {
     let call = "SELECT messages FROM host.{q}__allowance($1)";
     hand.query(call, &[&hand.handler]).await.unwrap().get(0)
 }
@@ -157,7 +157,7 @@ async fn the_fleets_share_is_told_from_what_is_open() {
     let third = hand.must_lease(100).await;
     assert_eq!(third.count, 3);
 
-    let heir = Hand::new(&db, "q", hand.handler).await;
+    let heir = SqlHost::new(&db, "q", hand.handler).await;
     hand.end(true).await;
     assert_eq!(allowed(&heir).await, 0);
     let taken = heir.take_over(first.id, 2).await.unwrap().unwrap();
@@ -183,7 +183,7 @@ async fn the_fleets_share_is_told_from_what_is_open() {
     assert_eq!(allowed(&heir).await, 5);
     // Another handler has the same for itself.
     let other = deploy(&heir.client, "q", "other").await;
-    let other = Hand::new(&db, "q", other).await;
+    let other = SqlHost::new(&db, "q", other).await;
     assert_eq!((allowed(&other).await, other.must_lease(100).await.count), (30, 30));
 }
 
@@ -197,7 +197,7 @@ async fn no_lease_that_counts_is_truncated_before_its_heir_is_known() {
     assert_eq!(first.id / 100_000_000_000, 1);
     // As much as is held may be in flight, and so no lease is made from here on.
     hand.next_generation().await;
-    let heir = Hand::new(&db, "q", hand.handler).await;
+    let heir = SqlHost::new(&db, "q", hand.handler).await;
     hand.end(false).await;
     let taken = heir.take_over(first.id, 100).await.unwrap().unwrap();
     let why = heir.truncate(1).await.expect("it is needed");

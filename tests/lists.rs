@@ -1,7 +1,7 @@
 //! Whoever asks for a few is not kept waiting for all: a look that has a limit reads no more than it shows.
 
 use crate::harness::TestDb;
-use crate::harness::hand::{create_queue, deploy, value};
+use crate::harness::sql_host::{create_queue, deploy, value};
 
 /// As many as there are of each.
 const ALL: i64 = 3_000;

@@ -6,14 +6,14 @@ use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::harness::hand::{
+use crate::harness::sql_host::{
     ROTATES_ALWAYS, assert_only_inserted, backend, create_queue, sqlstate, value, wait_for_lock,
 };
-use crate::harness::{Deployment, Hand, Held, Scene, TestDb, wait_until};
+use crate::harness::{Deployment, Scene, SqlHost, SqlLease, TestDb, wait_until};
 
 /// One lane has all keys, unless a test is about several.
-async fn queue(settings: &str) -> (TestDb, Client, Hand) {
-    Hand::with_queue(&format!(", p_ordered_lanes => 2{settings}")).await
+async fn queue(settings: &str) -> (TestDb, Client, SqlHost) {
+    SqlHost::with_queue(&format!(", p_ordered_lanes => 2{settings}")).await
 }
 
 async fn insert(client: &Client, key: &str, a: i64, b: i64) {
@@ -30,7 +30,7 @@ async fn key_of(client: &Client, lane: i32) -> String {
 }
 
 /// Leases up to so many messages from each of the two lanes, as a host does.
-async fn lease_lanes(hand: &Hand, messages: i32) -> Vec<Held> {
+async fn lease_lanes(hand: &SqlHost, messages: i32) -> Vec<SqlLease> {
     let token = Uuid::new_v4();
     let (seq, _) = (hand.next_seq(), hand.next_seq());
     let call = "SELECT lease_id, row_count, more FROM host.q__lease_lanes($1, $2, $3, $4, $5, 1 << 30, 0, 2, 5)
@@ -38,7 +38,7 @@ async fn lease_lanes(hand: &Hand, messages: i32) -> Vec<Held> {
     let messages = 2 * messages;
     let params: [&(dyn ToSql + Sync); 5] = [&hand.handler, &hand.session, &seq, &token, &messages];
     let rows = hand.client.query(call, &params).await.expect("lease");
-    let held = |(at, row): (usize, &tokio_postgres::Row)| Held {
+    let held = |(at, row): (usize, &tokio_postgres::Row)| SqlLease {
         id: row.get(0),
         seq: seq + at as i64,
         token,
@@ -49,7 +49,7 @@ async fn lease_lanes(hand: &Hand, messages: i32) -> Vec<Held> {
 }
 
 /// The one lease that there must be.
-async fn only_lease(hand: &Hand, messages: i32) -> Held {
+async fn only_lease(hand: &SqlHost, messages: i32) -> SqlLease {
     let leases = lease_lanes(hand, messages).await;
     assert_eq!(leases.len(), 1, "{leases:?}");
     leases[0]
@@ -57,8 +57,8 @@ async fn only_lease(hand: &Hand, messages: i32) -> Held {
 
 /// Leaves the rest of a lease to whoever comes; with a delay, for a retry of its first, which is at `pos`.
 async fn hand_on(
-    hand: &Hand,
-    held: &Held,
+    hand: &SqlHost,
+    held: &SqlLease,
     retry: Option<(i32, i64)>,
 ) -> Result<bool, tokio_postgres::Error> {
     let (pos, delay) = retry.unzip();
@@ -69,7 +69,7 @@ async fn hand_on(
 }
 
 /// Payload and attempt of each message of a lease.
-async fn attempts(hand: &Hand, held: &Held) -> Vec<(i64, i16)> {
+async fn attempts(hand: &SqlHost, held: &SqlLease) -> Vec<(i64, i16)> {
     let read = "SELECT payload::bigint, attempt FROM host.q__read($1, $2)";
     let rows = hand.client.query(read, &[&hand.session, &held.seq]).await.unwrap();
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
@@ -197,7 +197,7 @@ async fn what_a_dead_host_left_goes_on_in_order() {
     let handler = hand.handler;
     let mut hosts = vec![hand];
     for deaths in 1..5 {
-        let next = Hand::new(&db, "q", handler).await;
+        let next = SqlHost::new(&db, "q", handler).await;
         assert_eq!(lease_lanes(&next, 10).await.len(), 0, "the lane is the dead one's");
         let stray = next.strays().await;
         let held = next.take_over(stray[0], 1).await.unwrap().expect("the rest");
@@ -207,7 +207,7 @@ async fn what_a_dead_host_left_goes_on_in_order() {
         next.end(true).await;
         hosts.push(next);
     }
-    let last = Hand::new(&db, "q", handler).await;
+    let last = SqlHost::new(&db, "q", handler).await;
     let stray = last.strays().await;
     let held = last.take_over(stray[0], 1).await.unwrap().expect("what is left");
     assert_eq!(attempts(&last, &held).await, [(3, 1), (4, 1)]);
@@ -224,10 +224,10 @@ async fn the_rest_of_a_lease_over_which_hosts_died_is_handed_on() {
     insert(&client, "ada", 1, 3).await;
     only_lease(&hand, 10).await;
     hand.end(true).await;
-    let second = Hand::new(&db, "q", hand.handler).await;
+    let second = SqlHost::new(&db, "q", hand.handler).await;
     second.take_over(second.strays().await[0], 1).await.unwrap().expect("all");
     second.end(true).await;
-    let third = Hand::new(&db, "q", hand.handler).await;
+    let third = SqlHost::new(&db, "q", hand.handler).await;
     let first = third.take_over(third.strays().await[0], 1).await.unwrap().expect("the first");
     assert!(first.more);
     assert!(third.settle(&first, 0, "{[0,1)}", "").await.unwrap());

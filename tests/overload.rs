@@ -5,10 +5,10 @@ use std::collections::HashMap;
 
 use tokio_postgres::{Client, NoTls};
 
-use crate::harness::hand::value;
 use crate::harness::postgres::OwnServer;
 use crate::harness::process::Serve;
 use crate::harness::server::scratch_dir;
+use crate::harness::sql_host::value;
 use crate::harness::{Deployment, Scene, wait_until};
 
 const MIB: u64 = 1 << 20;

@@ -6,8 +6,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::harness::hand::{ROTATES_ALWAYS, assert_only_inserted, create_queue, deploy, value};
-use crate::harness::{Deployment, Hand, Held, Scene, TestDb, wait_until};
+use crate::harness::sql_host::{ROTATES_ALWAYS, assert_only_inserted, create_queue, deploy, value};
+use crate::harness::{Deployment, Scene, SqlHost, SqlLease, TestDb, wait_until};
 use crate::limits::assert_rate;
 
 /// The most messages of a lane of `work` that were in flight at once, as the logs have it: leased, and not settled.
@@ -161,18 +161,18 @@ async fn a_queue_all_of_whose_keys_are_limited_leaves_hosts_to_others_and_hears_
 }
 
 /// A queue of four lanes and the handler `default`.
-async fn by_hand(limits: &str) -> (TestDb, Hand) {
+async fn by_hand(limits: &str) -> (TestDb, SqlHost) {
     let db = TestDb::new().await;
     let client = db.client().await;
     create_queue(&client, "q", &format!("{ROTATES_ALWAYS}, p_keyed_lanes => 4")).await;
     client.batch_execute(&format!("SELECT host.set_limits('q', {limits})")).await.unwrap();
     let handler = deploy(&client, "q", "default").await;
-    let hand = Hand::new(&db, "q", handler).await;
+    let hand = SqlHost::new(&db, "q", handler).await;
     (db, hand)
 }
 
 /// Inserts so many messages of a key of that lane.
-async fn insert(hand: &Hand, lane: i32, count: i32) {
+async fn insert(hand: &SqlHost, lane: i32, count: i32) {
     let sql = "INSERT INTO queue.q (payload, key) SELECT '0', k.key FROM (
             SELECT 'key' || g AS key FROM generate_series(1, 1000) g
             WHERE hashtextextended('key' || g, 0) & 3 = $1 LIMIT 1) k, generate_series(1, $2)";
@@ -182,11 +182,11 @@ async fn insert(hand: &Hand, lane: i32, count: i32) {
 /// Leases up to so many messages from up to so many lanes, from `first` on, as a host does. What was leased with its
 /// lane, and the last row: `more`, `wait_ms`, `full_up`.
 async fn lease_lanes(
-    hand: &Hand,
+    hand: &SqlHost,
     messages: i32,
     first: i32,
     lanes: i32,
-) -> (Vec<(i32, Held)>, (bool, Option<i64>, bool)) {
+) -> (Vec<(i32, SqlLease)>, (bool, Option<i64>, bool)) {
     let token = Uuid::new_v4();
     let seq = hand.next_seq();
     (1..lanes).for_each(|_| _ = hand.next_seq());
@@ -198,14 +198,14 @@ async fn lease_lanes(
     let last = rows.pop().expect("there is a last row");
     let held = |row: &Row| {
         let (id, count, more) = (row.get(0), row.get(1), row.get(2));
-        (row.get(5), Held { id, seq: row.get(6), token, count, more })
+        (row.get(5), SqlLease { id, seq: row.get(6), token, count, more })
     };
     let leases = rows.iter().map(held).collect();
     (leases, (last.get(2), last.get(3), last.get(4)))
 }
 
 /// Lane and number of messages of each lease.
-fn counts(leases: &[(i32, Held)]) -> Vec<(i32, i32)> {
+fn counts(leases: &[(i32, SqlLease)]) -> Vec<(i32, i32)> {
     leases.iter().map(|(lane, held)| (*lane, held.count)).collect()
 }
 
@@ -265,7 +265,7 @@ async fn each_lane_has_the_limits_for_itself() {
     assert_eq!(counts(&again), [(0, 2)]);
 
     // What is taken over counts, and so does what is left of that.
-    let heir = Hand::new(&db, "q", hand.handler).await;
+    let heir = SqlHost::new(&db, "q", hand.handler).await;
     hand.end(true).await;
     let taken = heir.take_over(first[1].1.id, 1).await.unwrap().unwrap();
     assert_eq!(lease_lanes(&heir, 20, 0, 4).await.0.len(), 0);
@@ -313,7 +313,7 @@ async fn no_lease_of_a_lane_that_counts_is_truncated_before_its_heir_is_known() 
     let (first, _) = lease_lanes(&hand, 100, 0, 1).await;
     // As much as is held may be in flight, and so no lease is made from here on.
     hand.next_generation().await;
-    let heir = Hand::new(&db, "q", hand.handler).await;
+    let heir = SqlHost::new(&db, "q", hand.handler).await;
     hand.end(false).await;
     let taken = heir.take_over(first[0].1.id, 100).await.unwrap().unwrap();
     let why = heir.truncate(1).await.expect("it is needed");

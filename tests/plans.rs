@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
-use crate::harness::hand::{create_queue, deploy, value};
-use crate::harness::{Hand, TestDb};
+use crate::harness::sql_host::{create_queue, deploy, value};
+use crate::harness::{SqlHost, TestDb};
 
 /// A connection whose server tells it the plan of everything that it runs.
 async fn explained(db: &TestDb) -> (Client, Arc<Mutex<String>>) {
@@ -99,7 +99,7 @@ fn is_node(line: &str) -> bool {
 
 /// Runs what a host runs for one batch, and returns the plans by statement.
 async fn batch(db: &TestDb, handler: i32) -> Vec<(&'static str, String)> {
-    let hand = Hand::new(db, "q", handler).await;
+    let hand = SqlHost::new(db, "q", handler).await;
     let (client, told) = explained(db).await;
     let session = hand.session;
     let mut plans = Vec::new();
@@ -197,7 +197,7 @@ async fn open_leases_are_found_without_comparing_each_lease_with_each_settlement
     let client = db.client().await;
     create_queue(&client, "q", "").await;
     let handler = deploy(&client, "q", "default").await;
-    let hand = Hand::new(&db, "q", handler).await;
+    let hand = SqlHost::new(&db, "q", handler).await;
     let session = hand.session;
     let fill = format!(
         "INSERT INTO host.q__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id, row_count,
@@ -237,7 +237,7 @@ async fn a_look_at_many_lanes_probes_indexes() {
     let client = db.client().await;
     create_queue(&client, "q", ", p_keyed_lanes => 4").await;
     let handler = deploy(&client, "q", "default").await;
-    let hand = Hand::new(&db, "q", handler).await;
+    let hand = SqlHost::new(&db, "q", handler).await;
     let session = hand.session;
     let fill = format!(
         "INSERT INTO queue.q (payload, key) SELECT '1', g % 100 FROM generate_series(1, 20000) g;

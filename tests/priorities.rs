@@ -3,15 +3,15 @@
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::harness::hand::{ROTATES_ALWAYS, assert_only_inserted, create_queue, deploy, value};
-use crate::harness::{Deployment, Hand, Held, Scene, TestDb, wait_until};
+use crate::harness::sql_host::{ROTATES_ALWAYS, assert_only_inserted, create_queue, deploy, value};
+use crate::harness::{Deployment, Scene, SqlHost, SqlLease, TestDb, wait_until};
 
 /// Whose turn it is: high's, and low's.
 const HIGH: &[i16] = &[0, 1, 2];
 const LOW: &[i16] = &[2, 0, 1];
 
-async fn queue(settings: &str) -> (TestDb, Client, Hand) {
-    Hand::with_queue(&format!(", p_priorities => true{settings}")).await
+async fn queue(settings: &str) -> (TestDb, Client, SqlHost) {
+    SqlHost::with_queue(&format!(", p_priorities => true{settings}")).await
 }
 
 async fn insert(client: &Client, priority: Option<i16>, a: i64, b: i64) {
@@ -21,7 +21,7 @@ async fn insert(client: &Client, priority: Option<i16>, a: i64, b: i64) {
 }
 
 /// Leases up to ten messages as a host does: on a slow machine an empty lane may end a look.
-async fn lease_of(hand: &Hand, lanes: &[i16]) -> Option<Held> {
+async fn lease_of(hand: &SqlHost, lanes: &[i16]) -> Option<SqlLease> {
     for _ in lanes {
         let (seq, token) = (hand.next_seq(), Uuid::new_v4());
         let call = "SELECT lease_id, row_count, more
@@ -29,14 +29,14 @@ async fn lease_of(hand: &Hand, lanes: &[i16]) -> Option<Held> {
         let row = hand.query(call, &[&lanes, &hand.handler, &hand.session, &seq, &token]).await;
         let row = row.expect("lease");
         if let Some(id) = row.get(0) {
-            return Some(Held { id, seq, token, count: row.get(1), more: row.get(2) });
+            return Some(SqlLease { id, seq, token, count: row.get(1), more: row.get(2) });
         }
     }
     None
 }
 
 /// Leases and acks; returns the payloads.
-async fn take(hand: &Hand, lanes: &[i16]) -> Vec<i64> {
+async fn take(hand: &SqlHost, lanes: &[i16]) -> Vec<i64> {
     let Some(held) = lease_of(hand, lanes).await else { return Vec::new() };
     hand.ack(&held).await;
     hand.payloads(&held).await
@@ -158,7 +158,7 @@ async fn what_a_dead_host_left_is_taken_over() {
     let held = lease_of(&dead, LOW).await.unwrap();
     assert!(dead.settle(&held, 0, "{[0,1)}", "").await.unwrap());
     dead.end(true).await;
-    let hand = Hand::new(&db, "q", dead.handler).await;
+    let hand = SqlHost::new(&db, "q", dead.handler).await;
     assert_eq!(hand.strays().await, [held.id]);
     let mine = hand.take_over(held.id, 2).await.unwrap().expect("two of three");
     assert_eq!(hand.read(&mine).await, [(1, 4), (2, 5)]);

@@ -5,8 +5,8 @@ use host_embedded::Embedded;
 use serde_json::json;
 use tokio_postgres::Client;
 
-use crate::harness::hand::value;
 use crate::harness::server::{connect, scratch_dir};
+use crate::harness::sql_host::value;
 use crate::harness::watchdog::quit_with_us;
 use crate::harness::{Deployment, Scene, TestDb, plugin, wait_until};
 

@@ -7,8 +7,8 @@ use fastrand::Rng;
 use futures_util::future::{join, join_all};
 use tokio_postgres::Client;
 
-use crate::harness::hand::{assert_only_inserted, deploy, value};
-use crate::harness::{Hand, seed};
+use crate::harness::sql_host::{assert_only_inserted, deploy, value};
+use crate::harness::{SqlHost, seed};
 
 /// Schedules the numbers from `a` to `b`, all due `seconds` from now.
 async fn schedule(client: &Client, a: i64, b: i64, seconds: f64) {
@@ -21,7 +21,7 @@ async fn schedule(client: &Client, a: i64, b: i64, seconds: f64) {
 }
 
 /// Promotes once: how many, and whether more are due.
-async fn promote(hand: &Hand, messages: i32) -> (i32, bool) {
+async fn promote(hand: &SqlHost, messages: i32) -> (i32, bool) {
     let row = hand
         .query("SELECT promoted, again FROM host.{q}__promote($1)", &[&messages])
         .await
@@ -31,7 +31,7 @@ async fn promote(hand: &Hand, messages: i32) -> (i32, bool) {
 
 #[tokio::test]
 async fn a_stalled_inserter_stalls_nobody_and_is_found_behind_the_cursor() {
-    let (db, client, hand) = Hand::with_queue("").await;
+    let (db, client, hand) = SqlHost::with_queue("").await;
     let stalled = db.client().await;
     stalled.batch_execute("BEGIN").await.unwrap();
     schedule(&stalled, 1, 3, -60.0).await;
@@ -54,7 +54,7 @@ async fn a_stalled_inserter_stalls_nobody_and_is_found_behind_the_cursor() {
 
 #[tokio::test]
 async fn many_messages_of_one_due_time_are_promoted_in_chunks() {
-    let (_db, client, hand) = Hand::with_queue("").await;
+    let (_db, client, hand) = SqlHost::with_queue("").await;
     schedule(&client, 1, 1_000, -5.0).await;
     assert_eq!(promote(&hand, 300).await, (300, true));
     // Of the very same time, before and behind the cursor.
@@ -78,7 +78,7 @@ async fn many_messages_of_one_due_time_are_promoted_in_chunks() {
 
 #[tokio::test]
 async fn one_promotes_at_a_time_and_what_it_loses_is_promoted_again() {
-    let (db, client, hand) = Hand::with_queue("").await;
+    let (db, client, hand) = SqlHost::with_queue("").await;
     schedule(&client, 1, 10, -5.0).await;
     let cut_off = hand.beside(&db).await;
     cut_off.run("BEGIN").await;
@@ -92,7 +92,7 @@ async fn one_promotes_at_a_time_and_what_it_loses_is_promoted_again() {
 /// A retry keeps its message's identity, its history and its handler.
 #[tokio::test]
 async fn a_rescheduled_message_comes_back_as_the_same_for_its_own_handler_only() {
-    let (db, client, hand) = Hand::with_queue("").await;
+    let (db, client, hand) = SqlHost::with_queue("").await;
     let second = deploy(&client, "q", "second").await;
     hand.enqueue(1, 1).await;
     let id: i64 = value(&client, "SELECT id FROM queue.q").await;
@@ -111,7 +111,7 @@ async fn a_rescheduled_message_comes_back_as_the_same_for_its_own_handler_only()
         assert_eq!(promote(&hand, 10).await.0, 1);
     }
     // The other one sees where they are, and that they are not its own.
-    let other = Hand::new(&db, "q", second).await;
+    let other = SqlHost::new(&db, "q", second).await;
     let held = other.must_lease(10).await;
     let read = "SELECT count(*) FILTER (WHERE handler_id IS NULL) FROM host.{q}__read($1, $2)";
     let own: i64 = other.query(read, &[&other.session, &held.seq]).await.unwrap().get(0);
@@ -147,7 +147,7 @@ async fn insert(client: Client, number: i64, mut rng: Rng) -> Vec<i64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_inserters_do_each_committed_message_is_promoted_once() {
     let mut rng = Rng::with_seed(seed());
-    let (db, client, hand) = Hand::with_queue("").await;
+    let (db, client, hand) = SqlHost::with_queue("").await;
     let done = AtomicBool::new(false);
     let mut inserters = Vec::new();
     for number in 0..4 {

@@ -4,8 +4,8 @@ use futures_util::SinkExt as _;
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use crate::harness::hand::value;
 use crate::harness::server::connect;
+use crate::harness::sql_host::value;
 use crate::harness::{Deployment, Scene, TestDb, wait_until};
 
 pub async fn count(client: &Client, queue: &str) -> i64 {

@@ -10,8 +10,8 @@ use fastrand::Rng;
 use futures_util::future::join_all;
 use tokio_postgres::Client;
 
-use crate::harness::hand::{ROTATES_ALWAYS, assert_only_inserted, create_queue, deploy, value};
-use crate::harness::{Hand, TestDb, plugin, seed, wait_until};
+use crate::harness::sql_host::{ROTATES_ALWAYS, assert_only_inserted, create_queue, deploy, value};
+use crate::harness::{SqlHost, TestDb, plugin, seed, wait_until};
 
 const MESSAGES: i64 = 100_000;
 const PRODUCERS: i64 = 6;
@@ -90,7 +90,7 @@ async fn produce(client: Client, number: i64, priority: &str, mut rng: Rng) -> V
 }
 
 /// Leases, reads and settles in random portions until nothing is left in any lane. Returns what it was given.
-async fn consume(mut hand: Hand, lanes: i32, done: &AtomicBool, mut rng: Rng) -> Vec<i64> {
+async fn consume(mut hand: SqlHost, lanes: i32, done: &AtomicBool, mut rng: Rng) -> Vec<i64> {
     let mut delivered = Vec::new();
     let mut empty_lanes = 0;
     loop {
@@ -121,7 +121,7 @@ async fn consume(mut hand: Hand, lanes: i32, done: &AtomicBool, mut rng: Rng) ->
 }
 
 /// Truncates and advances all the time, until told to stop. Returns how often it truncated.
-async fn rotate(hand: Hand, done: &AtomicBool) -> i32 {
+async fn rotate(hand: SqlHost, done: &AtomicBool) -> i32 {
     let mut truncated = 0;
     while !done.load(Ordering::SeqCst) {
         for leaf in 0..3 {
@@ -181,11 +181,11 @@ async fn delivered_once(settings: &str, lanes: i32, priority: &str) {
     let consumed = AtomicBool::new(false);
     let mut consumers = Vec::new();
     for _ in 0..2 {
-        let hand = Hand::new(&db, "q", handler).await;
+        let hand = SqlHost::new(&db, "q", handler).await;
         consumers.push((hand.beside(&db).await, rng.fork()));
         consumers.push((hand, rng.fork()));
     }
-    let rotator = Hand::new(&db, "q", handler).await;
+    let rotator = SqlHost::new(&db, "q", handler).await;
     let mut producers = Vec::new();
     for number in 0..PRODUCERS {
         producers.push(produce(db.client().await, number, priority, rng.fork()));

@@ -12,10 +12,10 @@ use host_embedded::Embedded;
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
-use crate::harness::hand::{ROTATES_ALWAYS, create_queue, deploy, sqlstate, value};
 use crate::harness::server::{connect, scratch_dir};
+use crate::harness::sql_host::{ROTATES_ALWAYS, create_queue, deploy, sqlstate, value};
 use crate::harness::watchdog::quit_with_us;
-use crate::harness::{Deployment, Hand, Scene, TestDb};
+use crate::harness::{Deployment, Scene, SqlHost, TestDb};
 
 /// The other cluster, for all tests of this file.
 static OTHER: OnceCell<Embedded> = OnceCell::const_new();
@@ -65,8 +65,8 @@ async fn busy_queue(db: &TestDb) {
     let client = db.client().await;
     create_queue(&client, "q", ROTATES_ALWAYS).await;
     let (a, b) = (deploy(&client, "q", "a").await, deploy(&client, "q", "b").await);
-    let hand_a = Hand::new(db, "q", a).await;
-    let hand_b = Hand::new(db, "q", b).await;
+    let hand_a = SqlHost::new(db, "q", a).await;
+    let hand_b = SqlHost::new(db, "q", b).await;
     // Settled by both, in a leaf that is not truncated yet; more of them than fit a page.
     hand_a.enqueue(0, 99).await;
     assert_eq!(hand_a.work_off().await.len(), 100);
@@ -90,7 +90,7 @@ async fn busy_queue(db: &TestDb) {
     // b: 100 to 104 are done. A host died over 105 to 109 with 106 done; another has two of the rest.
     let held = hand_b.must_lease(5).await;
     hand_b.ack(&held).await;
-    let dead = Hand::new(db, "q", b).await;
+    let dead = SqlHost::new(db, "q", b).await;
     let held = dead.must_lease(5).await;
     assert!(dead.settle(&held, 0, "{[1,2)}", "").await.unwrap());
     dead.end(true).await;
@@ -129,7 +129,7 @@ async fn identities(client: &Client, handler: &str) -> BTreeSet<(i64, i64, i16, 
 async fn work_off(db: &TestDb, handler: &str) -> BTreeSet<i64> {
     let client = db.client().await;
     let id = value(&client, &format!("SELECT id FROM host.handler WHERE name = '{handler}'")).await;
-    let hand = Hand::new(db, "q", id).await;
+    let hand = SqlHost::new(db, "q", id).await;
     let mut all = BTreeSet::new();
     while let Some(held) = hand.lease(1_000).await {
         let read = "SELECT payload::bigint FROM host.q__read($1, $2) WHERE coalesce(handler_id = $3, true)";
@@ -173,7 +173,7 @@ async fn check_restored(from: &TestDb, restored: &TestDb, since: &[i64]) {
     assert_eq!(value::<i64>(&client, scheduled).await, 102);
     // Everything is settled, and goes the way of all generations.
     let a = value(&client, "SELECT id FROM host.handler WHERE name = 'a'").await;
-    let hand = Hand::new(restored, "q", a).await;
+    let hand = SqlHost::new(restored, "q", a).await;
     let leaf: i32 =
         hand.value("SELECT (last_value / 100000000000 % 3)::int FROM queue.{q}_id_seq").await;
     hand.run("SELECT host.end_session(id, false) FROM host.session WHERE ended_at IS NULL").await;
@@ -290,7 +290,7 @@ async fn a_copy_without_its_sequences_gives_no_id_twice() {
     let first = "SELECT count(*) FROM queue.q WHERE origin >= $1";
     assert_eq!(client.query_one(first, &[&next]).await.unwrap().get::<_, i64>(0), 0);
     let third = deploy(&client, "q", "c").await;
-    Hand::new(&restored, "q", third).await;
+    SqlHost::new(&restored, "q", third).await;
     create_queue(&client, "r", "").await;
     for (handler, mut wanted) in ["a", "b"].into_iter().zip(left()) {
         wanted.insert(3000);
@@ -346,7 +346,7 @@ async fn nothing_is_truncated_under_a_dump_that_begins() {
     let db = TestDb::new().await;
     let client = db.client().await;
     create_queue(&client, "q", ROTATES_ALWAYS).await;
-    let hand = Hand::new(&db, "q", deploy(&client, "q", "a").await).await;
+    let hand = SqlHost::new(&db, "q", deploy(&client, "q", "a").await).await;
     hand.enqueue(0, 99).await;
     let dump = connect(&format!("{}&application_name=pg_dump", db.url)).await;
     dump.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").await.unwrap();
@@ -367,7 +367,7 @@ async fn a_backup_can_hold_off_rotation() {
     let db = TestDb::new().await;
     let client = db.client().await;
     create_queue(&client, "q", ROTATES_ALWAYS).await;
-    let hand = Hand::new(&db, "q", deploy(&client, "q", "a").await).await;
+    let hand = SqlHost::new(&db, "q", deploy(&client, "q", "a").await).await;
     hand.enqueue(0, 99).await;
     hand.work_off().await;
     hand.next_generation().await;
@@ -387,7 +387,7 @@ async fn a_cursor_ahead_of_the_cluster_is_refused_at_the_lease_too() {
     let db = TestDb::new().await;
     let client = db.client().await;
     create_queue(&client, "q", "").await;
-    let hand = Hand::new(&db, "q", deploy(&client, "q", "a").await).await;
+    let hand = SqlHost::new(&db, "q", deploy(&client, "q", "a").await).await;
     let ahead = "INSERT INTO host.q__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
             row_count, leaves, is_cursor, more, token, hi, txids)
         SELECT -99, 0, 0, 0, 0, handler_id, 0, 0, 0, true, false, token, '900000000:900000000:', '{}'

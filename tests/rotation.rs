@@ -2,20 +2,20 @@
 
 use tokio_postgres::Client;
 
-use crate::harness::hand::{
+use crate::harness::sql_host::{
     ROTATES_ALWAYS, assert_only_inserted, backend, create_queue, deploy, value,
 };
-use crate::harness::{Hand, TestDb, wait_until};
+use crate::harness::{SqlHost, TestDb, wait_until};
 
-async fn scene() -> (TestDb, Client, Hand) {
-    Hand::with_queue(ROTATES_ALWAYS).await
+async fn scene() -> (TestDb, Client, SqlHost) {
+    SqlHost::with_queue(ROTATES_ALWAYS).await
 }
 
 /// More than a leaf of messages.
 const LEAF: i64 = 300;
 
 /// Fills the present leaf and begins the next. Returns the leaf that is not the present one any more.
-async fn fill_and_advance(hand: &Hand) -> i32 {
+async fn fill_and_advance(hand: &SqlHost) -> i32 {
     let leaf =
         hand.value("SELECT (last_value / 100000000000 % 3)::int FROM queue.{q}_id_seq").await;
     hand.enqueue(1, LEAF).await;
@@ -24,7 +24,7 @@ async fn fill_and_advance(hand: &Hand) -> i32 {
 }
 
 /// The reason why a leaf stays, which must have one.
-async fn held(hand: &Hand, leaf: i32) -> String {
+async fn held(hand: &SqlHost, leaf: i32) -> String {
     hand.truncate(leaf).await.expect("the leaf must stay")
 }
 
@@ -37,11 +37,11 @@ async fn without_a_handler_nothing_is_truncated_and_the_first_gets_everything() 
     let db = TestDb::new().await;
     let client = db.client().await;
     create_queue(&client, "q", ROTATES_ALWAYS).await;
-    let nobody = Hand::new(&db, "q", 0).await;
+    let nobody = SqlHost::new(&db, "q", 0).await;
     let leaf = fill_and_advance(&nobody).await;
     assert_eq!(held(&nobody, leaf).await, "no handler is deployed yet");
     let handler = deploy(&client, "q", "default").await;
-    let hand = Hand::new(&db, "q", handler).await;
+    let hand = SqlHost::new(&db, "q", handler).await;
     assert_eq!(held(&hand, leaf).await, "handler \"default\" has messages in it to come");
     assert_eq!(hand.work_off().await, (1..=LEAF).collect::<Vec<_>>());
     assert_eq!(hand.truncate(leaf).await, None);
@@ -51,7 +51,7 @@ async fn without_a_handler_nothing_is_truncated_and_the_first_gets_everything() 
 async fn an_open_lease_pins_its_leaf_and_so_does_the_slowest_handler() {
     let (db, client, hand) = scene().await;
     let second = deploy(&client, "q", "slow").await;
-    let slow = Hand::new(&db, "q", second).await;
+    let slow = SqlHost::new(&db, "q", second).await;
     let leaf = fill_and_advance(&hand).await;
     let lease = hand.must_lease(LEAF as i32).await;
     slow.must_lease(10).await;
@@ -64,7 +64,7 @@ async fn an_open_lease_pins_its_leaf_and_so_does_the_slowest_handler() {
     let why = held(&hand, leaf).await;
     assert!(why.contains(&format!("of session {} has been open", slow.session)), "{why}");
     slow.end(false).await;
-    let stray = Hand::new(&db, "q", second).await;
+    let stray = SqlHost::new(&db, "q", second).await;
     let lease = stray.strays().await[0];
     let lease = stray.take_over(lease, 10).await.unwrap().expect("ten messages");
     // The rows pin the leaf, wherever in the log the lease is.

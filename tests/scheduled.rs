@@ -3,11 +3,11 @@
 
 use tokio_postgres::Client;
 
-use crate::harness::hand::{ROTATES_ALWAYS, sqlstate, value};
-use crate::harness::{Hand, TestDb, wait_until};
+use crate::harness::sql_host::{ROTATES_ALWAYS, sqlstate, value};
+use crate::harness::{SqlHost, TestDb, wait_until};
 
-async fn queue(settings: &str) -> (TestDb, Client, Hand) {
-    Hand::with_queue(&format!("{ROTATES_ALWAYS}{settings}")).await
+async fn queue(settings: &str) -> (TestDb, Client, SqlHost) {
+    SqlHost::with_queue(&format!("{ROTATES_ALWAYS}{settings}")).await
 }
 
 /// Schedules 18 messages that are due, six in each partition of the finest level: one of these is of the minute that is
@@ -148,7 +148,7 @@ async fn an_advance_that_was_cut_off_leaves_the_accounts_right() {
         if !settings.is_empty() {
             hand.lane = value(&client, "SELECT (hashtextextended('k', 0) & 1)::int").await;
         }
-        let enqueue = async |hand: &Hand, messages: i64| {
+        let enqueue = async |hand: &SqlHost, messages: i64| {
             let sql = "INSERT INTO queue.q (payload, key) SELECT to_jsonb(g), ";
             hand.run(&format!("{sql} {key} FROM generate_series(1, {messages}) g")).await;
         };

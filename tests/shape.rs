@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use tokio_postgres::Client;
 
-use crate::harness::hand::create_queue;
+use crate::harness::sql_host::create_queue;
 use crate::harness::{TestDb, repository};
 
 const KINDS: [(&str, &str); 4] = [

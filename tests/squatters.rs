@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use crate::harness::hand::value;
+use crate::harness::sql_host::value;
 use crate::harness::{Scene, TestDb};
 
 /// What everybody who asks a database for its schema calls first; it makes whoever may a superuser.

@@ -8,12 +8,12 @@ use host_server::serve::{ServeConfig, Shutdown, serve};
 use nix::sys::signal::Signal;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::hand::{create_queue, deploy, value};
 use crate::harness::postgres::OwnServer;
 use crate::harness::process::{Serve, host_command};
 use crate::harness::proxy::{Mode, Proxy};
 use crate::harness::server::scratch_dir;
-use crate::harness::{Deployment, Hand, Scene, TestDb, plugin, wait_until};
+use crate::harness::sql_host::{create_queue, deploy, value};
+use crate::harness::{Deployment, Scene, SqlHost, TestDb, plugin, wait_until};
 
 const COMPILED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/compiled");
 
@@ -157,7 +157,7 @@ async fn a_host_whose_loop_stands_still_says_so_and_gives_its_messages_to_others
         wait_until("the host serves", async || value::<i32>(&client, live).await > 0).await;
         let session: i32 = value(&client, live).await;
         // What it has in flight when a loop of it stops.
-        let mut theirs = Hand::new(&db, "q", handler).await;
+        let mut theirs = SqlHost::new(&db, "q", handler).await;
         theirs.end(false).await;
         theirs.session = session;
         theirs.enqueue(1, 3).await;
@@ -174,7 +174,7 @@ async fn a_host_whose_loop_stands_still_says_so_and_gives_its_messages_to_others
         let ended = format!("SELECT count(*) FROM host.session WHERE id = {session} AND NOT lost");
         let ended = format!("{ended} AND ended_at IS NOT NULL");
         wait_until("it ends its session", async || value::<i64>(&client, &ended).await == 1).await;
-        let other = Hand::new(&db, "q", handler).await;
+        let other = SqlHost::new(&db, "q", handler).await;
         assert_eq!(other.strays().await, [held.id]);
         assert!(other.take_over(held.id, 3).await.unwrap().is_some());
         let anew = format!(

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::hand::{ROTATES_ALWAYS, create_queue, deploy};
-use crate::harness::{Hand, TestDb, plugin};
+use crate::harness::sql_host::{ROTATES_ALWAYS, create_queue, deploy};
+use crate::harness::{SqlHost, TestDb, plugin};
 
 #[tokio::test]
 async fn an_empty_database_says_what_to_do() {
@@ -108,7 +108,7 @@ async fn what_is_due_later_does_not_wait_and_what_is_parked_is_not_done() {
     };
     assert_eq!(numbers().await, [3, 0, 3, 0], "without a handler");
     let handler = deploy(&client, "q", "default").await;
-    let hand = Hand::new(&db, "q", handler).await;
+    let hand = SqlHost::new(&db, "q", handler).await;
     assert_eq!(numbers().await, [3, 0, 3, 0], "without a host");
     let lease = hand.must_lease(6).await;
     assert_eq!(numbers().await, [0, 6, 0, 0]);
@@ -128,8 +128,8 @@ async fn a_queue_that_rotates_fast_counts_all_of_the_last_minute() {
     create_queue(&client, "q", ROTATES_ALWAYS).await;
     let handler = deploy(&client, "q", "default").await;
     let other = deploy(&client, "q", "other").await;
-    let hand = Hand::new(&db, "q", handler).await;
-    let beside = Hand::new(&db, "q", other).await;
+    let hand = SqlHost::new(&db, "q", handler).await;
+    let beside = SqlHost::new(&db, "q", other).await;
     let settled = async || queue_of(&db, "q").await["settled_last_minute"].as_i64().unwrap();
     for turn in 1..=4 {
         let leaf =

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::harness::hand::assert_only_inserted;
+use crate::harness::sql_host::assert_only_inserted;
 use crate::harness::{Deployment, Scene};
 
 /// Enough that they are on the schedule in many settlements and come back in many portions. From the environment, to

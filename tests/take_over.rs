@@ -2,8 +2,8 @@
 
 use tokio_postgres::Client;
 
-use crate::harness::hand::{assert_only_inserted, deploy, sqlstate, value};
-use crate::harness::{Hand, wait_until};
+use crate::harness::sql_host::{assert_only_inserted, deploy, sqlstate, value};
+use crate::harness::{SqlHost, wait_until};
 
 async fn deaths(client: &Client, lease: i64) -> i16 {
     value(client, &format!("SELECT deaths FROM host.q__lease WHERE id = {lease}")).await
@@ -11,11 +11,11 @@ async fn deaths(client: &Client, lease: i64) -> i16 {
 
 #[tokio::test]
 async fn only_what_is_not_settled_is_taken_over_in_portions() {
-    let (db, client, dead) = Hand::with_queue("").await;
+    let (db, client, dead) = SqlHost::with_queue("").await;
     dead.enqueue(0, 9).await;
     let held = dead.must_lease(10).await;
     assert!(dead.settle(&held, 0, "{[2,3),[5,6)}", "").await.unwrap());
-    let heir = Hand::new(&db, "q", dead.handler).await;
+    let heir = SqlHost::new(&db, "q", dead.handler).await;
     assert_eq!(heir.strays().await, [0; 0]);
     dead.end(true).await;
     assert_eq!(heir.strays().await, [held.id]);
@@ -46,10 +46,10 @@ async fn only_what_is_not_settled_is_taken_over_in_portions() {
 
 #[tokio::test]
 async fn the_lease_of_a_live_session_is_not_to_be_had_nor_for_one_that_has_ended() {
-    let (db, _client, hand) = Hand::with_queue("").await;
+    let (db, _client, hand) = SqlHost::with_queue("").await;
     hand.enqueue(1, 3).await;
     let held = hand.must_lease(3).await;
-    let other = Hand::new(&db, "q", hand.handler).await;
+    let other = SqlHost::new(&db, "q", hand.handler).await;
     assert_eq!(sqlstate(other.take_over(held.id, 3).await), "HQ002");
     hand.end(true).await;
     other.end(false).await;
@@ -58,12 +58,12 @@ async fn the_lease_of_a_live_session_is_not_to_be_had_nor_for_one_that_has_ended
 
 #[tokio::test]
 async fn what_was_in_flight_at_two_deaths_runs_alone_and_at_five_is_poison() {
-    let (db, client, first) = Hand::with_queue("").await;
+    let (db, client, first) = SqlHost::with_queue("").await;
     first.enqueue(0, 2).await;
     let mut poisoned = first.must_lease(3).await.id;
     first.end(true).await;
     for death in 1..5 {
-        let next = Hand::new(&db, "q", first.handler).await;
+        let next = SqlHost::new(&db, "q", first.handler).await;
         let held = next.take_over(poisoned, 10).await.unwrap().expect("it runs");
         assert_eq!(deaths(&client, held.id).await, death);
         assert_eq!(held.count, if death == 1 { 3 } else { 1 });
@@ -71,7 +71,7 @@ async fn what_was_in_flight_at_two_deaths_runs_alone_and_at_five_is_poison() {
         next.end(true).await;
         poisoned = held.id;
     }
-    let last = Hand::new(&db, "q", first.handler).await;
+    let last = SqlHost::new(&db, "q", first.handler).await;
     assert!(last.take_over(poisoned, 10).await.unwrap().is_none());
     let dead = "SELECT payload::text || ' ' || reason || ': ' || error FROM host.q__dead_letter";
     assert_eq!(value::<String>(&client, dead).await, "0 poison: 5 hosts died with it in flight");
@@ -95,7 +95,7 @@ async fn what_was_in_flight_at_two_deaths_runs_alone_and_at_five_is_poison() {
 /// Found by the model: it would have been a dead letter of a handler that is not to run it, or has acked it.
 #[tokio::test]
 async fn another_handlers_retry_in_a_poisoned_lease_is_no_dead_letter() {
-    let (db, client, hand) = Hand::with_queue("").await;
+    let (db, client, hand) = SqlHost::with_queue("").await;
     let second = deploy(&client, "q", "second").await;
     hand.enqueue(1, 1).await;
     let held = hand.must_lease(1).await;
@@ -103,17 +103,17 @@ async fn another_handlers_retry_in_a_poisoned_lease_is_no_dead_letter() {
     assert!(hand.settle(&held, 0, "{[0,1)}", retry).await.unwrap());
     hand.run("SELECT host.{q}__promote(10)").await;
 
-    let mut dead = Hand::new(&db, "q", second).await;
+    let mut dead = SqlHost::new(&db, "q", second).await;
     let mut held = dead.must_lease(10).await;
     assert_eq!(held.count, 2);
     assert!(dead.settle(&held, 0, "{[0,1)}", "").await.unwrap());
     for _ in 1..5 {
         dead.end(true).await;
-        dead = Hand::new(&db, "q", second).await;
+        dead = SqlHost::new(&db, "q", second).await;
         held = dead.take_over(held.id, 10).await.unwrap().expect("it is to be settled");
     }
     dead.end(true).await;
-    let last = Hand::new(&db, "q", second).await;
+    let last = SqlHost::new(&db, "q", second).await;
     assert!(last.take_over(held.id, 10).await.unwrap().is_none());
     assert_eq!(value::<i64>(&client, "SELECT count(*) FROM host.q__dead_letter").await, 0);
     assert_eq!(last.strays().await, [0; 0]);
@@ -123,12 +123,12 @@ async fn another_handlers_retry_in_a_poisoned_lease_is_no_dead_letter() {
 
 #[tokio::test]
 async fn an_end_in_order_is_no_death() {
-    let (db, client, mut hand) = Hand::with_queue("").await;
+    let (db, client, mut hand) = SqlHost::with_queue("").await;
     hand.enqueue(1, 2).await;
     let mut lease = hand.must_lease(2).await.id;
     for _ in 0..6 {
         hand.end(false).await;
-        hand = Hand::new(&db, "q", hand.handler).await;
+        hand = SqlHost::new(&db, "q", hand.handler).await;
         let held = hand.take_over(lease, 10).await.unwrap().expect("both");
         assert_eq!((held.count, deaths(&client, held.id).await), (2, 0));
         lease = held.id;
@@ -139,7 +139,7 @@ async fn an_end_in_order_is_no_death() {
 /// nothing of, or not all of. It takes it over as it would another's.
 #[tokio::test]
 async fn a_session_finds_its_own_strays_and_takes_over_what_is_left_of_them() {
-    let (_db, client, hand) = Hand::with_queue("").await;
+    let (_db, client, hand) = SqlHost::with_queue("").await;
     hand.enqueue(0, 4).await;
     let held = hand.must_lease(5).await;
     assert!(hand.settle(&held, 0, "{[0,2)}", "").await.unwrap());
@@ -162,12 +162,12 @@ async fn a_session_finds_its_own_strays_and_takes_over_what_is_left_of_them() {
 
 #[tokio::test]
 async fn a_host_with_many_slow_messages_still_sees_what_others_have_left() {
-    let (db, _client, hand) = Hand::with_queue("").await;
+    let (db, _client, hand) = SqlHost::with_queue("").await;
     hand.enqueue(1, 151).await;
     for _ in 0..150 {
         hand.must_lease(1).await;
     }
-    let dead = Hand::new(&db, "q", hand.handler).await;
+    let dead = SqlHost::new(&db, "q", hand.handler).await;
     let left = dead.must_lease(1).await;
     wait_until("its own leases are old", async || hand.strays().await.len() == 100).await;
     dead.end(true).await;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::harness::hand::create_queue;
+use crate::harness::sql_host::create_queue;
 use crate::harness::{TestDb, repository};
 
 /// The templates by their paths below `migrations/queue`.

@@ -1,9 +1,9 @@
 //! What people see: nothing that a terminal would obey, tables as wide as it is, times and bytes whatever
 //! the settings.
 
-use crate::harness::hand::{create_queue, deploy};
 use crate::harness::process::{finish, host_command};
-use crate::harness::{Hand, TestDb};
+use crate::harness::sql_host::{create_queue, deploy};
+use crate::harness::{SqlHost, TestDb};
 
 /// Everything that a terminal may obey, as SQL writes it in an escape string; a jsonb takes no NUL.
 const HOSTILE: &str = "\\x1b]0;owned\\x07\\r\\u009b31m\\u202e\\u2028\\u200e\nForged     line";
@@ -23,7 +23,7 @@ async fn nothing_from_outside_reaches_a_terminal_raw() {
     create_queue(&client, "q", ", 'text', p_keep_ms => 3600000").await;
     db.host(&["queue", "set", "q", "--unique", "1h"]).await.ok();
     let handler = deploy(&client, "q", "default").await;
-    let hand = Hand::new(&db, "q", handler).await;
+    let hand = SqlHost::new(&db, "q", handler).await;
     hand.run(&format!(
         "INSERT INTO queue.q (payload, unique_key, headers)
             VALUES (E'{HOSTILE}', E'{HOSTILE}', jsonb_build_object('h', E'{HOSTILE}'));
@@ -88,7 +88,7 @@ async fn bytes_are_shown_the_same_whatever_the_setting() {
     let client = db.client().await;
     create_queue(&client, "q", ", 'bytea', p_keep_ms => 3600000").await;
     let handler = deploy(&client, "q", "default").await;
-    let hand = Hand::new(&db, "q", handler).await;
+    let hand = SqlHost::new(&db, "q", handler).await;
     hand.run(&format!(
         "ALTER DATABASE {} SET bytea_output = 'escape';
         INSERT INTO queue.q (payload) SELECT '\\xff00' FROM generate_series(1, 2);

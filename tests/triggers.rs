@@ -3,8 +3,8 @@
 
 use serde_json::json;
 
-use crate::harness::hand::{create_queue, deploy, value};
-use crate::harness::{Deployment, Hand, Scene, TestDb, wait_until};
+use crate::harness::sql_host::{create_queue, deploy, value};
+use crate::harness::{Deployment, Scene, SqlHost, TestDb, wait_until};
 
 /// What a trigger of the other queue's owner lacks is the message's failure: its own queue is not taken for dropped.
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn a_trigger_or_constraint_that_refuses_one_message_stops_no_other() {
         )
         .await;
         let handler = deploy(&client, "q", "default").await;
-        let hand = Hand::new(&db, "q", handler).await;
+        let hand = SqlHost::new(&db, "q", handler).await;
         // Some of them committed late, behind the cursor.
         let stalled = db.client().await;
         let schedule = |a: u32, b: u32| {

@@ -5,10 +5,10 @@ use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-use crate::harness::hand::{
+use crate::harness::sql_host::{
     ROTATES_ALWAYS, backend, create_queue, deploy, sqlstate, value, wait_for_lock,
 };
-use crate::harness::{Deployment, Hand, Scene, TestDb};
+use crate::harness::{Deployment, Scene, SqlHost, TestDb};
 
 /// A database with the queue `q`, whose keys are taken for so many milliseconds at least.
 async fn queue(window_ms: i64) -> (TestDb, Client) {
@@ -80,7 +80,7 @@ async fn of_two_producers_with_one_key_the_second_waits_for_the_first() {
 #[tokio::test]
 async fn of_many_producers_with_one_key_one_enqueues() {
     let (db, client) = queue(0).await;
-    let hand = Hand::new(&db, "q", deploy(&client, "q", "default").await).await;
+    let hand = SqlHost::new(&db, "q", deploy(&client, "q", "default").await).await;
     let producers = join_all((0..12).map(|_| db.client())).await;
     for round in 0..10 {
         // Every other time it was taken before, and is free again.
@@ -94,7 +94,7 @@ async fn of_many_producers_with_one_key_one_enqueues() {
 #[tokio::test]
 async fn a_key_is_taken_until_its_message_is_settled_however_it_comes_to_that() {
     let (db, client) = queue(0).await;
-    let hand = Hand::new(&db, "q", deploy(&client, "q", "default").await).await;
+    let hand = SqlHost::new(&db, "q", deploy(&client, "q", "default").await).await;
     let entry = r#"ARRAY['{"error": "no"}']::jsonb[]"#;
     let retry = format!(", ARRAY[0], ARRAY[0::bigint], {entry}");
     for (end, arguments) in [
@@ -129,7 +129,7 @@ async fn a_key_is_taken_until_its_message_is_settled_however_it_comes_to_that() 
 #[tokio::test]
 async fn what_is_not_due_yet_or_goes_down_with_its_hosts_keeps_its_key() {
     let (db, client) = queue(0).await;
-    let hand = Hand::new(&db, "q", deploy(&client, "q", "default").await).await;
+    let hand = SqlHost::new(&db, "q", deploy(&client, "q", "default").await).await;
     let insert = "INSERT INTO queue.q (payload, unique_key, run_at) VALUES ('1', 'later', now() + interval '1 h')";
     client.execute(insert, &[]).await.unwrap();
     let held = hand.must_lease(10).await;
@@ -138,12 +138,12 @@ async fn what_is_not_due_yet_or_goes_down_with_its_hosts_keeps_its_key() {
 
     assert!(takes(&client, "poison").await);
     let mut lease = hand.must_lease(10).await.id;
-    let mut host = Hand::new(&db, "q", hand.handler).await;
+    let mut host = SqlHost::new(&db, "q", hand.handler).await;
     hand.end(true).await;
     // It is given up on when it has taken too many hosts with it.
     while let Some(held) = host.take_over(lease, 10).await.unwrap() {
         assert!(!takes(&client, "poison").await);
-        let next = Hand::new(&db, "q", host.handler).await;
+        let next = SqlHost::new(&db, "q", host.handler).await;
         host.end(true).await;
         (lease, host) = (held.id, next);
     }
@@ -154,7 +154,7 @@ async fn what_is_not_due_yet_or_goes_down_with_its_hosts_keeps_its_key() {
 #[tokio::test]
 async fn a_window_outlasts_the_settlement_and_the_generation() {
     let (db, client) = queue(HOUR_MS).await;
-    let hand = Hand::new(&db, "q", deploy(&client, "q", "default").await).await;
+    let hand = SqlHost::new(&db, "q", deploy(&client, "q", "default").await).await;
     assert!(takes(&client, "k").await);
     client
         .execute("INSERT INTO queue.q (payload) SELECT '1' FROM generate_series(1, 500)", &[])
@@ -181,7 +181,7 @@ async fn forgotten(client: &Client, n: i32) -> i32 {
 #[tokio::test]
 async fn only_free_keys_are_forgotten_a_portion_at_a_time() {
     let (db, client) = queue(HOUR_MS).await;
-    let hand = Hand::new(&db, "q", deploy(&client, "q", "default").await).await;
+    let hand = SqlHost::new(&db, "q", deploy(&client, "q", "default").await).await;
     for key in ["a", "b", "c"] {
         assert!(takes(&client, key).await);
     }
@@ -207,13 +207,13 @@ async fn only_free_keys_are_forgotten_a_portion_at_a_time() {
 async fn every_handler_that_was_there_has_to_settle_it_and_one_that_goes_is_not_waited_for() {
     let (db, client) = queue(0).await;
     assert!(takes(&client, "first").await);
-    let a = Hand::new(&db, "q", deploy(&client, "q", "a").await).await;
-    let b = Hand::new(&db, "q", deploy(&client, "q", "b").await).await;
+    let a = SqlHost::new(&db, "q", deploy(&client, "q", "a").await).await;
+    let b = SqlHost::new(&db, "q", deploy(&client, "q", "b").await).await;
     assert!(takes(&client, "k").await);
     a.work_off().await;
     assert!(takes(&client, "first").await, "enqueued before there was any handler");
     assert!(!takes(&client, "k").await);
-    let late = Hand::new(&db, "q", deploy(&client, "q", "late").await).await;
+    let late = SqlHost::new(&db, "q", deploy(&client, "q", "late").await).await;
     b.work_off().await;
     assert!(takes(&client, "k").await, "the late one has it before it and does not keep the key");
 

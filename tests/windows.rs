@@ -3,8 +3,8 @@
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use crate::harness::hand::{assert_only_inserted, deploy, sqlstate, value};
-use crate::harness::{Hand, wait_until};
+use crate::harness::sql_host::{assert_only_inserted, deploy, sqlstate, value};
+use crate::harness::{SqlHost, wait_until};
 
 async fn insert(client: &Client, a: i64, b: i64) {
     let sql = "INSERT INTO queue.q (payload) SELECT to_jsonb(g) FROM generate_series";
@@ -13,7 +13,7 @@ async fn insert(client: &Client, a: i64, b: i64) {
 
 #[tokio::test]
 async fn a_transaction_that_commits_after_later_ids_is_not_lost() {
-    let (db, early, hand) = Hand::with_queue("").await;
+    let (db, early, hand) = SqlHost::with_queue("").await;
     let late = db.client().await;
     early.batch_execute("BEGIN").await.unwrap();
     insert(&early, 1, 3).await;
@@ -30,7 +30,7 @@ async fn a_transaction_that_commits_after_later_ids_is_not_lost() {
 
 #[tokio::test]
 async fn subtransactions_and_prepared_transactions_come_when_they_commit() {
-    let (db, producer, hand) = Hand::with_queue(", p_wake_up => false").await;
+    let (db, producer, hand) = SqlHost::with_queue(", p_wake_up => false").await;
     producer.batch_execute("BEGIN; SAVEPOINT a").await.unwrap();
     insert(&producer, 1, 1).await;
     producer.batch_execute("RELEASE a; SAVEPOINT b").await.unwrap();
@@ -52,7 +52,7 @@ async fn subtransactions_and_prepared_transactions_come_when_they_commit() {
 /// would lose what it inserted. And one older than the cursor's would find everything again.
 #[tokio::test]
 async fn windows_are_cut_only_in_a_transaction_without_an_xid_at_read_committed() {
-    let (_db, client, hand) = Hand::with_queue("").await;
+    let (_db, client, hand) = SqlHost::with_queue("").await;
     for (begin, insert) in [
         ("BEGIN", "INSERT INTO queue.q (payload) VALUES ('1')"),
         ("BEGIN", "SAVEPOINT s; INSERT INTO queue.q (payload) VALUES ('1')"),
@@ -75,7 +75,7 @@ async fn windows_are_cut_only_in_a_transaction_without_an_xid_at_read_committed(
 
 #[tokio::test]
 async fn a_big_window_is_handed_out_in_chunks_while_others_commit() {
-    let (db, producer, hand) = Hand::with_queue("").await;
+    let (db, producer, hand) = SqlHost::with_queue("").await;
     insert(&producer, 1, 10_000).await;
     let mut given = Vec::new();
     let mut next = 10_001;
@@ -94,7 +94,7 @@ async fn a_big_window_is_handed_out_in_chunks_while_others_commit() {
 
 #[tokio::test]
 async fn a_lease_is_bounded_in_bytes_but_has_one_message_always() {
-    let (_db, client, hand) = Hand::with_queue("").await;
+    let (_db, client, hand) = SqlHost::with_queue("").await;
     let sizes = "INSERT INTO queue.q (payload)
         SELECT to_jsonb(repeat('x', size)) FROM unnest(ARRAY[10, 5000, 10, 10, 100000, 10]) size";
     client.batch_execute(sizes).await.unwrap();
@@ -120,14 +120,14 @@ async fn pages(client: &Client, call: &str) -> i64 {
     plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap()
 }
 
-fn lease_call(hand: &Hand, seq: i64) -> String {
+fn lease_call(hand: &SqlHost, seq: i64) -> String {
     let (handler, session) = (hand.handler, hand.session);
     format!("host.q__lease({handler}, {session}, {seq}, gen_random_uuid(), 1000, 1 << 30)")
 }
 
 #[tokio::test]
 async fn a_huge_uncommitted_insert_is_not_walked() {
-    let (db, huge, hand) = Hand::with_queue("").await;
+    let (db, huge, hand) = SqlHost::with_queue("").await;
     let producer = db.client().await;
     insert(&producer, 1, 1).await;
     assert_eq!(hand.work_off().await, [1]);
@@ -160,7 +160,7 @@ async fn a_huge_uncommitted_insert_is_not_walked() {
 /// What has been leased stays in its leaf until the leaf is truncated; a lease must not pass through it (I6).
 #[tokio::test]
 async fn a_lease_costs_the_same_however_much_is_behind_the_cursor() {
-    let (_db, producer, hand) = Hand::with_queue("").await;
+    let (_db, producer, hand) = SqlHost::with_queue("").await;
     insert(&producer, 1, 200_000).await;
     while hand.lease(50_000).await.is_some() {}
     let (mut lease, mut read, mut promote) = (i64::MAX, i64::MAX, i64::MAX);
@@ -187,7 +187,7 @@ async fn a_lease_costs_the_same_however_much_is_behind_the_cursor() {
 
 #[tokio::test]
 async fn a_huge_rolled_back_insert_is_walked_once() {
-    let (_db, huge, hand) = Hand::with_queue("").await;
+    let (_db, huge, hand) = SqlHost::with_queue("").await;
     huge.batch_execute("BEGIN").await.unwrap();
     insert(&huge, 1, 200_000).await;
     huge.batch_execute("ROLLBACK").await.unwrap();
@@ -200,7 +200,7 @@ async fn a_huge_rolled_back_insert_is_walked_once() {
 
 #[tokio::test]
 async fn an_empty_poll_writes_nothing() {
-    let (_db, client, hand) = Hand::with_queue("").await;
+    let (_db, client, hand) = SqlHost::with_queue("").await;
     insert(&client, 1, 5).await;
     assert_eq!(hand.work_off().await.len(), 5);
     let polls = [
@@ -225,7 +225,7 @@ async fn an_empty_poll_writes_nothing() {
 
 #[tokio::test]
 async fn an_ended_session_gets_no_lease() {
-    let (_db, client, hand) = Hand::with_queue("").await;
+    let (_db, client, hand) = SqlHost::with_queue("").await;
     insert(&client, 1, 5).await;
     hand.end(true).await;
     assert_eq!(sqlstate(hand.try_lease(1, 1).await), "HQ001");
@@ -233,11 +233,11 @@ async fn an_ended_session_gets_no_lease() {
 
 #[tokio::test]
 async fn each_handler_has_its_own_cursor_over_the_same_messages() {
-    let (db, client, hand) = Hand::with_queue("").await;
+    let (db, client, hand) = SqlHost::with_queue("").await;
     insert(&client, 1, 5).await;
     assert_eq!(hand.work_off().await.len(), 5);
     let handler = deploy(&client, "q", "second").await;
-    let second = Hand::new(&db, "q", handler).await;
+    let second = SqlHost::new(&db, "q", handler).await;
     insert(&client, 6, 7).await;
     assert_eq!(second.work_off().await, [1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(hand.work_off().await, [6, 7]);

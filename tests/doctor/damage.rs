@@ -2,7 +2,7 @@
 
 use super::{doctor, none, one};
 use crate::harness::TestDb;
-use crate::harness::hand::create_queue;
+use crate::harness::sql_host::create_queue;
 
 /// The only damage of queue `q`; `named` says how doctor calls it.
 async fn lacks(db: &TestDb, named: &str) -> String {

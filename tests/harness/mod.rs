@@ -2,12 +2,12 @@
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
-pub mod hand;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod scene;
 pub mod server;
+pub mod sql_host;
 pub mod standby;
 pub mod watchdog;
 pub mod web;
@@ -16,9 +16,9 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub use hand::{Hand, Held};
 pub use scene::{Deployment, Scene};
 pub use server::TestDb;
+pub use sql_host::{SqlHost, SqlLease};
 
 /// How long a condition may take to come true. Generous: it only decides how long a failing test
 /// takes to fail.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::facts::multirange;
 use crate::harness::TestDb;
-use crate::harness::hand::{ROTATES_ALWAYS, backend, create_queue, value};
+use crate::harness::sql_host::{ROTATES_ALWAYS, backend, create_queue, value};
 
 /// Connections of a walk.
 pub const LINKS: u8 = 7;
@@ -132,7 +132,7 @@ impl Stage {
         let link = &mut self.links[usize::from(who)];
         let client = link.client.clone();
         link.waiting = Some(tokio::spawn(async move { client.query_one(&sql, &[]).await }));
-        crate::harness::hand::wait_for_lock(&self.watcher, link.pid).await;
+        crate::harness::sql_host::wait_for_lock(&self.watcher, link.pid).await;
     }
 
     /// Whether a call that was left waiting has come to an end.
@@ -154,7 +154,7 @@ impl Stage {
     /// One more handler.
     pub async fn deploy(&mut self) {
         let name = format!("handler{}", self.handlers.len());
-        let handler = crate::harness::hand::deploy(&self.watcher, &self.queue, &name).await;
+        let handler = crate::harness::sql_host::deploy(&self.watcher, &self.queue, &name).await;
         self.handlers.push(handler);
     }
 

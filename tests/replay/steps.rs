@@ -53,7 +53,7 @@ pub const RESULTS: &[&str] = &[
 ];
 
 /// What a session knows of a lease.
-struct Held {
+struct ReplayLease {
     lease: Lease,
     read: Vec<Message>,
     sent: Vec<Settle>,
@@ -64,7 +64,7 @@ pub struct Walk {
     seed: u64,
     world: World,
     stage: Stage,
-    held: Vec<Held>,
+    held: Vec<ReplayLease>,
     drawn: Vec<Id>,
     payloads: u16,
     tokens: u16,

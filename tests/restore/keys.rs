@@ -1,8 +1,8 @@
 //! Unique keys in another cluster: those of messages that are left stay taken, the others are free.
 
 use super::{other, restore};
-use crate::harness::hand::{create_queue, deploy, value};
-use crate::harness::{Hand, TestDb};
+use crate::harness::sql_host::{create_queue, deploy, value};
+use crate::harness::{SqlHost, TestDb};
 
 #[tokio::test]
 async fn keys_are_restored_with_their_messages() {
@@ -10,7 +10,7 @@ async fn keys_are_restored_with_their_messages() {
     let client = db.client().await;
     create_queue(&client, "q", "").await;
     client.batch_execute("SELECT host.set_unique('q', 0)").await.unwrap();
-    let hand = Hand::new(&db, "q", deploy(&client, "q", "default").await).await;
+    let hand = SqlHost::new(&db, "q", deploy(&client, "q", "default").await).await;
     let enqueue =
         |key: &str| format!("INSERT INTO queue.q (payload, unique_key) VALUES ('1', '{key}')");
     for key in ["done", "missed", "retried"] {

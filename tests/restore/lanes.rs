@@ -1,8 +1,8 @@
 //! Restoring queues with lanes: each lane has its own cursor, and what is left of each comes once.
 
 use super::{other, restore};
-use crate::harness::hand::{ROTATES_ALWAYS, create_queue, deploy};
-use crate::harness::{Deployment, Hand, Scene, TestDb};
+use crate::harness::sql_host::{ROTATES_ALWAYS, create_queue, deploy};
+use crate::harness::{Deployment, Scene, SqlHost, TestDb};
 
 #[tokio::test]
 async fn what_is_left_of_each_priority_comes_again_with_it() {
@@ -10,7 +10,7 @@ async fn what_is_left_of_each_priority_comes_again_with_it() {
     let client = from.client().await;
     create_queue(&client, "q", &format!("{ROTATES_ALWAYS}, p_priorities => true")).await;
     let handler = deploy(&client, "q", "a").await;
-    let mut hand = Hand::new(&from, "q", handler).await;
+    let mut hand = SqlHost::new(&from, "q", handler).await;
     // High: all settled. Normal: half is in flight, of which some are settled. Low: nobody has looked.
     hand.run(
         "INSERT INTO queue.{q} (payload, priority)
@@ -25,7 +25,7 @@ async fn what_is_left_of_each_priority_comes_again_with_it() {
     let restored = restore(&from, other().await).await;
     let text = restored.host(&["migrate", "--restored"]).await.ok();
     assert!(text.contains("Rebased queue q: 18 waiting"), "{text}");
-    let mut hand = Hand::new(&restored, "q", handler).await;
+    let mut hand = SqlHost::new(&restored, "q", handler).await;
     for (lane, wanted) in
         [(0, vec![]), (1, vec![10, 13, 14, 15, 16, 17, 18, 19]), (2, (20..30).collect())]
     {

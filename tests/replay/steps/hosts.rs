@@ -4,7 +4,7 @@ use model::{
     Connection, Doing, Done, Handler, Lease, Life, Message, Outcome, Refused, Set, Settle, TakeOver,
 };
 
-use super::{Held, MANY, Walk, about};
+use super::{MANY, ReplayLease, Walk, about};
 use crate::harness::wait_until;
 use crate::replay::stage::{Answer, id, number, token};
 
@@ -65,7 +65,7 @@ impl Walk {
 
     fn hold(&mut self, lease: Lease) {
         let read = self.world.read(&lease).into_iter().cloned().collect();
-        self.held.push(Held { lease, read, sent: Vec::new() });
+        self.held.push(ReplayLease { lease, read, sent: Vec::new() });
     }
 
     /// A call that the model refuses is refused, and its transaction ended.

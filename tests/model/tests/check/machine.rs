@@ -9,7 +9,7 @@ use super::scene::{Action, Scene, count};
 
 /// What a session knows of a lease. It forgets nothing: any request may be sent, or arrive, at any time.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Held {
+pub(crate) struct ModelLease {
     lease: Id,
     token: u16,
     session: Session,
@@ -20,7 +20,7 @@ pub(crate) struct Held {
     sent: Vec<Settle>,
 }
 
-impl Held {
+impl ModelLease {
     /// How many of its messages are in settlements.
     fn settled(&self) -> usize {
         self.sent.iter().map(|s| s.done.len()).sum()
@@ -47,7 +47,7 @@ pub(crate) struct State {
     /// What a crash may go back to: the states since the last commit that waited for the disk.
     before: Vec<Db>,
     /// What the sessions know.
-    held: Vec<Held>,
+    held: Vec<ModelLease>,
     /// Ids that producers have drawn and not used.
     drawn: Vec<(Connection, Id)>,
     begun: u8,
@@ -318,7 +318,7 @@ impl State {
         }
     }
 
-    fn hold(&self, lease: &Lease) -> Held {
+    fn hold(&self, lease: &Lease) -> ModelLease {
         let read = self.world.read(lease);
         let read = lease.all().iter().filter_map(|position| {
             let message = read.get(usize::from(position))?;
@@ -326,7 +326,7 @@ impl State {
             Some((position, message.payload, message.attempt, ours))
         });
         let Lease { id, token, session, handler, .. } = *lease;
-        Held { lease: id, token, session, handler, read: read.collect(), sent: Vec::new() }
+        ModelLease { lease: id, token, session, handler, read: read.collect(), sent: Vec::new() }
     }
 
     fn crash(&mut self, scene: &Scene, to: usize) {

@@ -42,7 +42,7 @@ pub async fn value<T: for<'a> tokio_postgres::types::FromSql<'a>>(client: &Clien
 }
 
 /// A session with one connection, and a handler of a queue.
-pub struct Hand {
+pub struct SqlHost {
     /// The connection that it works on.
     pub client: Client,
     /// The queue's name.
@@ -58,7 +58,7 @@ pub struct Hand {
 
 /// A lease, as its session knows it.
 #[derive(Clone, Copy, Debug)]
-pub struct Held {
+pub struct SqlLease {
     /// Its number in the log.
     pub id: i64,
     /// What the session calls it.
@@ -71,7 +71,7 @@ pub struct Held {
     pub more: bool,
 }
 
-impl Hand {
+impl SqlHost {
     /// Begins a session.
     pub async fn new(db: &TestDb, queue: &str, handler: i32) -> Self {
         let client = db.client().await;
@@ -132,14 +132,14 @@ impl Hand {
     }
 
     /// Leases up to so many messages, and up to so many bytes.
-    pub async fn try_lease(&self, messages: i32, bytes: i64) -> Result<Option<Held>, Error> {
+    pub async fn try_lease(&self, messages: i32, bytes: i64) -> Result<Option<SqlLease>, Error> {
         let (seq, token) = (self.next_seq(), Uuid::new_v4());
         let call =
             "SELECT lease_id, row_count, more FROM host.{q}__lease($1, $2, $3, $4, $5, $6, $7)";
         let params: [&(dyn ToSql + Sync); 7] =
             [&self.handler, &self.session, &seq, &token, &messages, &bytes, &self.lane];
         let row = self.query(call, &params).await?;
-        Ok(row.get::<_, Option<i64>>(0).map(|id| Held {
+        Ok(row.get::<_, Option<i64>>(0).map(|id| SqlLease {
             id,
             seq,
             token,
@@ -149,17 +149,17 @@ impl Hand {
     }
 
     /// Leases up to so many messages.
-    pub async fn lease(&self, messages: i32) -> Option<Held> {
+    pub async fn lease(&self, messages: i32) -> Option<SqlLease> {
         self.try_lease(messages, 1 << 40).await.expect("lease")
     }
 
     /// Leases what must be there.
-    pub async fn must_lease(&self, messages: i32) -> Held {
+    pub async fn must_lease(&self, messages: i32) -> SqlLease {
         self.lease(messages).await.expect("there are messages")
     }
 
     /// The positions and payloads of a lease.
-    pub async fn read(&self, held: &Held) -> Vec<(i32, i64)> {
+    pub async fn read(&self, held: &SqlLease) -> Vec<(i32, i64)> {
         let read = "SELECT pos, payload::bigint FROM host.{q}__read($1, $2) ORDER BY pos";
         let read = read.replace("{q}", &self.queue);
         let rows = self.client.query(&read, &[&self.session, &held.seq]).await.unwrap();
@@ -167,21 +167,21 @@ impl Hand {
     }
 
     /// The payloads of a lease, which must be as many as it says.
-    pub async fn payloads(&self, held: &Held) -> Vec<i64> {
+    pub async fn payloads(&self, held: &SqlLease) -> Vec<i64> {
         let rows = self.read(held).await;
         assert_eq!(rows.len() as i32, held.count, "{held:?}");
         rows.into_iter().map(|(_, payload)| payload).collect()
     }
 
     /// The payloads of a lease that may be of some positions only.
-    pub async fn payloads_of(&self, held: &Held) -> Vec<i64> {
+    pub async fn payloads_of(&self, held: &SqlLease) -> Vec<i64> {
         self.read(held).await.into_iter().map(|(_, payload)| payload).collect()
     }
 
     /// Acks positions, in a multirange's text. `more`: further arguments, in SQL.
     pub async fn settle(
         &self,
-        held: &Held,
+        held: &SqlLease,
         seq: i32,
         settled: &str,
         more: &str,
@@ -193,7 +193,7 @@ impl Hand {
     }
 
     /// Acks a whole lease that nothing of is settled yet.
-    pub async fn ack(&self, held: &Held) {
+    pub async fn ack(&self, held: &SqlLease) {
         let all = format!("{{[0,{})}}", held.count);
         assert!(self.settle(held, 0, &all, "").await.expect("settle"));
     }
@@ -209,7 +209,7 @@ impl Hand {
     }
 
     /// Takes a lease over, up to so many messages of it. `None`: nothing was left to run.
-    pub async fn take_over(&self, lease: i64, messages: i32) -> Result<Option<Held>, Error> {
+    pub async fn take_over(&self, lease: i64, messages: i32) -> Result<Option<SqlLease>, Error> {
         let (seq, token) = (self.next_seq(), Uuid::new_v4());
         let call =
             "SELECT lease_id, row_count, more FROM host.{q}__take_over($1, $2, $3, $4, $5, $6)";
@@ -217,7 +217,7 @@ impl Hand {
         let params: [&(dyn ToSql + Sync); 6] =
             [&lease, &self.session, &seq, &token, &messages, &deaths_max];
         let row = self.query(call, &params).await?;
-        Ok(row.get::<_, Option<i64>>(0).map(|id| Held {
+        Ok(row.get::<_, Option<i64>>(0).map(|id| SqlLease {
             id,
             seq,
             token,
