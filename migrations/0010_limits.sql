@@ -1,8 +1,5 @@
--- Purpose: limits of a queue over all hosts: how many messages are in flight, and how many start in a time.
--- Invariant: the tables of the queues that exist get the shape that queue/tables.sql gives to new ones.
--- Locks: ACCESS EXCLUSIVE on host.queue and each queue's leases and settlements, for at most 5 s of waiting; nothing is
---   rewritten. Tables: host.queue, and each queue's leases and settlements.
-SET LOCAL lock_timeout = '5s';
+-- Purpose: the limits of a queue. queue/migrations and queue/drops have the half of each queue.
+-- Locks: ACCESS EXCLUSIVE on host.queue; nothing is rewritten or scanned. Tables: host.queue.
 
 ALTER TABLE host.queue
     -- Of each handler's messages, over all hosts: in flight at once; NULL: any number.
@@ -15,16 +12,3 @@ ALTER TABLE host.queue
         CHECK (ordered_lanes IS NULL OR num_nonnulls(fleet_concurrency, rate_count) = 0),
     ADD CONSTRAINT rate_is_whole CHECK (num_nulls(rate_count, rate_ms, rate_burst) IN (0, 3)),
     ADD CONSTRAINT rate_is_at_most_1000_a_millisecond CHECK (rate_count <= rate_ms * 1000);
-
-DO $$
-DECLARE
-    q text;
-BEGIN
-    FOR q IN SELECT name FROM host.queue ORDER BY name LOOP
-        EXECUTE format('ALTER TABLE host.%I ADD COLUMN tat timestamptz, ADD COLUMN held bigint[]', q || '__lease');
-        EXECUTE format('ALTER TABLE host.%I ADD COLUMN heir_session int, ADD COLUMN heir_seq bigint', q || '__settlement');
-        -- Its results change.
-        EXECUTE format('DROP FUNCTION IF EXISTS host.%I(int, int, bigint, uuid, int, bigint, int)', q || '__lease');
-        EXECUTE format('DROP FUNCTION IF EXISTS host.%I(smallint[], int, int, bigint, uuid, int, bigint)', q || '__lease_of');
-    END LOOP;
-END $$;

@@ -1,9 +1,8 @@
 -- Purpose: a change of the catalog waits for no other transaction, and a heartbeat says what of its host is late.
 -- Invariant: every committed change raises the catalog's version, which is host.catalog's plus one for each row of
 --   host.catalog_change.
--- Locks: ACCESS EXCLUSIVE on host.heartbeat, for at most 5 s of waiting; nothing is rewritten or scanned. Tables:
---   host.heartbeat, host.catalog_change.
-SET LOCAL lock_timeout = '5s';
+-- Locks: ACCESS EXCLUSIVE on host.heartbeat; nothing is rewritten or scanned. Tables: host.heartbeat,
+--   host.catalog_change.
 
 -- One row for each change that is not counted in host.catalog yet. Hosts add them up there from time to time.
 CREATE TABLE host.catalog_change (

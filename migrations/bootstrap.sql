@@ -1,8 +1,9 @@
 -- Purpose: what the migration runner itself needs, so that the Rust side only calls functions.
 --   Applied first on every run, under the runner's advisory lock; each statement can be repeated.
 -- Invariant: a row of host.migration is committed together with the migration it speaks of.
--- Locks: none that another session waits for.
--- Tables: host.migration, host.migration_functions, host.template. Makes the cluster's three group roles.
+-- Locks: none that another session waits for, but in migration_begin.
+-- Tables: host.migration, host.migration_functions, host.migration_queue, host.template. Makes the cluster's three
+--   group roles.
 
 CREATE SCHEMA IF NOT EXISTS host;
 
@@ -39,6 +40,13 @@ CREATE TABLE IF NOT EXISTS host.migration_functions (
 COMMENT ON TABLE host.migration_functions IS
     'One row: the digest of the function files and templates that this database has.';
 
+CREATE TABLE IF NOT EXISTS host.migration_queue (
+    queue_id  int PRIMARY KEY,
+    version   int NOT NULL,
+    functions text NOT NULL
+);
+COMMENT ON TABLE host.migration_queue IS 'How far each queue is brought to the schema of this database.';
+
 CREATE TABLE IF NOT EXISTS host.template (
     name text PRIMARY KEY,
     body text NOT NULL
@@ -68,22 +76,69 @@ AS $$
     INSERT INTO host.migration (version, name, sha256) VALUES ($1, $2, $3);
 $$;
 
--- Keeps the templates of this release, drops those it no longer has, applies them to every queue
--- and records the digest; all in the transaction that replaced the functions. Bodies are not checked: that would lock
--- all tables of all queues at once. They were when a queue was created, here or where the release was tested.
+-- The digest of the files that queues are to have their functions from. In host.migration_functions it
+-- stands behind "unfinished" until all have: so it is no host's, and none begins to serve.
+CREATE OR REPLACE FUNCTION host.migration_target() RETURNS text
+    LANGUAGE sql STABLE SET search_path = host, pg_catalog, pg_temp
+AS $$
+    SELECT replace(f.sha256, 'unfinished ', '') FROM host.migration_functions f;
+$$;
+
+-- First of all in the transaction that applies numbered migrations or replaces functions: notes which version the tables
+-- of each queue have. Runners of earlier releases did not; they brought all queues to a version at once, and know
+-- nothing of the digests here, so that none of these counts unless this goes on with an upgrade to the same digest.
+-- Locks: SHARE ROW EXCLUSIVE on host.queue to the end of the transaction, so that no queue is made by half of each release.
+CREATE OR REPLACE FUNCTION host.migration_begin(digest text) RETURNS void
+    LANGUAGE plpgsql SET search_path = host, pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF to_regclass('host.queue') IS NULL THEN
+        RETURN;
+    END IF;
+    LOCK TABLE host.queue IN SHARE ROW EXCLUSIVE MODE;
+    INSERT INTO host.migration_queue (queue_id, version, functions)
+        SELECT q.id, (SELECT max(m.version) FROM host.migration m), '' FROM host.queue q
+        ON CONFLICT (queue_id) DO NOTHING;
+    IF NOT EXISTS (SELECT FROM host.migration_functions f WHERE f.sha256 = 'unfinished ' || digest) THEN
+        UPDATE host.migration_queue SET functions = '';
+    END IF;
+END;
+$$;
+
+-- Keeps the templates of this release, drops those it no longer has, and says that queues are still to get their
+-- functions from them; in the transaction that replaced the other functions.
 CREATE OR REPLACE FUNCTION host.migration_record_functions(names text[], bodies text[], digest text)
     RETURNS void
-    LANGUAGE plpgsql SET search_path = host, pg_catalog, pg_temp SET check_function_bodies = off
+    LANGUAGE plpgsql SET search_path = host, pg_catalog, pg_temp
 AS $$
 BEGIN
     DELETE FROM host.template;
     INSERT INTO host.template (name, body)
         SELECT t.name, t.body FROM unnest(names, bodies) AS t (name, body);
-    IF to_regclass('host.queue') IS NOT NULL THEN
-        PERFORM host.apply_queue_functions(q.name) FROM host.queue q ORDER BY q.name;
-    END IF;
-    INSERT INTO host.migration_functions (sha256) VALUES (digest)
+    INSERT INTO host.migration_functions (sha256) VALUES ('unfinished ' || digest)
         ON CONFLICT (only_row) DO UPDATE SET sha256 = EXCLUDED.sha256, applied_at = now();
+END;
+$$;
+
+-- Returns: the queues that are still to be brought to the schema of the database.
+CREATE OR REPLACE FUNCTION host.migration_queues() RETURNS SETOF text
+    LANGUAGE plpgsql STABLE SET search_path = host, pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF to_regproc('host.upgrade_queue') IS NOT NULL THEN
+        RETURN QUERY SELECT q.name FROM host.queue q JOIN host.migration_queue m ON m.queue_id = q.id
+            WHERE m.functions <> host.migration_target() OR m.version < (SELECT max(x.version) FROM host.migration x)
+            ORDER BY q.name;
+    END IF;
+END;
+$$;
+
+-- Last of all, when no queue is left: lets hosts in.
+CREATE OR REPLACE FUNCTION host.migration_finish() RETURNS void
+    LANGUAGE plpgsql SET search_path = host, pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE host.migration_functions SET sha256 = host.migration_target(), applied_at = now();
     IF to_regclass('host.catalog_change') IS NOT NULL THEN
         -- Whatever running hosts have made of a function that was away, they look again.
         INSERT INTO host.catalog_change DEFAULT VALUES;
@@ -91,15 +146,39 @@ BEGIN
 END;
 $$;
 
--- Returns: the queues that there are, for what is done to one after the other.
-CREATE OR REPLACE FUNCTION host.migration_queues() RETURNS SETOF text
-    LANGUAGE plpgsql STABLE SET search_path = host, pg_catalog, pg_temp
+-- Who holds locks on the tables of a queue (NULL: on those that are no queue's), in words, the oldest transactions
+-- first. What others do is not shown to every role. Returns NULL when nobody does any more.
+CREATE OR REPLACE FUNCTION host.migration_waits_for(queue text) RETURNS text
+    LANGUAGE sql STABLE SET search_path = host, pg_catalog, pg_temp
 AS $$
-BEGIN
-    IF to_regproc('host.put_comments') IS NOT NULL THEN
-        RETURN QUERY SELECT q.name FROM host.queue q ORDER BY q.name;
-    END IF;
-END;
+    SELECT string_agg(h.line, '; ') FROM (
+        SELECT concat_ws(' ', coalesce(format('process %s', l.pid), 'a prepared transaction'),
+            '(' || coalesce(nullif(min(a.application_name), ''), min(a.usename)) || ')',
+            'holds', (array_agg(DISTINCT l.mode))[1], 'on', min(format('%s.%s', c.relnamespace::regnamespace, c.relname)),
+            'since ' || date_trunc('second', min(a.xact_start))) AS line
+        FROM pg_locks l
+        JOIN pg_class c ON c.oid = l.relation AND c.relkind IN ('r', 'p', 'v')
+        LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+            AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+            AND c.relnamespace::regnamespace::text IN ('host', 'queue')
+            AND (c.oid = to_regclass('host.queue') AND l.mode <> 'AccessShareLock' OR CASE
+                WHEN migration_waits_for.queue IS NULL THEN strpos(c.relname, '__') = 0
+                ELSE split_part(c.relname, '__', 1) = migration_waits_for.queue END)
+        GROUP BY l.pid ORDER BY min(a.xact_start) LIMIT 3) h;
+$$;
+
+-- What max_locks_per_transaction is, and what it has to be for a transaction that locks everything of a queue
+-- (NULL: of what is no queue's) beside the locks that are held now, and half more.
+CREATE OR REPLACE FUNCTION host.migration_locks(queue text, OUT now bigint, OUT needed bigint)
+    LANGUAGE sql STABLE SET search_path = host, pg_catalog, pg_temp
+AS $$
+    SELECT s.now, greatest(s.now + 1, 1 + s.locks * 3 / 2 / s.transactions)
+    FROM (SELECT current_setting('max_locks_per_transaction')::bigint AS now,
+        current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint AS transactions,
+        (SELECT count(*) FROM pg_locks) + (SELECT count(*) FROM pg_class c
+            WHERE c.relnamespace::regnamespace::text IN ('host', 'queue')
+                AND split_part(c.relname, '__', 1) = coalesce(migration_locks.queue, c.relname)) AS locks) s;
 $$;
 
 -- Grants to the group roles what they lack: after functions were replaced, after a restore into a cluster

@@ -14,16 +14,18 @@ CREATE FUNCTION host.apply_queue_functions(p_name text) RETURNS void
     AS $$
 DECLARE
     q host.queue;
-    t text;
+    want int := (SELECT max(m.version) FROM host.migration m);
 BEGIN
     SELECT * INTO STRICT q FROM host.queue WHERE name = p_name;
-    FOR t IN SELECT name FROM host.template
-        WHERE name LIKE 'functions/%' OR (name LIKE 'priorities/%' AND q.priorities)
-            OR (name LIKE 'ordered/%' AND q.ordered_lanes IS NOT NULL)
-            OR (name LIKE 'keyed/%' AND q.keyed_lanes IS NOT NULL) ORDER BY name
-    LOOP
-        EXECUTE host.render(t, q);
-    END LOOP;
+    -- A new one has the tables of this release.
+    INSERT INTO host.migration_queue (queue_id, version, functions) VALUES (q.id, want, host.migration_target())
+        ON CONFLICT (queue_id) DO NOTHING;
+    IF EXISTS (SELECT FROM host.migration_queue m WHERE m.queue_id = q.id AND m.version < want) THEN
+        RAISE EXCEPTION 'an upgrade of the schema has not reached queue "%"', p_name
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'run `host migrate`, which goes on where it stopped';
+    END IF;
+    PERFORM host.run_templates(q, host.function_templates(q));
+    PERFORM host.run_templates(q, '{triggers.sql}');
     PERFORM host.note_functions(q.id);
 END $$;
 
@@ -305,7 +307,12 @@ CREATE FUNCTION host.comments() RETURNS TABLE(relation text, comment text, colum
             "applied_at": "When."}'),
         ('host.migration_functions',
             'One row: the digest of the function files and templates that this database has.',
-            '{"only_row": "Always true.", "sha256": "The digest.", "applied_at": "When."}'),
+            '{"only_row": "Always true.", "sha256": "The digest; after the word unfinished while queues lack theirs.",
+            "applied_at": "When."}'),
+        ('host.migration_queue',
+            'How far each queue is brought to the schema of this database.',
+            '{"queue_id": "The queue.", "version": "The last numbered migration that its tables have.",
+            "functions": "The digest of what its functions are from."}'),
         ('host.pace',
             'What was settled in the last minute, of partitions that were truncated since.',
             '{"queue_id": "The queue.", "handler_id": "The handler.", "settled_at": "In which second.",
@@ -645,6 +652,7 @@ BEGIN
     DELETE FROM host.pace WHERE queue_id = number;
     DELETE FROM host.queue WHERE id = number;
     DELETE FROM host.leaf_count WHERE queue_id = number;
+    DELETE FROM host.migration_queue WHERE queue_id = number;
     EXECUTE format('DROP VIEW queue.%I', p_name || '__orm');
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',
@@ -715,6 +723,17 @@ BEGIN
     END IF;
     INSERT INTO host.catalog_change DEFAULT VALUES;
     RETURN true;
+END $$;
+
+CREATE FUNCTION host.end_upgrade(p_name text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM host.put_comments(p_name);
+    PERFORM host.grant_privileges(p_name);
+    UPDATE host.migration_queue m SET functions = host.migration_target()
+        FROM host.queue q WHERE q.id = m.queue_id AND q.name = p_name;
 END $$;
 
 CREATE FUNCTION host.enqueue_follow_ups(p_queue text[], p_payload bytea[], p_headers jsonb[], p_delay_ms bigint[], p_key text[] DEFAULT NULL::text[], p_priority smallint[] DEFAULT NULL::smallint[], p_unique_key text[] DEFAULT NULL::text[]) RETURNS void
@@ -839,6 +858,113 @@ BEGIN
                 AND NOT coalesce(c.reloptions, '{}') && '{autovacuum_enabled=off,autovacuum_enabled=false}'));
 END $$;
 
+CREATE TABLE host.queue (
+    id integer NOT NULL,
+    name text NOT NULL,
+    payload_type text NOT NULL,
+    payload_bytes_max bigint NOT NULL,
+    max_attempts integer NOT NULL,
+    backoff_base_ms bigint NOT NULL,
+    backoff_cap_ms bigint NOT NULL,
+    rotate_bytes bigint NOT NULL,
+    rotate_age_ms bigint NOT NULL,
+    wake_up boolean DEFAULT true NOT NULL,
+    paused boolean DEFAULT false NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    delays_ms bigint[],
+    unique_ms bigint,
+    on_duplicate text DEFAULT 'drop'::text NOT NULL,
+    keep_ms bigint,
+    priorities boolean DEFAULT false NOT NULL,
+    ordered_lanes integer,
+    fleet_concurrency integer,
+    rate_count integer,
+    rate_ms bigint,
+    rate_burst integer,
+    keyed_lanes integer,
+    CONSTRAINT a_queue_has_one_kind_of_lanes CHECK (((keyed_lanes IS NULL) OR ((NOT priorities) AND (ordered_lanes IS NULL)))),
+    CONSTRAINT delays_are_one_to_a_hundred CHECK ((((cardinality(delays_ms) >= 1) AND (cardinality(delays_ms) <= 100)) AND (array_position(delays_ms, NULL::bigint) IS NULL))),
+    CONSTRAINT keep_is_a_time CHECK ((keep_ms > 0)),
+    CONSTRAINT keyed_lanes_are_a_power_of_two CHECK ((keyed_lanes = ANY (ARRAY[2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]))),
+    CONSTRAINT limits_are_not_for_queues_that_keep_an_order CHECK (((ordered_lanes IS NULL) OR (num_nonnulls(fleet_concurrency, rate_count) = 0))),
+    CONSTRAINT ordered_lanes_are_a_power_of_two CHECK ((ordered_lanes = ANY (ARRAY[2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]))),
+    CONSTRAINT priorities_and_order_exclude_each_other CHECK (((NOT priorities) OR (ordered_lanes IS NULL))),
+    CONSTRAINT queue_backoff_base_ms_check CHECK (((backoff_base_ms >= 1) AND (backoff_base_ms <= 86400000))),
+    CONSTRAINT queue_check CHECK (((backoff_cap_ms >= backoff_base_ms) AND (backoff_cap_ms <= '31536000000'::bigint))),
+    CONSTRAINT queue_fleet_concurrency_check CHECK (((fleet_concurrency >= 1) AND (fleet_concurrency <= 10000))),
+    CONSTRAINT queue_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 1000))),
+    CONSTRAINT queue_name_is_lower_case_and_short CHECK (((name ~ '^[a-z][a-z0-9_]{0,39}$'::text) AND (name !~ '__'::text) AND (name !~ '_$'::text))),
+    CONSTRAINT queue_on_duplicate_check CHECK ((on_duplicate = ANY (ARRAY['drop'::text, 'refuse'::text]))),
+    CONSTRAINT queue_payload_bytes_max_check CHECK (((payload_bytes_max >= 1) AND (payload_bytes_max <= (64 << 20)))),
+    CONSTRAINT queue_payload_type_check CHECK ((payload_type = ANY (ARRAY['jsonb'::text, 'json'::text, 'text'::text, 'bytea'::text]))),
+    CONSTRAINT queue_rate_burst_check CHECK (((rate_burst >= 1) AND (rate_burst <= 1000000))),
+    CONSTRAINT queue_rate_count_check CHECK (((rate_count >= 1) AND (rate_count <= 1000000))),
+    CONSTRAINT queue_rate_ms_check CHECK (((rate_ms >= 1) AND (rate_ms <= '31536000000'::bigint))),
+    CONSTRAINT queue_rotate_age_ms_check CHECK ((rotate_age_ms >= 10)),
+    CONSTRAINT queue_rotate_bytes_check CHECK ((rotate_bytes >= 8192)),
+    CONSTRAINT queue_unique_ms_check CHECK (((unique_ms >= 0) AND (unique_ms <= '31536000000'::bigint))),
+    CONSTRAINT rate_is_at_most_1000_a_millisecond CHECK ((rate_count <= (rate_ms * 1000))),
+    CONSTRAINT rate_is_whole CHECK ((num_nulls(rate_count, rate_ms, rate_burst) = ANY (ARRAY[0, 3])))
+);
+
+COMMENT ON TABLE host.queue IS 'Queues and their settings: see host queue.';
+
+COMMENT ON COLUMN host.queue.id IS 'Its number.';
+
+COMMENT ON COLUMN host.queue.name IS 'Its name, and that of its table.';
+
+COMMENT ON COLUMN host.queue.payload_type IS 'The type of its payloads.';
+
+COMMENT ON COLUMN host.queue.payload_bytes_max IS 'Its largest payload.';
+
+COMMENT ON COLUMN host.queue.max_attempts IS 'Attempts before a message is a dead letter.';
+
+COMMENT ON COLUMN host.queue.backoff_base_ms IS 'The wait before the second attempt.';
+
+COMMENT ON COLUMN host.queue.backoff_cap_ms IS 'The longest wait.';
+
+COMMENT ON COLUMN host.queue.rotate_bytes IS 'The size at which the next partition is begun …';
+
+COMMENT ON COLUMN host.queue.rotate_age_ms IS '… and the age.';
+
+COMMENT ON COLUMN host.queue.wake_up IS 'Whether an INSERT may NOTIFY a sleeping host.';
+
+COMMENT ON COLUMN host.queue.paused IS 'Whether it is paused.';
+
+COMMENT ON COLUMN host.queue.created_at IS 'When it was made.';
+
+COMMENT ON COLUMN host.queue.delays_ms IS 'The waits between attempts, instead of a backoff.';
+
+COMMENT ON COLUMN host.queue.unique_ms IS 'How long a unique key is taken at least. NULL: no keys.';
+
+COMMENT ON COLUMN host.queue.on_duplicate IS 'What becomes of a duplicate.';
+
+COMMENT ON COLUMN host.queue.keep_ms IS 'How long settled messages are kept.';
+
+COMMENT ON COLUMN host.queue.priorities IS 'Whether it has priorities.';
+
+COMMENT ON COLUMN host.queue.ordered_lanes IS 'Its strands, if it keeps order.';
+
+COMMENT ON COLUMN host.queue.fleet_concurrency IS 'Messages in flight over all hosts.';
+
+COMMENT ON COLUMN host.queue.rate_count IS 'Messages that may start …';
+
+COMMENT ON COLUMN host.queue.rate_ms IS '… in this time.';
+
+COMMENT ON COLUMN host.queue.rate_burst IS 'How many of these at once.';
+
+COMMENT ON COLUMN host.queue.keyed_lanes IS 'Its strands, if it has limits for each key.';
+
+CREATE FUNCTION host.function_templates(q host.queue) RETURNS text[]
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT array_agg(t.name) FROM host.template t
+    WHERE t.name LIKE 'functions/%' OR (t.name LIKE 'priorities/%' AND q.priorities)
+        OR (t.name LIKE 'ordered/%' AND q.ordered_lanes IS NOT NULL)
+        OR (t.name LIKE 'keyed/%' AND q.keyed_lanes IS NOT NULL)
+$$;
+
 CREATE FUNCTION host.functions_now(p_queue integer DEFAULT NULL::integer) RETURNS TABLE(queue_id integer, function text, digest text)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -950,103 +1076,6 @@ CREATE FUNCTION host.history_slot(at timestamp with time zone, keep_ms bigint) R
     LANGUAGE sql IMMUTABLE
     RETURN ((((EXTRACT(epoch FROM at))::bigint / GREATEST((1)::bigint, (keep_ms / 6000))) % (12)::bigint))::smallint;
 
-CREATE TABLE host.queue (
-    id integer NOT NULL,
-    name text NOT NULL,
-    payload_type text NOT NULL,
-    payload_bytes_max bigint NOT NULL,
-    max_attempts integer NOT NULL,
-    backoff_base_ms bigint NOT NULL,
-    backoff_cap_ms bigint NOT NULL,
-    rotate_bytes bigint NOT NULL,
-    rotate_age_ms bigint NOT NULL,
-    wake_up boolean DEFAULT true NOT NULL,
-    paused boolean DEFAULT false NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    delays_ms bigint[],
-    unique_ms bigint,
-    on_duplicate text DEFAULT 'drop'::text NOT NULL,
-    keep_ms bigint,
-    priorities boolean DEFAULT false NOT NULL,
-    ordered_lanes integer,
-    fleet_concurrency integer,
-    rate_count integer,
-    rate_ms bigint,
-    rate_burst integer,
-    keyed_lanes integer,
-    CONSTRAINT a_queue_has_one_kind_of_lanes CHECK (((keyed_lanes IS NULL) OR ((NOT priorities) AND (ordered_lanes IS NULL)))),
-    CONSTRAINT delays_are_one_to_a_hundred CHECK ((((cardinality(delays_ms) >= 1) AND (cardinality(delays_ms) <= 100)) AND (array_position(delays_ms, NULL::bigint) IS NULL))),
-    CONSTRAINT keep_is_a_time CHECK ((keep_ms > 0)),
-    CONSTRAINT keyed_lanes_are_a_power_of_two CHECK ((keyed_lanes = ANY (ARRAY[2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]))),
-    CONSTRAINT limits_are_not_for_queues_that_keep_an_order CHECK (((ordered_lanes IS NULL) OR (num_nonnulls(fleet_concurrency, rate_count) = 0))),
-    CONSTRAINT ordered_lanes_are_a_power_of_two CHECK ((ordered_lanes = ANY (ARRAY[2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]))),
-    CONSTRAINT priorities_and_order_exclude_each_other CHECK (((NOT priorities) OR (ordered_lanes IS NULL))),
-    CONSTRAINT queue_backoff_base_ms_check CHECK (((backoff_base_ms >= 1) AND (backoff_base_ms <= 86400000))),
-    CONSTRAINT queue_check CHECK (((backoff_cap_ms >= backoff_base_ms) AND (backoff_cap_ms <= '31536000000'::bigint))),
-    CONSTRAINT queue_fleet_concurrency_check CHECK (((fleet_concurrency >= 1) AND (fleet_concurrency <= 10000))),
-    CONSTRAINT queue_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 1000))),
-    CONSTRAINT queue_name_is_lower_case_and_short CHECK (((name ~ '^[a-z][a-z0-9_]{0,39}$'::text) AND (name !~ '__'::text) AND (name !~ '_$'::text))),
-    CONSTRAINT queue_on_duplicate_check CHECK ((on_duplicate = ANY (ARRAY['drop'::text, 'refuse'::text]))),
-    CONSTRAINT queue_payload_bytes_max_check CHECK (((payload_bytes_max >= 1) AND (payload_bytes_max <= (64 << 20)))),
-    CONSTRAINT queue_payload_type_check CHECK ((payload_type = ANY (ARRAY['jsonb'::text, 'json'::text, 'text'::text, 'bytea'::text]))),
-    CONSTRAINT queue_rate_burst_check CHECK (((rate_burst >= 1) AND (rate_burst <= 1000000))),
-    CONSTRAINT queue_rate_count_check CHECK (((rate_count >= 1) AND (rate_count <= 1000000))),
-    CONSTRAINT queue_rate_ms_check CHECK (((rate_ms >= 1) AND (rate_ms <= '31536000000'::bigint))),
-    CONSTRAINT queue_rotate_age_ms_check CHECK ((rotate_age_ms >= 10)),
-    CONSTRAINT queue_rotate_bytes_check CHECK ((rotate_bytes >= 8192)),
-    CONSTRAINT queue_unique_ms_check CHECK (((unique_ms >= 0) AND (unique_ms <= '31536000000'::bigint))),
-    CONSTRAINT rate_is_at_most_1000_a_millisecond CHECK ((rate_count <= (rate_ms * 1000))),
-    CONSTRAINT rate_is_whole CHECK ((num_nulls(rate_count, rate_ms, rate_burst) = ANY (ARRAY[0, 3])))
-);
-
-COMMENT ON TABLE host.queue IS 'Queues and their settings: see host queue.';
-
-COMMENT ON COLUMN host.queue.id IS 'Its number.';
-
-COMMENT ON COLUMN host.queue.name IS 'Its name, and that of its table.';
-
-COMMENT ON COLUMN host.queue.payload_type IS 'The type of its payloads.';
-
-COMMENT ON COLUMN host.queue.payload_bytes_max IS 'Its largest payload.';
-
-COMMENT ON COLUMN host.queue.max_attempts IS 'Attempts before a message is a dead letter.';
-
-COMMENT ON COLUMN host.queue.backoff_base_ms IS 'The wait before the second attempt.';
-
-COMMENT ON COLUMN host.queue.backoff_cap_ms IS 'The longest wait.';
-
-COMMENT ON COLUMN host.queue.rotate_bytes IS 'The size at which the next partition is begun …';
-
-COMMENT ON COLUMN host.queue.rotate_age_ms IS '… and the age.';
-
-COMMENT ON COLUMN host.queue.wake_up IS 'Whether an INSERT may NOTIFY a sleeping host.';
-
-COMMENT ON COLUMN host.queue.paused IS 'Whether it is paused.';
-
-COMMENT ON COLUMN host.queue.created_at IS 'When it was made.';
-
-COMMENT ON COLUMN host.queue.delays_ms IS 'The waits between attempts, instead of a backoff.';
-
-COMMENT ON COLUMN host.queue.unique_ms IS 'How long a unique key is taken at least. NULL: no keys.';
-
-COMMENT ON COLUMN host.queue.on_duplicate IS 'What becomes of a duplicate.';
-
-COMMENT ON COLUMN host.queue.keep_ms IS 'How long settled messages are kept.';
-
-COMMENT ON COLUMN host.queue.priorities IS 'Whether it has priorities.';
-
-COMMENT ON COLUMN host.queue.ordered_lanes IS 'Its strands, if it keeps order.';
-
-COMMENT ON COLUMN host.queue.fleet_concurrency IS 'Messages in flight over all hosts.';
-
-COMMENT ON COLUMN host.queue.rate_count IS 'Messages that may start …';
-
-COMMENT ON COLUMN host.queue.rate_ms IS '… in this time.';
-
-COMMENT ON COLUMN host.queue.rate_burst IS 'How many of these at once.';
-
-COMMENT ON COLUMN host.queue.keyed_lanes IS 'Its strands, if it has limits for each key.';
-
 CREATE FUNCTION host.is_limited(q host.queue) RETURNS boolean
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1110,6 +1139,37 @@ CREATE FUNCTION host.migration_applied() RETURNS TABLE(version integer, name tex
     SELECT m.version, m.name, m.sha256 FROM host.migration m ORDER BY m.version;
 $$;
 
+CREATE FUNCTION host.migration_begin(digest text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'host', 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF to_regclass('host.queue') IS NULL THEN
+        RETURN;
+    END IF;
+    LOCK TABLE host.queue IN SHARE ROW EXCLUSIVE MODE;
+    INSERT INTO host.migration_queue (queue_id, version, functions)
+        SELECT q.id, (SELECT max(m.version) FROM host.migration m), '' FROM host.queue q
+        ON CONFLICT (queue_id) DO NOTHING;
+    IF NOT EXISTS (SELECT FROM host.migration_functions f WHERE f.sha256 = 'unfinished ' || digest) THEN
+        UPDATE host.migration_queue SET functions = '';
+    END IF;
+END;
+$$;
+
+CREATE FUNCTION host.migration_finish() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'host', 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    UPDATE host.migration_functions SET sha256 = host.migration_target(), applied_at = now();
+    IF to_regclass('host.catalog_change') IS NOT NULL THEN
+        -- Whatever running hosts have made of a function that was away, they look again.
+        INSERT INTO host.catalog_change DEFAULT VALUES;
+    END IF;
+END;
+$$;
+
 CREATE FUNCTION host.migration_functions_sha256() RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'host', 'pg_catalog', 'pg_temp'
@@ -1131,13 +1191,27 @@ BEGIN
 END;
 $$;
 
+CREATE FUNCTION host.migration_locks(queue text, OUT now bigint, OUT needed bigint) RETURNS record
+    LANGUAGE sql STABLE
+    SET search_path TO 'host', 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT s.now, greatest(s.now + 1, 1 + s.locks * 3 / 2 / s.transactions)
+    FROM (SELECT current_setting('max_locks_per_transaction')::bigint AS now,
+        current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint AS transactions,
+        (SELECT count(*) FROM pg_locks) + (SELECT count(*) FROM pg_class c
+            WHERE c.relnamespace::regnamespace::text IN ('host', 'queue')
+                AND split_part(c.relname, '__', 1) = coalesce(migration_locks.queue, c.relname)) AS locks) s;
+$$;
+
 CREATE FUNCTION host.migration_queues() RETURNS SETOF text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'host', 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
-    IF to_regproc('host.put_comments') IS NOT NULL THEN
-        RETURN QUERY SELECT q.name FROM host.queue q ORDER BY q.name;
+    IF to_regproc('host.upgrade_queue') IS NOT NULL THEN
+        RETURN QUERY SELECT q.name FROM host.queue q JOIN host.migration_queue m ON m.queue_id = q.id
+            WHERE m.functions <> host.migration_target() OR m.version < (SELECT max(x.version) FROM host.migration x)
+            ORDER BY q.name;
     END IF;
 END;
 $$;
@@ -1152,22 +1226,42 @@ $_$;
 CREATE FUNCTION host.migration_record_functions(names text[], bodies text[], digest text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'host', 'pg_catalog', 'pg_temp'
-    SET check_function_bodies TO 'off'
     AS $$
 BEGIN
     DELETE FROM host.template;
     INSERT INTO host.template (name, body)
         SELECT t.name, t.body FROM unnest(names, bodies) AS t (name, body);
-    IF to_regclass('host.queue') IS NOT NULL THEN
-        PERFORM host.apply_queue_functions(q.name) FROM host.queue q ORDER BY q.name;
-    END IF;
-    INSERT INTO host.migration_functions (sha256) VALUES (digest)
+    INSERT INTO host.migration_functions (sha256) VALUES ('unfinished ' || digest)
         ON CONFLICT (only_row) DO UPDATE SET sha256 = EXCLUDED.sha256, applied_at = now();
-    IF to_regclass('host.catalog_change') IS NOT NULL THEN
-        -- Whatever running hosts have made of a function that was away, they look again.
-        INSERT INTO host.catalog_change DEFAULT VALUES;
-    END IF;
 END;
+$$;
+
+CREATE FUNCTION host.migration_target() RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'host', 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT replace(f.sha256, 'unfinished ', '') FROM host.migration_functions f;
+$$;
+
+CREATE FUNCTION host.migration_waits_for(queue text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'host', 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT string_agg(h.line, '; ') FROM (
+        SELECT concat_ws(' ', coalesce(format('process %s', l.pid), 'a prepared transaction'),
+            '(' || coalesce(nullif(min(a.application_name), ''), min(a.usename)) || ')',
+            'holds', (array_agg(DISTINCT l.mode))[1], 'on', min(format('%s.%s', c.relnamespace::regnamespace, c.relname)),
+            'since ' || date_trunc('second', min(a.xact_start))) AS line
+        FROM pg_locks l
+        JOIN pg_class c ON c.oid = l.relation AND c.relkind IN ('r', 'p', 'v')
+        LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+            AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+            AND c.relnamespace::regnamespace::text IN ('host', 'queue')
+            AND (c.oid = to_regclass('host.queue') AND l.mode <> 'AccessShareLock' OR CASE
+                WHEN migration_waits_for.queue IS NULL THEN strpos(c.relname, '__') = 0
+                ELSE split_part(c.relname, '__', 1) = migration_waits_for.queue END)
+        GROUP BY l.pid ORDER BY min(a.xact_start) LIMIT 3) h;
 $$;
 
 CREATE FUNCTION host.missing_privileges(p_queue text DEFAULT NULL::text) RETURNS SETOF text
@@ -1422,6 +1516,26 @@ BEGIN
     LOOP
         EXECUTE statement;
     END LOOP;
+END $$;
+
+CREATE FUNCTION host.put_trigger(p_table regclass, p_name text, p_definition text, p_enabled text DEFAULT 'O'::text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    t record;
+BEGIN
+    SELECT pg_get_triggerdef(x.oid) AS definition, x.tgenabled INTO t
+        FROM pg_trigger x WHERE x.tgrelid = p_table AND x.tgname = p_name AND NOT x.tgisinternal;
+    -- Postgres quotes a queue's name that is a word of SQL; no name has quotes in it.
+    IF replace(t.definition, '"', '') IS DISTINCT FROM format('CREATE TRIGGER %s %s', p_name, p_definition) THEN
+        EXECUTE format('CREATE OR REPLACE TRIGGER %s %s', p_name, p_definition);
+        t.tgenabled := 'O';
+    END IF;
+    IF t.tgenabled::text <> p_enabled THEN
+        EXECUTE format('ALTER TABLE %s %s TRIGGER %s', p_table,
+            CASE p_enabled WHEN 'O' THEN 'ENABLE' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'DISABLE' END, p_name);
+    END IF;
 END $$;
 
 CREATE FUNCTION host.queue_holds(p_queue text) RETURNS TABLE(leaf integer, why text)
@@ -1699,6 +1813,18 @@ BEGIN
     END IF;
     DELETE FROM host.loaded l WHERE l.handler_id = p_handler AND l.version = p_version;
     UPDATE host.handler SET version = p_version WHERE id = p_handler;
+END $$;
+
+CREATE FUNCTION host.run_templates(q host.queue, p_templates text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    t text;
+BEGIN
+    FOR t IN SELECT x.t FROM unnest(p_templates) x (t) ORDER BY x.t COLLATE "C" LOOP
+        EXECUTE host.render(t, q);
+    END LOOP;
 END $$;
 
 CREATE FUNCTION host.sample__advance() RETURNS text
@@ -4416,6 +4542,14 @@ BEGIN
     END LOOP;
 END $$;
 
+CREATE FUNCTION host.templates_since(p_directory text, p_version integer) RETURNS text[]
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT array_agg(t.name) FROM host.template t
+    WHERE starts_with(t.name, p_directory || '/') AND substr(t.name, length(p_directory) + 2, 4)::int > p_version
+$$;
+
 CREATE FUNCTION host.terminate(p_pid integer) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4457,6 +4591,38 @@ BEGIN
     SELECT range_agg(int8range(x, x + 1)) INTO open FROM txid_snapshot_xip(hi) x;
     RETURN coalesce(late, '{}')
         + (int8multirange(int8range(txid_snapshot_xmax(lo), txid_snapshot_xmax(hi))) - coalesce(open, '{}'));
+END $$;
+
+CREATE FUNCTION host.upgrade_queue(p_name text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET check_function_bodies TO 'off'
+    AS $$
+DECLARE
+    q host.queue;
+    have int;
+    want int := (SELECT max(m.version) FROM host.migration m);
+    steps text[];
+BEGIN
+    -- Not FOR UPDATE: a deployment does not wait. A change of the settings does.
+    SELECT * INTO q FROM host.queue WHERE name = p_name FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    SELECT m.version INTO STRICT have FROM host.migration_queue m WHERE m.queue_id = q.id;
+    PERFORM host.run_templates(q, host.templates_since('drops', have));
+    PERFORM host.run_templates(q, host.function_templates(q));
+    steps := host.templates_since('migrations', have);
+    IF steps IS NOT NULL THEN
+        EXECUTE format('LOCK TABLE host.%I, host.%I, host.%I, host.%I, queue.%I IN ACCESS EXCLUSIVE MODE',
+            p_name || '__lease', p_name || '__promotion', p_name || '__settlement', p_name || '__schedule', p_name);
+        PERFORM host.run_templates(q, steps);
+    END IF;
+    PERFORM host.run_templates(q, '{triggers.sql}');
+    PERFORM host.note_functions(q.id);
+    UPDATE host.migration_queue SET version = want WHERE queue_id = q.id;
+    -- Whatever a running host has made of a function that was away, it looks again.
+    INSERT INTO host.catalog_change DEFAULT VALUES;
 END $$;
 
 CREATE FUNCTION host.upload(p_sha256 text, p_wasm bytea) RETURNS void
@@ -4859,9 +5025,23 @@ COMMENT ON TABLE host.migration_functions IS 'One row: the digest of the functio
 
 COMMENT ON COLUMN host.migration_functions.only_row IS 'Always true.';
 
-COMMENT ON COLUMN host.migration_functions.sha256 IS 'The digest.';
+COMMENT ON COLUMN host.migration_functions.sha256 IS 'The digest; after the word unfinished while queues lack theirs.';
 
 COMMENT ON COLUMN host.migration_functions.applied_at IS 'When.';
+
+CREATE TABLE host.migration_queue (
+    queue_id integer NOT NULL,
+    version integer NOT NULL,
+    functions text NOT NULL
+);
+
+COMMENT ON TABLE host.migration_queue IS 'How far each queue is brought to the schema of this database.';
+
+COMMENT ON COLUMN host.migration_queue.queue_id IS 'The queue.';
+
+COMMENT ON COLUMN host.migration_queue.version IS 'The last numbered migration that its tables have.';
+
+COMMENT ON COLUMN host.migration_queue.functions IS 'The digest of what its functions are from.';
 
 CREATE TABLE host.pace (
     queue_id integer NOT NULL,
@@ -6550,6 +6730,9 @@ ALTER TABLE ONLY host.migration_functions
 ALTER TABLE ONLY host.migration
     ADD CONSTRAINT migration_pkey PRIMARY KEY (version);
 
+ALTER TABLE ONLY host.migration_queue
+    ADD CONSTRAINT migration_queue_pkey PRIMARY KEY (queue_id);
+
 ALTER TABLE ONLY host.queue_functions
     ADD CONSTRAINT queue_functions_pkey PRIMARY KEY (queue_id);
 
@@ -7006,13 +7189,13 @@ GRANT ALL ON FUNCTION host.deploy(p_queue text, p_handler text, p_sha256 text, p
 REVOKE ALL ON FUNCTION host.drop_queue(p_name text, p_force boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.drop_queue(p_name text, p_force boolean) TO host_operator;
 
-REVOKE ALL ON FUNCTION host.grant_producer(p_queue text, p_role name) FROM PUBLIC;
-GRANT ALL ON FUNCTION host.grant_producer(p_queue text, p_role name) TO host_operator;
-
 GRANT SELECT ON TABLE host.queue TO host_operator;
 GRANT SELECT ON TABLE host.queue TO host_serve;
 
 GRANT UPDATE(paused) ON TABLE host.queue TO host_operator;
+
+REVOKE ALL ON FUNCTION host.grant_producer(p_queue text, p_role name) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.grant_producer(p_queue text, p_role name) TO host_operator;
 
 REVOKE ALL ON FUNCTION host.remove_handler(p_handler integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.remove_handler(p_handler integer) TO host_operator;

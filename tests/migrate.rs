@@ -4,6 +4,10 @@ use host_queue::migrate::{File, Migrations, SchemaState, check, migrate};
 
 use crate::harness::TestDb;
 
+mod busy;
+mod many;
+mod old;
+
 const ONE: (&str, &str) = ("0001_one.sql", "CREATE TABLE host.one (a int);");
 const TWO: (&str, &str) = ("0002_two.sql", "CREATE TABLE host.two (a int);");
 const FUNCTION: &str = "functions/f.sql";

@@ -73,25 +73,6 @@ BEGIN
     RETURN made;
 END $$;
 
--- Puts the functions of a queue in force, as the templates have them now.
-CREATE OR REPLACE FUNCTION host.apply_queue_functions(p_name text) RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    q host.queue;
-    t text;
-BEGIN
-    SELECT * INTO STRICT q FROM host.queue WHERE name = p_name;
-    FOR t IN SELECT name FROM host.template
-        WHERE name LIKE 'functions/%' OR (name LIKE 'priorities/%' AND q.priorities)
-            OR (name LIKE 'ordered/%' AND q.ordered_lanes IS NOT NULL)
-            OR (name LIKE 'keyed/%' AND q.keyed_lanes IS NOT NULL) ORDER BY name
-    LOOP
-        EXECUTE host.render(t, q);
-    END LOOP;
-    PERFORM host.note_functions(q.id);
-END $$;
-
 -- Raised by every change to a queue, a handler or a deployment, and by the end of a session. Hosts compare it with what they
 -- have loaded.
 CREATE OR REPLACE FUNCTION host.catalog_version() RETURNS bigint
@@ -232,6 +213,7 @@ BEGIN
     DELETE FROM host.pace WHERE queue_id = number;
     DELETE FROM host.queue WHERE id = number;
     DELETE FROM host.leaf_count WHERE queue_id = number;
+    DELETE FROM host.migration_queue WHERE queue_id = number;
     EXECUTE format('DROP VIEW queue.%I', p_name || '__orm');
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I, host.%I',
         p_name, p_name || '__lease', p_name || '__settlement', p_name || '__promotion',

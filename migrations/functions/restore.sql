@@ -47,7 +47,6 @@ END $$;
 -- not waited for. Nor is a dump of other tables: pg_dump locks all that it will read before it looks any further, so one
 -- that has locked something and is past its LOCK TABLE, without these, will not come for them. (The statement is shown
 -- to a superuser, a member of pg_read_all_stats, and the dump's own role; to others every dump may be about to.)
-DROP FUNCTION IF EXISTS host.dump_at_work();
 CREATE OR REPLACE FUNCTION host.dump_at_work(p_tables regclass[]) RETURNS int
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$

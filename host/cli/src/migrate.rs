@@ -1,18 +1,23 @@
 //! `host migrate`.
 
+use std::time::Duration;
+
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::context::CommandContext;
 use crate::error::CommandError;
 use crate::global::Global;
-use host_queue::migrate::{self, Migrations, Report};
+use crate::show;
+use host_queue::migrate::{self, Migrations, Report, Step};
 use host_queue::pooler;
 use host_queue::restore::{self, Rebased};
 
 /// Bring the database to the schema of this host
 ///
-/// Safe to run at any time, and again, while hosts and producers work.
+/// Safe to run at any time, and again, while hosts and producers work. It takes one queue after the
+/// other. A run that is stopped goes on there the next time
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -23,6 +28,10 @@ pub(crate) struct Migrate {
     /// those in flight run again. Hosts refuse to serve the database until you run this
     #[arg(long)]
     restored: bool,
+    /// How long to wait for a lock before trying again. Producers wait behind it. Stay below the
+    /// server's deadlock_timeout (1s), or a host's statement may be aborted
+    #[arg(long, value_name = "TIME", default_value = "20ms")]
+    lock_timeout: humantime::Duration,
     /// Print what was done as JSON
     #[arg(long)]
     json: bool,
@@ -41,12 +50,27 @@ enum Origin {
 impl Migrate {
     /// Does it.
     pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
+        if *self.lock_timeout < Duration::from_millis(1) {
+            return Err(CommandError::usage(format!(
+                "--lock-timeout {} is too short: give 1ms or more",
+                self.lock_timeout
+            )));
+        }
         let (report, origin) = crate::context::with(global, async |context: &CommandContext| {
             pooler::refuse(&context.database).await?;
             let mut alone = context.database.connect_alone().await?;
             let report = match &context.migrated {
                 Some(report) => report.clone(),
-                None => migrate::migrate(&mut alone.client, &Migrations::embedded()?).await?,
+                None => {
+                    let (files, bar) = (Migrations::embedded()?, progress_bar());
+                    let mut watch = |step: Step<'_>| show_step(&bar, step);
+                    let limit = *self.lock_timeout;
+                    let migrated =
+                        migrate::migrate_watched(&mut alone.client, &files, limit, &mut watch)
+                            .await;
+                    bar.finish_and_clear();
+                    migrated?
+                }
             };
             let origin = match restore::is_restored(&alone.client).await? {
                 false => Origin::Here,
@@ -76,6 +100,23 @@ impl Migrate {
             Origin::Rebased(queues) => print!("{}", rebased(&queues)),
         }
         Ok(())
+    }
+}
+
+fn progress_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} queues {elapsed}");
+    let bar = ProgressBar::new(0);
+    style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))
+}
+
+fn show_step(bar: &ProgressBar, step: Step<'_>) {
+    match step {
+        Step::Queue { name, done, of } => {
+            bar.set_length(of as u64);
+            bar.set_position(done as u64);
+            bar.set_message(format!("Upgrading queue {name}"));
+        }
+        Step::Waits { text } => bar.suspend(|| eprintln!("waiting for {}", show::one_line(text))),
     }
 }
 

@@ -227,6 +227,10 @@ fn from_sqlstate(
         (_, "08") | ("53300" | "57P01" | "57P02" | "57P03" | "57P05", _) => {
             QueueError::Unavailable(text)
         }
+        // For its hint, which names the setting to raise.
+        ("53200", _) => {
+            QueueError::Unready(format!("Postgres lacks resources: {}", with_hint(&text, hint)))
+        }
         // Out of resources; an error of its system; a standby, also after a failover.
         (_, "53") => QueueError::Unready(format!("Postgres lacks resources: {text}")),
         (_, "58") => QueueError::Unready(format!("Postgres met an error of its system: {text}")),

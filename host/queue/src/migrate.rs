@@ -2,17 +2,23 @@
 //! `migrations/`, whose README has the rules. Never touches a message.
 
 use std::fmt;
+use std::time::Duration;
 
 use tokio_postgres::error::ErrorPosition;
-use tokio_postgres::{Client, GenericClient, Transaction};
+use tokio_postgres::{Client, GenericClient};
 
 use super::error::QueueError;
 
 pub use self::files::{File, Migrations};
+use self::run::Run;
 use self::schemas::Schemas;
 
 mod files;
+mod run;
 mod schemas;
+
+/// For how long it waits for one lock, and producers with it, before it gives way and tries again.
+pub const LOCK_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// Held while migrating; the number means nothing.
 const LOCK: i64 = 7_326_104_881_203;
@@ -23,6 +29,8 @@ const SETTINGS: &str = include_str!("sql/migrate_settings.sql");
 /// SQLSTATEs of a call into a schema that is not there, or older than the function.
 const NO_SCHEMA: &str = "3F000";
 const NO_FUNCTION: &str = "42883";
+/// What stands before the digest of the functions until all queues have theirs.
+const UNFINISHED: &str = "unfinished ";
 /// The SQLSTATE of a database with an encoding that will not do.
 const SQLSTATE_ENCODING: &str = "22021";
 
@@ -51,9 +59,56 @@ pub enum MigrateError {
         /// What Postgres said.
         source: QueueError,
     },
+    /// A queue could not be brought to the schema; those before it are, and the next run goes on with it.
+    #[error("queue {queue:?}: {source}")]
+    QueueFailed {
+        /// Its name.
+        queue: String,
+        /// What Postgres said.
+        source: QueueError,
+    },
+    /// Others held locks that it needs, for as long as it tried.
+    #[error(
+        "{what} could not be changed for {} s: {holders}. End that and run `host migrate` again, which goes on there; \
+         or let it, and those who enqueue, wait longer for each lock: --lock-timeout 500ms",
+        .waited.as_secs()
+    )]
+    InTheWay {
+        /// What it could not lock.
+        what: String,
+        /// Who holds which lock, in words.
+        holders: String,
+        /// For how long it tried.
+        waited: Duration,
+    },
+    /// The server has too little room for locks.
+    #[error(
+        "{what} has more tables than the server has room for locks: set max_locks_per_transaction = {needed} (it is \
+         {now}) in postgresql.conf, restart Postgres, and run `host migrate` again, which goes on there"
+    )]
+    FewLocks {
+        /// What it could not lock.
+        what: String,
+        /// The setting.
+        now: i64,
+        /// What it has to be.
+        needed: i64,
+    },
     /// The database could not be asked.
     #[error(transparent)]
     Queue(#[from] QueueError),
+}
+
+impl MigrateError {
+    /// What Postgres said, if it was asked.
+    pub(self) const fn postgres(&self) -> Option<&QueueError> {
+        match self {
+            Self::Failed { source, .. }
+            | Self::QueueFailed { source, .. }
+            | Self::Queue(source) => Some(source),
+            _ => None,
+        }
+    }
 }
 
 impl From<tokio_postgres::Error> for MigrateError {
@@ -77,6 +132,11 @@ pub enum SchemaState {
         /// This binary's.
         want: i32,
     },
+    /// An upgrade has not reached all queues.
+    Unfinished {
+        /// Both versions.
+        version: i32,
+    },
     /// A later release migrated it.
     Newer {
         /// The database's version.
@@ -99,6 +159,11 @@ impl fmt::Display for SchemaState {
             Self::Older { have, want } => write!(
                 f,
                 "the schema has version {have}, this host needs {want}: run `host migrate`"
+            ),
+            Self::Unfinished { version } => write!(
+                f,
+                "an upgrade of the schema to version {version} has not reached all queues: run \
+                 `host migrate`, which goes on where it stopped"
             ),
             Self::Newer { have, want } => write!(
                 f,
@@ -126,12 +191,44 @@ pub struct Report {
     pub missing_roles: Vec<String>,
 }
 
+/// What a run is at, for whoever watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// A queue is next: so many of so many are done.
+    Queue {
+        /// Its name.
+        name: &'a str,
+        /// Queues that this run has brought to the schema.
+        done: usize,
+        /// Queues that it found behind.
+        of: usize,
+    },
+    /// Others hold locks that it needs. It tries again.
+    Waits {
+        /// What it cannot lock, and who holds which lock.
+        text: &'a str,
+    },
+}
+
 /// Applies what is missing. Several may try at once: one works, the others wait and find nothing to
 /// do. Needs a connection outside a pool, since it holds a session lock.
 pub async fn migrate(client: &mut Client, files: &Migrations) -> Result<Report, MigrateError> {
+    migrate_watched(client, files, LOCK_TIMEOUT, &mut |_| {}).await
+}
+
+/// As [`migrate`], with a limit of its own for how long it and producers wait for a lock, and somebody who watches.
+pub async fn migrate_watched(
+    client: &mut Client,
+    files: &Migrations,
+    lock_timeout: Duration,
+    watch: &mut (dyn FnMut(Step<'_>) + Send),
+) -> Result<Report, MigrateError> {
     client.batch_execute(SETTINGS).await?;
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
-    let result = migrate_locked(client, files).await;
+    let mut result = migrate_locked(client, files, lock_timeout, watch).await;
+    if let Err(error) = &mut result {
+        count_locks(client, error).await;
+    }
     // After an error the connection may be gone, and its lock with it.
     let unlocked = client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await;
     let report = result?;
@@ -139,7 +236,28 @@ pub async fn migrate(client: &mut Client, files: &Migrations) -> Result<Report, 
     Ok(report)
 }
 
-async fn migrate_locked(client: &mut Client, files: &Migrations) -> Result<Report, MigrateError> {
+/// Where the server had no room for locks, says how much it needs, if it can be asked.
+async fn count_locks(client: &Client, error: &mut MigrateError) {
+    let few = |text: &str| text.contains("max_locks_per_transaction");
+    if !matches!(error.postgres(), Some(QueueError::Unready(text)) if few(text)) {
+        return;
+    }
+    let (queue, what) = match error {
+        MigrateError::QueueFailed { queue, .. } => (Some(&*queue), format!("queue {queue:?}")),
+        _ => (None, "the schema".to_owned()),
+    };
+    let call = "SELECT now, needed FROM host.migration_locks($1)";
+    if let Ok(row) = client.query_one(call, &[&queue]).await {
+        *error = MigrateError::FewLocks { what, now: row.get(0), needed: row.get(1) };
+    }
+}
+
+async fn migrate_locked(
+    client: &mut Client,
+    files: &Migrations,
+    lock_timeout: Duration,
+    watch: &mut (dyn FnMut(Step<'_>) + Send),
+) -> Result<Report, MigrateError> {
     refuse_encoding(client).await?;
     let schemas = Schemas::look(client).await?;
     let before = if schemas.has_migrations() { applied(client).await? } else { Vec::new() };
@@ -150,69 +268,18 @@ async fn migrate_locked(client: &mut Client, files: &Migrations) -> Result<Repor
     if from == 0 {
         schemas.refuse_taken()?;
     }
+    for (migration, (_, sha256)) in files.numbered.iter().zip(&before) {
+        if !migration.has_been(sha256) {
+            return Err(MigrateError::Edited(migration.file.path.clone()));
+        }
+    }
     apply(client, &files.bootstrap).await?;
     // Somebody else could have made the schema since: then nothing in it is called.
     Schemas::look(client).await?;
-    let mut report = Report { from, to: from, ..Report::default() };
-    // One transaction: between a file that drops a function and the one that makes it anew, running hosts would
-    // take their queues for dropped.
-    let transaction = client.transaction().await?;
-    for migration in &files.numbered {
-        let version = migration.version;
-        if let Some((_, sha256)) = before.iter().find(|(v, _)| *v == version) {
-            if *sha256 != migration.file.sha256() {
-                return Err(MigrateError::Edited(migration.file.path.clone()));
-            }
-            continue;
-        }
-        apply(&transaction, &migration.file).await?;
-        let (name, sha256) = (migration.name(), migration.file.sha256());
-        let call = "SELECT host.migration_record($1, $2, $3)";
-        transaction.execute(call, &[&version, &name, &sha256]).await?;
-        report.applied.push(migration.file.path.clone());
-        report.to = version;
-    }
-    if functions_sha256(&transaction).await?.as_deref() != Some(&files.functions_sha256()) {
-        replace_functions(&transaction, files).await?;
-        report.functions_replaced = true;
-    }
-    transaction.commit().await?;
-    if report.functions_replaced {
-        comment_on_queues(client).await?;
-    }
+    let mut report = Run::new(client, files, from, lock_timeout, watch).all().await?;
     let row = client.query_one("SELECT * FROM host.migration_grant()", &[]).await?;
     (report.granted, report.missing_roles) = (row.get(0), row.get(1));
     Ok(report)
-}
-
-/// A transaction for each queue: the tables of all of them are more than a server has locks for.
-async fn comment_on_queues(client: &Client) -> Result<(), MigrateError> {
-    for row in client.query("SELECT host.migration_queues()", &[]).await? {
-        let name: String = row.get(0);
-        client.execute("SELECT host.put_comments($1)", &[&name]).await?;
-    }
-    Ok(())
-}
-
-async fn replace_functions(
-    transaction: &Transaction<'_>,
-    files: &Migrations,
-) -> Result<(), MigrateError> {
-    // A trigger is made anew on every queue, which an open transaction of a producer holds up; and while it
-    // does, all producers wait.
-    transaction.batch_execute("SET LOCAL lock_timeout = '5s'").await?;
-    for file in &files.functions {
-        apply(transaction, file).await?;
-    }
-    let names: Vec<&str> = files.templates.iter().map(files::template_name).collect();
-    let bodies: Vec<&str> = files.templates.iter().map(|t| t.sql.as_str()).collect();
-    transaction
-        .execute(
-            "SELECT host.migration_record_functions($1, $2, $3)",
-            &[&names, &bodies, &files.functions_sha256()],
-        )
-        .await?;
-    Ok(())
 }
 
 async fn apply(client: &impl GenericClient, file: &File) -> Result<(), MigrateError> {
@@ -248,10 +315,14 @@ pub async fn check(client: &Client, files: &Migrations) -> Result<SchemaState, Q
         });
     }
     let functions = functions_sha256(client).await?;
-    Ok(if functions == Some(files.functions_sha256()) {
-        SchemaState::Current { version: want }
-    } else {
-        SchemaState::Older { have, want }
+    Ok(match functions {
+        Some(functions) if functions == files.functions_sha256() => {
+            SchemaState::Current { version: want }
+        }
+        Some(functions) if functions.starts_with(UNFINISHED) => {
+            SchemaState::Unfinished { version: want }
+        }
+        _ => SchemaState::Older { have, want },
     })
 }
 

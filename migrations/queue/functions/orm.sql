@@ -2,10 +2,16 @@
 -- the table that would take rights with which a producer could forge ids and read what others enqueue.
 
 -- Always empty, and of no table: nobody reads a message here, whatever rights somebody has.
-CREATE OR REPLACE VIEW queue.{q}__orm AS
-    SELECT NULL::bigint AS id, NULL::{payload} AS payload, NULL::jsonb AS headers, NULL::timestamptz AS run_at,
-        NULL::timestamptz AS expires_at, NULL::smallint AS priority, NULL::text AS key, NULL::text AS unique_key
-    WHERE false;
+-- Not replaced where it is there: whoever inserts into it would wait.
+DO $$
+BEGIN
+    IF to_regclass('queue.{q}__orm') IS NULL THEN
+        CREATE VIEW queue.{q}__orm AS
+            SELECT NULL::bigint AS id, NULL::{payload} AS payload, NULL::jsonb AS headers, NULL::timestamptz AS run_at,
+                NULL::timestamptz AS expires_at, NULL::smallint AS priority, NULL::text AS key, NULL::text AS unique_key
+            WHERE false;
+    END IF;
+END $$;
 
 -- Enqueues the row, with the rights of who inserts it: on the table itself. Whatever id was given, the table's identity
 -- gives one, which is returned. For a duplicate that the queue drops that is the id of the message that has its key: a mapper takes
@@ -27,8 +33,6 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-CREATE OR REPLACE TRIGGER insert_for_orm INSTEAD OF INSERT ON queue.{q}__orm
-    FOR EACH ROW EXECUTE FUNCTION host.{q}__insert_for_orm();
 
 -- Roles of `host queue grant`, also those that were granted before there was the view.
 DO $$

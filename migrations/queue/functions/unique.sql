@@ -47,17 +47,6 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION host.{q}__take_key() FROM PUBLIC;
 
--- A queue without unique keys has no such trigger: for COPY, one would cost much even if it never fired.
-DO $$
-BEGIN
-    IF {unique} THEN
-        CREATE OR REPLACE TRIGGER take_key BEFORE INSERT ON queue.{q}
-            FOR EACH ROW WHEN (NEW.unique_key IS NOT NULL) EXECUTE FUNCTION host.{q}__take_key();
-    ELSIF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'queue.{q}'::regclass AND tgname = 'take_key') THEN
-        DROP TRIGGER take_key ON queue.{q};
-    END IF;
-END $$;
-
 -- Notes that a handler is done with messages: acked, dead-lettered or removed. Only where that changes something: a key
 -- that is free may be locked by a producer who is about to take it. In order, so that two handlers do not deadlock.
 -- Locks: the rows that it changes. Tables: unique.

@@ -1,4 +1,4 @@
--- Template: the triggers of a queue's table.
+-- Template: what wakes a sleeping host. triggers.sql has the trigger.
 
 -- Wakes sleeping hosts, by NOTIFY host_wake with the queue's name. Only if a host has said that it
 -- sleeps: NOTIFY serializes the commits of all producers. SECURITY DEFINER, because producers may
@@ -14,25 +14,3 @@ BEGIN
     RETURN NULL;
 END $$;
 REVOKE EXECUTE ON FUNCTION host.{q}__wake() FROM PUBLIC;
-CREATE OR REPLACE TRIGGER wake AFTER INSERT ON queue.{q}
-    FOR EACH STATEMENT EXECUTE FUNCTION host.{q}__wake();
-DO $$
-BEGIN
-    IF NOT (SELECT wake_up FROM host.queue WHERE id = {queue_id}) THEN
-        ALTER TABLE queue.{q} DISABLE TRIGGER wake;
-    END IF;
-END $$;
--- ALWAYS: for logical replication as well, and for who sets session_replication_role. A leaf itself is truncated by
--- rotation, and by nobody else.
-CREATE OR REPLACE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON queue.{q}
-    FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change();
-ALTER TABLE queue.{q} ENABLE ALWAYS TRIGGER refuse_change;
--- A statement on a partition fires no trigger of its table's.
-DO $$
-BEGIN
-    FOR leaf IN 0..2 LOOP
-        EXECUTE format('CREATE OR REPLACE TRIGGER refuse_change BEFORE UPDATE OR DELETE ON host.{q}__message_%s'
-            ' FOR EACH STATEMENT EXECUTE FUNCTION host.refuse_change()', leaf);
-        EXECUTE format('ALTER TABLE host.{q}__message_%s ENABLE ALWAYS TRIGGER refuse_change', leaf);
-    END LOOP;
-END $$;

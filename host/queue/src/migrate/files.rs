@@ -7,6 +7,24 @@ use super::MigrateError;
 
 static DIR: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../migrations");
 
+/// Versions, and the digest of the text with which each was applied when a migration changed the tables of all queues
+/// in its own transaction. The same changes are in `queue/migrations` and `queue/drops` now.
+const FORMER: [(i32, &str); 13] = [
+    (2, "9de5068fbd91f75c632f385f97db63406b4b49306e904f9b5ac9cb472d4e98c1"),
+    (5, "0f99569e3712ae8cb4b512d1abcf5113ba8b206aba53b5bf35946e37808efcba"),
+    (6, "4053d3be4ee326ae790d6a4867f9dee028dcf77cfac54accb9b3dd483342c965"),
+    (8, "2eabc276dc60926d39072bf52c4f743c2ac98f1b416e4699faa28033033f93b8"),
+    (9, "9f2a2afb03680bdf406bdc620870e2387ab867c3bf9de6a6c8153e72b7031cff"),
+    (10, "b2976e61a3663441fc5641101962f9adb01505fa875ab4272a67e51fb0910499"),
+    (11, "ed72528b4bf7f5285905bfa0ab7744712eaaffb19c85c806e07f67333cf55022"),
+    (12, "fcac98cd948f9daae1390dc2d43f517bdc3d1fbe64e7189e23ecc74da2214778"),
+    (13, "c028952eb27ce275a4a91fd1627b454e55ca6372c95e603697ed3a2763643d91"),
+    (14, "f28b328d134c1c0665080e06d4213e56f2aab90ae6702e6cebeaf78be3163ffd"),
+    (15, "95bff3cb9eef0ec7b856aceb589d4ada35da481eaa7b7d28b99c1f5c12d8cb8c"),
+    (16, "0cf6eb023f6209cbcf32258e88957bcaa30ce382a6393e604abcd2ab8c2d3ee2"),
+    (17, "52352bd5fb91b7760e0f92a7ad2a78ca4ec00d92beeaf7ec15ae1021d1989c70"),
+];
+
 /// A file of SQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
@@ -34,6 +52,13 @@ pub struct Numbered {
 }
 
 impl Numbered {
+    /// Whether that is the digest of the file, or of what stood there when the half of each queue was part of it.
+    #[must_use]
+    pub(super) fn has_been(&self, sha256: &str) -> bool {
+        let former = || FORMER.iter().any(|(v, former)| (*v, *former) == (self.version, sha256));
+        self.file.sha256() == sha256 || former()
+    }
+
     /// The file's name without number and ending.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -52,6 +77,8 @@ pub struct Migrations {
     pub functions: Vec<File>,
     /// What queues are made from, in order of the path.
     pub templates: Vec<File>,
+    /// Applied last, when all queues are at this release.
+    pub finish: Option<File>,
 }
 
 /// The name by which `host.template` knows a template: its path below `queue/`.
@@ -72,12 +99,13 @@ impl Migrations {
     pub fn parse(files: impl IntoIterator<Item = File>) -> Result<Self, MigrateError> {
         let mut files: Vec<File> = files.into_iter().collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        let (mut bootstrap, mut numbered) = (None, Vec::new());
+        let (mut bootstrap, mut finish, mut numbered) = (None, None, Vec::new());
         let (mut functions, mut templates) = (Vec::new(), Vec::new());
         for file in files {
             match file.path.as_str() {
                 "README.md" | "schema.sql" => {}
                 "bootstrap.sql" => bootstrap = Some(file),
+                "finish.sql" => finish = Some(file),
                 path if path.starts_with("functions/") => functions.push(file),
                 path if path.starts_with("queue/") => templates.push(file),
                 _ => {
@@ -94,7 +122,7 @@ impl Migrations {
         }
         let bootstrap =
             bootstrap.ok_or_else(|| MigrateError::Files("there is no bootstrap.sql".to_owned()))?;
-        Ok(Self { bootstrap, numbered, functions, templates })
+        Ok(Self { bootstrap, numbered, functions, templates, finish })
     }
 
     /// The newest version.
@@ -103,11 +131,11 @@ impl Migrations {
         self.numbered.last().map_or(0, |migration| migration.version)
     }
 
-    /// One digest over the function files, the templates and the runner's own file, in hex.
+    /// One digest over the function files, the templates and the runner's own files, in hex.
     #[must_use]
     pub fn functions_sha256(&self) -> String {
         let mut digest = Sha256::new();
-        let files = self.functions.iter().chain(&self.templates);
+        let files = self.functions.iter().chain(&self.templates).chain(&self.finish);
         for file in files.chain(std::iter::once(&self.bootstrap)) {
             for part in [&file.path, &file.sql] {
                 digest.update((part.len() as u64).to_be_bytes());
