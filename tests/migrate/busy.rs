@@ -9,9 +9,9 @@ use host_queue::migrate::{SchemaState, check};
 use tokio_postgres::Error;
 
 use super::old::{migrate_as_then, version_13};
-use crate::harness::hand::{create_queue, deploy};
 use crate::harness::process::{Serve, host_command};
-use crate::harness::{Hand, Held, TestDb, wait_until};
+use crate::harness::sql_host::{create_queue, deploy};
+use crate::harness::{SqlHost, SqlLease, TestDb, wait_until};
 
 /// Rotates often, and never says that a hand may not.
 const SETTINGS: &str = ", p_rotate_bytes => 65536, p_rotate_age_ms => 10, p_wake_up => false";
@@ -69,7 +69,7 @@ impl Crew {
     }
 
     async fn handle(&self, db: &TestDb) {
-        let hand = Hand::new(db, self.queue, self.handler).await;
+        let hand = SqlHost::new(db, self.queue, self.handler).await;
         while !self.over.load(Ordering::SeqCst) {
             match passes(hand.try_lease(20, 1 << 40).await).flatten() {
                 Some(held) => self.settle(&hand, &held).await,
@@ -79,7 +79,7 @@ impl Crew {
     }
 
     /// Acks a third, retries a third that is run for the first time, and gives the rest up.
-    async fn settle(&self, hand: &Hand, held: &Held) {
+    async fn settle(&self, hand: &SqlHost, held: &SqlLease) {
         let read = format!(
             "SELECT pos, payload::bigint, attempt FROM host.{}__read($1, $2) ORDER BY pos",
             self.queue

@@ -3,10 +3,10 @@
 use tokio_postgres::Client;
 
 use super::old::{migrate_as_then, version_13};
-use crate::harness::hand::value;
 use crate::harness::postgres::OwnServer;
 use crate::harness::server::{connect, scratch_dir};
-use crate::harness::{Deployment, Hand, Scene};
+use crate::harness::sql_host::value;
+use crate::harness::{Deployment, Scene, SqlHost};
 
 /// What Postgres has by default. The harness gives its servers more connections, and with them more locks.
 const DEFAULTS: [(&str, &str); 2] =
@@ -72,7 +72,7 @@ async fn three_hundred_queues_are_upgraded_with_what_is_in_them() {
     };
     // Waiting, due later, on the schedule, given up on.
     insert(client, "plain", "", &format!("('{}'), ('{}')", says("dead"), say("parked"))).await;
-    let hand = Hand::new(&scene.db, "plain", handler("plain").await).await;
+    let hand = SqlHost::new(&scene.db, "plain", handler("plain").await).await;
     let held = hand.must_lease(10).await;
     let fates = ", p_dead_pos => '{0}', p_dead_reason => '{tired}', p_dead_entry => ARRAY['{\"error\": \"no\"}'::jsonb],
         p_retry_pos => '{1}', p_retry_delay_ms => '{5000}', p_retry_entry => ARRAY['{\"error\": \"no\"}'::jsonb]";
@@ -82,13 +82,13 @@ async fn three_hundred_queues_are_upgraded_with_what_is_in_them() {
     insert(client, "plain", "", &format!("('{}')", say("waiting"))).await;
     // Settled and kept, in flight and kept.
     insert(client, "kept", "", &format!("('{}')", says("settled"))).await;
-    let keeper = Hand::new(&scene.db, "kept", handler("kept").await).await;
+    let keeper = SqlHost::new(&scene.db, "kept", handler("kept").await).await;
     keeper.ack(&keeper.must_lease(1).await).await;
     insert(client, "kept", "", &format!("('{}')", say("in flight"))).await;
     keeper.must_lease(1).await;
     // In flight, with a key that is taken.
     insert(client, "keys", ", unique_key", &format!("('{}', 'k')", say("key"))).await;
-    let taker = Hand::new(&scene.db, "keys", handler("keys").await).await;
+    let taker = SqlHost::new(&scene.db, "keys", handler("keys").await).await;
     taker.must_lease(1).await;
     for n in 0..8 {
         let value =
@@ -143,7 +143,7 @@ async fn three_hundred_queues_are_upgraded_with_what_is_in_them() {
     // What a restore into a cluster without the group roles leaves.
     scene.run("DROP OWNED BY host_producer, host_operator, host_serve").await;
     let text = scene.db.host(&["migrate"]).await.ok();
-    assert!(text.contains("granted to the group roles"), "{text}");
+    assert!(text.contains("granted missing rights to the group roles"), "{text}");
     assert_eq!(scene.number("SELECT count(*) FROM host.missing_privileges()").await, 0);
 }
 
