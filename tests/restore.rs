@@ -180,7 +180,7 @@ async fn check_restored(from: &TestDb, restored: &TestDb, since: &[i64]) {
     hand.next_generation().await;
     assert_eq!(hand.truncate(leaf).await, None);
     let text = restored.host(&["migrate", "--restored"]).await.ok();
-    assert!(text.contains("Nothing to rebase"), "{text}");
+    assert!(text.contains("this database was not restored"), "{text}");
 }
 
 #[tokio::test]

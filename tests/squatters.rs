@@ -45,7 +45,7 @@ async fn what_somebody_planted_is_not_called() {
     mallory.batch_execute(PLANT).await.unwrap();
     all_refused(&db, &[&name, "schema \"host\"", "superuser", "drop it"]).await;
     let operator = db.as_member_of("host_operator").await;
-    all_refused(&operator, &[&name, "schema \"host\"", "not called"]).await;
+    all_refused(&operator, &[&name, "schema \"host\"", "does not call"]).await;
     let is_super = format!("SELECT rolsuper FROM pg_roles WHERE rolname = '{name}'");
     assert!(!value::<bool>(&mallory, &is_super).await);
     mallory.batch_execute("DROP SCHEMA host CASCADE").await.unwrap();

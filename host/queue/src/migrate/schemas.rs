@@ -97,13 +97,15 @@ fn refuse_strangers(row: &SimpleQueryRow) -> Result<(), QueueError> {
     Err(if row.try_get("as_superuser")? == Some("t") {
         not_ours(
             format!(
-                "{why}, who is not a superuser: its functions would run with a superuser's rights"
+                "{why}; its owner is not a superuser, and its functions would run with a superuser's rights"
             ),
             "connect as a role that is no superuser, as the schema's owner for instance; if it is none of yours, drop it",
         )
     } else {
         not_ours(
-            format!("{why}, who is not known to be trusted: host does not call its functions"),
+            format!(
+                "{why}; its owner is not known to be trusted, so host does not call its functions"
+            ),
             "if that role has installed host, make it the database's owner or GRANT host_operator to it; else have it dropped",
         )
     })
