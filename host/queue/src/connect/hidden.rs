@@ -43,7 +43,10 @@ pub(crate) fn strip_password(url: &str) -> String {
 fn spans(url: &str) -> Vec<Range<usize>> {
     let start = url.find("://").map_or(0, |at| at + 3);
     let before_at = url.rfind('@').filter(|at| *at >= start);
-    let of_user = before_at.and_then(|at| Some(start + url[start..at].find(':')? + 1..at));
+    let of_user = match before_at {
+        Some(at) => url[start..at].find(':').map(|colon| start + colon + 1..at),
+        None => after_ports(url, start).map(|at| at..url.len()),
+    };
     let ends_key = |c: char| matches!(c, '?' | '&' | ';') || c.is_whitespace();
     let keys = std::iter::once(0).chain(url.match_indices(ends_key).map(|(at, c)| at + c.len()));
     let of_parameters = keys.filter(|at| is_password(&url[*at..])).filter_map(|at| {
@@ -57,6 +60,24 @@ fn spans(url: &str) -> Vec<Range<usize>> {
     let mut spans: Vec<_> = of_user.into_iter().chain(of_parameters).collect();
     spans.sort_by_key(|span| span.start);
     spans
+}
+
+/// Without an @, `user:password` reads like `server:port`: where what should be a port begins that is none.
+fn after_ports(url: &str, start: usize) -> Option<usize> {
+    let ends = |c: char| matches!(c, '/' | '?') || c.is_whitespace();
+    let end = url[start..].find(ends).map_or(url.len(), |at| start + at);
+    let mut at = start;
+    for server in url[start..end].split(',') {
+        // An address of IPv6 has colons in brackets.
+        let from = server.find(']').map_or(0, |bracket| bracket + 1);
+        if let Some(colon) = server[from..].find(':').map(|colon| from + colon)
+            && server[colon + 1..].parse::<u16>().is_err()
+        {
+            return Some(at + colon + 1);
+        }
+        at += server.len() + 1;
+    }
+    None
 }
 
 /// Whether a parameter `key=value` is a password.
@@ -86,6 +107,14 @@ mod tests {
             ("postgres://h/d?p%61ssword=s3&cret", "postgres://h/d?p%61ssword=***"),
             ("postgres://h/d?sslpassword=s3cret", "postgres://h/d?sslpassword=***"),
             ("host=h password=s3 cret", "host=h password=***"),
+            ("postgres://u:s3cret", "postgres://u:***"),
+            ("postgres://u:s3cret/d?a=b", "postgres://u:***"),
+            ("postgres://u:5432s3/cret", "postgres://u:***"),
+            ("postgres://a:1,u:99999,b:2", "postgres://a:1,u:***"),
+            ("postgres://a:1,[::1]:5432/d", "postgres://a:1,[::1]:5432/d"),
+            ("postgres://[::1]:s3cret/d", "postgres://[::1]:***"),
+            ("postgres:u:s3cret", "postgres:***"),
+            ("u:s3cret", "u:***"),
             (
                 "jdbc:postgresql://h/d?user=u&Password=s3cret",
                 "jdbc:postgresql://h/d?user=u&Password=***",

@@ -163,6 +163,10 @@ mod tests {
             "postgres://u:x/s3cret@@h/d",
             "postgres://u@h/d?password=s3cret&sslmode=maybe",
             "host=h password=s3cret",
+            "postgres://u:s3cret",
+            "postgres://u:s3cret/d",
+            "postgresql:u:s3cret",
+            "u:s3cret",
         ] {
             assert!(!refusal(url).contains("s3cret"), "{}", refusal(url));
         }
