@@ -184,10 +184,13 @@ async fn root_believes_nothing_that_somebody_else_has_prepared() {
     give(&around);
     let text = refusal(&around.join("mine")).await;
     assert!(text.contains("belongs to user"), "{text}");
+    refusal(&around.join("a/b/mine")).await;
+    assert_eq!(std::fs::read_dir(&around).unwrap().count(), 1, "refused before anything is made");
     let open = scratch_dir();
     set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
     let text = refusal(&open.join(".host")).await;
     assert!(text.contains("everybody can write to"), "{text}");
+    assert_eq!(std::fs::read_dir(&open).unwrap().count(), 0, "refused before anything is made");
     // Even root's own word does not make a folder of root's the server's.
     let ours = scratch_dir().join(".host");
     std::fs::create_dir(&ours).unwrap();

@@ -34,6 +34,11 @@ pub(crate) struct Place {
 /// change what this process is about to believe: the folder has to be ours, and those around it have
 /// to be the system's or ours.
 pub(crate) fn own(dir: &Path) -> Result<PathBuf, EmbeddedError> {
+    let whole = std::path::absolute(dir).map_err(failed("find", dir))?;
+    if let Some(there) = whole.ancestors().skip(1).find(|around| around.exists()) {
+        // Before anything changes.
+        check_around(there, &whole)?;
+    }
     let mut new = fs::DirBuilder::new();
     match new.recursive(true).mode(0o755).create(dir) {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -52,9 +57,19 @@ pub(crate) fn own(dir: &Path) -> Result<PathBuf, EmbeddedError> {
         folder.set_permissions(closed).map_err(failed("close", dir))?;
     }
     let dir = dir.canonicalize().map_err(failed("find", dir))?;
+    if let Some(around) = dir.parent() {
+        check_around(around, &dir)?;
+    }
+    Ok(dir)
+}
+
+/// Refuses a folder, or one around it, whose owner or anybody else could put another one in place of `dir`.
+fn check_around(folder: &Path, dir: &Path) -> Result<(), EmbeddedError> {
+    let us = geteuid().as_raw();
+    let folder = folder.canonicalize().map_err(failed("find", folder))?;
     // In a container the system's folders may be another user's than root's.
     let system = fs::metadata("/").map_err(failed("look at", Path::new("/")))?.uid();
-    for around in dir.ancestors().skip(1) {
+    for around in folder.ancestors() {
         let found = fs::symlink_metadata(around).map_err(failed("look at", around))?;
         if ![us, 0, system].contains(&found.uid()) {
             return Err(foreign(around, found.uid()));
@@ -67,7 +82,7 @@ pub(crate) fn own(dir: &Path) -> Result<PathBuf, EmbeddedError> {
             )));
         }
     }
-    Ok(dir)
+    Ok(())
 }
 
 fn foreign(dir: &Path, owner: u32) -> EmbeddedError {
