@@ -306,3 +306,48 @@ async fn what_a_message_has_enqueued_in_vain_is_not_of_the_next() {
     let texts: Vec<_> = next.follow_ups.iter().map(|f| &*f.payload).collect();
     assert_eq!(texts, [b"2"], "in the same sandbox");
 }
+
+/// Lists of lists, each of which is all of the guest's memory: the host would copy it for each.
+#[tokio::test]
+async fn lists_of_lists_that_all_lie_in_one_place_are_refused() {
+    const HTTP: &str = r#"
+        (import "wasi:http/types@0.2.0" (instance $http
+            (export "fields" (type $fields (sub resource)))
+            (type $error' (variant (case "invalid-syntax") (case "forbidden") (case "immutable")))
+            (export "header-error" (type $error (eq $error')))
+            (export "[static]fields.from-list" (func (param "entries" (list (tuple string (list u8))))
+                (result (result (own $fields) (error $error)))))))
+        (core module $memory (memory (export "memory") 1))
+        (core instance $memory (instantiate $memory))
+        (alias core export $memory "memory" (core memory $shared))
+        (core func $from-list (canon lower (func $http "[static]fields.from-list") (memory $shared)))
+        (core instance $env (export "memory" (memory $shared)) (export "from-list" (func $from-list)))"#;
+    let run = async |n: usize, bytes: u32| {
+        let entry: String = [0, 1, 0, bytes]
+            .iter()
+            .flat_map(|n| n.to_le_bytes())
+            .map(|b| format!("\\{b:02x}"))
+            .collect();
+        let core = format!(
+            r#"(import "env" "memory" (memory 1))
+            (import "env" "from-list" (func $from-list (param i32 i32 i32)))
+            (export "memory" (memory 0)) (data (i32.const 0) "xxxxxxxxxxxxxxxxxxxx") (data (i32.const 4096) "{}")"#,
+            entry.repeat(n)
+        );
+        let handle = format!(
+            "(call $from-list (i32.const 4096) (i32.const {n}) (i32.const 65000)) (i32.const 60000)"
+        );
+        let text = handler_text(&core, &handle)
+            .replacen("(component", &format!("(component {HTTP}"), 1)
+            .replacen("(instantiate $m)", r#"(instantiate $m (with "env" (instance $env)))"#, 1);
+        verdict(&wat(&text), settings()).await
+    };
+    assert_eq!(run(3, 10).await, Verdict::Ack);
+    // 130 MB, out of 64 KiB; and what the host bounds a message's fields to.
+    for (n, bytes) in [(2_000, 65_000), (3_000, 20)] {
+        let Verdict::Failed(Failure::Trap(text)) = run(n, bytes).await else {
+            panic!("{n} {bytes}")
+        };
+        assert!(text.contains("fuel") || text.contains("total size of fields"), "{text}");
+    }
+}
