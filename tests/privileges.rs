@@ -348,7 +348,7 @@ async fn migrate_grants_what_was_taken_away() {
         .await;
     assert_eq!(scene.texts(missing).await.len(), 4);
     let text = scene.db.host(&["migrate"]).await.ok();
-    assert!(text.contains("granted missing rights to the group roles"), "{text}");
+    assert!(text.contains("corrected what roles may do"), "{text}");
     assert_eq!(scene.texts(missing).await, [""; 0]);
     let text = scene.db.host(&["migrate"]).await.ok();
     assert!(text.starts_with("Nothing to do"), "{text}");
@@ -373,7 +373,7 @@ async fn a_server_without_the_group_roles_and_an_owner_who_may_not_create_any() 
 
     admin.batch_execute(create).await.unwrap();
     let text = db.host(&["migrate"]).await.ok();
-    assert!(text.ends_with("granted missing rights to the group roles\n"), "{text}");
+    assert!(text.ends_with("corrected what roles may do\n"), "{text}");
     admin.batch_execute("CREATE ROLE till LOGIN IN ROLE host_producer").await.unwrap();
     let till = connect(&db.url.replacen("shop@", "till@", 1)).await;
     till.batch_execute("INSERT INTO queue.emails (payload) VALUES ('1')").await.unwrap();

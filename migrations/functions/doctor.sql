@@ -125,6 +125,8 @@ BEGIN
         'missing_roles', ARRAY(SELECT DISTINCT p.role FROM host.privileges() p
             WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = p.role)),
         'missing_privileges', ARRAY(SELECT host.missing_privileges()),
+        'open_privileges', ARRAY(SELECT host.open_privileges()),
+        'open_defaults', ARRAY(SELECT host.open_defaults()),
         'connections', (SELECT sum(numbackends) FROM pg_stat_database),
         'connections_max', current_setting('max_connections')::int,
         -- As this session has them, and as any role has them here.

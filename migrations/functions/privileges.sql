@@ -157,7 +157,42 @@ SET search_path = pg_catalog, pg_temp AS $$
         AND r.rolname IN ('host_operator', 'host_serve') AND NOT has_function_privilege(r.oid, f.oid, 'EXECUTE')
 $$;
 
--- Grants what is missing. Returns how much that was.
+-- What everybody may do that nobody was to: ALTER DEFAULT PRIVILEGES opens what is made. As the statements that take it
+-- back. That everybody may enqueue is left alone.
+CREATE OR REPLACE FUNCTION host.open_privileges(p_queue text DEFAULT NULL) RETURNS SETOF text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('REVOKE ALL ON %s %s FROM PUBLIC', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass)
+    FROM pg_class c
+    WHERE c.relnamespace IN ('host'::regnamespace, 'queue'::regnamespace) AND c.relkind IN ('r', 'p', 'v', 'S')
+        AND (p_queue IS NULL OR c.relname IN (p_queue, p_queue || '_id_seq') OR starts_with(c.relname, p_queue || '__'))
+        AND EXISTS (SELECT FROM aclexplode(c.relacl) a
+            WHERE a.grantee = 0 AND (a.privilege_type <> 'INSERT' OR c.relnamespace = 'host'::regnamespace))
+    UNION ALL
+    SELECT format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', n.nspname)
+    FROM pg_namespace n
+    WHERE n.nspname IN ('host', 'queue') AND EXISTS (SELECT FROM aclexplode(n.nspacl) a
+        WHERE a.grantee = 0 AND a.privilege_type = 'CREATE')
+$$;
+
+-- What default privileges will open of what the owner makes next: tables to everybody, and to anybody functions that run
+-- with the owner's rights. As the statements that end it.
+CREATE OR REPLACE FUNCTION host.open_defaults() RETURNS SETOF text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT DISTINCT concat('ALTER DEFAULT PRIVILEGES FOR ROLE ', quote_ident(o.rolname), ' IN SCHEMA ' || quote_ident(n.nspname), ' REVOKE ALL ON ',
+        CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'n' THEN 'SCHEMAS' ELSE 'FUNCTIONS' END,
+        ' FROM ', coalesce(quote_ident(g.rolname), 'PUBLIC'))
+    FROM pg_default_acl d JOIN pg_roles o ON o.oid = d.defaclrole
+        LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
+        CROSS JOIN aclexplode(d.defaclacl) a LEFT JOIN pg_roles g ON g.oid = a.grantee
+    WHERE d.defaclrole = (SELECT nspowner FROM pg_namespace WHERE nspname = 'host')
+        AND (d.defaclnamespace = 0 OR n.nspname IN ('host', 'queue'))
+        AND CASE WHEN d.defaclobjtype = 'f' THEN a.grantee NOT IN (0, d.defaclrole)
+            ELSE d.defaclobjtype IN ('r', 'S', 'n') AND a.grantee = 0 END
+$$;
+
+-- Grants what is missing, and takes back what is open. Returns how much that was.
 CREATE OR REPLACE FUNCTION host.grant_privileges(p_queue text DEFAULT NULL) RETURNS int
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -165,6 +200,11 @@ DECLARE
     statement text;
     granted int := 0;
 BEGIN
+    FOR statement IN SELECT host.open_privileges(p_queue) LOOP
+        EXECUTE statement;
+        granted := granted + 1;
+    END LOOP;
+    -- After that: what everybody could do, a group role may have had no other way to do.
     FOR statement IN SELECT host.missing_privileges(p_queue) LOOP
         EXECUTE statement;
         granted := granted + 1;

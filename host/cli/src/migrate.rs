@@ -155,9 +155,9 @@ fn rebased(queues: &[Rebased]) -> String {
 fn text(report: &Report) -> String {
     let Report { from, to, applied, functions_replaced, granted, .. } = report;
     match (applied.is_empty(), functions_replaced) {
-        (true, false) if *granted > 0 => format!(
-            "The schema is current (version {to}); granted missing rights to the group roles"
-        ),
+        (true, false) if *granted > 0 => {
+            format!("The schema is current (version {to}); corrected what roles may do")
+        }
         (true, false) => format!("Nothing to do: the schema is current (version {to})"),
         (true, true) => format!("Replaced the functions of schema version {to}"),
         (false, _) => format!(

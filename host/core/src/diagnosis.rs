@@ -62,6 +62,8 @@ pub enum Finding {
     MissingRoles { roles: Vec<String> },
     /// The group roles lack something.
     MissingPrivileges { statements: Vec<String> },
+    /// Everybody may do what nobody was to, or will be able to with what is made next.
+    OpenPrivileges { statements: Vec<String>, defaults: Vec<String> },
     /// This role is not shown what others do.
     CannotSee,
     /// A setting hurts.
@@ -132,6 +134,10 @@ fn about_the_server(facts: &Facts, findings: &mut Vec<Finding>) {
     if !facts.missing_privileges.is_empty() {
         let statements = facts.missing_privileges.clone();
         findings.push(Finding::MissingPrivileges { statements });
+    }
+    if !facts.open_privileges.is_empty() || !facts.open_defaults.is_empty() {
+        let (statements, defaults) = (facts.open_privileges.clone(), facts.open_defaults.clone());
+        findings.push(Finding::OpenPrivileges { statements, defaults });
     }
     if !facts.sees_others {
         findings.push(Finding::CannotSee);

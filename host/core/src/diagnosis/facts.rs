@@ -14,6 +14,10 @@ pub struct Facts {
     pub missing_roles: Vec<String>,
     /// What the group roles lack, as the statements that would grant it.
     pub missing_privileges: Vec<String>,
+    /// What everybody may do, as the statements that would take it back.
+    pub open_privileges: Vec<String>,
+    /// What default privileges open of what is made next, as the statements that would end it.
+    pub open_defaults: Vec<String>,
     /// Connections to the server, all databases together.
     pub connections: i64,
     /// As many as the server takes.

@@ -40,6 +40,7 @@ impl Finding {
             | Self::ClockSetBack { .. }
             | Self::RowSecurity { .. }
             | Self::MissingPrivileges { .. }
+            | Self::OpenPrivileges { .. }
             | Self::Setting { .. }
             | Self::Connections { .. }
             | Self::SilentHost { .. }
@@ -80,6 +81,10 @@ impl Finding {
                 "run host migrate, which creates them or says how".into()
             }
             Self::MissingPrivileges { .. } => "host migrate grants it".into(),
+            Self::OpenPrivileges { statements, defaults } => {
+                let migrate = (!statements.is_empty()).then(|| "host migrate takes it back".to_owned());
+                defaults.iter().cloned().chain(migrate).collect::<Vec<_>>().join("; ")
+            }
             Self::CannotSee => "GRANT pg_monitor to it".into(),
             Self::Setting { name, role, .. } => match role {
                 Some(role) if role.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_') => {
@@ -151,6 +156,7 @@ impl fmt::Display for Finding {
             Self::MissingPrivileges { statements } => {
                 write!(f, "the group roles lack: {}", statements.join("; "))
             }
+            Self::OpenPrivileges { statements, defaults } => f.write_str(&open(statements, defaults)),
             Self::CannotSee => f.write_str(
                 "this role cannot see what other roles' connections do, so a finding may not name who is in the way",
             ),
@@ -256,6 +262,17 @@ fn row_security(queue: &str, tables: &[String]) -> String {
     format!(
         "row-level security is on for {tables} of queue {queue}: a host whose role may not bypass it cannot lease"
     )
+}
+
+fn open(statements: &[String], defaults: &[String]) -> String {
+    match (statements.len(), defaults.len()) {
+        (0, _) => "default privileges will open new tables or functions of host to others".into(),
+        (_, 0) => format!("everybody has privileges on what is host's, such as: {}", statements[0]),
+        _ => format!(
+            "everybody has privileges on what is host's, and will have them on what is new, such as: {}",
+            statements[0]
+        ),
+    }
 }
 
 fn on_behalf(role: Option<&str>) -> String {
