@@ -775,6 +775,8 @@ BEGIN
         'missing_roles', ARRAY(SELECT DISTINCT p.role FROM host.privileges() p
             WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = p.role)),
         'missing_privileges', ARRAY(SELECT host.missing_privileges()),
+        'open_privileges', ARRAY(SELECT host.open_privileges()),
+        'open_defaults', ARRAY(SELECT host.open_defaults()),
         'connections', (SELECT sum(numbackends) FROM pg_stat_database),
         'connections_max', current_setting('max_connections')::int,
         -- As this session has them, and as any role has them here.
@@ -984,6 +986,11 @@ DECLARE
     statement text;
     granted int := 0;
 BEGIN
+    FOR statement IN SELECT host.open_privileges(p_queue) LOOP
+        EXECUTE statement;
+        granted := granted + 1;
+    END LOOP;
+    -- After that: what everybody could do, a group role may have had no other way to do.
     FOR statement IN SELECT host.missing_privileges(p_queue) LOOP
         EXECUTE statement;
         granted := granted + 1;
@@ -1313,6 +1320,39 @@ CREATE FUNCTION host.note_functions(p_queue integer) RETURNS void
     INSERT INTO host.queue_functions (queue_id, digests)
         SELECT p_queue, jsonb_object_agg(f.function, f.digest) FROM host.functions_now(p_queue) f
         ON CONFLICT (queue_id) DO UPDATE SET digests = EXCLUDED.digests
+$$;
+
+CREATE FUNCTION host.open_defaults() RETURNS SETOF text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT DISTINCT concat('ALTER DEFAULT PRIVILEGES FOR ROLE ', quote_ident(o.rolname), ' IN SCHEMA ' || quote_ident(n.nspname), ' REVOKE ALL ON ',
+        CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'n' THEN 'SCHEMAS' ELSE 'FUNCTIONS' END,
+        ' FROM ', coalesce(quote_ident(g.rolname), 'PUBLIC'))
+    FROM pg_default_acl d JOIN pg_roles o ON o.oid = d.defaclrole
+        LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
+        CROSS JOIN aclexplode(d.defaclacl) a LEFT JOIN pg_roles g ON g.oid = a.grantee
+    WHERE d.defaclrole = (SELECT nspowner FROM pg_namespace WHERE nspname = 'host')
+        AND (d.defaclnamespace = 0 OR n.nspname IN ('host', 'queue'))
+        AND CASE WHEN d.defaclobjtype = 'f' THEN a.grantee NOT IN (0, d.defaclrole)
+            ELSE d.defaclobjtype IN ('r', 'S', 'n') AND a.grantee = 0 END
+$$;
+
+CREATE FUNCTION host.open_privileges(p_queue text DEFAULT NULL::text) RETURNS SETOF text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT format('REVOKE ALL ON %s %s FROM PUBLIC', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass)
+    FROM pg_class c
+    WHERE c.relnamespace IN ('host'::regnamespace, 'queue'::regnamespace) AND c.relkind IN ('r', 'p', 'v', 'S')
+        AND (p_queue IS NULL OR c.relname IN (p_queue, p_queue || '_id_seq') OR starts_with(c.relname, p_queue || '__'))
+        AND EXISTS (SELECT FROM aclexplode(c.relacl) a
+            WHERE a.grantee = 0 AND (a.privilege_type <> 'INSERT' OR c.relnamespace = 'host'::regnamespace))
+    UNION ALL
+    SELECT format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', n.nspname)
+    FROM pg_namespace n
+    WHERE n.nspname IN ('host', 'queue') AND EXISTS (SELECT FROM aclexplode(n.nspacl) a
+        WHERE a.grantee = 0 AND a.privilege_type = 'CREATE')
 $$;
 
 CREATE FUNCTION host.parts_after(p_window int8multirange, p_txid bigint, p_id bigint) RETURNS TABLE(a_txid bigint, a_id bigint, b bigint)
@@ -1883,7 +1923,7 @@ BEGIN
                 row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id, tat, held, leased)
             SELECT host.cursor_seq(h.id, c.lane), c.from_txid, c.from_id, c.to_txid, c.to_id, h.id, 0, 0, 0, true, c.more,
                 gen_random_uuid(), c.hi, c.txids, c.lane, c.last_id, a.tat, a.held,
-                host.begun_account((SELECT coalesce(l.leased, '{NULL,NULL,NULL}') FROM host.sample__lease l WHERE l.id = c.id),
+                host.begun_account((SELECT coalesce(l.leased, ARRAY[NULL, NULL, NULL]::bigint[]) FROM host.sample__lease l WHERE l.id = c.id),
                     c.id / 100000000000, g)
             FROM host.sample__cursors(h.id) c CROSS JOIN LATERAL host.sample__allowance(h.id, c.lane) a;
     END LOOP;

@@ -1,11 +1,14 @@
 //! What one row can hold and a host cannot read, or Postgres cannot take, costs that row and no other.
 
 use std::fmt::Write as _;
+use std::process::Command;
 
 use fastrand::Rng;
 use host_core::message::PayloadType;
 use serde_json::Value;
 
+use crate::harness::postgres::OwnServer;
+use crate::harness::server::scratch_dir;
 use crate::harness::sql_host::{create_queue, deploy, sqlstate, value};
 use crate::harness::{Deployment, Scene, SqlHost, TestDb, seed};
 
@@ -286,7 +289,30 @@ async fn a_database_of_another_encoding_is_refused_with_what_to_do() {
 /// A host's prepared statements are of no use then. It knows that whatever language the server speaks.
 #[tokio::test]
 async fn a_queue_that_is_made_again_with_another_payload_type_is_served() {
-    let scene = Scene::new("").await;
+    made_again(&Scene::new("").await).await;
+}
+
+/// Only where the system has that language: `localedef -i de_DE -f UTF-8 de_DE.UTF-8`.
+#[tokio::test]
+async fn a_server_that_speaks_german_is_understood() {
+    let locales = Command::new("locale").arg("-a").output().map(|all| all.stdout);
+    if !String::from_utf8_lossy(&locales.unwrap_or_default()).contains("de_DE.utf8") {
+        eprintln!("SKIPPED: the locale de_DE.UTF-8 is not installed");
+        return;
+    }
+    let server = OwnServer::start(&scratch_dir(), &[("lc_messages", "de_DE.UTF-8")]).await;
+    let scene = server.migrated().await;
+    let error = scene.client.batch_execute("SELECT 1 / 0").await.unwrap_err();
+    assert_eq!(error.as_db_error().unwrap().message(), "Division durch Null");
+    scene.queue("work", "").await;
+    made_again(&scene).await;
+    let status = scene.db.host(&["status"]).await.ok();
+    assert!(status.contains("work"), "{status}");
+    // The server's fsync is off.
+    assert_eq!(scene.db.host(&["doctor"]).await.code, 5);
+}
+
+async fn made_again(scene: &Scene) {
     scene.deploy("work", "misbehave", Deployment::default()).await;
     let host = scene.serve("host", &[]);
     for payload in [r#""ack""#, "ack", r#""ack""#] {

@@ -6,7 +6,7 @@ mod worlds;
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use self::worlds::{ROWS, Row, worlds};
+use self::worlds::{ROWS, Row, world};
 use crate::harness::process::Serve;
 use crate::harness::{Scene, TestDb, plugin, wait_for, wait_until};
 
@@ -15,6 +15,14 @@ const PLAIN: i64 = 300;
 
 fn misbehave() -> String {
     plugin("misbehave").display().to_string()
+}
+
+/// Whose settings the rows are.
+#[derive(Clone, Copy)]
+enum SetFor {
+    Database,
+    /// Each role that works with it.
+    Roles,
 }
 
 /// One database under some rows, and who works with it.
@@ -29,7 +37,7 @@ struct World {
 }
 
 impl World {
-    async fn new(rows: &[&Row]) -> Self {
+    async fn new(rows: &[&Row], set_for: SetFor) -> Self {
         let db = TestDb::empty().await;
         let admin = db.client().await;
         let owner = format!("owner_{}", db.name);
@@ -44,8 +52,16 @@ impl World {
         let operator = db.as_member_of("host_operator").await;
         let producer = db.as_member_of("host_producer").await;
         let server = db.as_member_of("host_serve").await;
+        let group = ["host_operator", "host_producer", "host_serve"];
+        let roles = group.map(|group| format!("ROLE {group}_{}", db.name));
+        let whose = match set_for {
+            SetFor::Database => vec![format!("DATABASE {}", db.name)],
+            SetFor::Roles => [&roles[..], &[format!("ROLE {owner}")]].concat(),
+        };
         for setting in rows.iter().flat_map(|row| row.settings) {
-            run(&format!("ALTER DATABASE {{db}} SET {setting}")).await;
+            for whose in &whose {
+                run(&format!("ALTER {whose} SET {setting}")).await;
+            }
         }
         let url = db.url.replacen("postgres://postgres@", &format!("postgres://{owner}@"), 1);
         let owner = TestDb { name: db.name.clone(), url };
@@ -194,7 +210,11 @@ impl World {
         assert_eq!(status["hosts"].as_array().unwrap().len(), 1, "under {}", self.names);
         let doctor = self.json(&["doctor", "--json"]).await;
         let findings = doctor["findings"].as_array().unwrap();
-        let bad = |f: &&Value| f["severity"] == "error" || f["kind"] == "missing_privileges";
+        let bad = |f: &&Value| {
+            f["severity"] == "error" || f["kind"] == "missing_privileges"
+                // What the rows open is taken back; that they do is said.
+                || f["statements"].as_array().is_some_and(|open| !open.is_empty())
+        };
         assert_eq!(findings.iter().find(bad), None, "under {}", self.names);
         self.ok(&["queue", "show", "jobs"]).await;
         self.ok(&["handlers"]).await;
@@ -248,8 +268,8 @@ impl World {
 }
 
 /// Everything, from an empty database to one without queues again.
-async fn main_job(rows: &[&Row]) {
-    let world = World::new(rows).await;
+async fn main_job(rows: &[&Row], set_for: SetFor) {
+    let world = World::new(rows, set_for).await;
     world.set_up().await;
     let serving = Scene::of(world.server.clone()).await;
     let host = serving.serve("host", &["--poll", "50ms"]);
@@ -263,20 +283,28 @@ async fn main_job(rows: &[&Row]) {
 }
 
 /// The rows that do not exclude one another, together.
-// Not in CI yet: the worlds have not been seen to pass whole.
 #[tokio::test]
-#[ignore = "not every world passes yet"]
-async fn the_main_job_runs_in_worlds_of_hostile_settings() {
-    for rows in worlds() {
-        main_job(&rows).await;
-    }
+async fn the_main_job_runs_in_the_first_world_of_hostile_settings() {
+    main_job(&world(0), SetFor::Database).await;
+}
+
+#[tokio::test]
+async fn the_main_job_runs_in_the_second_world_of_hostile_settings() {
+    main_job(&world(1), SetFor::Database).await;
+}
+
+#[tokio::test]
+async fn the_main_job_runs_in_the_third_world_of_hostile_settings() {
+    main_job(&world(2), SetFor::Roles).await;
 }
 
 #[tokio::test]
 #[ignore = "takes minutes: each row alone, which says more when the worlds fail"]
 async fn the_main_job_runs_under_each_hostile_setting_alone() {
     for row in ROWS {
-        eprintln!("{}", row.name);
-        main_job(&[row]).await;
+        for set_for in [SetFor::Database, SetFor::Roles] {
+            eprintln!("{}", row.name);
+            main_job(&[row], set_for).await;
+        }
     }
 }

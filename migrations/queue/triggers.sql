@@ -5,9 +5,10 @@ BEGIN
     PERFORM host.put_trigger('queue.{q}__orm', 'insert_for_orm',
         'INSTEAD OF INSERT ON queue.{q}__orm FOR EACH ROW EXECUTE FUNCTION host.{q}__insert_for_orm()');
     -- A queue without unique keys has no such trigger: for COPY, one would cost much even if it never fired.
+    -- ALWAYS: whatever session_replication_role a producer has. What is restored or replicated has no key left to take.
     IF {unique} THEN
         PERFORM host.put_trigger('queue.{q}', 'take_key', 'BEFORE INSERT ON queue.{q} FOR EACH ROW'
-            ' WHEN ((new.unique_key IS NOT NULL)) EXECUTE FUNCTION host.{q}__take_key()');
+            ' WHEN ((new.unique_key IS NOT NULL)) EXECUTE FUNCTION host.{q}__take_key()', 'A');
     ELSIF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'queue.{q}'::regclass AND tgname = 'take_key') THEN
         DROP TRIGGER take_key ON queue.{q};
     END IF;

@@ -16,12 +16,9 @@ const fn row(name: &'static str, world: usize, settings: &'static [&'static str]
     Row { name, world, before: "", settings }
 }
 
-/// How many worlds there are.
-const WORLDS: usize = 3;
-
-/// The rows by world.
-pub fn worlds() -> Vec<Vec<&'static Row>> {
-    (0..WORLDS).map(|world| ROWS.iter().filter(|row| row.world == world).collect()).collect()
+/// The rows of a world.
+pub fn world(number: usize) -> Vec<&'static Row> {
+    ROWS.iter().filter(|row| row.world == number).collect()
 }
 
 pub const ROWS: &[Row] = &[
@@ -36,7 +33,7 @@ pub const ROWS: &[Row] = &[
     row("chatty", 2, &["client_min_messages = 'debug1'", "log_statement = 'none'"]),
     row("repeatable read", 0, &["default_transaction_isolation = 'repeatable read'"]),
     row("serializable", 1, &["default_transaction_isolation = 'serializable'", "default_transaction_deferrable = on"]),
-    row("impatient", 2, &["statement_timeout = '2s'", "lock_timeout = '1s'", "idle_in_transaction_session_timeout = '500ms'", "idle_session_timeout = '1s'"]),
+    row("impatient", 2, &["statement_timeout = '20s'", "lock_timeout = '2s'", "idle_in_transaction_session_timeout = '500ms'", "idle_session_timeout = '1s'"]),
     row("no search path", 0, &["search_path = ''"]),
     Row {
         name: "a search path that leads astray",

@@ -282,7 +282,7 @@ BEGIN
                 row_count, leaves, is_cursor, more, token, hi, txids, lane, last_id, tat, held, leased)
             SELECT host.cursor_seq(h.id, c.lane), c.from_txid, c.from_id, c.to_txid, c.to_id, h.id, 0, 0, 0, true, c.more,
                 gen_random_uuid(), c.hi, c.txids, c.lane, c.last_id, a.tat, a.held,
-                host.begun_account((SELECT coalesce(l.leased, '{NULL,NULL,NULL}') FROM host.{q}__lease l WHERE l.id = c.id),
+                host.begun_account((SELECT coalesce(l.leased, ARRAY[NULL, NULL, NULL]::bigint[]) FROM host.{q}__lease l WHERE l.id = c.id),
                     c.id / 100000000000, g)
             FROM host.{q}__cursors(h.id) c CROSS JOIN LATERAL host.{q}__allowance(h.id, c.lane) a;
     END LOOP;
