@@ -341,7 +341,7 @@ async fn privileges_that_are_open_to_everybody() {
     let db = TestDb::new().await;
     let client = db.client().await;
     let run = async |sql: &str| {
-        client.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"))
+        client.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     };
     create_queue(&client, "old", "").await;
     none(&db, "open_privileges").await;

@@ -111,22 +111,23 @@ impl Crew {
             format!("ARRAY[{}]", all.join(","))
         };
         let entry = "'{\"attempt\": 1, \"error\": \"no\"}'::jsonb";
-        let mut more = String::new();
+        let mut more = Vec::new();
         if !retry.is_empty() {
             let (at, delays, entries) =
                 (list(&retry, "POS"), list(&retry, "5::bigint"), list(&retry, entry));
-            more += &format!(
+            more.push(format!(
                 ", p_retry_pos => {at}, p_retry_delay_ms => {delays}, p_retry_entry => {entries}"
-            );
+            ));
         }
         if !dead.is_empty() {
             let (at, why, entries) =
                 (list(&dead, "POS"), list(&dead, "'tired'"), list(&dead, entry));
-            more +=
-                &format!(", p_dead_pos => {at}, p_dead_reason => {why}, p_dead_entry => {entries}");
+            more.push(format!(
+                ", p_dead_pos => {at}, p_dead_reason => {why}, p_dead_entry => {entries}"
+            ));
         }
         let all = format!("{{[0,{})}}", held.count);
-        while passes(hand.settle(held, 0, &all, &more).await).is_none() {}
+        while passes(hand.settle(held, 0, &all, &more.concat()).await).is_none() {}
         let mut known = self.done.lock().unwrap();
         self.doubled.lock().unwrap().extend(done.into_iter().filter(|n| !known.insert(*n)));
     }

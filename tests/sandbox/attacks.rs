@@ -323,11 +323,8 @@ async fn lists_of_lists_that_all_lie_in_one_place_are_refused() {
         (core func $from-list (canon lower (func $http "[static]fields.from-list") (memory $shared)))
         (core instance $env (export "memory" (memory $shared)) (export "from-list" (func $from-list)))"#;
     let run = async |n: usize, bytes: u32| {
-        let entry: String = [0, 1, 0, bytes]
-            .iter()
-            .flat_map(|n| n.to_le_bytes())
-            .map(|b| format!("\\{b:02x}"))
-            .collect();
+        let escaped = |b: u8| format!("\\{b:02x}");
+        let entry = [0, 1, 0, bytes].map(|n| n.to_le_bytes().map(escaped).concat()).concat();
         let core = format!(
             r#"(import "env" "memory" (memory 1))
             (import "env" "from-list" (func $from-list (param i32 i32 i32)))

@@ -59,18 +59,16 @@ impl Migrate {
         let (report, origin) = crate::context::with(global, async |context: &CommandContext| {
             pooler::refuse(&context.database).await?;
             let mut alone = context.database.connect_alone().await?;
-            let report = match &context.migrated {
-                Some(report) => report.clone(),
-                None => {
-                    let (files, bar) = (Migrations::embedded()?, progress_bar());
-                    let mut watch = |step: Step<'_>| show_step(&bar, step);
-                    let limit = *self.lock_timeout;
-                    let migrated =
-                        migrate::migrate_watched(&mut alone.client, &files, limit, &mut watch)
-                            .await;
-                    bar.finish_and_clear();
-                    migrated?
-                }
+            let report = if let Some(report) = &context.migrated {
+                report.clone()
+            } else {
+                let (files, bar) = (Migrations::embedded()?, progress_bar());
+                let mut watch = |step: Step<'_>| show_step(&bar, step);
+                let limit = *self.lock_timeout;
+                let migrated =
+                    migrate::migrate_watched(&mut alone.client, &files, limit, &mut watch).await;
+                bar.finish_and_clear();
+                migrated?
             };
             let origin = match restore::is_restored(&alone.client).await? {
                 false => Origin::Here,
