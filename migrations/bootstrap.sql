@@ -168,8 +168,8 @@ AS $$
         GROUP BY l.pid ORDER BY min(a.xact_start) LIMIT 3) h;
 $$;
 
--- What max_locks_per_transaction is, and what it has to be for a transaction that locks everything of a queue
--- (NULL: of what is no queue's) beside the locks that are held now, and half more.
+-- The value of max_locks_per_transaction, and the value needed: for a transaction that locks everything of a queue
+-- (NULL: everything that is no queue's) beside the locks that are held now, and half more.
 CREATE OR REPLACE FUNCTION host.migration_locks(queue text, OUT now bigint, OUT needed bigint)
     LANGUAGE sql STABLE SET search_path = host, pg_catalog, pg_temp
 AS $$

@@ -2278,21 +2278,26 @@ CREATE FUNCTION host.sample__dead_move(p_ids bigint[], p_where jsonpath, p_to te
     AS $_$
 DECLARE
     kind text;
+    ids bigint[];
+    kept bigint;
 BEGIN
     SELECT payload_type INTO kind FROM host.queue WHERE name = p_to;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue "%"', p_to USING ERRCODE = 'HQ004';
     END IF;
-    RETURN QUERY EXECUTE format(
+    EXECUTE format(
         'WITH gone AS (
              DELETE FROM host.sample__dead_letter d WHERE d.id IN (SELECT host.sample__dead_ids($1, $2)) RETURNING d.*
          ), again AS (
              INSERT INTO queue.%I (headers, history, payload) SELECT g.headers, g.history, %s FROM gone g ORDER BY g.id
+             RETURNING id
          )
-         SELECT g.id FROM gone g',
+         SELECT array_agg(g.id), (SELECT count(*) FROM again) FROM gone g',
         p_to, host.payload_cast(
             CASE 'jsonb' WHEN 'bytea' THEN 'g.payload' ELSE 'convert_to(g.payload::text, ''UTF8'')' END, kind))
-    USING p_ids, p_where;
+    INTO ids, kept USING p_ids, p_where;
+    PERFORM host.require_kept(kept, coalesce(cardinality(ids), 0), 'queue.' || p_to);
+    RETURN QUERY SELECT unnest(ids);
 END $_$;
 
 CREATE FUNCTION host.sample__dead_purge(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
@@ -2304,10 +2309,14 @@ CREATE FUNCTION host.sample__dead_purge(p_ids bigint[], p_where jsonpath) RETURN
 $$;
 
 CREATE FUNCTION host.sample__dead_retry(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
-    LANGUAGE sql
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET row_security TO 'off'
     AS $$
+DECLARE
+    ids bigint[];
+    kept bigint;
+BEGIN
     WITH gone AS (
         DELETE FROM host.sample__dead_letter d USING host.handler h
         WHERE h.id = d.handler_id AND d.id IN (SELECT host.sample__dead_ids(p_ids, p_where))
@@ -2316,11 +2325,14 @@ CREATE FUNCTION host.sample__dead_retry(p_ids bigint[], p_where jsonpath) RETURN
         INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, priority, key)
         SELECT g.enqueued_at, g.message_id, g.handler_id, 1, g.headers, g.history, g.payload, g.priority, g.key
         FROM gone g ORDER BY g.id
+        RETURNING id
     ), forgiven AS (
         DELETE FROM host.cancellation c USING gone g WHERE c.handler_id = g.handler_id AND c.message_id = g.message_id
     )
-    SELECT g.id FROM gone g
-$$;
+    SELECT array_agg(g.id), (SELECT count(*) FROM again) INTO ids, kept FROM gone g;
+    PERFORM host.require_kept(kept, coalesce(cardinality(ids), 0), 'queue.sample');
+    RETURN QUERY SELECT unnest(ids);
+END $$;
 
 CREATE FUNCTION host.sample__dead_show(p_id bigint) RETURNS TABLE(id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamp with time zone, enqueued_at timestamp with time zone, headers jsonb, history jsonb, payload text)
     LANGUAGE sql STABLE
@@ -2346,6 +2358,7 @@ DECLARE
     h record;
     n bigint;
     again bigint;
+    wanted bigint;
     total bigint := 0;
 BEGIN
     PERFORM host.require_read_committed('delivering messages again');
@@ -2367,14 +2380,20 @@ BEGIN
                 ) r
                 WHERE l.handler_id = h.id AND l.is_cursor AND l.row_count = r.n AND l.leaves & (1 << c.leaf) <> 0;
             EXECUTE format(
-                'INSERT INTO queue.sample (enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at,
-                    priority, key)
-                 SELECT m.enqueued_at, m.run_at, coalesce(m.origin, m.id), $1, m.attempt, m.headers, m.history, m.payload,
-                    m.expires_at, m.priority, m.key
-                 FROM host.sample__message_%s m LEFT JOIN pg_temp.missed_not x ON x.txid = m.txid AND x.id = m.id
-                 WHERE x.id IS NULL AND coalesce(m.handler_id = $1, true) AND txid_visible_in_snapshot(m.txid, $2)
-                 ORDER BY m.txid, m.id', c.leaf) USING h.id, c.hi;
-            GET DIAGNOSTICS again = ROW_COUNT;
+                'WITH missed AS MATERIALIZED (
+                    SELECT m.* FROM host.sample__message_%s m LEFT JOIN pg_temp.missed_not x ON x.txid = m.txid AND x.id = m.id
+                    WHERE x.id IS NULL AND coalesce(m.handler_id = $1, true) AND txid_visible_in_snapshot(m.txid, $2)
+                 ), again AS (
+                    INSERT INTO queue.sample (enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload,
+                        expires_at, priority, key)
+                    SELECT m.enqueued_at, m.run_at, coalesce(m.origin, m.id), $1, m.attempt, m.headers, m.history, m.payload,
+                        m.expires_at, m.priority, m.key
+                    FROM missed m ORDER BY m.txid, m.id
+                    RETURNING id
+                 )
+                 SELECT (SELECT count(*) FROM again), (SELECT count(*) FROM missed)', c.leaf)
+                INTO again, wanted USING h.id, c.hi;
+            PERFORM host.require_kept(again, wanted, 'queue.sample');
             total := total + again;
             DROP TABLE pg_temp.missed_not;
             -- In the account of the first lane: the proof asks for the sum of all.
@@ -2769,9 +2788,9 @@ BEGIN
     more := coalesce(more, false) OR row_count >= p_n;
 
     IF row_count = 0 THEN
-        -- An empty poll writes nothing; but a window that is wide, or dear to walk because much in it was
-        -- rolled back, is walked once and left. (In lanes, of which many may be
-        -- empty, width is no reason, and dear is more.)
+        -- An empty poll writes nothing, with one exception: a window that is wide, or slow to walk because much in it
+        -- was rolled back, is walked once and then left behind. (Many lanes may be empty, so there width does not
+        -- count, and slow begins later.)
         IF c.more OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
             OR clock_timestamp() - began > interval '10 ms' THEN
             INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
@@ -3200,6 +3219,7 @@ CREATE FUNCTION host.sample__promote_missed() RETURNS bigint
 DECLARE
     c record;
     n bigint;
+    wanted bigint;
     total bigint := 0;
     account bigint[];
 BEGIN
@@ -3209,15 +3229,22 @@ BEGIN
         WHERE x.queue_id = 1 AND x.kind = 'schedule' AND x.missed > 0 ORDER BY x.leaf
     LOOP
         EXECUTE format(
-            'INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
-             SELECT s.enqueued_at, s.origin, s.handler_id, s.attempt, s.headers, s.history, s.payload, s.expires_at, s.priority,
-                s.key
-             FROM host.sample__schedule_%s s
-             WHERE txid_visible_in_snapshot(s.txid, $1) AND NOT EXISTS (SELECT FROM queue.sample m
-                WHERE m.origin = s.origin AND m.attempt = s.attempt AND m.enqueued_at = s.enqueued_at
-                    AND m.handler_id IS NOT DISTINCT FROM s.handler_id)
-             ORDER BY s.due, s.id', c.leaf) USING c.hi;
-        GET DIAGNOSTICS n = ROW_COUNT;
+            'WITH missed AS MATERIALIZED (
+                SELECT s.* FROM host.sample__schedule_%s s
+                WHERE txid_visible_in_snapshot(s.txid, $1) AND NOT EXISTS (SELECT FROM queue.sample m
+                    WHERE m.origin = s.origin AND m.attempt = s.attempt AND m.enqueued_at = s.enqueued_at
+                        AND m.handler_id IS NOT DISTINCT FROM s.handler_id)
+             ), again AS (
+                INSERT INTO queue.sample (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at,
+                    priority, key)
+                SELECT s.enqueued_at, s.origin, s.handler_id, s.attempt, s.headers, s.history, s.payload, s.expires_at,
+                    s.priority, s.key
+                FROM missed s ORDER BY s.due, s.id
+                RETURNING id
+             )
+             SELECT (SELECT count(*) FROM again), (SELECT count(*) FROM missed)', c.leaf)
+            INTO n, wanted USING c.hi;
+        PERFORM host.require_kept(n, wanted, 'queue.sample');
         total := total + n;
         account[c.leaf + 1] := c.messages;
         UPDATE host.leaf_count x SET missed = NULL
@@ -3362,6 +3389,7 @@ DECLARE
     everyone int[] := ARRAY(SELECT id FROM host.handler WHERE queue_id = 1 ORDER BY id);
     c record;
     g bigint;
+    kept bigint;
 BEGIN
     PERFORM host.require_read_committed('rebasing a queue');
     PERFORM pg_advisory_xact_lock(1752134404, 1);
@@ -3467,11 +3495,15 @@ BEGIN
             key)
         SELECT enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key
         FROM pg_temp.rebase_message ORDER BY restored DESC, txid, id;
+    GET DIAGNOSTICS kept = ROW_COUNT;
+    PERFORM host.require_kept(kept, (SELECT count(*) FROM pg_temp.rebase_message), 'queue.sample');
     INSERT INTO host.sample__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at,
             priority, key)
         SELECT due, host.slot(due, now()), origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at,
             priority, key
         FROM pg_temp.rebase_schedule ORDER BY due, id;
+    GET DIAGNOSTICS kept = ROW_COUNT;
+    PERFORM host.require_kept(kept, (SELECT count(*) FROM pg_temp.rebase_schedule), 'host.sample__schedule');
     INSERT INTO host.sample__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, promoted)
         VALUES ('-infinity', 0, '1:1:', '{}', 0, 0, array_fill(0::bigint, ARRAY[21]));
     INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::harness::sql_host::{create_queue, deploy, value};
+use crate::harness::sql_host::{create_queue, deploy, sqlstate, value};
 use crate::harness::{Deployment, Scene, SqlHost, TestDb, wait_until};
 
 /// What a trigger of the other queue's owner lacks is the message's failure: its own queue is not taken for dropped.
@@ -187,4 +187,37 @@ async fn that_messages_cannot_be_put_back_is_in_the_log() {
     let line = log.lines().find(|line| line.contains("cannot be put on the queue"));
     let named = line.is_some_and(|line| line.contains("queue=work") && line.contains("once"));
     assert!(named, "{log}");
+}
+
+/// What an operator takes from the dead letters has to be on the queue, or it is a dead letter still.
+#[tokio::test]
+async fn a_dead_letter_that_a_trigger_keeps_from_the_queue_stays() {
+    let (_db, _client, hand) = SqlHost::with_queue(", p_max_attempts => 1").await;
+    hand.run("SELECT host.create_queue('other')").await;
+    hand.run("INSERT INTO queue.{q} (payload) VALUES ('5'), ('6')").await;
+    let held = hand.must_lease(10).await;
+    let dead = ", p_dead_pos => '{0,1}', p_dead_reason => '{rejected,rejected}',
+        p_dead_entry => ARRAY['{\"attempt\": 1, \"error\": \"no\"}', '{\"attempt\": 1, \"error\": \"no\"}']::jsonb[]";
+    assert!(hand.settle(&held, 0, "{[0,2)}", dead).await.unwrap());
+    hand.run(
+        "CREATE FUNCTION public.skip() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN IF NEW.payload = ''5'' THEN RETURN NULL; END IF; RETURN NEW; END';
+         CREATE TRIGGER skip BEFORE INSERT ON queue.{q} FOR EACH ROW EXECUTE FUNCTION public.skip();
+         CREATE TRIGGER skip BEFORE INSERT ON queue.other FOR EACH ROW EXECUTE FUNCTION public.skip()",
+    )
+    .await;
+    let letters = "SELECT count(*) FROM host.{q}__dead_letter";
+    for take in ["dead_retry(NULL, NULL)", "dead_move(NULL, NULL, 'other')"] {
+        let sql = format!("SELECT count(*) FROM host.{{q}}__{take}").replace("{q}", &hand.queue);
+        let refused = hand.client.query_one(&sql, &[]).await;
+        assert_eq!(sqlstate(refused), "HQ012", "{take}");
+        assert_eq!(hand.value::<i64>(letters).await, 2, "{take}");
+    }
+    hand.run("DROP TRIGGER skip ON queue.{q}; DROP TRIGGER skip ON queue.other").await;
+    assert_eq!(hand.value::<i64>("SELECT count(*) FROM host.{q}__dead_retry(NULL, NULL)").await, 2);
+    assert_eq!(
+        hand.value::<i64>("SELECT count(*) FROM queue.{q} WHERE origin IS NOT NULL").await,
+        2
+    );
+    assert_eq!(hand.value::<i64>(letters).await, 0);
 }

@@ -9,9 +9,10 @@ SET search_path = pg_catalog, pg_temp AS $$
     SELECT clock_timestamp()
 $$;
 
--- Who holds a lock that something of a queue waits for. `lock` is `leaf`: on one that TRUNCATE would empty; `rotation`,
--- `schedule` or the name of a handler in quotes: an advisory lock, which hosts hold for a moment, and anybody can take;
--- `dump`: nothing yet, but it may be about to read. A prepared transaction has no process. What others do is not shown to
+-- Who holds a lock that something of a queue waits for. `lock` is one of these. `leaf`: a lock on a leaf that
+-- TRUNCATE would empty. `rotation`, `schedule`, or a handler's name in quotes: an advisory lock, which hosts hold for
+-- a moment and anybody can take. `dump`: no lock yet, but a dump may be about to read. A prepared transaction has no
+-- process. What others do is not shown to
 -- every role: then `age_ms` is NULL. One look at the server's locks for all queues, and none that is taken by it.
 CREATE OR REPLACE FUNCTION host.held_locks()
 RETURNS TABLE (queue text, lock text, pid int, prepared text, application text, role text, query text, age_ms bigint)

@@ -50,8 +50,8 @@ END $$;
 REVOKE EXECUTE ON FUNCTION host.deploy FROM PUBLIC;
 
 -- Has a handler that this transaction has made begin after what is committed by now, not with the oldest message.
--- What it passes by is told by one snapshot: the cursor's, by which its account begins with the messages that there are,
--- and by which it lets go of their keys, since it will not settle them. A message that commits later is its own.
+-- One snapshot, the cursor's, decides which messages the handler skips. Its account begins with these messages, and
+-- it releases their keys, since it will not settle them. A message that commits later is its own.
 -- SECURITY DEFINER: as deploy, which holds the lock.
 CREATE OR REPLACE FUNCTION host.begin_from_now(p_handler int) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER

@@ -38,15 +38,16 @@ BEGIN
     INSERT INTO host.catalog_change DEFAULT VALUES;
 END $$;
 
--- The process number of a pg_dump that may be about to read one of some tables, or NULL. Its snapshot is older than its
--- locks: of a leaf that is truncated in between, the dump would have neither the messages nor what became of them. So
--- whoever truncates asks here, once in its transaction (what it shows does not change in one), when what lies
--- in the leaf has become settled for all to see, and while it has locked the leaf.
+-- The process number of a pg_dump that may be about to read one of some tables, or NULL. A dump's snapshot is older than
+-- its locks. If a leaf is truncated in between, the dump has neither the messages nor what became of them. So whoever
+-- truncates asks here, once in its transaction, while it has locked the leaf. What this shows does not change within a
+-- transaction.
 --
--- Anybody can call himself pg_dump: what may not read the tables, neither itself nor as a role that it can take on, is
--- not waited for. Nor is a dump of other tables: pg_dump locks all that it will read before it looks any further, so one
--- that has locked something and is past its LOCK TABLE, without these, will not come for them. (The statement is shown
--- to a superuser, a member of pg_read_all_stats, and the dump's own role; to others every dump may be about to.)
+-- Any role can call itself pg_dump. Nobody waits for one that may not read the tables, neither by itself nor as a role
+-- that it can take on. Nobody waits for a dump of other tables either. pg_dump locks all tables that it will read before
+-- it does anything else. So a dump that is past its LOCK TABLE, and has locked none of these, will not read them. (The
+-- statement is shown to a superuser, to a member of pg_read_all_stats, and to the dump's own role. To others, every dump
+-- may be about to read them.)
 CREATE OR REPLACE FUNCTION host.dump_at_work(p_tables regclass[]) RETURNS int
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $$

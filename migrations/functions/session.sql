@@ -62,11 +62,10 @@ BEGIN
     PERFORM pg_advisory_lock(1752134401, p_session);
 END $$;
 
--- One beat, with what of the host is late, and what can be seen of everybody: a row for each live session, with its newest beat and
--- whether its lock is held. Who is dead is for the caller to say, from what changes between two
--- calls on its own clock; no clock is compared across machines. server_started: since when the server has been
--- up without a crash, so another value after each event in which all locks vanish: a restart or
--- a failover has another start, and a crash of one backend, after which the others begin anew, resets statistics.
+-- One beat of a host; p_late says which of its loops are late. Returns a row for each live session: its newest beat, and
+-- whether its lock is held. The caller decides which host is dead: it compares two calls by its own clock, since clocks of
+-- two machines are never compared. server_started is when all locks last vanished. A restart or a failover changes the
+-- server's start. A crash of one backend makes all others begin anew, and resets the statistics.
 CREATE OR REPLACE FUNCTION host.beat(p_session int, p_beat bigint, p_late text DEFAULT NULL)
 RETURNS TABLE (session_id int, beat bigint, locked boolean, catalog_version bigint, server_started timestamptz)
 LANGUAGE plpgsql

@@ -142,7 +142,7 @@ async fn more_queues_than_locks_are_upgraded_with_what_is_in_them() {
     // What a restore into a cluster without the group roles leaves.
     scene.run("DROP OWNED BY host_producer, host_operator, host_serve").await;
     let text = scene.db.host(&["migrate"]).await.ok();
-    assert!(text.contains("granted missing rights to the group roles"), "{text}");
+    assert!(text.contains("corrected what roles may do"), "{text}");
     assert_eq!(scene.number("SELECT count(*) FROM host.missing_privileges()").await, 0);
 }
 

@@ -98,7 +98,7 @@ pub struct Options {
     pub axes: [Axis; 2],
     /// What is in the way.
     pub interference: Vec<Disturbance>,
-    /// The handler, if not one that acks and does nothing else.
+    /// The handler; `None`: one that only acks.
     pub handler: Option<Vec<u8>>,
     /// How long the handler waits before it acks.
     pub wait: Option<Duration>,

@@ -224,8 +224,8 @@ mod tests {
         assert_eq!(hourly.after_set_back(next_at, at("2026-01-01T14:30:00Z")), None);
     }
 
-    /// What a pattern does on the two days of 2026 on which the clock is changed in Berlin, in UTC: on
-    /// the 29th of March there is no time from 2 to 3, on the 25th of October it comes twice.
+    /// The times of a pattern, in UTC, on the two days of 2026 when clocks change in Berlin. On 29
+    /// March the hour from 2 to 3 is missing. On 25 October it comes twice.
     #[track_caller]
     fn fires(pattern: &str, spring: &[&str], autumn: &[&str]) {
         let schedule = berlin(pattern);

@@ -368,11 +368,11 @@ mod tests {
             ("attempt = 'x'", "column 11 of the filter: the text \"x\" is no whole number"),
             ("died_at = now", "column 9 of the filter: after died_at comes <, <=, > or >="),
             ("died_at > now-1x", "column 15 of the filter: \"1x\" is not a time span"),
-            ("died_at > yesterday", "column 11 of the filter: \"yesterday\" is no time"),
+            ("died_at > yesterday", "column 11 of the filter: \"yesterday\" is not a time"),
             ("(id = 1", "column 8 of the filter: a `)` is missing before its end"),
             (
                 "id = 1 id = 2",
-                "column 8 of the filter: \"id\" is unexpected: join with `and` or `or`",
+                "column 8 of the filter: \"id\" is unexpected: join conditions with `and` or `or`",
             ),
             ("error = 'x", "column 9 of the filter: this text is not closed"),
             ("é = 1; DROP", "column 6 of the filter: unexpected ';'"),

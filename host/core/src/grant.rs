@@ -312,7 +312,7 @@ mod tests {
             ("ftp://a", "\"ftp\" is not http or https"),
             ("https://a/v1", "leave the path out"),
             ("https://a?x", "leave the path out"),
-            ("https://u:p@a", "does not belong in it"),
+            ("https://u:p@a", "a grant has no user or password"),
             ("post https://a", "\"post\" is not a method"),
             ("GET,,POST https://a", "\"\" is not a method"),
             ("CONNECT https://a", "tunnel"),

@@ -16,7 +16,7 @@ pub const ROUND_EVERY: Duration = Duration::from_secs(5);
 const ROUND_WITHIN: Duration = Duration::from_secs(30);
 /// What one look adds to the clock at most.
 const LOOK_MAX: Duration = Duration::from_secs(1);
-/// What is late for so long stands still, and is not waited for any more.
+/// A loop that is late by this stands still, and nobody waits for it.
 const STANDS_STILL_AFTER: Duration = Duration::from_secs(15);
 /// Not due at all.
 const NEVER: u64 = u64::MAX;

@@ -34,7 +34,7 @@ pub struct Catalog {
     pub queues: Vec<Queue>,
     /// The version in force of each handler, in order of the handler's id.
     pub deployments: Vec<Deployment>,
-    /// What an operator has told handlers; of those that are told nothing, nothing.
+    /// What operators have told handlers. A handler that was told nothing is left out.
     pub told: Vec<Told>,
     /// Queues and deployments that are left out, since their rows make no sense: which, and why.
     pub left_out: Vec<String>,

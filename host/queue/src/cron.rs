@@ -85,7 +85,7 @@ pub async fn now(client: &Client) -> Result<SystemTime, QueueError> {
     Ok(client.query_one("SELECT clock_timestamp()", &[]).await?.try_get(0)?)
 }
 
-/// Adds an entry. False: there is one of that name, which was left alone, unless it is to be replaced.
+/// Adds an entry. Returns false if there is an entry of that name and it may not be replaced.
 pub async fn add(client: &Client, entry: &NewEntry, replace: bool) -> Result<bool, QueueError> {
     let added = client
         .execute(

@@ -45,7 +45,7 @@ pub struct Details {
     pub payload: String,
 }
 
-/// Which dead letters are meant: those that are let through by all that is given.
+/// Selects dead letters: those that match everything that is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Which {
     /// By number.

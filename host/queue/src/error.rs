@@ -229,7 +229,8 @@ fn from_sqlstate(
         }
         // For its hint, which names the setting to raise.
         ("53200", _) => {
-            QueueError::Unready(format!("Postgres lacks resources: {}", with_hint(&text, hint)))
+            let text = with_hint(&text, hint.map(|hint| hint.trim_end_matches('.')));
+            QueueError::Unready(format!("Postgres lacks resources: {text}"))
         }
         // Out of resources; an error of its system; a standby, also after a failover.
         (_, "53") => QueueError::Unready(format!("Postgres lacks resources: {text}")),
@@ -285,13 +286,15 @@ mod tests {
             assert_eq!(of(code), QueueError::Unavailable("no (because)".into()), "{code}");
         }
         for (code, lead) in [
-            ("53200", "Postgres lacks resources"),
+            ("53100", "Postgres lacks resources"),
             ("58030", "Postgres met an error of its system"),
             ("25006", "the server is read-only"),
         ] {
             assert_eq!(of(code), QueueError::Unready(format!("{lead}: no (because)")), "{code}");
             assert!(of(code).is_passing() && of(code).is_of_server());
         }
+        let text = "Postgres lacks resources: no (because): Do it";
+        assert_eq!(of("53200"), QueueError::Unready(text.into()));
         for code in ["40001", "40P01", "55P03"] {
             let text = "another transaction is in the way: no (because)";
             assert_eq!(of(code), QueueError::Busy(text.into()), "{code}");

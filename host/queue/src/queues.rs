@@ -23,7 +23,7 @@ use host_core::unique::Unique;
 
 /// Raised when a queue that is to be dropped has messages left.
 const SQLSTATE_MESSAGES_LEFT: &str = "HQ005";
-/// So often a queue that is to be dropped may meet hosts that take its tables in another order.
+/// Tries to drop a queue while hosts lock its tables in another order.
 const DEADLOCKS_MAX: u32 = 10;
 
 /// A queue to be.

@@ -90,7 +90,8 @@ impl Statements {
         }
     }
 
-    /// What an error of one of these calls means: the catalog says whether the queue, or the handler, is gone.
+    /// Explains an error of one of these calls: the catalog says whether the queue or the handler
+    /// is gone.
     pub(super) async fn explain(
         &self,
         client: &ClientWrapper,

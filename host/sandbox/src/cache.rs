@@ -21,9 +21,10 @@ const STICKY: u32 = 0o1000;
 
 /// Opens the cache of compiled code in `dir`, which is made if it is missing.
 ///
-/// wasmtime keys the entries by the component and everything that the compiler depends on, writes them
-/// atomically, takes out what cannot be read, and keeps the whole under half a gigabyte. What it cannot do is
-/// tell who wrote a file: the directory, what is in it and what leads to it must be ours.
+/// wasmtime keys an entry by the component and everything that the compiler depends on. It writes
+/// entries atomically, removes unreadable ones, and keeps the cache under half a gigabyte. It
+/// cannot tell who wrote a file. So the directory, its contents and the folders above it must be
+/// ours.
 ///
 /// # Errors
 /// If it cannot be used, or others could have written to it.

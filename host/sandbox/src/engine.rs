@@ -21,8 +21,9 @@ use super::state::State;
 /// Core modules of one component: wit-bindgen's tools make three or four of it, componentize-py 38 of an empty
 /// Python handler, one for each library of its own.
 const CORE_INSTANCES_PER_COMPONENT: u32 = 64;
-/// What the globals, imports and functions of one of them take, beside its memory: no limit of a deployment
-/// counts these, so together they are what a sandbox can take without leave.
+/// Bytes that the globals, imports and functions of one core instance take beside its memory. No
+/// limit of a deployment counts them, so all of them together bound what a sandbox takes beyond its
+/// limits.
 const CORE_INSTANCE_BYTES_MAX: usize = 2 << 20;
 /// Memories and tables of one component; one of each is usual. componentize-qjs makes three memories.
 const MEMORIES_PER_COMPONENT: u32 = 4;

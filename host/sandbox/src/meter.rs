@@ -47,8 +47,9 @@ impl Meter {
         Duration::from_nanos(self.used_ns.fetch_add(slice, Relaxed) + slice)
     }
 
-    /// The same at the end of a call that took `elapsed`. One that seemed quick, and was not, is taken for busy all of
-    /// that time; the next is measured, so that a thread that has to wait for a processor is not taken for one that uses it.
+    /// The same at the end of a call that took `elapsed`. A call that seemed quick and was not
+    /// counts as busy all that time. The next call is measured: a thread that waits for a processor
+    /// does not use it.
     pub(super) fn total(&self, elapsed: Duration) -> Duration {
         self.quick.store(elapsed < QUICK, Relaxed);
         match self.slice_ns.load(Relaxed) {

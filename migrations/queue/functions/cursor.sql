@@ -17,8 +17,8 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off SET e
     ) c
 $$;
 
--- What a handler has before it, lane by lane and in the order in which it is leased: the messages of a lane with
--- `(txid, id) > (a_txid, a_id) AND txid < b AND id > after_id`, for each row. NULL: all messages.
+-- The messages that a handler has not leased yet, by lane, in the order of leasing. Each row stands for the messages
+-- of a lane with `(txid, id) > (a_txid, a_id) AND txid < b AND id > after_id`. NULL: all messages.
 CREATE OR REPLACE FUNCTION host.{q}__ahead(p_handler int)
 RETURNS TABLE (lane smallint, a_txid bigint, a_id bigint, b bigint, after_id bigint)
 LANGUAGE sql STABLE

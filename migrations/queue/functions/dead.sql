@@ -1,8 +1,8 @@
 -- Template: what an operator does with dead letters. Tables touched: dead_letter, message, host.cancellation.
 -- Locks: the rows of dead letters that are retried, moved or purged.
 
--- Which dead letters are meant, the newest first and no more than p_limit (NULL: all): p_ids, or all if that is NULL; of
--- these, those of which p_where holds. A filter is a predicate on the fields below, times as seconds since 1970; $now is
+-- The dead letters that a command selects, newest first: those in p_ids (NULL: all) for which p_where holds, at most
+-- p_limit (NULL: all). A filter is a predicate on the fields below, times as seconds since 1970; $now is
 -- the present. `handler`: NULL: it was removed. Planned for what is asked: by the index on ids from the newest on, and no
 -- further than p_limit.
 CREATE OR REPLACE FUNCTION host.{q}__dead_list(p_limit bigint, p_ids bigint[], p_where jsonpath)
@@ -46,10 +46,15 @@ $$;
 
 -- Puts dead letters on the queue again, for the handler that gave up on them and with all its attempts before
 -- them. Their id and history stay. One statement: none is lost, and none is there twice. Those of a handler
--- that was removed stay. Returns the ids of those that there were.
+-- that was removed stay. Returns the ids of those that there were. Raises HQ012 if something keeps one from the queue:
+-- then all of them are dead letters still.
 CREATE OR REPLACE FUNCTION host.{q}__dead_retry(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+DECLARE
+    ids bigint[];
+    kept bigint;
+BEGIN
     WITH gone AS (
         DELETE FROM host.{q}__dead_letter d USING host.handler h
         WHERE h.id = d.handler_id AND d.id IN (SELECT host.{q}__dead_ids(p_ids, p_where))
@@ -58,34 +63,42 @@ SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
         INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload, priority, key)
         SELECT g.enqueued_at, g.message_id, g.handler_id, 1, g.headers, g.history, g.payload, g.priority, g.key
         FROM gone g ORDER BY g.id
+        RETURNING id
     ), forgiven AS (
         DELETE FROM host.cancellation c USING gone g WHERE c.handler_id = g.handler_id AND c.message_id = g.message_id
     )
-    SELECT g.id FROM gone g
-$$;
+    SELECT array_agg(g.id), (SELECT count(*) FROM again) INTO ids, kept FROM gone g;
+    PERFORM host.require_kept(kept, coalesce(cardinality(ids), 0), 'queue.{q}');
+    RETURN QUERY SELECT unnest(ids);
+END $$;
 
 -- Moves dead letters to another queue, as new messages with their history, for all its handlers; the payload is made
--- of that queue's type. One statement. Returns the ids of those that there were.
+-- of that queue's type. One statement. Returns the ids of those that there were. Raises HQ012 as dead_retry does.
 CREATE OR REPLACE FUNCTION host.{q}__dead_move(p_ids bigint[], p_where jsonpath, p_to text) RETURNS SETOF bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 DECLARE
     kind text;
+    ids bigint[];
+    kept bigint;
 BEGIN
     SELECT payload_type INTO kind FROM host.queue WHERE name = p_to;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue "%"', p_to USING ERRCODE = 'HQ004';
     END IF;
-    RETURN QUERY EXECUTE format(
+    EXECUTE format(
         'WITH gone AS (
              DELETE FROM host.{q}__dead_letter d WHERE d.id IN (SELECT host.{q}__dead_ids($1, $2)) RETURNING d.*
          ), again AS (
              INSERT INTO queue.%I (headers, history, payload) SELECT g.headers, g.history, %s FROM gone g ORDER BY g.id
+             RETURNING id
          )
-         SELECT g.id FROM gone g',
+         SELECT array_agg(g.id), (SELECT count(*) FROM again) FROM gone g',
         p_to, host.payload_cast(
             CASE '{payload}' WHEN 'bytea' THEN 'g.payload' ELSE 'convert_to(g.payload::text, ''UTF8'')' END, kind))
-    USING p_ids, p_where;
+    INTO ids, kept USING p_ids, p_where;
+    PERFORM host.require_kept(kept, coalesce(cardinality(ids), 0), 'queue.' || p_to);
+    RETURN QUERY SELECT unnest(ids);
 END $$;
 
 -- Deletes dead letters for good. Returns the ids of those that there were.

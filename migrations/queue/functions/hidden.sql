@@ -80,8 +80,8 @@ BEGIN
 END $$;
 
 -- Ends a lease of which messages were deleted, and leases what is left of it to the same session again, as a stray that
--- anybody may take over. Each position may be up to p_missing places further on than it was: so of what was settled
--- already, a message beside one that was not may run once more, and none is lost.
+-- anybody may take over. A position may be up to p_missing places further on than before. So a settled message next
+-- to an unsettled one may run once more. None is lost.
 -- Tables: lease, settlement. The caller has looked that nobody else holds it, and holds off the rotation.
 CREATE OR REPLACE FUNCTION host.{q}__recut(p_lease bigint, p_missing int) RETURNS void
 LANGUAGE plpgsql

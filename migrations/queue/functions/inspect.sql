@@ -1,7 +1,7 @@
 -- Template: what `host status` and `host queue show` say of a queue, and what `host doctor` looks at. Reads only.
 
--- For one handler: messages that wait for it, and those that no host has seen yet and that are not due (`later`),
--- together as far as p_cap; messages in flight; messages settled in the last minute.
+-- Counts for one handler: messages that wait, messages that are not due and that no host has seen yet (`later`),
+-- messages in flight, and messages settled in the last minute. The first two together stop at p_cap.
 CREATE OR REPLACE FUNCTION host.{q}__backlog(
     p_handler int, p_cap int, OUT waiting bigint, OUT later bigint, OUT in_flight bigint, OUT last_minute bigint
 )
@@ -44,9 +44,9 @@ BEGIN
         WHERE p.queue_id = {queue_id} AND p.handler_id = p_handler AND p.settled_at > at - interval '1 minute';
 END $$;
 
--- For the queue: messages that are due and that no handler has been deployed for, as far as p_cap; messages on the
--- schedule that are not promoted, as far as p_cap, and those that are not due and that no handler has been deployed
--- for; dead letters, as far as p_cap; bytes on disk.
+-- What a queue stores: messages that wait for a first handler, messages on the schedule, dead letters, and bytes on disk.
+-- Messages for which no handler was deployed are unhandled if they are due, else they count as scheduled.
+-- Each count stops at p_cap.
 CREATE OR REPLACE FUNCTION host.{q}__stored(p_cap int, OUT unhandled bigint, OUT scheduled bigint, OUT dead bigint, OUT bytes bigint)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_sort = off SET enable_bitmapscan = off AS $$

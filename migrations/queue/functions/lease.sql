@@ -26,19 +26,18 @@ BEGIN
     RETURN p_before;
 END $$;
 
--- Leases up to p_n messages, or p_bytes of payload and headers as stored, of the handler's next ones in a lane to the
--- session: cuts them from the window between the cursor's snapshot and the present one, and
--- appends a row to the lease log. Returns no payload, and nothing but NULLs when there is no message; where the
--- queue's limits let none start, when to ask again, and whether that is as soon as some are settled.{keyed? `bytes`: of
--- what is leased. `p_again`: of another lane, in a transaction that has leased from some; it inserts nothing else.}
+-- Leases the next messages of a handler in a lane to the session: up to p_n messages, or p_bytes of payload and headers as
+-- stored. It cuts them from the window between the cursor's snapshot and the present one, and appends a row to the lease
+-- log. It returns no payload. All is NULL if there is no message. If the queue's limits let none start, `wait_ms` is when
+-- to ask again, and `full_up` whether to ask as soon as some are settled.{keyed? `bytes` is of what is leased. `p_again`:
+-- the transaction has leased from another lane, and inserts nothing else.}
 --
--- Alone in its transaction, which must have no xid when it begins: a snapshot does not list its
--- own transaction as in progress, so rows that the same transaction inserted would be lost.
--- Asynchronous commit: a lease that is lost in a crash is a redelivery.
+-- It is alone in its transaction, which must have no xid when it begins. A snapshot does not list its own transaction as
+-- in progress, so rows that the same transaction inserted would be lost.
+-- The commit is asynchronous: a lease that is lost in a crash is a redelivery.
 -- Locks: advisory (1752134402, handler) to the end of the transaction. Tables: message, lease.
--- The plan is pinned: statistics of a table that is empty one minute and huge the next are of no use. A plan
--- that cannot do without what is off looks dear, so that Postgres would compile it: hence no JIT, which took
--- longer than all the rest.
+-- The plan is pinned: statistics of a table that is empty one minute and huge the next are useless. Plans that use a
+-- disabled node look expensive, which would trigger JIT. JIT took longer than all the rest, so it is off.
 CREATE OR REPLACE FUNCTION host.{q}__lease(
     p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint, p_lane int DEFAULT 0,
     {keyed?p_again boolean DEFAULT false, OUT bytes bigint,
@@ -155,9 +154,9 @@ BEGIN
     more := coalesce(more, false) OR row_count >= p_n;
 
     IF row_count = 0 THEN
-        -- An empty poll writes nothing; but a window that is wide, or dear to walk because much in it was
-        -- rolled back, is walked once and left. (In lanes, of which many may be
-        -- empty, width is no reason, and dear is more.)
+        -- An empty poll writes nothing, with one exception: a window that is wide, or slow to walk because much in it
+        -- was rolled back, is walked once and then left behind. (Many lanes may be empty, so there width does not
+        -- count, and slow begins later.)
         IF c.more {plain?OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
             }OR clock_timestamp() - began > interval '{plain?10}{lanes?100} ms' THEN
             INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,

@@ -1,14 +1,14 @@
--- Template: limits, of a queue that has some (`host queue set --fleet-concurrency, --rate`), for each handler by itself;
--- on one that was made with --per-key, for each of its lanes. There the newest row is that of the lane.
--- Nothing is counted up or down anywhere: the newest row of the lease log says all, and who adds the next holds the
--- handler's lock anyway.
+-- Template: limits (`host queue set --fleet-concurrency, --rate`). They are for each handler, or for each lane of a queue
+-- that was made with --per-key. No counter goes up or down. The newest row of the lease log, of that lane, has it all;
+-- whoever appends the next row holds the handler's lock anyway.
 --     held   the leases before it that were open
---     tat    when the bucket of the rate will be full again ("theoretical arrival time" of GCRA, the generic cell rate
---            algorithm): a message moves it one step into the future, and may start if it stays within the burst
+--     tat    when the rate's bucket will be full again: the theoretical arrival time of GCRA, the generic cell rate
+--            algorithm. A message moves it one step into the future, and may start if it stays within the burst
 
--- How many messages of a handler may start now. None: `wait_ms`: when to ask again; `full_up`: or as soon as some are
--- settled; `why`: in words. The lane counts only where each has limits of its own. `tat`, `held`: for the next row; each message that starts moves tat by `step` microseconds.
--- Of a queue without limits, nothing but NULLs. Reads only; for a decision, under the handler's lock.
+-- How many messages of a handler may start now. If none may, `wait_ms` is when to ask again, `full_up` says whether to
+-- ask as soon as some are settled, and `why` says it in words. The lane matters only where each has its own limits.
+-- `tat` and `held` are for the next row; each message that starts moves tat by `step` microseconds.
+-- All are NULL on a queue without limits. Reads only. A decision needs the handler's lock.
 CREATE OR REPLACE FUNCTION host.{q}__allowance(
     p_handler int, p_lane int DEFAULT 0, OUT messages int, OUT wait_ms bigint, OUT full_up boolean, OUT why text,
     OUT tat timestamptz, OUT held bigint[], OUT step float8

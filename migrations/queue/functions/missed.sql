@@ -120,6 +120,7 @@ DECLARE
     h record;
     n bigint;
     again bigint;
+    wanted bigint;
     total bigint := 0;
 BEGIN
     PERFORM host.require_read_committed('delivering messages again');
@@ -143,14 +144,20 @@ BEGIN
                 ) r
                 WHERE l.handler_id = h.id AND l.is_cursor AND l.row_count = r.n AND l.leaves & (1 << c.leaf) <> 0;
             EXECUTE format(
-                'INSERT INTO queue.{q} (enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at,
-                    priority, key)
-                 SELECT m.enqueued_at, m.run_at, coalesce(m.origin, m.id), $1, m.attempt, m.headers, m.history, m.payload,
-                    m.expires_at, m.priority, m.key
-                 FROM host.{q}__message_%s m LEFT JOIN pg_temp.missed_not x ON x.txid = m.txid AND x.id = m.id
-                 WHERE x.id IS NULL AND coalesce(m.handler_id = $1, true) AND txid_visible_in_snapshot(m.txid, $2)
-                 ORDER BY m.txid, m.id', c.leaf) USING h.id, c.hi;
-            GET DIAGNOSTICS again = ROW_COUNT;
+                'WITH missed AS MATERIALIZED (
+                    SELECT m.* FROM host.{q}__message_%s m LEFT JOIN pg_temp.missed_not x ON x.txid = m.txid AND x.id = m.id
+                    WHERE x.id IS NULL AND coalesce(m.handler_id = $1, true) AND txid_visible_in_snapshot(m.txid, $2)
+                 ), again AS (
+                    INSERT INTO queue.{q} (enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload,
+                        expires_at, priority, key)
+                    SELECT m.enqueued_at, m.run_at, coalesce(m.origin, m.id), $1, m.attempt, m.headers, m.history, m.payload,
+                        m.expires_at, m.priority, m.key
+                    FROM missed m ORDER BY m.txid, m.id
+                    RETURNING id
+                 )
+                 SELECT (SELECT count(*) FROM again), (SELECT count(*) FROM missed)', c.leaf)
+                INTO again, wanted USING h.id, c.hi;
+            PERFORM host.require_kept(again, wanted, 'queue.{q}');
             total := total + again;
             DROP TABLE pg_temp.missed_not;
             -- In the account of the first lane: the proof asks for the sum of all.

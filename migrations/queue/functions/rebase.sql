@@ -1,6 +1,6 @@
--- Template: rebase. Makes a queue fit to be served in another cluster than the one that it was dumped
--- in: what is not settled is inserted again, under transaction ids of this cluster, and all that speaks of the
--- others goes.
+-- Template: rebase. Prepares a queue for another cluster than the one it was dumped in. Messages that are not settled
+-- are inserted again, under this cluster's transaction ids. Everything that names transactions of the other cluster
+-- goes.
 
 -- One queue, in one transaction, as often as one likes: it leaves a queue on which nothing has been
 -- leased. Kept: every message that is not settled, for each handler that has not settled it (what was in
@@ -20,6 +20,7 @@ DECLARE
     everyone int[] := ARRAY(SELECT id FROM host.handler WHERE queue_id = {queue_id} ORDER BY id);
     c record;
     g bigint;
+    kept bigint;
 BEGIN
     PERFORM host.require_read_committed('rebasing a queue');
     PERFORM pg_advisory_xact_lock(1752134404, {queue_id});
@@ -125,11 +126,15 @@ BEGIN
             key)
         SELECT enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key
         FROM pg_temp.rebase_message ORDER BY restored DESC, {unordered?txid, }id;
+    GET DIAGNOSTICS kept = ROW_COUNT;
+    PERFORM host.require_kept(kept, (SELECT count(*) FROM pg_temp.rebase_message), 'queue.{q}');
     INSERT INTO host.{q}__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at,
             priority, key)
         SELECT due, host.slot(due, now()), origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at,
             priority, key
         FROM pg_temp.rebase_schedule ORDER BY due, id;
+    GET DIAGNOSTICS kept = ROW_COUNT;
+    PERFORM host.require_kept(kept, (SELECT count(*) FROM pg_temp.rebase_schedule), 'host.{q}__schedule');
     INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, promoted)
         VALUES ('-infinity', 0, '1:1:', '{}', 0, 0, array_fill(0::bigint, ARRAY[21]));
     INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,

@@ -103,6 +103,7 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
 DECLARE
     c record;
     n bigint;
+    wanted bigint;
     total bigint := 0;
     account bigint[];
 BEGIN
@@ -112,15 +113,22 @@ BEGIN
         WHERE x.queue_id = {queue_id} AND x.kind = 'schedule' AND x.missed > 0 ORDER BY x.leaf
     LOOP
         EXECUTE format(
-            'INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority, key)
-             SELECT s.enqueued_at, s.origin, s.handler_id, s.attempt, s.headers, s.history, s.payload, s.expires_at, s.priority,
-                s.key
-             FROM host.{q}__schedule_%s s
-             WHERE txid_visible_in_snapshot(s.txid, $1) AND NOT EXISTS (SELECT FROM queue.{q} m
-                WHERE m.origin = s.origin AND m.attempt = s.attempt AND m.enqueued_at = s.enqueued_at
-                    AND m.handler_id IS NOT DISTINCT FROM s.handler_id)
-             ORDER BY s.due, s.id', c.leaf) USING c.hi;
-        GET DIAGNOSTICS n = ROW_COUNT;
+            'WITH missed AS MATERIALIZED (
+                SELECT s.* FROM host.{q}__schedule_%s s
+                WHERE txid_visible_in_snapshot(s.txid, $1) AND NOT EXISTS (SELECT FROM queue.{q} m
+                    WHERE m.origin = s.origin AND m.attempt = s.attempt AND m.enqueued_at = s.enqueued_at
+                        AND m.handler_id IS NOT DISTINCT FROM s.handler_id)
+             ), again AS (
+                INSERT INTO queue.{q} (enqueued_at, origin, handler_id, attempt, headers, history, payload, expires_at,
+                    priority, key)
+                SELECT s.enqueued_at, s.origin, s.handler_id, s.attempt, s.headers, s.history, s.payload, s.expires_at,
+                    s.priority, s.key
+                FROM missed s ORDER BY s.due, s.id
+                RETURNING id
+             )
+             SELECT (SELECT count(*) FROM again), (SELECT count(*) FROM missed)', c.leaf)
+            INTO n, wanted USING c.hi;
+        PERFORM host.require_kept(n, wanted, 'queue.{q}');
         total := total + n;
         account[c.leaf + 1] := c.messages;
         UPDATE host.leaf_count x SET missed = NULL

@@ -1,22 +1,22 @@
--- Template: settle and take_over. The second half of a message's walk. Both append the next row of
--- a lease's settlements, whose (lease_id, seq) is unique: a compare-and-set, so that whatever the
--- isolation level exactly one of two that try at the same time wins.
+-- Template: settle and take_over. The second half of a message's walk. Both append the next row of a lease's
+-- settlements. (lease_id, seq) is unique, which makes the append a compare-and-set: if two sessions try at the same
+-- time, exactly one wins, at every isolation level.
 
--- Makes outcomes of a lease durable, in one transaction: which positions are settled, and for some
--- of them what else becomes of them. p_seq counts a lease's settlements from 0. True: done. False: this
--- very settlement had been done before, its reply lost. Every effect happens once (I2).
+-- Makes outcomes of a lease durable, in one transaction. Every effect happens once (I2). p_seq counts the settlements of
+-- a lease from 0. Returns true when it is done. Returns false when this very settlement was done before, and its reply
+-- was lost. The positions that it settles are p_settled; the other parameters say what else becomes of some of them.
 --
---   p_settled                 all positions that this settles
---   p_retry_*                 of these: copied to the schedule for the next attempt, with the entry for the history
---   p_park                    of these: not due yet; copied to the schedule as they are
---   p_dead_*                  of these: copied to the dead letters, with the entry for the history
---   p_follow_up_*             new messages, in order; keys, priorities and unique keys are NULL if none has one
---   p_removed                 of the settled: an operator's doing, none of them was run to its end
---   p_result_*                of the acked: what their handler has left as the result
+--   p_settled        all positions that this settles
+--   p_retry_*        copied to the schedule for the next attempt, with the entry for the history
+--   p_park           not due yet: copied to the schedule as they are
+--   p_dead_*         copied to the dead letters, with the entry for the history
+--   p_follow_up_*    new messages, in order. Keys, priorities and unique keys are NULL if none has one
+--   p_removed        removed by an operator: none of them has run to its end
+--   p_result_*       acked with a result, and the results
 --
--- Raises HQ002 when the lease is not (or no longer) the session's, and HQ012 when messages cannot be read that have to
--- be copied: then nothing has happened.
--- A queue that keeps what is settled gets it into its history.
+-- Raises HQ002 if the lease is not (or no longer) the session's. Raises HQ012 if messages that it has to copy cannot be
+-- read. In both cases nothing has happened.
+-- A queue that keeps settled messages gets them into its history.
 -- Locks: none beyond the rows it writes. Tables: lease, message, schedule, dead_letter, settlement, history, unique,
 -- host.cancellation.
 CREATE OR REPLACE FUNCTION host.{q}__settle(

@@ -1,16 +1,16 @@
--- Template, only for queues with limits for each key: the lease that takes from many lanes. Each lane is leased from as
--- the only one of a plain queue is, and has its own limits; so no lane waits for another's.
+-- Template, only for queues with limits for each key: the lease that takes from many lanes. Each lane is leased from like
+-- the only lane of a plain queue, and has its own limits. So no lane waits for another's.
 
--- Leases from up to p_lanes lanes that have messages of which some may start, beginning with p_first and going round: a
--- lease for each, up to p_n messages and p_bytes together, shared out evenly. One row for each lease, with a seq from
--- p_seq on, less than p_seq + p_lanes; and a last one without a lease: `more` says whether there are further messages that may start, `wait_ms` when
--- the next of those may that wait for their limits, `full_up` whether some of these may as soon as others are settled.
--- Arguments as those of its namesake in queue/ordered: p_deaths_max is of no use here.
+-- Leases from up to p_lanes lanes that have messages which may start. It begins with p_first and goes round. Each lane
+-- gets a lease; together they have up to p_n messages and p_bytes, shared out evenly. Returns one row for each lease,
+-- with a seq from p_seq on, less than p_seq + p_lanes. A last row has no lease: `more` says whether further messages may
+-- start, `wait_ms` when the next one may that waits for its limits, and `full_up` whether some may as soon as others are
+-- settled. The arguments are those of its namesake in queue/ordered; p_deaths_max is unused here.
 --
--- It begins with no xid, and inserts nothing but leases: so a window that is cut after the first of these lacks none of its own
--- rows. Every lane's cursor is looked at, and two indexes are probed for what is beyond. That there may be hundreds of
--- lanes whose limits are met must not cost much: of those that have messages, the statement that finds them counts what is
--- in flight as well, but for lanes where that takes more than a look at each of their open leases (see allowance).
+-- It begins with no xid and inserts nothing but leases. So a window that is cut after the first lease lacks none of its
+-- own rows. It looks at the cursor of every lane, and probes two indexes for messages beyond. Hundreds of lanes may have
+-- met their limits, and that must not cost much. So the statement that finds lanes with messages also counts what is in
+-- flight in them. It leaves out lanes whose count takes more than a look at each of their open leases (see allowance).
 -- Locks, tables: as lease.
 CREATE OR REPLACE FUNCTION host.{q}__lease_lanes(
     p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint, p_first int, p_lanes int,

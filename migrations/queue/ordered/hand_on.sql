@@ -48,8 +48,9 @@ BEGIN
 END $$;
 
 -- Takes on a lease that has no master: its session has ended, or it is p_session itself (whose reply was lost), or nobody, and
--- it is due. All of it in one lease of p_session, in order; when two hosts have died over it, only its first message is to be
--- run, and `more` says that the rest is to be handed on; when p_deaths_max have, that one becomes a dead letter.
+-- it is due. The rest is one lease of p_session, in order. If two hosts died over it, the session runs its first
+-- message only, and `more` says that it hands on the others. If p_deaths_max hosts died, the first message becomes a
+-- dead letter.
 -- NULL: nothing was left, or some of it is missing: `hidden`, and it stays as it is; `gone`: so many were deleted, and what
 -- is left is a stray. Raises HQ002 when it is not to be had. The caller sees to it that no leaf is truncated meanwhile.
 -- Tables: as settle.

@@ -22,7 +22,7 @@ use host_server::deploy;
 
 /// Messages that are worked off before anything is measured: caches and plans are warm then.
 const WARM_UP: u64 = 5_000;
-/// What the stuck handler waits for: no message has so long.
+/// How long the stuck handler waits: longer than any message may take.
 const STUCK: Duration = Duration::from_hours(1);
 /// How long a host may take to load a handler.
 const LOAD_WITHIN: Duration = Duration::from_mins(1);

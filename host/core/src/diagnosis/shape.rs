@@ -1,4 +1,4 @@
-//! What the tables of a queue are to be like, and how those of one differ. Never looks for itself.
+//! The tables that a queue should have, and how those of one differ. Never looks for itself.
 
 use std::collections::BTreeSet;
 
@@ -56,7 +56,7 @@ impl Kind<'_> {
         hex::encode(digest.finalize())
     }
 
-    /// What of a queue's `lines` is not as in a new one of this kind.
+    /// The `lines` of a queue that differ from those of a new queue of its kind.
     #[must_use]
     pub fn compare(&self, lines: &[String]) -> Difference {
         let expected = self.lines();
@@ -152,7 +152,7 @@ pub(super) fn remedy(queue: &str, missing: &[String]) -> String {
     format!("as the owner: {}", steps.join(" "))
 }
 
-/// What attaches the partition that a line is of, if it is of one that is detached.
+/// The statement that attaches a line's partition, if it is detached.
 fn attachment(line: &str) -> Option<String> {
     let (partition, bound) = line.strip_prefix(ATTACHED)?.split_once(" FOR VALUES IN ")?;
     let whole = partition.rsplit_once('_')?.0;

@@ -38,7 +38,8 @@ pub(super) fn check_json(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The bytes of `text` when it comes out of a `jsonb`; of an object that names a key twice, at most so many.
+/// The bytes of `text` when it comes out of a `jsonb`. If an object names a key twice, it is an
+/// upper bound.
 ///
 /// # Errors
 /// Why Postgres refuses it, in words for the handler's author.
@@ -132,7 +133,7 @@ fn number(bytes: &mut Peekable<Bytes<'_>>) -> Result<u64, String> {
     }
     numeric_bytes(&text).ok_or_else(|| {
         let shown = if text.len() > 40 { format!("{}…", &text[..40]) } else { text };
-        format!("the number {shown} is larger than Postgres can store")
+        format!("the number {shown} is out of the range that Postgres can store")
     })
 }
 
@@ -178,7 +179,7 @@ mod tests {
         }
         for far in ["1e999999", "[-1e131072]", "1e-16384", "0e1073741823", "1e99999999999999999999"]
         {
-            assert!(why(far).contains("beyond those that Postgres can store"), "{far}");
+            assert!(why(far).contains("out of the range that Postgres can store"), "{far}");
         }
         let deep = |n| "[".repeat(n) + &"]".repeat(n);
         assert!(why(&deep(1_001)).contains("deeper than 1000"));

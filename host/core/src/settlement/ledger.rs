@@ -19,7 +19,7 @@ pub struct Ledger {
     /// Positions without an outcome.
     rest: usize,
     pending: Option<Settlement>,
-    /// What comes after one that is tried again must wait for it.
+    /// Messages after one that is retried must wait for it.
     in_order: bool,
     /// The lease has more than was given out.
     left_behind: bool,

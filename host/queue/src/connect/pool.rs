@@ -101,9 +101,9 @@ impl Connections {
 }
 
 impl Pooled {
-    /// Does some work on the connection, all of it within half a minute. After an error that comes from
-    /// the connection or its server, as well as when it is dropped half-way, the connection is not
-    /// used again: an answer that is still to come would be taken for another's.
+    /// Does some work on the connection, all of it within half a minute. The connection is not used
+    /// again after an error of the connection or its server, or if the future is dropped half-way:
+    /// a late answer would be taken for that of another request.
     ///
     /// # Errors
     /// Those of the work, and [`QueueError::Unavailable`] if there was no answer.

@@ -125,7 +125,7 @@ fn located(error: QueueError, config: &Config) -> QueueError {
     }
 }
 
-/// What a configuration says for one of its servers.
+/// The values that a configuration has for one of its servers.
 fn only(all: &Config, i: usize) -> Config {
     let mut one = Config::new();
     match &all.get_hosts()[i] {

@@ -66,9 +66,9 @@ impl Health {
         async { lane?.acquire_owned().await.ok() }
     }
 
-    /// Notes how something went that was begun at `began`. What concerns no single queue is named
-    /// elsewhere: that there is no server, or that the session has ended; and a queue that was
-    /// dropped is taken off the handler manager in a moment.
+    /// Notes how something went that was begun at `began`. Failures that concern no single queue
+    /// (no server, the session has ended) are named elsewhere. The handler manager soon removes a
+    /// queue that was dropped.
     pub fn note(
         &mut self,
         what: &'static str,

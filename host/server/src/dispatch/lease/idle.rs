@@ -205,9 +205,9 @@ impl Idle {
         self.next_look = now + wait;
     }
 
-    /// What producers are to be told, if they do not know it. "Asleep" is told before a look, so
-    /// that no message falls between the two. "Awake" is told as soon as it is known: a host that
-    /// has its hands full may not look for long.
+    /// Says what to tell producers, if they do not know it yet. "Asleep" is told before a look, so
+    /// that no message falls between the two. "Awake" is told at once, since a busy host may not
+    /// look again for a while.
     pub(crate) fn announce(&mut self, wake_up: bool) -> Option<Announcement> {
         let sleeps = match self.looking {
             Looking::Busy | Looking::Eager { .. } => false,

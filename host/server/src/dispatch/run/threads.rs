@@ -53,9 +53,9 @@ impl Drop for Threads {
 
 /// The length of turn that a low-priority thread asks for, the longest that there is. From Linux
 /// 6.12 on, a thread that wakes and asks for a shorter turn comes before it at once
-/// (`do_preempt_short` in kernel/sched/fair.c). If the two threads are in different groups, as a
-/// server's are, the system looks at nothing else: without this, the low-priority thread would have
-/// the rest of its turn first, up to the next tick of the clock.
+/// (`do_preempt_short` in kernel/sched/fair.c). On a server the two threads are often in different
+/// groups, and the system looks at nothing else. Without this, the low-priority thread would finish
+/// its turn first, up to the next tick of the clock.
 const TURN: Duration = Duration::from_millis(100);
 
 /// Has this thread run only where no other thread wants to: it has a three hundredth of a processor
