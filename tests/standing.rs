@@ -84,7 +84,7 @@ async fn a_component_of_many_handlers_is_compiled_once() {
     let many = Many::new(24, Duration::ZERO).await;
     let host = many.serve(&["--log-level", "debug"]);
     many.wait_all_loaded(0).await;
-    let compiled = host.log().matches("component compiled").count() as i64;
+    let compiled = host.log().matches("load: component compiled").count() as i64;
     // Each of those that have their own, misbehave among them, and the shared one.
     assert_eq!(compiled, OWN + 1, "{}", host.log());
     for n in [1, OWN, OWN + 1] {
