@@ -4684,6 +4684,8 @@ BEGIN
     SELECT m.version INTO STRICT have FROM host.migration_queue m WHERE m.queue_id = q.id;
     PERFORM host.run_templates(q, host.templates_since('drops', have));
     PERFORM host.run_templates(q, host.function_templates(q));
+    -- Hosts at work call the new functions as soon as this commits.
+    PERFORM host.grant_privileges(p_name);
     steps := host.templates_since('migrations', have);
     IF steps IS NOT NULL THEN
         EXECUTE format('LOCK TABLE host.%I, host.%I, host.%I, host.%I, queue.%I IN ACCESS EXCLUSIVE MODE',
