@@ -86,7 +86,8 @@ impl Maintenance {
                 );
             }
             messages_max = match &promoted {
-                Ok(promoted) if promoted.again => messages_max,
+                // Step by step: a long backlog shall not stay with small transactions.
+                Ok(promoted) if promoted.again => (messages_max * 2).min(PROMOTE_MAX),
                 Ok(_) => PROMOTE_MAX,
                 Err(_) => (messages_max / PROMOTE_FEWER).max(PROMOTE_MIN),
             };
