@@ -160,7 +160,7 @@ async fn a_message_that_comes_while_they_are_counted_is_not_overlooked() {
         value::<Option<String>>(&client, "SELECT why FROM host.q__count('message', 0)").await,
         None
     );
-    let counted = "SELECT messages FROM host.leaf_count";
+    let counted = "SELECT messages FROM host.partition_count";
     assert_eq!(value::<i64>(&client, counted).await, 300);
     let insert = format!(
         "INSERT INTO queue.q (id, payload) OVERRIDING SYSTEM VALUE VALUES ({id}, '-1'); COMMIT"
@@ -173,7 +173,7 @@ async fn a_message_that_comes_while_they_are_counted_is_not_overlooked() {
     );
     assert_eq!(value::<i64>(&client, counted).await, 301);
     assert_eq!(hand.truncate(0).await, None);
-    assert_eq!(value::<i64>(&client, "SELECT count(*) FROM host.leaf_count").await, 0);
+    assert_eq!(value::<i64>(&client, "SELECT count(*) FROM host.partition_count").await, 0);
 }
 
 /// A host's role that row-level security hides messages from leases nothing, and says why.

@@ -1,5 +1,5 @@
-//! Who may do what: each group role does its work with nothing but its own privileges, and is refused
-//! the rest; what runs with the owner's rights cannot be led astray.
+//! Each group role does its work with its own privileges alone, and is refused the rest. Functions that run
+//! with the owner's rights cannot be led astray.
 
 use host_embedded::Embedded;
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! What somebody has put on a queue's table, a trigger or a constraint, and what hosts insert there: it is in the way of
-//! what it refuses, and of nothing else.
+//! A user's trigger or constraint on a queue's table meets what hosts insert there. It stops the messages that it refuses,
+//! and no others.
 
 use serde_json::json;
 
@@ -220,4 +220,43 @@ async fn a_dead_letter_that_a_trigger_keeps_from_the_queue_stays() {
         2
     );
     assert_eq!(hand.value::<i64>(letters).await, 0);
+}
+
+/// A trigger waits for a row that somebody has locked: that costs the message an attempt, and the schedule goes on.
+#[tokio::test]
+async fn a_lock_that_one_message_waits_for_stops_no_other() {
+    let (db, client, hand) =
+        SqlHost::with_queue(", p_backoff_base_ms => 1, p_backoff_cap_ms => 1").await;
+    client
+        .batch_execute(
+            "CREATE TABLE public.customer (id int); INSERT INTO public.customer VALUES (5);
+             CREATE FUNCTION public.look() RETURNS trigger LANGUAGE plpgsql AS
+                 'BEGIN PERFORM FROM public.customer WHERE id = NEW.payload::int FOR UPDATE; RETURN NEW; END';
+             CREATE TRIGGER look BEFORE INSERT ON queue.q FOR EACH ROW EXECUTE FUNCTION public.look()",
+        )
+        .await
+        .unwrap();
+    hand.run(&format!(
+        "INSERT INTO host.{{q}}__schedule (due, slot, origin, enqueued_at, handler_id, attempt, payload)
+         SELECT d, host.slot(d, now()), g, now(), {}, 1, to_jsonb(g)
+         FROM generate_series(5, 8) g, LATERAL (SELECT now() - interval '1 min') AS x (d)",
+        hand.handler
+    ))
+    .await;
+    let holder = db.client().await;
+    holder.batch_execute("BEGIN; SELECT FROM public.customer FOR UPDATE").await.unwrap();
+    // As a host's connections are set.
+    hand.run("SET lock_timeout = '500ms'").await;
+    let promote = "SELECT refused, why FROM host.{q}__promote(100)";
+    let row = hand.query(promote, &[]).await.unwrap();
+    assert_eq!(row.get::<_, i32>(0), 1);
+    let why: String = row.get(1);
+    assert!(why.contains("lock timeout"), "{why}");
+    assert_eq!(hand.work_off().await, [6, 7, 8]);
+    holder.batch_execute("COMMIT").await.unwrap();
+    wait_until("its turn has come", async || {
+        hand.query(promote, &[]).await.unwrap();
+        hand.work_off().await == [5]
+    })
+    .await;
 }

@@ -139,7 +139,7 @@ SET search_path = pg_catalog, pg_temp AS $$
             'Heartbeats of hosts. Append-only.',
             '{"session_id": "The session.", "slot": "The partition, by the hour.", "beat": "Its number.",
             "beat_at": "When, for people.", "late": "Which loop of the host is overdue. NULL: none."}'),
-        ('host.leaf_count',
+        ('host.partition_count',
             'Counts of partitions that are about to be truncated.',
             '{"queue_id": "The queue.", "kind": "Of messages, or of the schedule.", "leaf": "The partition.", "hi": "What the count has seen.",
             "blocks": "How many blocks are counted.", "messages": "How many messages these have.",

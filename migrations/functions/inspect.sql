@@ -90,7 +90,7 @@ BEGIN
         EXECUTE format('SELECT host.%I($1)', p_queue || '__holds') INTO why USING leaf;
         IF why IS NULL THEN
             SELECT format('%s of its messages were never leased, see `host doctor`', c.missed) INTO why
-                FROM host.leaf_count c JOIN host.queue q ON q.id = c.queue_id
+                FROM host.partition_count c JOIN host.queue q ON q.id = c.queue_id
                 WHERE q.name = p_queue AND c.kind = 'message' AND c.leaf = queue_holds.leaf AND c.missed > 0;
         END IF;
         IF why IS NOT NULL THEN

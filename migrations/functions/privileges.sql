@@ -1,9 +1,9 @@
--- Who may do what, in one list: what the three group roles need for their work, and nothing else. `host migrate`
--- grants what is missing, whatever has taken it away: a restore into a cluster without the roles does. Roles
--- belong to the whole cluster; a role that is missing (see bootstrap.sql) is passed over.
---     host_producer   enqueues, on every queue; for one queue alone there is `host queue grant`
---     host_operator   runs every command that is for operators
---     host_serve      runs `host serve`
+-- One list of all rights: those that the three group roles need for their work, and nothing else. `host migrate` grants
+-- what is missing. A restore into a cluster without the roles loses grants. Roles belong to the whole cluster. A role that
+-- is missing (see bootstrap.sql) is passed over.
+--     host_producer   enqueues on every queue; `host queue grant` is for one queue alone.
+--     host_operator   runs every command that is for operators.
+--     host_serve      runs `host serve`.
 -- Tables touched: the catalog's. Locks: none that another session waits for.
 
 -- The list. `columns`: only these; NULL: all. {q} stands for each queue's name; with p_queue, only
@@ -27,7 +27,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_operator', 'TABLE', 'host.migration', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.migration_functions', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.cluster', 'SELECT', NULL),
-        ('host_operator', 'TABLE', 'host.leaf_count', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.partition_count', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.catalog', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.catalog_change', 'SELECT', NULL),
         -- Not the id: whoever takes the next ones holds up all other changes.
@@ -157,8 +157,8 @@ SET search_path = pg_catalog, pg_temp AS $$
         AND r.rolname IN ('host_operator', 'host_serve') AND NOT has_function_privilege(r.oid, f.oid, 'EXECUTE')
 $$;
 
--- What everybody may do that nobody was to: ALTER DEFAULT PRIVILEGES opens what is made. As the statements that take it
--- back. That everybody may enqueue is left alone.
+-- Rights that everybody has and should not have, as the statements that take them back. ALTER DEFAULT PRIVILEGES can open
+-- what is made. INSERT alone on a queue is left: an owner may let everybody enqueue. With any other right on it, all go.
 CREATE OR REPLACE FUNCTION host.open_privileges(p_queue text DEFAULT NULL) RETURNS SETOF text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$

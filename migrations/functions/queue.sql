@@ -212,7 +212,7 @@ BEGIN
     DELETE FROM host.cron WHERE queue_id = number;
     DELETE FROM host.pace WHERE queue_id = number;
     DELETE FROM host.queue WHERE id = number;
-    DELETE FROM host.leaf_count WHERE queue_id = number;
+    DELETE FROM host.partition_count WHERE queue_id = number;
     DELETE FROM host.migration_queue WHERE queue_id = number;
     EXECUTE format('DROP VIEW queue.%I', p_name || '__orm');
     EXECUTE format('DROP TABLE queue.%I, host.%I, host.%I, host.%I, host.%I, host.%I, host.%I',

@@ -107,7 +107,7 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
         'clock_ms', (SELECT min((extract(epoch FROM clock_timestamp() - x.due) * 1000)::bigint)
             FROM (SELECT * FROM host.{q}__promotion ORDER BY id DESC LIMIT 1) c
             CROSS JOIN LATERAL unnest(c.passed_due || c.due) x (due) WHERE isfinite(x.due)),
-        'missed', (SELECT sum(c.missed) FROM host.leaf_count c WHERE c.queue_id = q.id),
+        'missed', (SELECT sum(c.missed) FROM host.partition_count c WHERE c.queue_id = q.id),
         'row_security', (SELECT coalesce(jsonb_agg(c.oid::regclass::text ORDER BY c.relname), '[]') FROM pg_class c
             WHERE c.relrowsecurity AND (c.oid = 'queue.{q}'::regclass
                 OR c.relnamespace = 'host'::regnamespace AND starts_with(c.relname, '{q}__'))),

@@ -154,9 +154,9 @@ BEGIN
     more := coalesce(more, false) OR row_count >= p_n;
 
     IF row_count = 0 THEN
-        -- An empty poll writes nothing, with one exception: a window that is wide, or slow to walk because much in it
-        -- was rolled back, is walked once and then left behind. (Many lanes may be empty, so there width does not
-        -- count, and slow begins later.)
+        -- An empty poll writes nothing, with one exception. A window may be wide, or slow to walk because much in it was
+        -- rolled back: it is walked once and then left behind. Many lanes may be empty, so with lanes width does not count,
+        -- and slow begins later.
         IF c.more {plain?OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
             }OR clock_timestamp() - began > interval '{plain?10}{lanes?100} ms' THEN
             INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,

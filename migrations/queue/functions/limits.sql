@@ -1,9 +1,9 @@
 -- Template: limits (`host queue set --fleet-concurrency, --rate`). They are for each handler, or for each lane of a queue
 -- that was made with --per-key. No counter goes up or down. The newest row of the lease log, of that lane, has it all;
--- whoever appends the next row holds the handler's lock anyway.
---     held   the leases before it that were open
+-- whoever appends the next row holds the handler's lock anyway. Its columns:
+--     held   the leases before it that were open.
 --     tat    when the rate's bucket will be full again: the theoretical arrival time of GCRA, the generic cell rate
---            algorithm. A message moves it one step into the future, and may start if it stays within the burst
+--            algorithm. A message moves it one step into the future, and may start if it stays within the burst.
 
 -- How many messages of a handler may start now. If none may, `wait_ms` is when to ask again, `full_up` says whether to
 -- ask as soon as some are settled, and `why` says it in words. The lane matters only where each has its own limits.

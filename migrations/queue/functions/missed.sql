@@ -27,7 +27,7 @@ END $$;
 -- Counts the messages of a leaf that gets no more, as its owner sees them, and by no index. Each block is read
 -- once, whatever else keeps the leaf: the count is kept, and is made anew only when a message has come late.
 -- A call counts for half a second at most. `why` NULL: it is done; else how far it is, in words, and whether to go on.
--- Locks: advisory (1752134405, queue), tried; the leaf's row. Tables: message, schedule, host.leaf_count.
+-- Locks: advisory (1752134405, queue), tried; the leaf's row. Tables: message, schedule, host.partition_count.
 CREATE OR REPLACE FUNCTION host.{q}__count(p_kind text, p_leaf int, OUT why text, OUT again boolean)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = on SET enable_tidscan = on SET jit = off AS $$
@@ -39,7 +39,7 @@ DECLARE
     n bigint;
 BEGIN
     again := false;
-    SELECT x.hi, x.blocks, x.messages, x.missed INTO c FROM host.leaf_count x
+    SELECT x.hi, x.blocks, x.messages, x.missed INTO c FROM host.partition_count x
         WHERE x.queue_id = {queue_id} AND x.kind = p_kind AND x.leaf = p_leaf;
     IF c.blocks = now_blocks AND NOT host.{q}__has_later(p_kind, p_leaf, c.hi) THEN
         RETURN;
@@ -57,7 +57,7 @@ BEGIN
         c.messages := c.messages + n;
         c.blocks := least(c.blocks + 4096, now_blocks);
     END LOOP;
-    INSERT INTO host.leaf_count (queue_id, kind, leaf, hi, blocks, messages, missed)
+    INSERT INTO host.partition_count (queue_id, kind, leaf, hi, blocks, messages, missed)
         VALUES ({queue_id}, p_kind, p_leaf, c.hi, c.blocks, c.messages, c.missed)
         ON CONFLICT (queue_id, kind, leaf) DO UPDATE
             SET hi = EXCLUDED.hi, blocks = EXCLUDED.blocks, messages = EXCLUDED.messages, missed = EXCLUDED.missed;
@@ -73,7 +73,7 @@ CREATE OR REPLACE FUNCTION host.{q}__missed_by(p_leaf int, p_handler int) RETURN
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off SET enable_seqscan = off AS $$
     SELECT x.messages - CASE WHEN bool_and(c.leased IS NOT NULL) THEN sum(c.leased)::bigint END
-    FROM host.leaf_count x
+    FROM host.partition_count x
     CROSS JOIN LATERAL (
         SELECT (SELECT l.leased[p_leaf + 1] FROM host.{q}__lease l
             WHERE l.handler_id = p_handler {lanes?AND l.lane = n.lane }AND l.is_cursor ORDER BY l.id DESC LIMIT 1) AS leased
@@ -100,7 +100,7 @@ BEGIN
             who := h.name;
         END IF;
     END LOOP;
-    UPDATE host.leaf_count SET missed = most
+    UPDATE host.partition_count SET missed = most
         WHERE queue_id = {queue_id} AND kind = 'message' AND leaf = p_leaf AND missed IS DISTINCT FROM most;
     RETURN CASE WHEN most > 0 THEN
         format('handler "%s" has never leased %s of its messages: something hides them, see `host doctor`', who, most) END;
@@ -111,12 +111,12 @@ END $$;
 -- that say so are there, since no leaf goes before the one that its leases are of. The same for the schedule. For
 -- the owner, once what hid the messages is mended. Returns how many it has inserted.
 -- Locks: advisory (1752134404, queue), (1752134402, handlers) and (1752134403, queue), at most 10 s each: hosts lease
--- nothing meanwhile. Tables: message, lease, schedule, promotion, host.leaf_count.
+-- nothing meanwhile. Tables: message, lease, schedule, promotion, host.partition_count.
 CREATE OR REPLACE FUNCTION host.{q}__deliver_missed() RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '10s' SET jit = off AS $$
 DECLARE
-    c host.leaf_count;
+    c host.partition_count;
     h record;
     n bigint;
     again bigint;
@@ -126,7 +126,7 @@ BEGIN
     PERFORM host.require_read_committed('delivering messages again');
     PERFORM pg_advisory_xact_lock(1752134404, {queue_id});
     PERFORM pg_advisory_xact_lock(1752134402, id) FROM (SELECT id FROM host.handler WHERE queue_id = {queue_id} ORDER BY id) x;
-    FOR c IN SELECT * FROM host.leaf_count x
+    FOR c IN SELECT * FROM host.partition_count x
         WHERE x.queue_id = {queue_id} AND x.kind = 'message' AND x.missed > 0 ORDER BY x.leaf LOOP
         FOR h IN SELECT id FROM host.handler WHERE queue_id = {queue_id} ORDER BY id LOOP
             n := host.{q}__missed_by(c.leaf, h.id);
@@ -171,7 +171,7 @@ BEGIN
                 CROSS JOIN LATERAL host.{q}__allowance(h.id, k.lane) a
                 WHERE k.lane = 0;
         END LOOP;
-        UPDATE host.leaf_count x SET missed = NULL
+        UPDATE host.partition_count x SET missed = NULL
             WHERE x.queue_id = {queue_id} AND x.kind = 'message' AND x.leaf = c.leaf;
     END LOOP;
     RETURN total + host.{q}__promote_missed();

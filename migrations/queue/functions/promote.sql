@@ -1,11 +1,12 @@
 -- Template: promote. Moves what is due from the schedule into the queue.
 
 -- Puts one message of the schedule on the queue, in a few tries. `why`: what is in the way; NULL: it is on the queue.
--- `passing`: the SQLSTATE, if that may pass by itself: it may concern all messages alike.
+-- `passing`: the SQLSTATE, if that may pass by itself: it may concern all messages alike. A lock that a trigger waits for
+-- is not waited for long, so that other messages have their turn.
 -- Tables: message, schedule.
 CREATE OR REPLACE FUNCTION host.{q}__promote_one(p_due timestamptz, p_id bigint, OUT why text, OUT passing text)
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off SET lock_timeout = '300ms' AS $$
 DECLARE
     s record;
     inserted int;
@@ -94,7 +95,8 @@ BEGIN
             blamed_why := blamed_why || one.why;
             passing := coalesce(passing, one.passing);
         END IF;
-        EXIT WHEN clock_timestamp() > until;
+        -- Whether a failure is a message's own shows only when another one is tried.
+        EXIT WHEN clock_timestamp() > until AND (any_went OR n > 1);
     END LOOP;
     IF passing IS NOT NULL AND NOT any_went THEN
         RAISE EXCEPTION USING ERRCODE = passing, MESSAGE = blamed_why[1];

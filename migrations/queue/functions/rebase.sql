@@ -117,7 +117,7 @@ BEGIN
     END IF;
     TRUNCATE host.{q}__message_0, host.{q}__message_1, host.{q}__message_2, host.{q}__lease, host.{q}__settlement,
         host.{q}__promotion, host.{q}__schedule;
-    DELETE FROM host.leaf_count WHERE queue_id = {queue_id};
+    DELETE FROM host.partition_count WHERE queue_id = {queue_id};
     PERFORM setval('queue.{q}_id_seq', g * 100000000000 + 1, false),
         setval('host.{q}__lease_id_seq', g * 100000000000 + 1, false),
         setval('host.{q}__promotion_id_seq', g * 100000000000 + 1, false);

@@ -160,7 +160,7 @@ BEGIN
             RETURN;
         END IF;
     END LOOP;
-    SELECT c.hi INTO counted FROM host.leaf_count c
+    SELECT c.hi INTO counted FROM host.partition_count c
         WHERE c.queue_id = {queue_id} AND c.kind = 'message' AND c.leaf = p_leaf;
     IF counted IS NULL OR host.{q}__has_later('message', p_leaf, counted) THEN
         why := 'a message came to it while they were counted';
@@ -172,7 +172,7 @@ BEGIN
     INSERT INTO host.pace (queue_id, handler_id, settled_at, messages)
         SELECT {queue_id}, p.handler_id, p.settled_at, p.messages
         FROM jsonb_to_recordset(pace) p (handler_id int, settled_at timestamptz, messages bigint);
-    DELETE FROM host.leaf_count c
+    DELETE FROM host.partition_count c
         WHERE c.queue_id = {queue_id} AND c.kind = 'message' AND c.leaf = p_leaf;
 END $$;
 REVOKE EXECUTE ON FUNCTION host.{q}__try_truncate FROM PUBLIC;

@@ -29,7 +29,7 @@ $$;
 -- which more are counted than were promoted stays, and that is noted. Counts before it locks a leaf, for half a
 -- second each; the next call goes on.
 -- Locks: advisory (1752134403, queue), tried; ACCESS EXCLUSIVE on the leaf, at most 20 ms.
--- SECURITY DEFINER, as truncate. Tables: schedule, promotion, host.leaf_count.
+-- SECURITY DEFINER, as truncate. Tables: schedule, promotion, host.partition_count.
 CREATE OR REPLACE FUNCTION host.{q}__truncate_schedule() RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '20ms'
@@ -63,12 +63,12 @@ BEGIN
         END IF;
         CONTINUE WHEN host.{q}__slot_waits(slot, c.due, c.schedule_id, c.hi)
             OR (SELECT n.why IS NOT NULL FROM host.{q}__count('schedule', slot) n);
-        SELECT n.hi, n.messages INTO STRICT counted FROM host.leaf_count n
+        SELECT n.hi, n.messages INTO STRICT counted FROM host.partition_count n
             WHERE n.queue_id = {queue_id} AND n.kind = 'schedule' AND n.leaf = slot;
         -- What has come since it was looked at is no loss.
         CONTINUE WHEN host.{q}__slot_waits(slot, c.due, c.schedule_id, c.hi);
         IF counted.messages > account[slot + 1] THEN
-            UPDATE host.leaf_count n SET missed = counted.messages - account[slot + 1]
+            UPDATE host.partition_count n SET missed = counted.messages - account[slot + 1]
                 WHERE n.queue_id = {queue_id} AND n.kind = 'schedule' AND n.leaf = slot
                     AND n.missed IS DISTINCT FROM counted.messages - account[slot + 1];
             CONTINUE;
@@ -79,7 +79,7 @@ BEGIN
                 AND NOT host.{q}__has_later('schedule', slot, counted.hi)
                 AND host.dump_at_work(ARRAY[leaf]::regclass[]) IS NULL THEN
                 EXECUTE format('TRUNCATE %s', leaf);
-                DELETE FROM host.leaf_count n WHERE n.queue_id = {queue_id} AND n.kind = 'schedule' AND n.leaf = slot;
+                DELETE FROM host.partition_count n WHERE n.queue_id = {queue_id} AND n.kind = 'schedule' AND n.leaf = slot;
                 account[slot + 1] := 0;
                 truncated := truncated + 1;
             END IF;
@@ -96,7 +96,7 @@ REVOKE EXECUTE ON FUNCTION host.{q}__truncate_schedule FROM PUBLIC;
 
 -- Puts the messages of each leaf of the schedule of which some were missed on the queue, and takes them into the account.
 -- One is known to have come if it is on the queue still: in doubt, it comes once more. Returns how many. A part of
--- deliver_missed. Locks: advisory (1752134403, queue). Tables: schedule, message, promotion, host.leaf_count.
+-- deliver_missed. Locks: advisory (1752134403, queue). Tables: schedule, message, promotion, host.partition_count.
 CREATE OR REPLACE FUNCTION host.{q}__promote_missed() RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
@@ -109,7 +109,7 @@ DECLARE
 BEGIN
     PERFORM pg_advisory_xact_lock(1752134403, {queue_id});
     SELECT p.promoted INTO account FROM host.{q}__promotion p ORDER BY p.id DESC LIMIT 1;
-    FOR c IN SELECT x.leaf, x.hi, x.messages FROM host.leaf_count x
+    FOR c IN SELECT x.leaf, x.hi, x.messages FROM host.partition_count x
         WHERE x.queue_id = {queue_id} AND x.kind = 'schedule' AND x.missed > 0 ORDER BY x.leaf
     LOOP
         EXECUTE format(
@@ -131,7 +131,7 @@ BEGIN
         PERFORM host.require_kept(n, wanted, 'queue.{q}');
         total := total + n;
         account[c.leaf + 1] := c.messages;
-        UPDATE host.leaf_count x SET missed = NULL
+        UPDATE host.partition_count x SET missed = NULL
             WHERE x.queue_id = {queue_id} AND x.kind = 'schedule' AND x.leaf = c.leaf;
         PERFORM host.{q}__note_promoted(account);
     END LOOP;

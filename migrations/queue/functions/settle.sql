@@ -6,13 +6,13 @@
 -- a lease from 0. Returns true when it is done. Returns false when this very settlement was done before, and its reply
 -- was lost. The positions that it settles are p_settled; the other parameters say what else becomes of some of them.
 --
---   p_settled        all positions that this settles
---   p_retry_*        copied to the schedule for the next attempt, with the entry for the history
---   p_park           not due yet: copied to the schedule as they are
---   p_dead_*         copied to the dead letters, with the entry for the history
---   p_follow_up_*    new messages, in order. Keys, priorities and unique keys are NULL if none has one
---   p_removed        removed by an operator: none of them has run to its end
---   p_result_*       acked with a result, and the results
+--   p_settled        all positions that this settles.
+--   p_retry_*        copied to the schedule for the next attempt, with the entry for the history.
+--   p_park           not due yet: copied to the schedule as they are.
+--   p_dead_*         copied to the dead letters, with the entry for the history.
+--   p_follow_up_*    new messages, in order. Keys, priorities and unique keys are NULL if none has one.
+--   p_removed        removed by an operator: none of them has run to its end.
+--   p_result_*       acked with a result, and the results.
 --
 -- Raises HQ002 if the lease is not (or no longer) the session's. Raises HQ012 if messages that it has to copy cannot be
 -- read. In both cases nothing has happened.

@@ -1,8 +1,8 @@
 //! truncate and advance: `rotate.sql`.
 //!
-//! truncate is two steps: the look at what holds the leaf, which ends with the handlers' cursors locked, and what
-//! it does once the leaf is locked. advance is two as well: its setval shows at once and stays, whatever becomes
-//! of its transaction.
+//! truncate is two steps. First it looks at what holds the leaf, and ends with the handlers' cursors locked. Then
+//! it locks the leaf and empties it. advance is two steps as well: its setval shows at once, and stays even if
+//! its transaction is rolled back.
 
 use crate::rows::{Lease, Message, Promotion, Rows};
 use crate::set::Set;

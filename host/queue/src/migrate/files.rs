@@ -9,7 +9,7 @@ static DIR: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../migrations");
 
 /// Versions, and the digest of the text with which each was applied when a migration changed the tables of all queues
 /// in its own transaction. The same changes are in `queue/migrations` and `queue/drops` now.
-const FORMER: [(i32, &str); 14] = [
+const FORMER: [(i32, &str); 13] = [
     (2, "9de5068fbd91f75c632f385f97db63406b4b49306e904f9b5ac9cb472d4e98c1"),
     (5, "0f99569e3712ae8cb4b512d1abcf5113ba8b206aba53b5bf35946e37808efcba"),
     (6, "4053d3be4ee326ae790d6a4867f9dee028dcf77cfac54accb9b3dd483342c965"),
@@ -23,7 +23,6 @@ const FORMER: [(i32, &str); 14] = [
     (15, "95bff3cb9eef0ec7b856aceb589d4ada35da481eaa7b7d28b99c1f5c12d8cb8c"),
     (16, "0cf6eb023f6209cbcf32258e88957bcaa30ce382a6393e604abcd2ab8c2d3ee2"),
     (17, "52352bd5fb91b7760e0f92a7ad2a78ca4ec00d92beeaf7ec15ae1021d1989c70"),
-    (18, "91e9257df771c78625e7a53d5c88221c8ae236bb2c2e60e9c9686ad5b87475cc"),
 ];
 
 /// A file of SQL.

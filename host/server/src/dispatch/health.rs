@@ -88,7 +88,8 @@ impl Health {
         let elsewhere =
             error.is_of_server() || matches!(error, QueueError::LeaseLost(_) | QueueError::Gone);
         let patience = if error.is_passing() { PATIENCE } else { Duration::ZERO };
-        if !elsewhere {
+        // Messages that something hides are one lease's trouble: the queue's other leases go on.
+        if !elsewhere && !matches!(error, QueueError::Hidden(_)) {
             let times = in_a_row.entry(what).or_default();
             *times += 1;
             *poor |= *times >= POOR_AFTER;
@@ -122,6 +123,11 @@ mod tests {
         assert!(ailing.is_poor());
         ailing.note("lease", None, now, now);
         assert!(ailing.is_poor(), "it may come back");
+        let mut beside_hidden = Health::of("good", "audit", &lane);
+        for _ in 0..3 {
+            beside_hidden.note("lease", Some(&QueueError::Hidden("detached".into())), now, now);
+        }
+        assert!(!beside_hidden.is_poor(), "one lease's trouble");
         let places = [ailing.lane().await, ailing.lane().await];
         assert!(places.iter().all(Option::is_some));
         let mut third = Box::pin(ailing.lane());

@@ -94,6 +94,7 @@ impl Loader {
         sha256: &Digest,
         terms: &Terms,
     ) -> Result<Compiled, String> {
+        let _turn = self.components.0.turns.acquire().await;
         let wasm = retry("read a component", || async {
             let client = database.get().await?;
             client.ask(catalog::component(&client, sha256)).await
@@ -108,13 +109,24 @@ impl Loader {
     }
 }
 
-/// The components of this host's handlers. Each is read, tried and compiled once, however many
-/// handlers have it.
-#[derive(Clone, Default)]
-pub(super) struct Components(Arc<Mutex<HashMap<Digest, Arc<OnceCell<Compiled>>>>>);
+/// The components of this host's handlers. Each is read, checked and compiled once, however many
+/// handlers have it. A failure is not kept: the next handler tries again.
+#[derive(Clone)]
+pub(super) struct Components(Arc<Inner>);
+
+struct Inner {
+    compiled: Mutex<HashMap<Digest, Arc<OnceCell<Compiled>>>>,
+    turns: Semaphore,
+}
+
+impl Default for Components {
+    fn default() -> Self {
+        Self(Arc::new(Inner { compiled: Mutex::default(), turns: Semaphore::new(AT_ONCE) }))
+    }
+}
 
 impl Components {
-    /// Where a component is once it is compiled. It is compiled by whoever comes first, and the
+    /// The place of a compiled component. The first handler that needs it compiles it, and the
     /// others wait.
     fn cell(&self, sha256: &Digest) -> Arc<OnceCell<Compiled>> {
         self.lock().entry(sha256.clone()).or_default().clone()
@@ -127,7 +139,7 @@ impl Components {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Arc<OnceCell<Compiled>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.compiled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -136,14 +148,12 @@ impl Components {
 pub(super) struct Loads {
     loader: Loader,
     database: Database,
-    turns: Arc<Semaphore>,
     tasks: JoinSet<(WantedVersion, Result<Ready, String>)>,
 }
 
 impl Loads {
     pub(super) fn new(loader: Loader, database: Database) -> Self {
-        let turns = Arc::new(Semaphore::new(AT_ONCE));
-        Self { loader, database, turns, tasks: JoinSet::new() }
+        Self { loader, database, tasks: JoinSet::new() }
     }
 
     /// What loading needs.
@@ -153,10 +163,8 @@ impl Loads {
 
     /// Begins to load a deployment.
     pub(super) fn begin(&mut self, wanted: WantedVersion) {
-        let (turns, database) = (self.turns.clone(), self.database.clone());
-        let load = self.loader.clone().load(database, wanted.clone());
+        let load = self.loader.clone().load(self.database.clone(), wanted.clone());
         self.tasks.spawn(async move {
-            let _turn = turns.acquire_owned().await;
             let loaded = AssertUnwindSafe(load).catch_unwind().await;
             (wanted, loaded.unwrap_or_else(|_| Err("the host panicked; see its log".to_owned())))
         });
@@ -189,13 +197,18 @@ pub(super) async fn report_all(
     while reports.recv_many(&mut some, REPORTS_MAX).await > 0 {
         let latest: HashMap<_, _> =
             some.drain(..).map(|report| ((report.handler, report.version), report)).collect();
-        let latest: Vec<_> = latest.into_values().collect();
-        let told = retry("report handlers", || async {
-            let client = database.get().await?;
-            client.ask(catalog::report_loaded(&client, session, &latest)).await
-        });
-        if let Err(error) = told.await {
-            tracing::warn!(%error, "cannot report which handlers are loaded");
+        let mut batches = vec![latest.into_values().collect::<Vec<_>>()];
+        while let Some(batch) = batches.pop() {
+            let told = retry("report handlers", || async {
+                let client = database.get().await?;
+                client.ask(catalog::report_loaded(&client, session, &batch)).await
+            });
+            match told.await {
+                Ok(()) => {}
+                // One of them may be of a handler that has just been removed.
+                Err(_) if batch.len() > 1 => batches.extend(batch.into_iter().map(|one| vec![one])),
+                Err(error) => tracing::debug!(%error, "cannot report a handler"),
+            }
         }
     }
 }
