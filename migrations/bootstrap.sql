@@ -2,14 +2,14 @@
 --   Applied first on every run, under the runner's advisory lock; each statement can be repeated.
 -- Invariant: a row of host.migration is committed together with the migration it speaks of.
 -- Locks: none that another session waits for, but in migration_begin.
--- Tables: host.migration, host.migration_functions, host.migration_queue, host.template. Makes the cluster's three
---   group roles.
+-- Tables: host.migration, host.migration_functions, host.migration_queue, host.template. Makes the
+--   cluster's three group roles.
 
 CREATE SCHEMA IF NOT EXISTS host;
 
--- The group roles, for login roles to be made members of; functions/privileges.sql says what they may do. They
--- belong to the whole cluster, so another database may have made them. One that cannot be made is left to
--- somebody who can: migration_grant says so.
+-- The group roles, for login roles to be made members of; functions/privileges.sql says what they
+-- may do. They belong to the whole cluster, so another database may have made them. One that cannot
+-- be made is left to somebody who can: migration_grant says so.
 DO $$
 DECLARE
     role text;
@@ -76,18 +76,20 @@ AS $$
     INSERT INTO host.migration (version, name, sha256) VALUES ($1, $2, $3);
 $$;
 
--- The digest of the files that queues are to have their functions from. In host.migration_functions it
--- stands behind "unfinished" until all have: so it is no host's, and none begins to serve.
+-- The digest of the files that queues are to have their functions from. In host.migration_functions
+-- it stands behind "unfinished" until all have: so it is no host's, and none begins to serve.
 CREATE OR REPLACE FUNCTION host.migration_target() RETURNS text
     LANGUAGE sql STABLE SET search_path = host, pg_catalog, pg_temp
 AS $$
     SELECT replace(f.sha256, 'unfinished ', '') FROM host.migration_functions f;
 $$;
 
--- First of all in the transaction that applies numbered migrations or replaces functions: notes which version the tables
--- of each queue have. Runners of earlier releases did not; they brought all queues to a version at once, and know
--- nothing of the digests here, so that none of these counts unless this goes on with an upgrade to the same digest.
--- Locks: SHARE ROW EXCLUSIVE on host.queue to the end of the transaction, so that no queue is made by half of each release.
+-- First of all in the transaction that applies numbered migrations or replaces functions: notes
+-- which version the tables of each queue have. Runners of earlier releases did not; they brought
+-- all queues to a version at once, and know nothing of the digests here, so that none of these
+-- counts unless this goes on with an upgrade to the same digest.
+-- Locks: SHARE ROW EXCLUSIVE on host.queue to the end of the transaction, so that no queue is made
+-- by half of each release.
 CREATE OR REPLACE FUNCTION host.migration_begin(digest text) RETURNS void
     LANGUAGE plpgsql SET search_path = host, pg_catalog, pg_temp
 AS $$
@@ -105,8 +107,8 @@ BEGIN
 END;
 $$;
 
--- Keeps the templates of this release, drops those it no longer has, and says that queues are still to get their
--- functions from them; in the transaction that replaced the other functions.
+-- Keeps the templates of this release, drops those it no longer has, and says that queues are still
+-- to get their functions from them; in the transaction that replaced the other functions.
 CREATE OR REPLACE FUNCTION host.migration_record_functions(names text[], bodies text[], digest text)
     RETURNS void
     LANGUAGE plpgsql SET search_path = host, pg_catalog, pg_temp
@@ -146,8 +148,9 @@ BEGIN
 END;
 $$;
 
--- Who holds locks on the tables of a queue (NULL: on those that are no queue's), in words, the oldest transactions
--- first. What others do is not shown to every role. Returns NULL when nobody does any more.
+-- Says in words which transactions hold locks on the tables of a queue, the oldest first. NULL: on
+-- the tables that are no queue's. What others do is not shown to every role. Returns NULL when
+-- nobody does any more.
 CREATE OR REPLACE FUNCTION host.migration_waits_for(queue text) RETURNS text
     LANGUAGE sql STABLE SET search_path = host, pg_catalog, pg_temp
 AS $$
@@ -168,8 +171,9 @@ AS $$
         GROUP BY l.pid ORDER BY min(a.xact_start) LIMIT 3) h;
 $$;
 
--- The value of max_locks_per_transaction, and the value needed: for a transaction that locks everything of a queue
--- (NULL: everything that is no queue's) beside the locks that are held now, and half more.
+-- The value of max_locks_per_transaction, and the value needed: for a transaction that locks
+-- everything of a queue (NULL: everything that is no queue's) beside the locks that are held now,
+-- and half more.
 CREATE OR REPLACE FUNCTION host.migration_locks(queue text, OUT now bigint, OUT needed bigint)
     LANGUAGE sql STABLE SET search_path = host, pg_catalog, pg_temp
 AS $$
@@ -181,8 +185,8 @@ AS $$
                 AND split_part(c.relname, '__', 1) = coalesce(migration_locks.queue, c.relname)) AS locks) s;
 $$;
 
--- Grants to the group roles what they lack: after functions were replaced, after a restore into a cluster
--- that had no such roles. Returns how much that was, and which roles there are none of.
+-- Grants to the group roles what they lack: after functions were replaced, after a restore into a
+-- cluster that had no such roles. Returns how much that was, and which roles there are none of.
 CREATE OR REPLACE FUNCTION host.migration_grant(OUT granted int, OUT missing_roles text[])
     LANGUAGE plpgsql SET search_path = host, pg_catalog, pg_temp
 AS $$

@@ -1,5 +1,6 @@
--- Purpose: drops what only functions of queues of earlier releases, and hosts of these, use. Applied when all queues have
---   the functions of this release, so that queues which an upgrade has not reached yet are served all the while.
+-- Purpose: drops what only functions of queues of earlier releases, and hosts of these, use.
+--   Applied when all queues have the functions of this release, so that queues which an upgrade has
+--   not reached yet are served all the while.
 -- Locks: none that another session waits for. Tables: host.leaf_count.
 
 -- Version 17 gave it an argument.

@@ -630,8 +630,8 @@ BEGIN
     PERFORM pg_advisory_xact_lock(1752134403, number);
     PERFORM pg_advisory_xact_lock(1752134402, id)
         FROM (SELECT id FROM host.handler WHERE queue_id = number ORDER BY id) x;
-    -- Before the table: a firing locks its entry first, too. Deleted only after: that locks the entries' rows as well, for
-    -- which others should not wait while this waits for a producer.
+    -- Before the table: a firing locks its entry first, too. Deleted only after: that locks the
+    -- entries' rows as well, for which others should not wait while this waits for a producer.
     SELECT string_agg(name, ', ' ORDER BY name) INTO entries
         FROM (SELECT name FROM host.cron WHERE queue_id = number FOR UPDATE) c;
     EXECUTE format('LOCK TABLE queue.%I IN ACCESS EXCLUSIVE MODE', p_name);
@@ -696,7 +696,8 @@ BEGIN
         BEGIN
             EXECUTE format('SELECT setval(%L, greatest(s.last_value, (SELECT max(id) FROM %s))) FROM %s s',
                 t.sequence, t.name, t.sequence);
-            -- No transaction takes a setval back; but the locks are given back, of which there would be some for each queue.
+            -- No transaction takes a setval back; but the locks are given back, of which there
+            -- would be some for each queue.
             RAISE SQLSTATE 'HQ009';
         EXCEPTION WHEN SQLSTATE 'HQ009' THEN NULL;
         END;
@@ -847,7 +848,8 @@ DECLARE
 BEGIN
     EXECUTE format('SELECT host.%I()', p_queue || '__examine') INTO facts;
     RETURN facts || jsonb_build_object(
-        -- Somebody's, without a search path of their own: hosts insert with one that has pg_catalog alone.
+        -- Somebody's, without a search path of their own: hosts insert with one that has pg_catalog
+        -- alone.
         'triggers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', t.tgname, 'function', p.oid::regprocedure::text)
                 ORDER BY t.tgname), '[]')
             FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language g ON g.oid = p.prolang
@@ -1304,7 +1306,8 @@ BEGIN
         RETURN NULL;
     END IF;
     PERFORM setval(to_regclass(format('host.%I', q.name || '__asleep')), 0) FROM host.queue q WHERE q.id = ANY (ids);
-    -- One that has begun meanwhile may have said that it sleeps: then producers rather notify too often.
+    -- One that has begun meanwhile may have said that it sleeps: then producers rather notify too
+    -- often.
     IF EXISTS (SELECT FROM host.session WHERE ended_at IS NULL) THEN
         PERFORM setval(to_regclass(format('host.%I', q.name || '__asleep')), 1) FROM host.queue q
             WHERE q.id = ANY (ids) AND q.wake_up;
@@ -1415,7 +1418,8 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_producer', 'TABLE', 'queue.{q}', 'SELECT', '{id}'),
         -- Empty for everybody: what is inserted is read back, and nothing else.
         ('host_producer', 'TABLE', 'queue.{q}__orm', 'SELECT INSERT', NULL),
-        -- lastval() and currval(). Its last value is the newest id, which every INSERT returns as well.
+        -- lastval() and currval(). Its last value is the newest id, which every INSERT returns as
+        -- well.
         ('host_producer', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
 
         ('host_operator', 'SCHEMA', 'queue', 'USAGE', NULL),
@@ -1736,9 +1740,9 @@ BEGIN
             '{payload_check}', CASE
                 WHEN q.payload_type IN ('text', 'bytea')
                     THEN format('octet_length(payload) <= %s', q.payload_bytes_max)
-                -- As text, which is how it travels: 1e100000 is small in a jsonb, and compressed data anywhere. What
-                -- cannot be too long is not made text of: 14 bytes can be a number of 147,457 characters, and nothing
-                -- in a jsonb is longer for its size.
+                -- As text, which is how it travels: 1e100000 is small in a jsonb, and compressed
+                -- data anywhere. What cannot be too long is not made text of: 14 bytes can be a
+                -- number of 147,457 characters, and nothing in a jsonb is longer for its size.
                 WHEN q.payload_type = 'jsonb'
                     THEN format('pg_column_size(payload) <= %s AND pg_column_compression(payload) IS NULL'
                         ' OR octet_length(payload::text) <= %s', q.payload_bytes_max / 12288, q.payload_bytes_max)
@@ -1761,7 +1765,8 @@ BEGIN
             ('keys', num_nonnulls(q.ordered_lanes, q.keyed_lanes) = 1),
             ('no_keys', num_nonnulls(q.ordered_lanes, q.keyed_lanes) = 0)) v (name, holds)
     LOOP
-        -- Brackets and E'': a backslash in plain quotes means something else where standard_conforming_strings is off.
+        -- Brackets and E'': a backslash in plain quotes means something else where
+        -- standard_conforming_strings is off.
         made := regexp_replace(made, '[{]' || kind.name || '[?]([^{}]*)[}]', CASE WHEN kind.holds THEN E'\\1' ELSE '' END, 'g');
     END LOOP;
     IF made IS NULL THEN
@@ -1909,8 +1914,9 @@ BEGIN
     IF host.sample__leaf_bytes((g % 3)::int) > 0 THEN
         RETURN format('leaf %s, which would be next, is not empty', g % 3);
     END IF;
-    -- In this order, and for good, even if this is cut off: what leases messages of a generation is of that generation
-    -- then, so that its account says by itself which generation it is of (see begun_account).
+    -- In this order, and for good, even if this is cut off: what leases messages of a generation is
+    -- of that generation then, so that its account says by itself which generation it is of (see
+    -- begun_account).
     PERFORM setval('host.sample__lease_id_seq', g * 100000000000 + 1, false);
     PERFORM setval('host.sample__promotion_id_seq', g * 100000000000 + 1, false);
     PERFORM setval('queue.sample_id_seq', g * 100000000000 + 1, false);
@@ -1983,8 +1989,9 @@ BEGIN
                 AND (SELECT t.rest FROM host.sample__settlement t
                     WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
                     ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0) END;
-        -- What was taken over goes on as its heirs: the lease of who took it, and what that one left. LIMIT 1, of what is
-        -- one: so that each is probed for. A join would read the whole log.
+        -- What was taken over goes on as its heirs: the lease of who took it, and what that one
+        -- left. LIMIT 1, of what is one: so that each is probed for. A join would read the whole
+        -- log.
         WITH RECURSIVE chain AS (
             SELECT unnest(held) AS id
             UNION
@@ -2016,15 +2023,16 @@ BEGIN
     IF q.rate_count IS NOT NULL THEN
         step := 1000.0 * q.rate_ms / q.rate_count;
         tat := coalesce(c.tat, clock_timestamp());
-        -- Further ahead than a whole bucket: the clock has gone back, or the rate has changed. One may start, and sets it right.
+        -- Further ahead than a whole bucket: the clock has gone back, or the rate has changed. One
+        -- may start, and sets it right.
         IF tat > clock_timestamp() + (q.rate_burst * step + 1000) * interval '1 microsecond' THEN
             tat := clock_timestamp() + (q.rate_burst - 1) * step * interval '1 microsecond';
         END IF;
         ahead := greatest(0, 1000000 * extract(epoch FROM tat - clock_timestamp())::float8);
         messages := least(messages, greatest(0, q.rate_burst - ceil(ahead / step)));
         IF messages = 0 AND NOT full_up THEN
-            -- For what comes in 20 ms at once: a look costs the same for one as for many. But half a bucket is left to
-            -- who comes late.
+            -- For what comes in 20 ms at once: a look costs the same for one as for many. But half
+            -- a bucket is left to who comes late.
             wait_ms := ceil((ahead - (q.rate_burst - greatest(1, least(q.rate_burst / 2, floor(20000 / step)))) * step) / 1000);
             why := format('%s every %s, the next in %s ms', q.rate_count, q.rate_ms * interval '1 ms', wait_ms);
         END IF;
@@ -2080,8 +2088,8 @@ BEGIN
         waiting := waiting + seen.n - seen.later;
         later := later + seen.later;
     END LOOP;
-    -- What session 0 has is nobody's: it waits for a retry before it. Probes, not joins: of a join without statistics
-    -- Postgres makes one that compares every lease with every settlement.
+    -- What session 0 has is nobody's: it waits for a retry before it. Probes, not joins: of a join
+    -- without statistics Postgres makes one that compares every lease with every settlement.
     SELECT waiting + coalesce(sum(o.rest) FILTER (WHERE o.session_id = 0), 0),
             coalesce(sum(o.rest) FILTER (WHERE o.session_id <> 0), 0) INTO waiting, in_flight
         FROM (
@@ -2422,7 +2430,8 @@ CREATE FUNCTION host.sample__examine() RETURNS jsonb
     SELECT jsonb_build_object(
         'name', 'sample',
         'paused', q.paused,
-        -- Where the schedule was when the clock was set back; not negative: it was not, or it is there again.
+        -- Where the schedule was when the clock was set back; not negative: it was not, or it is
+        -- there again.
         'clock_ms', (SELECT min((extract(epoch FROM clock_timestamp() - x.due) * 1000)::bigint)
             FROM (SELECT * FROM host.sample__promotion ORDER BY id DESC LIMIT 1) c
             CROSS JOIN LATERAL unnest(c.passed_due || c.due) x (due) WHERE isfinite(x.due)),
@@ -2529,7 +2538,7 @@ BEGIN
         IF EXISTS (SELECT FROM host.sample__cursors(h.id) c WHERE c.id / 100000000000 % 3 = p_leaf) THEN
             RETURN format('the cursor of handler "%s" has not been carried forward', h.name);
         END IF;
-        -- Who has taken one of these over is told from its row and its settlement.
+        -- A lease's row and its settlement show which session took it over.
         IF false AND EXISTS (SELECT FROM host.sample__cursors(h.id) c
                 WHERE EXISTS (
                         SELECT FROM unnest(c.held) x WHERE x / 100000000000 % 3 = p_leaf)
@@ -2556,7 +2565,8 @@ BEGIN
         END IF;
         RETURN format('lease %s of session %s has been open since %s', o.id, o.session_id, date_trunc('second', o.leased_at));
     END IF;
-    -- Its leases say what has run of the generation before, as long as that is there: see deliver_missed.
+    -- Its leases say what has run of the generation before, as long as that is there: see
+    -- deliver_missed.
     SELECT (greatest(a.last_value, b.last_value, c.last_value) / 100000000000 + 1) % 3 INTO oldest
         FROM queue.sample_id_seq a, host.sample__lease_id_seq b, host.sample__promotion_id_seq c;
     IF p_leaf <> oldest AND host.sample__leaf_bytes(oldest) > 0 AND EXISTS (SELECT FROM host.sample__lease l
@@ -2788,9 +2798,9 @@ BEGIN
     more := coalesce(more, false) OR row_count >= p_n;
 
     IF row_count = 0 THEN
-        -- An empty poll writes nothing, with one exception. A window may be wide, or slow to walk because much in it was
-        -- rolled back: it is walked once and then left behind. Many lanes may be empty, so with lanes width does not count,
-        -- and slow begins later.
+        -- An empty poll writes nothing, with one exception. A window may be wide, or slow to walk
+        -- because much in it was rolled back: it is walked once and then left behind. Many lanes
+        -- may be empty, so with lanes width does not count, and slow begins later.
         IF c.more OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
             OR clock_timestamp() - began > interval '10 ms' THEN
             INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
@@ -3020,7 +3030,8 @@ BEGIN
         next_ms := 50;
         RETURN;
     END IF;
-    -- A deferred constraint of somebody's would be in the way of the commit, and no more of a single message.
+    -- A deferred constraint of somebody's would be in the way of the commit, and no more of a
+    -- single message.
     SET CONSTRAINTS ALL IMMEDIATE;
     SELECT * INTO c FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
     IF due_now < c.due AND isempty(c.late_txids) THEN
@@ -3043,8 +3054,8 @@ BEGIN
         late_txid := c.late_txid;
         late_id := c.late_id;
     END IF;
-    -- Each INSERT only if there is something to insert: the queue's trigger of waking fires for none as well, and
-    -- an idle host would wake itself for ever.
+    -- Each INSERT only if there is something to insert: the queue's trigger of waking fires for
+    -- none as well, and an idle host would wake itself for ever.
     FOR part IN SELECT * FROM host.parts_after(late, late_txid, late_id) LOOP
         CONTINUE WHEN NOT EXISTS (SELECT FROM host.sample__schedule s
             WHERE (s.txid, s.id) > (part.a_txid, part.a_id) AND s.txid < part.b
@@ -3277,7 +3288,8 @@ BEGIN
             why := CASE WHEN inserted <> 1 THEN 'a trigger of the table left it out' END;
             passing := NULL;
             RETURN;
-        -- A trigger of somebody's may raise whatever it likes: that is this message's. What has taken long is the server's.
+        -- A trigger of somebody's may raise whatever it likes: that is this message's. What has
+        -- taken long is the server's.
         EXCEPTION WHEN query_canceled OR assert_failure OR OTHERS THEN
             IF SQLSTATE = '57014' AND clock_timestamp() - began > interval '1 s' THEN
                 RAISE;
@@ -3407,7 +3419,8 @@ BEGIN
         -- Unlike pg_class, this has no reason ever to be updated.
         JOIN pg_type t ON t.typrelid = i.indrelid
         WHERE h.inhparent = 'queue.sample__message_window'::regclass;
-    -- Should a producer have got in while the index was not there yet, its row has its own transaction's id.
+    -- Should a producer have got in while the index was not there yet, its row has its own
+    -- transaction's id.
     CREATE TEMP VIEW rebase_row AS
         SELECT m.*, age(m.xmin) > f.table_age
             OR (age(m.xmin) >= f.index_age AND m.xmin <> (m.txid & 4294967295)::text::xid) AS restored
@@ -3417,8 +3430,8 @@ BEGIN
         -- One whose cursor did not come along has settled nothing, as far as is known.
         FROM unnest(everyone) h CROSS JOIN generate_series(0, 1 - 1) n
         LEFT JOIN LATERAL host.sample__cursors(h) l ON l.lane = n;
-    -- What open leases have not settled. Should the rows of one not be as many as it says, its positions
-    -- prove nothing, and all of it is in doubt.
+    -- What open leases have not settled. Should the rows of one not be as many as it says, its
+    -- positions prove nothing, and all of it is in doubt.
     CREATE TEMP TABLE rebase_open AS
         SELECT l.handler_id, r.txid, r.id
         FROM host.sample__lease l
@@ -3541,7 +3554,8 @@ BEGIN
     INSERT INTO host.sample__settlement (lease_id, seq, rest, settled, revoked)
         VALUES (p_lease, coalesce(last_seq, -1) + 1, 0, '{}', true);
     IF rest IS NOT NULL THEN
-        -- Negative: chosen by the server, as in take_over. Nobody's (0) go by the lease that they continue, as in hand_on.
+        -- Negative: chosen by the server, as in take_over. Nobody's (0) go by the lease that they
+        -- continue, as in hand_on.
         INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
                 row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions, lane, last_id, due)
             SELECT CASE WHEN l.session_id = 0 THEN p_lease ELSE -p_lease END, l.from_txid, l.from_id, l.to_txid, l.to_id,
@@ -3922,7 +3936,8 @@ BEGIN
                 OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi)) LIMIT p_cap) s;
     scheduled := scheduled + later;
     SELECT count(*) INTO dead FROM (SELECT FROM host.sample__dead_letter LIMIT p_cap) d;
-    -- All that begin with sample__, by the index on their names: a thousand queues have a hundred thousand tables and indexes.
+    -- All that begin with sample__, by the index on their names: a thousand queues have a hundred
+    -- thousand tables and indexes.
     SELECT sum(pg_total_relation_size(r.oid))::bigint INTO bytes FROM pg_class r
         WHERE r.relkind = 'r' AND r.relnamespace = 'host'::regnamespace AND r.relname >= 'sample__' AND r.relname < 'sample_`';
 END $$;
@@ -3990,13 +4005,13 @@ CREATE FUNCTION host.sample__strays(p_handler integer, p_session integer, p_limi
     FROM host.session s
     JOIN host.sample__lease l ON l.session_id = s.id
     WHERE (s.ended_at IS NOT NULL
-            -- A negative number is take_over's: what it left of one, which the session does not know of.
-            -- One from the future: the clock was set back.
+            -- A negative number is take_over's: what it left of one, which the session does not
+            -- know of. One from the future: the clock was set back.
             OR (s.id = p_session AND (l.seq < 0
                 OR l.leased_at NOT BETWEEN clock_timestamp() - interval '3 s' AND clock_timestamp() + interval '3 s')))
         AND l.handler_id = p_handler AND l.row_count > 0
-        -- A probe for each: of a join without statistics Postgres makes one that compares every lease with every
-        -- settlement.
+        -- A probe for each: of a join without statistics Postgres makes one that compares every
+        -- lease with every settlement.
         AND (SELECT t.rest FROM host.sample__settlement t
             WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
             ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0

@@ -1,5 +1,6 @@
-//! The proof before a partition is truncated: each message in it was leased by each handler. Whatever hides one from
-//! the hosts, and whoever forges what the system sets, no message goes without having run.
+//! The proof before a partition is truncated: each message in it was leased by each handler.
+//! Whatever hides one from the hosts, and whoever forges what the system sets, no message goes
+//! without having run.
 
 use bytes::Bytes;
 use futures_util::SinkExt as _;
@@ -47,7 +48,8 @@ async fn the_account_of_every_kind_of_queue_is_exact() {
         let handler = deploy(&client, "q", "other").await;
         let mut other = SqlHost::new(&db, "q", handler).await;
         for generation in 0..5 {
-            // Some are open across the change, so that leases are of two generations, and some come late.
+            // Some are open across the change, so that leases are of two generations, and some come
+            // late.
             let late = db.client().await;
             late.batch_execute("BEGIN; INSERT INTO queue.q (payload) VALUES ('0')").await.unwrap();
             hand.enqueue(1, 200).await;

@@ -1,5 +1,5 @@
-//! Hundreds of bad guests at once beside a good queue: they neither stop it, nor fill the host's memory, nor take
-//! the processors that it needs.
+//! Hundreds of bad guests at once beside a good queue: they neither stop it, nor fill the host's
+//! memory, nor take the processors that it needs.
 
 use std::fs::{self, File};
 use std::time::{Duration, Instant};
@@ -60,7 +60,8 @@ fn memory_peak(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
 
-/// Scheduling policy and time on a processor, in the system's ticks, of each thread of low priority.
+/// Scheduling policy and time on a processor, in the system's ticks, of each thread of low
+/// priority.
 fn low_threads(pid: u32) -> Vec<(i64, i64)> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
     let stats = threads.filter_map(|t| fs::read_to_string(t.ok()?.path().join("stat")).ok());
@@ -90,7 +91,8 @@ async fn a_thousand_bad_guests_neither_stop_a_good_queue_nor_fill_the_memory() {
     contain(THOUSAND, 2_000).await;
 }
 
-/// Of `bad` guests three fifths keep their memory for as long as this takes, and the others attack in each way.
+/// Of `bad` guests three fifths keep their memory for as long as this takes, and the others attack
+/// in each way.
 async fn contain(bad: i64, good: i64) {
     let hoarders = bad * 3 / 5;
     let scene = scene().await;
@@ -137,10 +139,10 @@ async fn contain(bad: i64, good: i64) {
     assert!(threads.iter().map(|(_, ticks)| ticks).sum::<i64>() > 0, "{threads:?}");
 }
 
-/// How much slower a good queue is beside bad guests, by `TURNS` with and without them: each rate with them as a share
-/// of the mean of those just before and just after, without. Prints it; to be run by hand on a machine that does
-/// nothing else: `TURNS=15 cargo test --release -- --ignored rate_beside_bad_guests --nocapture`, of one case with
-/// `CASE=logs`.
+/// How much slower a good queue is beside bad guests, by `TURNS` with and without them: each rate
+/// with them as a share of the mean of those just before and just after, without. Prints it; to be
+/// run by hand on a machine that does nothing else: `TURNS=15 cargo test --release -- --ignored
+/// rate_beside_bad_guests --nocapture`, of one case with `CASE=logs`.
 #[tokio::test]
 #[ignore = "measures, and asserts nothing"]
 async fn rate_beside_bad_guests() {
@@ -218,8 +220,8 @@ async fn enqueue_good(scene: &Scene, n: i64) {
     scene.client.execute(insert, &[&n]).await.expect("enqueue");
 }
 
-/// Looks at how many messages of the good queue are done since a moment when none was to be. What `wait_done` asks
-/// costs a part of a processor that such a measurement cannot spare.
+/// Looks at how many messages of the good queue are done since a moment when none was to be. What
+/// `wait_done` asks costs a part of a processor that such a measurement cannot spare.
 struct Done {
     /// The last lease before that.
     mark: i64,

@@ -1,5 +1,5 @@
-//! Batch handlers on a real host: neighbours of a poison message are not hurt by it, and what a call did in
-//! the database is there once, whatever happens.
+//! Batch handlers on a real host: neighbours of a poison message are not hurt by it, and what a
+//! call did in the database is there once, whatever happens.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,8 @@ async fn many_messages_take_few_calls() {
     host.kill();
 }
 
-/// One that traps, one that hangs and one for which a verdict is missing: each is found, and pays alone.
+/// One that traps, one that hangs and one for which a verdict is missing: each is found, and pays
+/// alone.
 #[tokio::test]
 async fn a_poison_message_is_found_and_its_neighbours_are_not_charged() {
     for (command, error) in [
@@ -102,7 +103,8 @@ async fn verdicts_of_one_call_go_their_own_ways() {
     host.kill();
 }
 
-/// Postgres refuses some of the reports: the calls that made them are tried again whole, others are settled.
+/// Postgres refuses some of the reports: the calls that made them are tried again whole, others are
+/// settled.
 #[tokio::test]
 async fn acks_stand_and_fall_with_their_calls_follow_ups() {
     let scene =
@@ -130,7 +132,8 @@ async fn acks_stand_and_fall_with_their_calls_follow_ups() {
     host.kill();
 }
 
-/// A queue that keeps order: a message a call, and what is tried again comes before what follows it.
+/// A queue that keeps order: a message a call, and what is tried again comes before what follows
+/// it.
 #[tokio::test]
 async fn in_a_queue_that_keeps_order_a_call_has_one_message() {
     let scene = Scene::new("p_ordered_lanes => 2, p_delays_ms => '{10}'").await;

@@ -1,5 +1,5 @@
-//! `host bench`: each shape measures something, accounts for every message, and leaves nothing behind. How
-//! fast it was is nobody's business here.
+//! `host bench`: each shape measures something, accounts for every message, and leaves nothing
+//! behind. How fast it was is nobody's business here.
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -138,7 +138,7 @@ async fn a_run_can_begin_in_any_state() {
     let report = report(&db, &format!("steady --seconds 2 --batch 10 --rate 500 {state}")).await;
     let before = ["waiting_before", "leased_before", "settled_before", "scheduled_before"];
     assert_eq!(before.map(|field| report[field].as_u64()), [300, 2500, 200, 100].map(Some));
-    // What is counted is of those that waited as well.
+    // The counters include the messages that waited.
     assert_eq!(report["wal_bytes_per_message"], Value::Null);
 }
 
@@ -217,7 +217,8 @@ async fn a_doubled_message_fails_the_run() {
     assert_eq!(finished.error(1), "0 messages lost, 1 doubled (at least), of 10000");
 }
 
-/// Rotation accounts for what it truncates, with this lock, while the benchmark accounts for what is settled.
+/// Rotation accounts for what it truncates, with this lock, while the benchmark accounts for what
+/// is settled.
 #[tokio::test]
 async fn the_benchmark_and_rotation_do_not_account_for_the_same_lease() {
     let db = TestDb::new().await;

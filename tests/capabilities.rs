@@ -1,5 +1,5 @@
-//! What a deployment grants, from the command line to the wire: HTTP to a server over TLS, and secrets that
-//! nobody sees.
+//! What a deployment grants, from the command line to the wire: HTTP to a server over TLS, and
+//! secrets that nobody sees.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -176,8 +176,8 @@ fn serve_trusting(scene: &Scene, identity: &Identity) -> Serve {
     Serve::spawn(command)
 }
 
-/// From the command line to the wire and back: a secret changes under a running host, a server that is
-/// busy is tried again with the same id, and one that says no ends in the dead letters.
+/// From the command line to the wire and back. A secret changes under a running host. The handler
+/// tries a busy server again with the same id. A refusal ends in the dead letters.
 #[tokio::test]
 async fn a_webhook_works_over_tls_with_a_secret_that_changes() {
     let scene = Scene::of(TestDb::new().await).await;

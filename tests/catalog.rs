@@ -14,7 +14,8 @@ async fn impatient(db: &TestDb) -> Client {
     client
 }
 
-/// Everything that changes the catalog of one queue, in a transaction that stays open, while the same happens on another.
+/// Everything that changes the catalog of one queue, in a transaction that stays open, while the
+/// same happens on another.
 #[tokio::test]
 async fn an_open_change_of_one_queue_holds_up_no_other() {
     let db = TestDb::new().await;
@@ -54,7 +55,8 @@ async fn an_open_change_of_one_queue_holds_up_no_other() {
     }
 }
 
-/// In whatever order changes are committed, each raises the version; adding them up does not change it, and waits for nobody.
+/// In whatever order changes are committed, each raises the version; adding them up does not change
+/// it, and waits for nobody.
 #[tokio::test]
 async fn the_version_counts_what_is_committed() {
     let db = TestDb::new().await;

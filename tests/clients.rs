@@ -1,5 +1,5 @@
-//! Producers that are object-relational mappers: with a producer's rights an ordinary model enqueues, reads back
-//! what it has inserted, and nothing else.
+//! Producers that are object-relational mappers: with a producer's rights an ordinary model
+//! enqueues, reads back what it has inserted, and nothing else.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,8 @@ use crate::harness::{Deployment, Scene, TestDb, repository};
 
 const STATEMENTS: &str = include_str!("clients/statements.sql");
 
-/// A database with the queue `emails`, and a login role that `host queue grant` has let enqueue there.
+/// A database with the queue `emails`, and a login role that `host queue grant` has let enqueue
+/// there.
 async fn granted() -> (TestDb, TestDb) {
     let db = TestDb::new().await;
     let owner = db.client().await;
@@ -193,7 +194,8 @@ async fn headers_of_json_null_are_no_headers() {
     }
 }
 
-/// A role that was granted before there was the view, and a queue that was made by an earlier release.
+/// A role that was granted before there was the view, and a queue that was made by an earlier
+/// release.
 #[tokio::test]
 async fn migrate_gives_the_view_to_who_could_enqueue_before() {
     let (db, shop) = granted().await;
@@ -227,8 +229,8 @@ fn programs() -> Vec<(String, String, String)> {
     blocks.filter_map(named).collect()
 }
 
-/// Where the libraries are, for `ORM_PYTHON=…/bin/python ORM_NODE_MODULES=…/node_modules`, else wherever the
-/// programs of those names find them.
+/// Where the libraries are, for `ORM_PYTHON=…/bin/python ORM_NODE_MODULES=…/node_modules`, else
+/// wherever the programs of those names find them.
 fn from_environment(name: &str, default: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| default.to_owned())
 }
@@ -262,7 +264,8 @@ fn program(language: &str, text: &str, dir: &Path) -> Option<Command> {
     Some(command)
 }
 
-/// The programs of the page as they stand. One whose library is not installed is passed over, and says so.
+/// The programs of the page as they stand. One whose library is not installed is passed over, and
+/// says so.
 #[tokio::test]
 #[ignore = "needs the mappers: pip, npm, and Debian's php-pgsql, ruby-activerecord, libpostgresql-jdbc-java"]
 async fn the_programs_of_the_page_enqueue() {

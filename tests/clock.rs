@@ -1,5 +1,5 @@
-//! The database's clock is set back: nothing that is inserted then comes before its time, what has come does not come
-//! again, and nothing stands still until the old time is there.
+//! The database's clock is set back: nothing that is inserted then comes before its time, what has
+//! come does not come again, and nothing stands still until the old time is there.
 
 use std::path::Path;
 
@@ -19,7 +19,8 @@ async fn schedule(client: &Client, number: i64, seconds: f64) {
     client.batch_execute(&sql).await.unwrap();
 }
 
-/// As if all that is due within the next `seconds` had been promoted, by a clock that was so far ahead.
+/// As if all that is due within the next `seconds` had been promoted, by a clock that was so far
+/// ahead.
 async fn was_ahead(client: &Client, seconds: f64) {
     let sql = format!(
         "INSERT INTO host.q__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi)
@@ -174,7 +175,8 @@ async fn cron_and_doctor_follow_a_clock_that_was_set_back() {
     assert!(!found.contains("set back"), "{found}");
 }
 
-/// Whole: a real server whose clock is an hour ahead, and is set right. Only where Debian's `libfaketime` is installed.
+/// Whole: a real server whose clock is an hour ahead, and is set right. Only where Debian's
+/// `libfaketime` is installed.
 #[tokio::test]
 async fn a_host_goes_on_when_the_clock_of_a_real_server_is_set_back() {
     let library = Path::new("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1");

@@ -1,4 +1,5 @@
-//! How a command finds the database, what it says when it does not, and that nobody sees the password.
+//! How a command finds the database, what it says when it does not, and that nobody sees the
+//! password.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! What one message does is its own affair: every misbehaviour is named in the message's history, and
-//! the messages beside it, in the same queue and in others, are none the worse.
+//! What one message does is its own affair: every misbehaviour is named in the message's history,
+//! and the messages beside it, in the same queue and in others, are none the worse.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,5 @@
-//! Cron: each firing is enqueued once, by whichever host; what was missed is made up for as its entry says.
+//! Cron: each firing is enqueued once, by whichever host; what was missed is made up for as its
+//! entry says.
 
 use serde_json::{Value, json};
 

@@ -124,7 +124,8 @@ async fn a_filter_says_which_are_meant() {
         ),
         ("error = 'it''s'", json!([])),
     ] {
-        // The dead letters are of January 2026; so that the present does not matter, they died in the future of that.
+        // The dead letters are of January 2026; so that the present does not matter, they died in
+        // the future of that.
         if filter == "died_at < now-1h" {
             client
                 .batch_execute("UPDATE host.emails__dead_letter SET died_at = now()")

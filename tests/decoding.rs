@@ -1,4 +1,5 @@
-//! What one row can hold and a host cannot read, or Postgres cannot take, costs that row and no other.
+//! What one row can hold and a host cannot read, or Postgres cannot take, costs that row and no
+//! other.
 
 use std::fmt::Write as _;
 use std::process::Command;
@@ -286,7 +287,8 @@ async fn a_database_of_another_encoding_is_refused_with_what_to_do() {
     }
 }
 
-/// A host's prepared statements are of no use then. It knows that whatever language the server speaks.
+/// A host's prepared statements are of no use then. It knows that whatever language the server
+/// speaks.
 #[tokio::test]
 async fn a_queue_that_is_made_again_with_another_payload_type_is_served() {
     made_again(&Scene::new("").await).await;

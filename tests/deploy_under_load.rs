@@ -1,4 +1,5 @@
-//! Handlers are deployed anew while messages stream through: none is dropped, none sees two versions.
+//! Handlers are deployed anew while messages stream through: none is dropped, none sees two
+//! versions.
 
 use crate::harness::{Deployment, Scene, wait_until};
 
@@ -102,7 +103,8 @@ async fn a_version_that_cannot_be_loaded_leaves_the_one_before_running() {
     scene.wait_done("work").await;
     let versions = "SELECT DISTINCT split_part(payload, ' ', 2) FROM queue.sink";
     assert_eq!(scene.texts(versions).await, ["1"]);
-    // A host that comes later has no version before; it says so, and waits for one that it can load.
+    // A host that comes later has no version before; it says so, and waits for one that it can
+    // load.
     let late = scene.serve("late", &[]);
     late.wait_for_log("cannot load a handler").await;
     assert!(host.terminate().await.success());

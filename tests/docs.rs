@@ -1,5 +1,5 @@
-//! The book in host/docs: its commands work as they are written, each page's on a database of its own;
-//! its summary lists every page; and its links lead somewhere.
+//! The book in host/docs: its commands work as they are written, each page's on a database of its
+//! own; its summary lists every page; and its links lead somewhere.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -43,7 +43,8 @@ async fn none(db: &TestDb, kind: &str) {
     assert_eq!(found(db, kind).await, [Value::Null; 0], "{kind}");
 }
 
-/// A server of the test's own: the tests' common one has settings that hurt, and group roles that others need.
+/// A server of the test's own: the tests' common one has settings that hurt, and group roles that
+/// others need.
 #[tokio::test]
 async fn a_healthy_database_and_a_server_that_is_full_or_has_no_group_roles() {
     let dir = scratch_dir();
@@ -314,7 +315,8 @@ async fn a_snapshot_that_makes_generations_longer_is_named() {
     drop(reader);
 }
 
-/// Behind a pooler in transaction mode, a host would hold its lock for no longer than a transaction.
+/// Behind a pooler in transaction mode, a host would hold its lock for no longer than a
+/// transaction.
 #[tokio::test]
 async fn a_pooler_in_transaction_mode_is_found() {
     let db = TestDb::new().await;
@@ -335,7 +337,8 @@ async fn a_pooler_in_transaction_mode_is_found() {
     assert_eq!(value::<i32>(&connect(&db.url).await, "SELECT 1").await, 1);
 }
 
-/// Default privileges open what is made to everybody: what is host's is closed when it is made, and by `host migrate`.
+/// Default privileges open what is made to everybody: what is host's is closed when it is made, and
+/// by `host migrate`.
 #[tokio::test]
 async fn privileges_that_are_open_to_everybody() {
     let db = TestDb::new().await;

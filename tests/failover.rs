@@ -1,5 +1,5 @@
-//! A standby takes the primary's place: nothing that was acknowledged is lost, nothing is doubled, and no
-//! host takes another's messages.
+//! A standby takes the primary's place: nothing that was acknowledged is lost, nothing is doubled,
+//! and no host takes another's messages.
 
 use std::time::Duration;
 
@@ -104,8 +104,8 @@ async fn hosts_go_on_at_the_standby_when_the_primary_is_silent() {
     .await;
 }
 
-/// A lease waits for nothing, so the standby may not have heard of one. Then its number is given out again, to
-/// somebody else; the token tells them apart.
+/// A lease waits for nothing, so the standby may not have heard of one. Then its number is given
+/// out again, to somebody else; the token tells them apart.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_that_the_standby_never_heard_of_is_worth_nothing_there() {
     let mut primary = OwnServer::start(&scratch_dir(), &[]).await;

@@ -1,5 +1,5 @@
-//! Several handlers on one queue: each has all messages, its own place, its own dead letters and its own pause; and
-//! what keeps a leaf is named.
+//! Several handlers on one queue: each has all messages, its own place, its own dead letters and
+//! its own pause; and what keeps a leaf is named.
 
 use serde_json::Value;
 

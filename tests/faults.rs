@@ -1,6 +1,6 @@
-//! Everything goes wrong at once: hosts are killed, frozen and cut off, Postgres crashes and its disk is
-//! full, operators deploy and drop, and producers insert all the while. Then every message is
-//! accounted for.
+//! Everything goes wrong at once: hosts are killed, frozen and cut off, Postgres crashes and its
+//! disk is full, operators deploy and drop, and producers insert all the while. Then every message
+//! is accounted for.
 //!
 //! A deck of faults is shuffled and played, several at a time; then peace is made, and the account
 //! checked. `make soak MINUTES=20` plays one deck after the other.
@@ -90,7 +90,8 @@ async fn forget(world: &World) {
     world.operate_patiently(&["dead", "purge", "work", "--all", "--yes"], "no dead letters").await;
     world.operate_patiently(&["queue", "drop", "sink", "--force"], "no queue").await;
     world.operate_patiently(&["queue", "create", "sink", "--payload", "text"], "exists").await;
-    // One that has looked in between knows no sink for a moment, and refuses what handlers put there.
+    // One that has looked in between knows no sink for a moment, and refuses what handlers put
+    // there.
     for place in 0..HOSTS {
         let mut slot = world.slot(place).await;
         assert!(slot.take().terminate().await.success(), "{} ends in order", slot.name());

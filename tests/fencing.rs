@@ -1,5 +1,5 @@
-//! Fencing: whatever is done at the same time or again, each effect of a settlement happens once, and
-//! nobody's waiting makes others wait.
+//! Fencing: whatever is done at the same time or again, each effect of a settlement happens once,
+//! and nobody's waiting makes others wait.
 
 use std::pin::pin;
 use std::task::Poll;

@@ -1,4 +1,5 @@
-//! What a handler enqueues: with a key, a priority and a unique key, as a producer's INSERT would have it.
+//! What a handler enqueues: with a key, a priority and a unique key, as a producer's INSERT would
+//! have it.
 
 use serde_json::{Value, json};
 
@@ -19,8 +20,8 @@ async fn enqueue(scene: &Scene, command: Value) {
     scene.client.execute(insert, &[&command]).await.unwrap();
 }
 
-/// What goes to `sink` with a key is in the order of those that enqueued them, while these fail and hosts die. With
-/// the rights that hosts have.
+/// Follow-ups with a key reach `sink` in the order of the messages that enqueued them, while these
+/// fail and hosts die. With the rights that hosts have.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_go_on_in_order_from_one_queue_to_the_next() {
     const KEYS: u32 = 12;
@@ -110,8 +111,8 @@ async fn a_duplicate_is_left_out_and_its_sender_acked() {
     assert_eq!(shown["unique_key"], Value::Null, "another has it now");
 }
 
-/// Where duplicates are refused, the message that would have enqueued one is tried again, and given up on in the end; its
-/// neighbours are none the worse for it.
+/// Where duplicates are refused, the message that would have enqueued one is tried again, and given
+/// up on in the end; its neighbours are none the worse for it.
 #[tokio::test]
 async fn a_duplicate_that_is_refused_is_a_failed_attempt() {
     let scene = scene("p_max_attempts => 2, p_backoff_base_ms => 1", "").await;

@@ -1,5 +1,5 @@
-//! Messages that are hidden, or deleted by hand, after they were leased: what is hidden waits until it is seen again and
-//! then takes its course once; what is left beside the deleted runs.
+//! Messages that are hidden, or deleted by hand, after they were leased: what is hidden waits until
+//! it is seen again and then takes its course once; what is left beside the deleted runs.
 
 use tokio_postgres::Client;
 
@@ -16,7 +16,8 @@ const KINDS: [(&str, bool); 4] = [
     (", p_keyed_lanes => 4", true),
 ];
 
-/// A queue of a kind, and a handler. All that [`enqueue`] puts there is in one lane, which the hand leases from.
+/// A queue of a kind, and a handler. All that [`enqueue`] puts there is in one lane, which the hand
+/// leases from.
 async fn scene(settings: &str) -> (TestDb, Client, SqlHost) {
     let db = TestDb::new().await;
     let client = db.client().await;
@@ -49,7 +50,8 @@ fn hidden<T: std::fmt::Debug>(result: Result<T, tokio_postgres::Error>) {
     assert!(error.hint().unwrap().starts_with("attach the partition again"), "{error:?}");
 }
 
-/// A lease of 305 messages, of which the first 300 are in partition 0. Beyond it the window has five more.
+/// A lease of 305 messages, of which the first 300 are in partition 0. Beyond it the window has
+/// five more.
 async fn spanning(hand: &SqlHost, keys: bool) -> SqlLease {
     enqueue(hand, keys, 1, 300).await;
     hand.next_generation().await;
@@ -129,7 +131,8 @@ async fn poison_that_is_hidden_is_a_dead_letter_when_it_is_seen_again() {
     }
 }
 
-/// In order, two hosts have died over a lease whose first message is settled: the next was never in their hands.
+/// In order, two hosts have died over a lease whose first message is settled: the next was never in
+/// their hands.
 #[tokio::test]
 async fn in_order_what_was_not_in_flight_is_not_taken_for_poison() {
     let (db, client, mut hand) = scene(", p_ordered_lanes => 4").await;
@@ -184,7 +187,8 @@ async fn in_order_what_is_hidden_stays_in_its_lane_and_others_go_on() {
     assert_eq!(first.get::<_, i64>(0), 62, "the sixth, for the second time");
 }
 
-/// An index that lacks a third of the messages, as one may after a crash of the disk: Postgres is told that it is whole.
+/// An index that lacks a third of the messages, as one may after a crash of the disk: Postgres is
+/// told that it is whole.
 const DAMAGE: &str = "DROP INDEX queue.q__message_window;
     CREATE INDEX damaged ON host.q__message_0 (txid, id) WHERE id % 3 <> 0;
     UPDATE pg_index SET indpred = NULL WHERE indexrelid = 'host.damaged'::regclass";
@@ -219,7 +223,7 @@ async fn what_is_left_beside_deleted_messages_runs_and_is_settled() {
         let delete = "ALTER TABLE host.q__message_0 DISABLE TRIGGER ALL;
             DELETE FROM host.q__message_0 WHERE payload IN ('2', '5')";
         client.batch_execute(delete).await.unwrap();
-        // Whose position is that of another now.
+        // Its position is that of another message now.
         let retry = ", p_retry_pos => '{6}', p_retry_delay_ms => '{0}', p_retry_entry => ARRAY['{}'::jsonb]";
         let error = hand.settle(&held, 1, "{[3,10)}", retry).await.unwrap_err();
         let error = error.as_db_error().unwrap();
@@ -228,7 +232,8 @@ async fn what_is_left_beside_deleted_messages_runs_and_is_settled() {
         assert!(hand.take_over(held.id, 10).await.unwrap().is_none(), "it is cut anew");
         let [stray] = hand.strays().await[..] else { panic!("a stray") };
         let rest = hand.take_over(stray, 10).await.unwrap().expect("what is left");
-        // The third is beside one that was not settled: whether it was, its position does not say any more.
+        // The third is beside one that was not settled: whether it was, its position does not say
+        // any more.
         assert_eq!(hand.payloads_of(&rest).await, [3, 4, 6, 7, 8, 9, 10], "{settings}");
         let retry = ", p_retry_pos => '{3}', p_retry_delay_ms => '{0}', p_retry_entry => ARRAY['{}'::jsonb]";
         assert!(hand.settle(&rest, 0, "{[1,8)}", retry).await.unwrap());

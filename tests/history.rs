@@ -1,5 +1,5 @@
-//! Results and history: what came of a settled message can be read, once, for as long as its queue keeps it, whoever is
-//! killed meanwhile.
+//! Results and history: what came of a settled message can be read, once, for as long as its queue
+//! keeps it, whoever is killed meanwhile.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,6 @@
-//! Settings and default privileges that a server, a database or a role may have: the main job runs whole under each.
-//! The roles are those that the documentation advises: an owner who is no superuser, and a member of each group role.
+//! Settings and default privileges that a server, a database or a role may have: the main job runs
+//! whole under each. The roles are those that the documentation advises: an owner who is no
+//! superuser, and a member of each group role.
 
 mod worlds;
 
@@ -180,8 +181,9 @@ impl World {
         self.wait(by_cron, 1).await;
     }
 
-    /// What came in later begins the next generation, and the first one's messages go. It looks seldom: on a busy machine
-    /// a statement under these settings takes long, and the partition is not truncated while one reads it.
+    /// What came in later begins the next generation, and the first one's messages go. It looks
+    /// seldom: on a busy machine a statement under these settings takes long, and the partition is
+    /// not truncated while one reads it.
     async fn wait_rotated(&self) {
         let producer = self.producer.client().await;
         let more = "INSERT INTO queue.jobs (payload) VALUES ('{\"do\": \"ack\"}')";

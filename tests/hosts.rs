@@ -1,4 +1,5 @@
-//! A host and what is around it: signals, a log that nobody reads any more, a server that lets nobody in.
+//! A host and what is around it: signals, a log that nobody reads any more, a server that lets
+//! nobody in.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -25,7 +26,8 @@ async fn slow_scene() -> Scene {
     scene
 }
 
-/// `tee` ends at Ctrl-C before the host does. Whatever is logged from then on goes nowhere, calls and all.
+/// `tee` ends at Ctrl-C before the host does. Whatever is logged from then on goes nowhere, calls
+/// and all.
 #[tokio::test]
 async fn a_host_whose_log_nobody_reads_any_more_goes_on_and_drains() {
     let scene = slow_scene().await;
@@ -94,8 +96,8 @@ async fn after_nohup_the_end_of_the_terminal_is_no_reason_to_end() {
     assert!(host.ended().await.contains("stopped"));
 }
 
-/// Nobody gets in any more, and those who are in are thrown out: as long as nobody mends that the host tries again, and
-/// says why.
+/// Nobody gets in any more, and those who are in are thrown out: as long as nobody mends that the
+/// host tries again, and says why.
 #[tokio::test]
 async fn a_host_that_is_let_in_no_more_waits_until_it_is() {
     let scene = slow_scene().await;
@@ -147,7 +149,8 @@ async fn a_host_that_is_let_in_no_more_waits_until_it_is() {
     }
 }
 
-/// A lease of a queue in order that is done is over: its lane may have more, and that is the next lease's.
+/// A lease of a queue in order that is done is over: its lane may have more, and that is the next
+/// lease's.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_lease_is_called_lost_that_is_done() {
     let scene = Scene::new("p_ordered_lanes => 4").await;

@@ -83,7 +83,8 @@ async fn a_dump_is_waited_for_until_it_has_locked_what_it_will_read() {
     assert_eq!(hand.truncate(0).await, None, "it has what it wants");
 }
 
-/// The real one, of a table that has nothing to do with any queue; it is in the midst of it for as long as nobody reads.
+/// The real one, of a table that has nothing to do with any queue; it is in the midst of it for as
+/// long as nobody reads.
 #[tokio::test]
 async fn a_dump_of_another_table_stops_no_rotation() {
     let db = TestDb::new().await;

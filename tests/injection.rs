@@ -1,4 +1,5 @@
-//! Whatever a caller gives as a name or a value stays a name or a value: it never becomes a statement.
+//! Whatever a caller gives as a name or a value stays a name or a value: it never becomes a
+//! statement.
 
 use crate::harness::{Scene, plugin};
 
@@ -13,7 +14,8 @@ const HOSTILE: &[&str] = &[
     "jsonb); DROP SCHEMA host CASCADE; --",
 ];
 
-/// The command line checks names by a type; whoever calls the functions themselves, is stopped as well.
+/// The command line checks names by a type; whoever calls the functions themselves, is stopped as
+/// well.
 #[tokio::test]
 async fn no_argument_of_a_function_becomes_a_statement() {
     let scene = Scene::new("").await;

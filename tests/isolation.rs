@@ -1,5 +1,6 @@
-//! The isolation that a role or a database has by default: commands and hosts do not mind it, and a function that
-//! looks under a lock refuses a transaction that cannot see what was committed while it waited.
+//! The isolation that a role or a database has by default: commands and hosts do not mind it, and a
+//! function that looks under a lock refuses a transaction that cannot see what was committed while
+//! it waited.
 
 use crate::harness::sql_host::{
     ROTATES_ALWAYS, backend, create_queue, deploy, value, wait_for_lock,

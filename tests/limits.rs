@@ -1,11 +1,13 @@
-//! Limits: how much of a queue is in flight and how fast it starts, over all hosts, whatever becomes of them.
+//! Limits: how much of a queue is in flight and how fast it starts, over all hosts, whatever
+//! becomes of them.
 
 use std::time::SystemTime;
 
 use crate::harness::sql_host::{ROTATES_ALWAYS, create_queue, deploy, value};
 use crate::harness::{Deployment, Scene, SqlHost, TestDb, wait_until};
 
-/// The most messages of `work` that were in flight at once, as the logs have it: leased, and not settled.
+/// The most messages of `work` that were in flight at once, as the logs have it: leased, and not
+/// settled.
 const MOST_IN_FLIGHT: &str = "SELECT max(n) FROM (
     SELECT sum(n) OVER (ORDER BY at, n) AS n FROM (
         SELECT leased_at AS at, row_count AS n FROM host.work__lease WHERE is_cursor
@@ -48,7 +50,8 @@ async fn hosts_keep_to_a_rate_together() {
     assert_rate(&leases, PER_S, BURST);
 }
 
-/// In no time between two leases have more messages started than may: each with its time and how many it has.
+/// In no time between two leases have more messages started than may: each with its time and how
+/// many it has.
 pub fn assert_rate(leases: &[(SystemTime, i32)], per_s: f64, burst: f64) {
     for (i, (begin, _)) in leases.iter().enumerate() {
         let mut started = 0;
@@ -187,7 +190,8 @@ async fn the_fleets_share_is_told_from_what_is_open() {
     assert_eq!((allowed(&other).await, other.must_lease(100).await.count), (30, 30));
 }
 
-/// The lease that was taken over may lie in another leaf than its messages, which its heir holds on to.
+/// The lease that was taken over may lie in another leaf than its messages, which its heir holds on
+/// to.
 #[tokio::test]
 async fn no_lease_that_counts_is_truncated_before_its_heir_is_known() {
     let (db, hand) = by_hand("100, NULL, NULL, NULL").await;

@@ -1,4 +1,5 @@
-//! Whoever asks for a few is not kept waiting for all: a look that has a limit reads no more than it shows.
+//! A request for a few rows does not wait for all. A look with a limit reads only the rows that it
+//! shows.
 
 use crate::harness::TestDb;
 use crate::harness::sql_host::{create_queue, deploy, value};

@@ -6,7 +6,8 @@ use crate::harness::postgres::OwnServer;
 use crate::harness::server::scratch_dir;
 use crate::harness::sql_host::value;
 
-/// Enough for the least room for locks that a server can be given, as a thousand are for the room it has by default.
+/// Enough for the least room for locks that a server can be given, as a thousand are for the room
+/// it has by default.
 const QUEUES: usize = 30;
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! What a host keeps in memory when calls have ended, whatever its guests did: the bound that ARCHITECTURE states.
+//! What a host keeps in memory when calls have ended, whatever its guests did: the bound that
+//! ARCHITECTURE states.
 
 use serde_json::json;
 

@@ -1,4 +1,5 @@
-//! Order per key: messages of one key run one at a time, in order of commit, whatever fails and whoever dies.
+//! Order per key: messages of one key run one at a time, in order of commit, whatever fails and
+//! whoever dies.
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -55,7 +56,8 @@ async fn only_lease(hand: &SqlHost, messages: i32) -> SqlLease {
     leases[0]
 }
 
-/// Leaves the rest of a lease to whoever comes; with a delay, for a retry of its first, which is at `pos`.
+/// Leaves the rest of a lease to whoever comes; with a delay, for a retry of its first, which is at
+/// `pos`.
 async fn hand_on(
     hand: &SqlHost,
     held: &SqlLease,
@@ -75,8 +77,8 @@ async fn attempts(hand: &SqlHost, held: &SqlLease) -> Vec<(i64, i16)> {
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
-/// The first transaction has its xid before the second, waits for a lock of the second, and inserts after that has
-/// committed: in order of transactions it would be the first.
+/// The first transaction has its xid before the second, waits for a lock of the second, and inserts
+/// after that has committed: in order of transactions it would be the first.
 #[tokio::test]
 async fn a_window_is_handed_out_in_order_of_the_inserts() {
     let (db, client, hand) = queue("").await;
@@ -184,7 +186,8 @@ async fn a_retry_holds_its_lane_and_comes_first() {
     assert_only_inserted(&db).await;
 }
 
-/// What is tried again keeps its attempt when its host dies; and what kills its hosts does so alone, and is buried at last.
+/// What is tried again keeps its attempt when its host dies; and what kills its hosts does so
+/// alone, and is buried at last.
 #[tokio::test]
 async fn what_a_dead_host_left_goes_on_in_order() {
     let (db, client, hand) = queue("").await;
@@ -217,7 +220,8 @@ async fn what_a_dead_host_left_goes_on_in_order() {
     assert_only_inserted(&db).await;
 }
 
-/// Of a lease over which two hosts have died, only the first message is given out; the rest follows.
+/// Of a lease over which two hosts have died, only the first message is given out; the rest
+/// follows.
 #[tokio::test]
 async fn the_rest_of_a_lease_over_which_hosts_died_is_handed_on() {
     let (db, client, hand) = queue("").await;

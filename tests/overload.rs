@@ -1,5 +1,5 @@
-//! Too much to do, too few connections, and settings and locks of a database administrator: hosts go on
-//! with what can be done, and name the rest in the log once.
+//! Too much to do, too few connections, and settings and locks of a database administrator: hosts
+//! go on with what can be done, and name the rest in the log once.
 
 use std::collections::HashMap;
 
@@ -112,7 +112,8 @@ async fn follow_ups_that_cannot_be_settled_are_bounded_in_memory() {
     let enough = scene.number(beats).await + 30;
     wait_until("it has had its time", async || scene.number(beats).await >= enough).await;
     let grown = peak_since(&host).saturating_sub(before);
-    // 64 that may wait, 16 calls that were under way then, their sandboxes, and what is being sent; it would be 320.
+    // 64 that may wait, 16 calls that were under way then, their sandboxes, and what is being sent;
+    // it would be 320.
     assert!(grown < 256 * MIB, "{} MiB more than before", grown / MIB);
     assert!(waiting(&scene, "work").await > 0);
     drop(locked);

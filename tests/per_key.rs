@@ -10,7 +10,8 @@ use crate::harness::sql_host::{ROTATES_ALWAYS, assert_only_inserted, create_queu
 use crate::harness::{Deployment, Scene, SqlHost, SqlLease, TestDb, wait_until};
 use crate::limits::assert_rate;
 
-/// The most messages of a lane of `work` that were in flight at once, as the logs have it: leased, and not settled.
+/// The most messages of a lane of `work` that were in flight at once, as the logs have it: leased,
+/// and not settled.
 const MOST_IN_FLIGHT: &str = "SELECT max(n) FROM (
     SELECT sum(n) OVER (PARTITION BY lane ORDER BY at, n) AS n FROM (
         SELECT lane, leased_at AS at, row_count AS n FROM host.work__lease WHERE is_cursor
@@ -179,8 +180,8 @@ async fn insert(hand: &SqlHost, lane: i32, count: i32) {
     hand.client.execute(sql, &[&i64::from(lane), &count]).await.unwrap();
 }
 
-/// Leases up to so many messages from up to so many lanes, from `first` on, as a host does. What was leased with its
-/// lane, and the last row: `more`, `wait_ms`, `full_up`.
+/// Leases up to so many messages from up to so many lanes, from `first` on, as a host does. What
+/// was leased with its lane, and the last row: `more`, `wait_ms`, `full_up`.
 async fn lease_lanes(
     hand: &SqlHost,
     messages: i32,

@@ -29,8 +29,8 @@ async fn explained(db: &TestDb) -> (Client, Arc<Mutex<String>>) {
     (client, plans)
 }
 
-/// Of what the server told, the plans that read or write one of the queue's logs, without costs. One
-/// that is there several times, for several ranges, is shown once.
+/// Of what the server told, the plans that read or write one of the queue's logs, without costs.
+/// One that is there several times, for several ranges, is shown once.
 fn hot(told: &str) -> String {
     let mut shown: Vec<String> = Vec::new();
     for plan in told.split("Query Text:").skip(1) {
@@ -182,15 +182,17 @@ async fn checked_plans(settings: &str, priority: &str) -> Vec<(&'static str, Str
         };
         assert_eq!(nodes.iter().find(walks), None, "{name}:\n{small}");
         assert!(!nodes.iter().any(|n| n.starts_with("JIT")), "{name}:\n{small}");
-        // A settlement sorts what it tries again: rows that it has in hand, at most a lease of them.
+        // A settlement sorts what it tries again: rows that it has in hand, at most a lease of
+        // them.
         let sorts = nodes.iter().any(|n| n == "Sort" || n == "Incremental Sort");
         assert_eq!(sorts, *name == "settle", "{name}:\n{small}");
     }
     small
 }
 
-/// Of tables that nobody has analyzed, Postgres takes most settlements to be partial, and would compare every
-/// lease with every settlement: minutes for what a busy queue leases in one, with its handlers locked.
+/// Of tables that nobody has analyzed, Postgres takes most settlements to be partial, and would
+/// compare every lease with every settlement: minutes for what a busy queue leases in one, with its
+/// handlers locked.
 #[tokio::test]
 async fn open_leases_are_found_without_comparing_each_lease_with_each_settlement() {
     let db = TestDb::new().await;

@@ -224,7 +224,8 @@ async fn high_overtakes_a_backlog_of_low() {
     let last_high = lanes.iter().rposition(|lane| lane == "0").expect("high was leased");
     let before = lanes[..last_high].iter().filter(|lane| *lane == "2").count();
     let high = lanes.iter().filter(|lane| *lane == "0").count();
-    // Low has one turn of ten. (Several leases are on their way at once, so one may be before its turn.)
+    // Low has one turn of ten. (Several leases are on their way at once, so one may be before its
+    // turn.)
     assert!(before <= high.div_ceil(9) + 1, "{before} leases of low among {high} of high");
     assert!(lanes.len() > last_high + 5, "low had a backlog: {lanes:?}");
 }

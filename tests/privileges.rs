@@ -1,5 +1,5 @@
-//! Each group role does its work with its own privileges alone, and is refused the rest. Functions that run
-//! with the owner's rights cannot be led astray.
+//! Each group role does its work with its own privileges alone, and is refused the rest. Functions
+//! that run with the owner's rights cannot be led astray.
 
 use host_embedded::Embedded;
 use serde_json::json;
@@ -172,8 +172,8 @@ async fn an_operator_runs_every_command_and_has_no_other_way_to_change_anything(
     assert!(text.contains("owner of the schema"), "{text}");
 }
 
-/// Everything that a host does in its life: it loads, runs, retries, promotes, puts off, dead-letters,
-/// enqueues, rotates, takes over, and ends.
+/// Everything that a host does in its life: it loads, runs, retries, promotes, puts off,
+/// dead-letters, enqueues, rotates, takes over, and ends.
 #[tokio::test]
 async fn a_host_serves_with_its_group_role_alone() {
     let scene = scene().await;
@@ -199,7 +199,8 @@ async fn a_host_serves_with_its_group_role_alone() {
     scene.wait_number("SELECT count(*) FROM host.work__dead_letter", 400).await;
     scene.wait_number("SELECT count(*) FROM queue.sink", 200).await;
     scene.wait_number("SELECT count(*) FROM host.work__history", 200).await;
-    // The stray is held by the second, so the leaves cannot all go; but the next generation has begun.
+    // The stray is held by the second, so the leaves cannot all go; but the next generation has
+    // begun.
     wait_until("the queue has rotated", async || {
         scene.number("SELECT last_value / 100000000000 FROM queue.work_id_seq").await > 0
     })

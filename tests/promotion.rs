@@ -120,8 +120,8 @@ async fn a_rescheduled_message_comes_back_as_the_same_for_its_own_handler_only()
     assert_only_inserted(&db).await;
 }
 
-/// Inserts in transactions that stay open for random times, due before and after now. Returns what it
-/// committed.
+/// Inserts in transactions that stay open for random times, due before and after now. Returns what
+/// it committed.
 async fn insert(client: Client, number: i64, mut rng: Rng) -> Vec<i64> {
     let mut next = number * 1_000_000;
     let mut committed = Vec::new();

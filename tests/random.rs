@@ -26,8 +26,8 @@ async fn linger(rng: &mut Rng) {
     tokio::time::sleep(Duration::from_millis(millis)).await;
 }
 
-/// Commits its share of messages, in transactions of every kind, and with that priority. Returns the numbers
-/// that it committed.
+/// Commits its share of messages, in transactions of every kind, and with that priority. Returns
+/// the numbers that it committed.
 async fn produce(client: Client, number: i64, priority: &str, mut rng: Rng) -> Vec<i64> {
     let mut next = number * 1_000_000_000;
     let mut committed = Vec::new();
@@ -89,7 +89,8 @@ async fn produce(client: Client, number: i64, priority: &str, mut rng: Rng) -> V
     committed
 }
 
-/// Leases, reads and settles in random portions until nothing is left in any lane. Returns what it was given.
+/// Leases, reads and settles in random portions until nothing is left in any lane. Returns what it
+/// was given.
 async fn consume(mut hand: SqlHost, lanes: i32, done: &AtomicBool, mut rng: Rng) -> Vec<i64> {
     let mut delivered = Vec::new();
     let mut empty_lanes = 0;

@@ -92,7 +92,8 @@ async fn the_tour_works_as_written() {
     walk(steps, None).await;
 }
 
-/// Does step after step, on a database that is there or on the embedded one. Ends the host that they start.
+/// Does step after step, on a database that is there or on the embedded one. Ends the host that
+/// they start.
 pub async fn walk(steps: Vec<Step>, database_url: Option<&str>) {
     let dir = checkout();
     let shell = |command: &str| {

@@ -1,7 +1,9 @@
-//! The model and the SQL side by side: random steps on several connections, which stay in the middle of
-//! transactions, wait for each other, are cut off; after each step the database must have what the model has.
+//! The model and the SQL side by side: random steps on several connections, which stay in the
+//! middle of transactions, wait for each other, are cut off; after each step the database must have
+//! what the model has.
 //!
-//! One step at a time: what Postgres does with calls that really run at the same moment is for `random.rs`.
+//! One step at a time: what Postgres does with calls that really run at the same moment is for
+//! `random.rs`.
 
 mod facts;
 mod stage;

@@ -1,5 +1,5 @@
-//! Restore: a dump, taken with messages in every state, is restored in another cluster, whose transaction
-//! ids are others. Nothing is lost, and what was settled does not come again.
+//! Restore: a dump, taken with messages in every state, is restored in another cluster, whose
+//! transaction ids are others. Nothing is lost, and what was settled does not come again.
 
 mod keys;
 mod lanes;
@@ -78,8 +78,8 @@ async fn busy_queue(db: &TestDb) {
     late.batch_execute("BEGIN; INSERT INTO queue.q (payload) VALUES ('1000')").await.unwrap();
     hand_a.enqueue(100, 129).await;
 
-    // a: 100 and 101 are done, 102 is to be retried in an hour, 103 at once, 104 is dead, 105 to 109 are in
-    // flight; 110 to 119 are done.
+    // a: 100 and 101 are done, 102 is to be retried in an hour, 103 at once, 104 is dead, 105 to
+    // 109 are in flight; 110 to 119 are done.
     let held = hand_a.must_lease(10).await;
     let outcomes = r#", ARRAY[2, 3], ARRAY[3600000, 0], ARRAY['{"error": "busy"}', '{"error": "busy"}']::jsonb[],
         NULL, ARRAY[4], ARRAY['rejected'], ARRAY['{"error": "no"}'::jsonb]"#;
@@ -87,7 +87,8 @@ async fn busy_queue(db: &TestDb) {
     let held = hand_a.must_lease(10).await;
     hand_a.ack(&held).await;
     assert_eq!(promoted(&hand_a.client).await, 1, "103 is back");
-    // b: 100 to 104 are done. A host died over 105 to 109 with 106 done; another has two of the rest.
+    // b: 100 to 104 are done. A host died over 105 to 109 with 106 done; another has two of the
+    // rest.
     let held = hand_b.must_lease(5).await;
     hand_b.ack(&held).await;
     let dead = SqlHost::new(db, "q", b).await;
@@ -113,8 +114,8 @@ async fn promoted(client: &Client) -> i32 {
     value(client, "SELECT promoted FROM host.q__promote(100)").await
 }
 
-/// Payload, first id, attempt and length of the history of all that is on the queue or the schedule, for a
-/// handler: none of it changes by a restore.
+/// Payload, first id, attempt and length of the history of all that is on the queue or the
+/// schedule, for a handler: none of it changes by a restore.
 async fn identities(client: &Client, handler: &str) -> BTreeSet<(i64, i64, i16, i32)> {
     let sql = "SELECT payload::bigint, coalesce(origin, id), attempt, coalesce(jsonb_array_length(history), 0)
         FROM (SELECT payload, origin, id, attempt, history, handler_id FROM queue.q
@@ -124,8 +125,8 @@ async fn identities(client: &Client, handler: &str) -> BTreeSet<(i64, i64, i16, 
     rows.iter().map(|r| (r.get(0), r.get(1), r.get(2), r.get(3))).collect()
 }
 
-/// Works off what there is for a handler, as a host does: what is meant for another is acked unseen. Nothing
-/// may come twice.
+/// Works off what there is for a handler, as a host does: what is meant for another is acked
+/// unseen. Nothing may come twice.
 async fn work_off(db: &TestDb, handler: &str) -> BTreeSet<i64> {
     let client = db.client().await;
     let id = value(&client, &format!("SELECT id FROM host.handler WHERE name = '{handler}'")).await;
@@ -194,7 +195,8 @@ async fn a_dump_restored_where_transaction_ids_are_smaller_or_larger_loses_and_r
     let smallest_cursor = next_txid(&here).await;
     busy_queue(&small).await;
     let restored = restore(&small, server).await;
-    // Producers do not wait for operators. Their transaction ids are such as the old cursors have passed.
+    // Producers do not wait for operators. Their transaction ids are such as the old cursors have
+    // passed.
     let producer = restored.client().await;
     producer
         .batch_execute(
@@ -339,8 +341,8 @@ async fn a_copy_within_the_cluster_is_served_as_it_is() {
     assert_eq!(scene.in_flight("work").await, 0, "the original knows nothing of it");
 }
 
-/// Its snapshot is older than its locks: what is truncated in between would be in the dump neither as a
-/// message nor as what became of it.
+/// Its snapshot is older than its locks: what is truncated in between would be in the dump neither
+/// as a message nor as what became of it.
 #[tokio::test]
 async fn nothing_is_truncated_under_a_dump_that_begins() {
     let db = TestDb::new().await;

@@ -14,7 +14,8 @@ async fn scene() -> (TestDb, Client, SqlHost) {
 /// More than a leaf of messages.
 const LEAF: i64 = 300;
 
-/// Fills the present leaf and begins the next. Returns the leaf that is not the present one any more.
+/// Fills the present leaf and begins the next. Returns the leaf that is not the present one any
+/// more.
 async fn fill_and_advance(hand: &SqlHost) -> i32 {
     let leaf =
         hand.value("SELECT (last_value / 100000000000 % 3)::int FROM queue.{q}_id_seq").await;

@@ -118,7 +118,8 @@ fn wat(text: &str) -> Vec<u8> {
 /// The body of a function `handle` that acks: the verdict at 0 is zero.
 pub const ACKS: &str = "(i32.const 0)";
 
-/// A component of the world `handler`, made of this core module's memory and more, and the body of its `handle`.
+/// A component of the world `handler`, made of this core module's memory and more, and the body of
+/// its `handle`.
 pub fn handler_of(core: &str, handle: &str) -> Vec<u8> {
     wat(&handler_text(core, handle))
 }

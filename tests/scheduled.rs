@@ -1,5 +1,6 @@
-//! The proof before a partition of the schedule is truncated, and what the proof of messages rests on: accounts that are
-//! right after an advance that was cut off, and leases that are there as long as the messages they are of.
+//! The proof before a partition of the schedule is truncated, and what the proof of messages rests
+//! on. Accounts are right after an advance that was cut off. Leases are there as long as their
+//! messages.
 
 use tokio_postgres::Client;
 
@@ -10,8 +11,8 @@ async fn queue(settings: &str) -> (TestDb, Client, SqlHost) {
     SqlHost::with_queue(&format!("{ROTATES_ALWAYS}{settings}")).await
 }
 
-/// Schedules 18 messages that are due, six in each partition of the finest level: one of these is of the minute that is
-/// over.
+/// Schedules 18 messages that are due, six in each partition of the finest level: one of these is
+/// of the minute that is over.
 const SCHEDULE: &str = "INSERT INTO host.q__schedule (due, slot, origin, enqueued_at, attempt, payload)
     SELECT now() - interval '1 hour', n / 6, n, now(), 1, to_jsonb(n) FROM generate_series(0, 17) n";
 const PROMOTE: &str = "SELECT promoted FROM host.q__promote(100)";

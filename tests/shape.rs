@@ -1,4 +1,5 @@
-//! `host/core/src/diagnosis/shape.txt` is what new queues are like, and so are queues of every setting.
+//! `host/core/src/diagnosis/shape.txt` is what new queues are like, and so are queues of every
+//! setting.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

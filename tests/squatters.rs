@@ -1,4 +1,5 @@
-//! Schemas of the names `host` and `queue` that are somebody else's: nothing in them is called, and it is said what to do.
+//! Schemas of the names `host` and `queue` that are somebody else's: nothing in them is called, and
+//! it is said what to do.
 
 use tokio_postgres::Client;
 
@@ -66,7 +67,8 @@ async fn a_function_beside_ours_is_not_called_either() {
     db.host(&["status"]).await.ok();
 }
 
-/// As the documentation has it: a role that may create schemas, and no more, installs host; others work with it.
+/// As the documentation has it: a role that may create schemas, and no more, installs host; others
+/// work with it.
 #[tokio::test]
 async fn an_owner_without_any_rank_is_trusted_as_an_operator() {
     let db = TestDb::empty().await;

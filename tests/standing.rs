@@ -1,5 +1,5 @@
-//! A host goes on, however many handlers and however few connections it has. One whose loops stand still does not look
-//! alive: it says so, ends its session, and others have its messages.
+//! A host goes on, however many handlers and however few connections it has. One whose loops stand
+//! still does not look alive: it says so, ends its session, and others have its messages.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,8 @@ use crate::harness::{Deployment, Scene, SqlHost, TestDb, plugin, wait_until};
 
 const COMPILED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/compiled");
 
-/// Of the queues below this, each has a component of its own: one with a custom section more. The others share one.
+/// Of the queues below this, each has a component of its own: one with a custom section more. The
+/// others share one.
 const OWN: i64 = 12;
 
 /// A server of its own, queues with a handler each, and a slow way to it.
@@ -113,7 +114,7 @@ async fn after_an_outage_all_handlers_come_back() {
     assert!(host.terminate().await.success());
 }
 
-/// What is being loaded is dropped when the host drains: it must not keep connections from what is to be settled.
+/// A draining host drops its loads: they must not keep connections from settlements.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_drains_while_it_loads() {
     let many = Many::new(24, Duration::from_millis(100)).await;

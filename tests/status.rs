@@ -30,7 +30,7 @@ async fn it_counts_what_waits_is_in_flight_settled_scheduled_and_dead() {
     db.host(&["deploy", "--queue", "emails", &echo, "--no-wait"]).await.ok();
     assert_eq!(status().await["queues"][0]["waiting"], 10);
 
-    // What a host does: lease 6, settle 4 of them, of which one is to be retried and one is dead.
+    // As a host: lease 6 and settle 4 of them. One of these is retried, one is dead.
     let session: i32 = client
         .query_one("SELECT host.begin_session('machine', 7, '0.1.0')", &[])
         .await

@@ -1,12 +1,13 @@
-//! A storm of reschedules: many messages at once that are put off leave no dead row, and other queues go on.
+//! A storm of reschedules: many messages at once that are put off leave no dead row, and other
+//! queues go on.
 
 use std::time::Instant;
 
 use crate::harness::sql_host::assert_only_inserted;
 use crate::harness::{Deployment, Scene};
 
-/// Enough that they are on the schedule in many settlements and come back in many portions. From the environment, to
-/// see more of it: `STORM=1000000 cargo test --release storm -- --nocapture`.
+/// Enough that they are on the schedule in many settlements and come back in many portions. From
+/// the environment, to see more of it: `STORM=1000000 cargo test --release storm -- --nocapture`.
 fn storm() -> i64 {
     std::env::var("STORM").map_or(20_000, |n| n.parse().expect("STORM is a number"))
 }

@@ -25,7 +25,7 @@ async fn only_what_is_not_settled_is_taken_over_in_portions() {
     assert_eq!(heir.read(&part).await, [(0, 0), (1, 1), (3, 3)]);
     assert_eq!(deaths(&client, part.id).await, 1);
     assert_eq!(sqlstate(heir.take_over(held.id, 3).await), "HQ002");
-    // What it settled is as settled as ever, and nothing else can be.
+    // Its settlements stay, and it can settle nothing more.
     assert_eq!(sqlstate(dead.settle(&held, 1, "{[0,2)}", "").await), "HQ002");
     assert_eq!(sqlstate(heir.settle(&part, 0, "{[2,3)}", "").await), "HQ002");
     assert!(heir.settle(&part, 0, "{[0,1),[3,4)}", "").await.unwrap());
@@ -92,7 +92,8 @@ async fn what_was_in_flight_at_two_deaths_runs_alone_and_at_five_is_poison() {
     assert_eq!(neighbours, [1, 2]);
 }
 
-/// Found by the model: it would have been a dead letter of a handler that is not to run it, or has acked it.
+/// Found by the model: it would have been a dead letter of a handler that is not to run it, or has
+/// acked it.
 #[tokio::test]
 async fn another_handlers_retry_in_a_poisoned_lease_is_no_dead_letter() {
     let (db, client, hand) = SqlHost::with_queue("").await;
@@ -135,8 +136,8 @@ async fn an_end_in_order_is_no_death() {
     }
 }
 
-/// The reply to a lease, or to a settlement, can be lost: then the session has a lease that it knows
-/// nothing of, or not all of. It takes it over as it would another's.
+/// The reply to a lease, or to a settlement, can be lost: then the session has a lease that it
+/// knows nothing of, or not all of. It takes it over as it would another's.
 #[tokio::test]
 async fn a_session_finds_its_own_strays_and_takes_over_what_is_left_of_them() {
     let (_db, client, hand) = SqlHost::with_queue("").await;

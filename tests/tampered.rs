@@ -1,5 +1,6 @@
-//! Rows of the database that somebody has tampered with: each is refused by every host, named in its log and in
-//! `host handlers`, and no other queue is the worse. Native code never comes out of the database.
+//! Rows of the database that somebody has tampered with: each is refused by every host, named in
+//! its log and in `host handlers`, and no other queue is the worse. Native code never comes out of
+//! the database.
 
 use serde_json::Value;
 
@@ -9,7 +10,8 @@ fn bytes(name: &str) -> Vec<u8> {
     std::fs::read(plugin(name)).expect("the plugin")
 }
 
-/// What wasmtime makes of a component when it compiles it: what a host must never take from anybody.
+/// What wasmtime makes of a component when it compiles it: what a host must never take from
+/// anybody.
 pub fn compiled(wasm: &[u8]) -> Vec<u8> {
     wasmtime::Engine::default().precompile_component(wasm).expect("compiled code")
 }

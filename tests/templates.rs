@@ -1,5 +1,5 @@
-//! The templates of a queue's functions: what is written in them is rendered or refused, and what replaces a function of
-//! another template says so.
+//! The templates of a queue's functions: what is written in them is rendered or refused, and what
+//! replaces a function of another template says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! What people see: nothing that a terminal would obey, tables as wide as it is, times and bytes whatever
-//! the settings.
+//! What people see: nothing that a terminal would obey, tables as wide as it is, times and bytes
+//! whatever the settings.
 
 use crate::harness::process::{finish, host_command};
 use crate::harness::sql_host::{create_queue, deploy};

@@ -48,6 +48,7 @@ const PACKAGES: &[(&str, &str)] = &[
 const NOT_PURE: &[&str] = &["tokio", "tokio-util", "tracing", "nix", "rustix", "libc", "fastrand"];
 
 const LINES_MAX: usize = 400;
+const COLUMNS_MAX: usize = 100;
 
 /// A file of the project, by its path in the repository.
 struct Source {
@@ -186,6 +187,28 @@ fn files_are_short_and_say_what_they_are() {
     none(&complaints);
 }
 
+/// Code follows rustfmt, which leaves comments alone. Numbered migrations never change.
+#[test]
+fn comments_fit_the_width_of_a_line() {
+    let mut complaints = Vec::new();
+    for Source { path, text } in sources(&["rs", "sql"]) {
+        let name = path.strip_prefix("migrations/").unwrap_or_default();
+        if name == "schema.sql" || name.starts_with(|c: char| c.is_ascii_digit()) {
+            continue;
+        }
+        for (line, number) in text.lines().zip(1..) {
+            let comment =
+                line.trim_start().starts_with("//") || line.trim_start().starts_with("--");
+            let columns = line.chars().count();
+            if comment && columns > COLUMNS_MAX {
+                complaints
+                    .push(format!("{path}:{number}: {columns} columns, more than {COLUMNS_MAX}"));
+            }
+        }
+    }
+    none(&complaints);
+}
+
 #[test]
 fn sql_is_in_sql_files() {
     let statements = ["INSERT INTO ", "DELETE FROM ", "CREATE ", "DROP ", " WHERE ", " JOIN "];
@@ -257,8 +280,8 @@ fn licences() -> Vec<String> {
     quoted.map(str::to_owned).collect()
 }
 
-/// Whether every `AND` part of an SPDX expression offers a known licence. Crates only ever nest `OR`
-/// in `AND`, never deeper.
+/// Whether every `AND` part of an SPDX expression offers a known licence. Crates only ever nest
+/// `OR` in `AND`, never deeper.
 fn allowed(expression: &str, licences: &[String]) -> bool {
     expression.split(" AND ").all(|part| {
         let part = part.trim_matches(['(', ')', ' ']).replace('/', " OR ");

@@ -1,12 +1,13 @@
-//! A user's trigger or constraint on a queue's table meets what hosts insert there. It stops the messages that it refuses,
-//! and no others.
+//! A user's trigger or constraint on a queue's table meets what hosts insert there. It stops the
+//! messages that it refuses, and no others.
 
 use serde_json::json;
 
 use crate::harness::sql_host::{create_queue, deploy, sqlstate, value};
 use crate::harness::{Deployment, Scene, SqlHost, TestDb, wait_until};
 
-/// What a trigger of the other queue's owner lacks is the message's failure: its own queue is not taken for dropped.
+/// What a trigger of the other queue's owner lacks is the message's failure: its own queue is not
+/// taken for dropped.
 #[tokio::test]
 async fn a_trigger_that_finds_no_function_fails_the_message_that_enqueues() {
     let scene = Scene::new("p_max_attempts => 2, p_delays_ms => '{1}'").await;
@@ -189,7 +190,8 @@ async fn that_messages_cannot_be_put_back_is_in_the_log() {
     assert!(named, "{log}");
 }
 
-/// What an operator takes from the dead letters has to be on the queue, or it is a dead letter still.
+/// What an operator takes from the dead letters has to be on the queue, or it is a dead letter
+/// still.
 #[tokio::test]
 async fn a_dead_letter_that_a_trigger_keeps_from_the_queue_stays() {
     let (_db, _client, hand) = SqlHost::with_queue(", p_max_attempts => 1").await;
@@ -222,7 +224,8 @@ async fn a_dead_letter_that_a_trigger_keeps_from_the_queue_stays() {
     assert_eq!(hand.value::<i64>(letters).await, 0);
 }
 
-/// A trigger waits for a row that somebody has locked: that costs the message an attempt, and the schedule goes on.
+/// A trigger waits for a row that somebody has locked: that costs the message an attempt, and the
+/// schedule goes on.
 #[tokio::test]
 async fn a_lock_that_one_message_waits_for_stops_no_other() {
     let (db, client, hand) =

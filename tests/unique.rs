@@ -1,4 +1,5 @@
-//! Unique keys: one message a key, for a time and until it is settled, whoever enqueues, retries, dies or rotates.
+//! Unique keys: one message a key, for a time and until it is settled, whoever enqueues, retries,
+//! dies or rotates.
 
 use futures_util::SinkExt as _;
 use futures_util::future::{join, join_all};

@@ -1,5 +1,5 @@
-//! What people and attackers upload instead of handlers: each file is refused with what is wrong and what to do, or
-//! it is a handler; and no compiler is waited for without end.
+//! Files that people and attackers upload instead of handlers. Each is a handler, or is refused
+//! with what is wrong and what to do. Nobody waits for a compiler without end.
 
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
@@ -103,7 +103,8 @@ async fn components_of_monstrous_shapes_are_refused_or_handlers() {
     }
 }
 
-/// The index of the type before the i-th, as handlers written here number them; of the first it is a byte.
+/// The index of the type before the i-th, as handlers written here number them; of the first it is
+/// a byte.
 fn before_it(i: usize) -> String {
     i.checked_sub(1).map_or_else(|| "u8".to_owned(), |before| before.to_string())
 }

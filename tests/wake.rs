@@ -1,5 +1,5 @@
-//! Waking: a host that sleeps is told of new messages by whoever enqueues them; one that is awake costs
-//! producers no NOTIFY. Where nobody may notify, polling does.
+//! Waking: a host that sleeps is told of new messages by whoever enqueues them; one that is awake
+//! costs producers no NOTIFY. Where nobody may notify, polling does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -48,8 +48,9 @@ async fn subtransactions_and_prepared_transactions_come_when_they_commit() {
     assert_eq!(hand.work_off().await, [1, 3]);
 }
 
-/// A snapshot does not list its own transaction as in progress: a window cut by one that has inserted
-/// would lose what it inserted. And one older than the cursor's would find everything again.
+/// A snapshot does not list its own transaction as in progress: a window cut by one that has
+/// inserted would lose what it inserted. And one older than the cursor's would find everything
+/// again.
 #[tokio::test]
 async fn windows_are_cut_only_in_a_transaction_without_an_xid_at_read_committed() {
     let (_db, client, hand) = SqlHost::with_queue("").await;
@@ -134,8 +135,8 @@ async fn a_huge_uncommitted_insert_is_not_walked() {
     huge.batch_execute("BEGIN").await.unwrap();
     insert(&huge, 1_000_001, 1_200_000).await;
 
-    // Of 200,000 rows the index alone has 700 pages. The first call on a connection reads the catalogs as
-    // well, so the cheapest of some counts.
+    // Of 200,000 rows the index alone has 700 pages. The first call on a connection reads the
+    // catalogs as well, so the cheapest of some counts.
     let (mut lease, mut read) = (i64::MAX, i64::MAX);
     for n in 0..3 {
         insert(&producer, 10 * n + 2, 10 * n + 11).await;
@@ -157,7 +158,8 @@ async fn a_huge_uncommitted_insert_is_not_walked() {
     assert_eq!(count, 200_000);
 }
 
-/// What has been leased stays in its leaf until the leaf is truncated; a lease must not pass through it (I6).
+/// What has been leased stays in its leaf until the leaf is truncated; a lease must not pass
+/// through it (I6).
 #[tokio::test]
 async fn a_lease_costs_the_same_however_much_is_behind_the_cursor() {
     let (_db, producer, hand) = SqlHost::with_queue("").await;
@@ -211,7 +213,8 @@ async fn an_empty_poll_writes_nothing() {
         "SELECT host.q__promote(10)".to_owned(),
     ];
     for poll in polls {
-        // One that takes long, or comes after many transactions of others, may write where it has got to.
+        // One that takes long, or comes after many transactions of others, may write where it has
+        // got to.
         wait_until("a poll takes no xid", async || {
             client.batch_execute(&format!("BEGIN; {poll}")).await.unwrap();
             let wrote: bool =

@@ -1,4 +1,5 @@
--- COMMENTs, for people who look at the schemas with a tool. Tables touched: all of the system's, in their comments alone.
+-- COMMENTs, for people who look at the schemas with a tool. Tables touched: all of the system's, in
+-- their comments alone.
 -- Locks: SHARE UPDATE EXCLUSIVE on what has no such comment yet; no host or producer waits for it.
 
 -- All of them. `columns`: a JSON object. {q} stands for each queue's name.
@@ -196,7 +197,8 @@ SET search_path = pg_catalog, pg_temp AS $$
             '{"name": "Its file.", "body": "The SQL."}')
 $$;
 
--- Comments on what has another comment, or none. Of a queue: its tables, view and partitions. NULL: on what is no queue's.
+-- Comments on what has another comment, or none. Of a queue: its tables, view and partitions. NULL:
+-- on what is no queue's.
 CREATE OR REPLACE FUNCTION host.put_comments(p_queue text DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$

@@ -1,9 +1,9 @@
--- Cron entries. The times come from hosts, which know the patterns and the time zones; that each comes to pass
--- once is decided here, by a compare-and-set on the entry's row, and by the database's clock.
--- Tables touched: host.cron, and the queue of a firing. Locks: the entry's row.
+-- Cron entries. The times come from hosts, which know the patterns and the time zones; that each
+-- comes to pass once is decided here, by a compare-and-set on the entry's row, and by the
+-- database's clock. Tables touched: host.cron, and the queue of a firing. Locks: the entry's row.
 
--- Puts the messages of an entry on its queue, in the caller's transaction: one for each time, which its headers
--- name, as they name the entry.
+-- Puts the messages of an entry on its queue, in the caller's transaction: one for each time, which
+-- its headers name, as they name the entry.
 CREATE OR REPLACE FUNCTION host.cron_enqueue(p_id int, p_times timestamptz[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -28,8 +28,8 @@ SET search_path = pg_catalog, pg_temp AS $$
         THEN 'YYYY-MM-DD"T"HH24:MI:SS"Z"' ELSE 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"' END)
 $$;
 
--- Adds an entry. Raises unique_violation if there is one of that name, unless p_replace: then that goes, and a
--- host that is firing it finds it gone.
+-- Adds an entry. Raises unique_violation if there is one of that name, unless p_replace: then that
+-- goes, and a host that is firing it finds it gone.
 CREATE OR REPLACE FUNCTION host.cron_add(
     p_name text, p_queue text, p_schedule text, p_time_zone text, p_missed text, p_payload bytea, p_headers jsonb,
     p_next_at timestamptz, p_replace boolean
@@ -72,8 +72,8 @@ BEGIN
     RETURN FOUND;
 END $$;
 
--- Lets a paused entry go on, with the next time after now: nothing was missed while it was paused. False: it
--- was not paused, or there is none.
+-- Lets a paused entry go on, with the next time after now: nothing was missed while it was paused.
+-- False: it was not paused, or there is none.
 CREATE OR REPLACE FUNCTION host.cron_resume(p_name text, p_next_at timestamptz) RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -91,8 +91,8 @@ BEGIN
     RETURN FOUND;
 END $$;
 
--- Enqueues an entry's message now, by hand, whether it is paused or not; its times stay as they are. Returns the
--- message's id; NULL: there is no such entry.
+-- Enqueues an entry's message now, by hand, whether it is paused or not; its times stay as they
+-- are. Returns the message's id; NULL: there is no such entry.
 CREATE OR REPLACE FUNCTION host.cron_run(p_name text) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -108,8 +108,8 @@ BEGIN
     RETURN (SELECT currval(format('queue.%I', q.name || '_id_seq')) FROM host.queue q WHERE q.id = c.queue_id);
 END $$;
 
--- The entries that are due first, at most p_limit. `in_ms`: how long until then; 0 or less: it is due. `now`: the
--- database's clock, by which it is decided what has become due.
+-- The entries that are due first, at most p_limit. `in_ms`: how long until then; 0 or less: it is
+-- due. `now`: the database's clock, by which it is decided what has become due.
 CREATE OR REPLACE FUNCTION host.cron_look(p_limit int)
 RETURNS TABLE (
     id int, name text, schedule text, time_zone text, missed text, next_at timestamptz, now timestamptz, in_ms bigint
@@ -124,8 +124,8 @@ SET search_path = pg_catalog, pg_temp AS $$
     WHERE NOT c.paused ORDER BY x.at, c.id LIMIT p_limit
 $$;
 
--- The entries that have fired, or were added, at a time that is to come: the clock was set back, and
--- `next_at` may be later than the next time of the schedule. As cron_look has them.
+-- The entries that have fired, or were added, at a time that is to come: the clock was set back,
+-- and `next_at` may be later than the next time of the schedule. As cron_look has them.
 CREATE OR REPLACE FUNCTION host.cron_ahead()
 RETURNS TABLE (
     id int, name text, schedule text, time_zone text, missed text, next_at timestamptz, now timestamptz, in_ms bigint
@@ -138,8 +138,8 @@ SET search_path = pg_catalog, pg_temp AS $$
     WHERE NOT c.paused AND greatest(c.fired_at, c.created_at) > t.now AND c.next_at > t.now
 $$;
 
--- Has an entry that was to fire at p_next_at fire before that, at p_then. False: another host has said so, or it was
--- paused or removed.
+-- Has an entry that was to fire at p_next_at fire before that, at p_then. False: another host has
+-- said so, or it was paused or removed.
 CREATE OR REPLACE FUNCTION host.cron_set_back(p_id int, p_next_at timestamptz, p_then timestamptz) RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
@@ -149,8 +149,9 @@ BEGIN
     RETURN FOUND;
 END $$;
 
--- Fires an entry that was to fire at p_next_at: enqueues a message for each of p_times, and moves on to p_then.
--- One transaction: of all hosts that try, one does it. False: another has, or the entry was paused or removed.
+-- Fires an entry that was to fire at p_next_at: enqueues a message for each of p_times, and moves
+-- on to p_then. One transaction: of all hosts that try, one does it. False: another has, or the
+-- entry was paused or removed.
 CREATE OR REPLACE FUNCTION host.cron_fire(
     p_id int, p_next_at timestamptz, p_times timestamptz[], p_then timestamptz
 ) RETURNS boolean
@@ -170,8 +171,8 @@ BEGIN
     RETURN true;
 END $$;
 
--- Notes why an entry could not be fired, and leaves it alone for p_wait_ms. True: it is the first time since it
--- last could.
+-- Notes why an entry could not be fired, and leaves it alone for p_wait_ms. True: it is the first
+-- time since it last could.
 CREATE OR REPLACE FUNCTION host.cron_failed(p_id int, p_next_at timestamptz, p_error text, p_wait_ms bigint)
 RETURNS boolean
 LANGUAGE plpgsql

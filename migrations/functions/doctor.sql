@@ -1,5 +1,6 @@
--- What `host doctor` looks at: facts, as one JSON document; whether one is a finding is for the caller to say. Reads
--- only. Tables touched: host.queue, host.handler, host.session, host.heartbeat, the queues' own, and the catalog's.
+-- What `host doctor` looks at: facts, as one JSON document; whether one is a finding is for the
+-- caller to say. Reads only. Tables touched: host.queue, host.handler, host.session,
+-- host.heartbeat, the queues' own, and the catalog's.
 -- Locks: ACCESS SHARE.
 
 -- The server's clock, read apart from all else, so that the reader knows when.
@@ -9,11 +10,12 @@ SET search_path = pg_catalog, pg_temp AS $$
     SELECT clock_timestamp()
 $$;
 
--- Who holds a lock that something of a queue waits for. `lock` is one of these. `leaf`: a lock on a leaf that
--- TRUNCATE would empty. `rotation`, `schedule`, or a handler's name in quotes: an advisory lock, which hosts hold for
--- a moment and anybody can take. `dump`: no lock yet, but a dump may be about to read. A prepared transaction has no
--- process. What others do is not shown to
--- every role: then `age_ms` is NULL. One look at the server's locks for all queues, and none that is taken by it.
+-- Who holds a lock that something of a queue waits for. `lock` is one of these. `leaf`: a lock on a
+-- leaf that TRUNCATE would empty. `rotation`, `schedule`, or a handler's name in quotes: an
+-- advisory lock, which hosts hold for a moment and anybody can take. `dump`: no lock yet, but a
+-- dump may be about to read. A prepared transaction has no process. What others do is not shown to
+-- every role: then `age_ms` is NULL. One look at the server's locks for all queues, and none that
+-- is taken by it.
 CREATE OR REPLACE FUNCTION host.held_locks()
 RETURNS TABLE (queue text, lock text, pid int, prepared text, application text, role text, query text, age_ms bigint)
 LANGUAGE plpgsql STABLE
@@ -60,7 +62,8 @@ DECLARE
 BEGIN
     EXECUTE format('SELECT host.%I()', p_queue || '__examine') INTO facts;
     RETURN facts || jsonb_build_object(
-        -- Somebody's, without a search path of their own: hosts insert with one that has pg_catalog alone.
+        -- Somebody's, without a search path of their own: hosts insert with one that has pg_catalog
+        -- alone.
         'triggers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', t.tgname, 'function', p.oid::regprocedure::text)
                 ORDER BY t.tgname), '[]')
             FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language g ON g.oid = p.prolang
@@ -101,8 +104,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- How many locks there is room for on the server, in all transactions together; and how many of them a dump of this
--- database takes: one for each table and sequence.
+-- How many locks there is room for on the server, in all transactions together; and how many of
+-- them a dump of this database takes: one for each table and sequence.
 CREATE OR REPLACE FUNCTION host.lock_table(OUT room bigint, OUT dump bigint)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -114,8 +117,8 @@ SET search_path = pg_catalog, pg_temp AS $$
             'pg_catalog'::regnamespace, 'pg_toast'::regnamespace, 'information_schema'::regnamespace))
 $$;
 
--- Everything but the queues, which are named only: see examine_each. Those of a database that was restored are not to be
--- looked at: their cursors mean nothing.
+-- Everything but the queues, which are named only: see examine_each. Those of a database that was
+-- restored are not to be looked at: their cursors mean nothing.
 CREATE OR REPLACE FUNCTION host.examine() RETURNS jsonb
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$

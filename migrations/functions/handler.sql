@@ -1,10 +1,12 @@
--- Handlers and their deployments. Tables touched: host.handler, host.handler_version, the queue's lease log.
+-- Handlers and their deployments. Tables touched: host.handler, host.handler_version, the queue's
+-- lease log.
 
 -- Deploys a component that host.component has already as the next version of a handler, which is
--- made if there is none: then its cursors begin with the oldest message that is kept (see begin_from_now).
--- Locks: the handler's row; for a new one advisory (1752134404, queue), as rotation does, so that nothing is truncated
--- between the look and the new cursor.
--- SECURITY DEFINER: a cursor goes into the lease log, where an operator must not write by hand.
+-- made if there is none: then its cursors begin with the oldest message that is kept (see
+-- begin_from_now).
+-- Locks: the handler's row; for a new one advisory (1752134404, queue), as rotation does, so that
+-- nothing is truncated between the look and the new cursor. SECURITY DEFINER: a cursor goes into
+-- the lease log, where an operator must not write by hand.
 CREATE OR REPLACE FUNCTION host.deploy(
     p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency int,
     p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint,
@@ -49,10 +51,10 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION host.deploy FROM PUBLIC;
 
--- Has a handler that this transaction has made begin after what is committed by now, not with the oldest message.
--- One snapshot, the cursor's, decides which messages the handler skips. Its account begins with these messages, and
--- it releases their keys, since it will not settle them. A message that commits later is its own.
--- SECURITY DEFINER: as deploy, which holds the lock.
+-- Has a handler that this transaction has made begin after what is committed by now, not with the
+-- oldest message. One snapshot, the cursor's, decides which messages the handler skips. Its account
+-- begins with these messages, and it releases their keys, since it will not settle them. A message
+-- that commits later is its own. SECURITY DEFINER: as deploy, which holds the lock.
 CREATE OR REPLACE FUNCTION host.begin_from_now(p_handler int) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
@@ -87,7 +89,8 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION host.begin_from_now FROM PUBLIC;
 
--- Pauses a handler, or lets it go on; the others of its queue are not concerned. False: it was so before.
+-- Pauses a handler, or lets it go on; the others of its queue are not concerned. False: it was so
+-- before.
 CREATE OR REPLACE FUNCTION host.pause_handler(p_handler int, p_paused boolean) RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -96,10 +99,10 @@ BEGIN
     RETURN FOUND;
 END $$;
 
--- Removes a handler with its versions. What it had before it, in flight and on the schedule is dropped for it, and holds up
--- nothing any more; dead letters stay, to be looked at or moved.
--- Locks: advisory (1752134404, queue), as rotation and deploy do; the handler's row. At most 10 s for each.
--- SECURITY DEFINER: an operator must not delete handlers by hand, beside these locks.
+-- Removes a handler with its versions. What it had before it, in flight and on the schedule is
+-- dropped for it, and holds up nothing any more; dead letters stay, to be looked at or moved.
+-- Locks: advisory (1752134404, queue), as rotation and deploy do; the handler's row. At most 10 s
+-- for each. SECURITY DEFINER: an operator must not delete handlers by hand, beside these locks.
 CREATE OR REPLACE FUNCTION host.remove_handler(p_handler int) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s' AS $$
@@ -112,8 +115,9 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION host.remove_handler FROM PUBLIC;
 
--- What a session has made of deployments: an error says why it cannot run one, NULL that it does. The three arrays
--- are in the same order. Repeatable. A session, handler or version that is gone by now is left out.
+-- What a session has made of deployments: an error says why it cannot run one, NULL that it does.
+-- The three arrays are in the same order. Repeatable. A session, handler or version that is gone by
+-- now is left out.
 CREATE OR REPLACE FUNCTION host.report_loaded(p_session int, p_handlers int[], p_versions int[], p_errors text[])
 RETURNS void
 LANGUAGE sql
@@ -135,8 +139,9 @@ SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- Puts an older (or newer) version of a handler in force again. A version is a component with its
--- settings, and keeps its number: what ran as 2 runs as 2 again, and the next deploy gets a number of its own.
--- What hosts said of that version when they loaded it before is forgotten, so that they are heard anew.
+-- settings, and keeps its number: what ran as 2 runs as 2 again, and the next deploy gets a number
+-- of its own. What hosts said of that version when they loaded it before is forgotten, so that they
+-- are heard anew.
 -- Locks: the handler's row.
 CREATE OR REPLACE FUNCTION host.roll_back(p_handler int, p_version int) RETURNS void
 LANGUAGE plpgsql
@@ -149,8 +154,8 @@ BEGIN
     UPDATE host.handler SET version = p_version WHERE id = p_handler;
 END $$;
 
--- Every version of every handler. `runs_on`: the sessions whose newest report on the handler is that
--- they run this version.
+-- Every version of every handler. `runs_on`: the sessions whose newest report on the handler is
+-- that they run this version.
 CREATE OR REPLACE FUNCTION host.handlers()
 RETURNS TABLE (
     queue text, handler text, version int, in_force boolean, paused boolean, sha256 text, size_bytes bigint, isolation text,

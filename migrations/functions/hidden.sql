@@ -1,8 +1,9 @@
--- Messages that are not to be seen, or do not come through: nobody may go on as if there were none. Tables touched: the
--- catalog's. Locks: none.
+-- Messages that are not to be seen, or do not come through: nobody may go on as if there were none.
+-- Tables touched: the catalog's. Locks: none.
 
--- Whether all partitions of a table are attached. Looked at when the table has been read in the same transaction, which
--- nothing is detached from until it ends: then nothing was hidden from it in this way.
+-- Whether all partitions of a table are attached. Looked at when the table has been read in the
+-- same transaction, which nothing is detached from until it ends: then nothing was hidden from it
+-- in this way.
 CREATE OR REPLACE FUNCTION host.is_whole(p_table regclass, p_partitions int) RETURNS boolean
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -26,7 +27,8 @@ SET search_path = pg_catalog, pg_temp AS $$
     ORDER BY c.relname
 $$;
 
--- Refuses to go on where fewer rows were written than there are messages: a trigger or a rule has left some out.
+-- Refuses to go on where fewer rows were written than there are messages: a trigger or a rule has
+-- left some out.
 CREATE OR REPLACE FUNCTION host.require_kept(p_rows bigint, p_messages bigint, p_table text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$

@@ -1,13 +1,14 @@
 -- How long queues keep settled messages. Tables touched: host.queue, and a queue's history.
 
--- The leaf of a history for what is settled `at`: each takes its turn for a sixth of `keep_ms`, so that the next turn of a
--- leaf comes five sixths of that after all in it may go.
+-- The leaf of a history for what is settled `at`: each takes its turn for a sixth of `keep_ms`, so
+-- that the next turn of a leaf comes five sixths of that after all in it may go.
 CREATE OR REPLACE FUNCTION host.history_slot(at timestamptz, keep_ms bigint) RETURNS smallint
 LANGUAGE sql IMMUTABLE
 RETURN (extract(epoch FROM at)::bigint / greatest(1, keep_ms / 6000) % 12)::smallint;
 
--- Has a queue keep what is settled from now on, for so many milliseconds at least; NULL: it keeps nothing any more, and what
--- it has kept goes. Raises HQ004 when there is no such queue. SECURITY DEFINER: all tables have one owner.
+-- Has a queue keep what is settled from now on, for so many milliseconds at least; NULL: it keeps
+-- nothing any more, and what it has kept goes. Raises HQ004 when there is no such queue. SECURITY
+-- DEFINER: all tables have one owner.
 CREATE OR REPLACE FUNCTION host.set_keep(p_queue text, p_keep_ms bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$

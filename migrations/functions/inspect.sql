@@ -1,8 +1,10 @@
--- What `host status` says, for psql as well: SELECT * FROM host.status(). Reads only. Tables touched: host.queue,
--- host.handler, host.session, host.heartbeat, and the queues' own. Locks: ACCESS SHARE.
+-- What `host status` says, for psql as well: SELECT * FROM host.status(). Reads only. Tables
+-- touched: host.queue, host.handler, host.session, host.heartbeat, and the queues' own. Locks:
+-- ACCESS SHARE.
 
--- The live sessions. `connected`: it holds its lock. `beat_age_ms`: since its newest heartbeat, by the
--- server's clock; NULL before the first. `late`: which of its loops is overdue, as it says itself.
+-- The live sessions. `connected`: it holds its lock. `beat_age_ms`: since its newest heartbeat, by
+-- the server's clock; NULL before the first. `late`: which of its loops is overdue, as it says
+-- itself.
 CREATE OR REPLACE FUNCTION host.sessions()
 RETURNS TABLE (
     id int, host_name text, pid int, host_version text, started_at timestamptz, connected boolean, beat_age_ms bigint,
@@ -33,10 +35,10 @@ SET search_path = pg_catalog, pg_temp AS $$
     ORDER BY s.id
 $$;
 
--- One queue, in numbers. Waiting, scheduled and dead are counted as far as p_cap; what is not due is scheduled, also
--- where no host has put it on the schedule yet. On a queue with several
--- handlers, `waiting` is what the slowest has before it, and the others are sums over the handlers; `lag` has each
--- handler's own numbers.
+-- One queue, in numbers. Waiting, scheduled and dead are counted as far as p_cap; what is not due
+-- is scheduled, also where no host has put it on the schedule yet. On a queue with several
+-- handlers, `waiting` is what the slowest has before it, and the others are sums over the handlers;
+-- `lag` has each handler's own numbers.
 CREATE OR REPLACE FUNCTION host.queue_status(
     p_queue text, p_cap int DEFAULT 1000000,
     OUT waiting bigint, OUT in_flight bigint, OUT scheduled bigint, OUT dead bigint, OUT last_minute bigint,
@@ -115,9 +117,10 @@ SET search_path = pg_catalog, pg_temp AS $$
     WHERE q.name = p_queue
 $$;
 
--- Some queues, in their order. The locks that a look at a queue takes, some forty, are given back with it: a thousand
--- queues have more tables than the server has locks by default. What aborts a subtransaction gives back its locks, and
--- keeps what variables hold. A queue that is dropped meanwhile is left out.
+-- Some queues, in their order. The locks that a look at a queue takes, some forty, are given back
+-- with it: a thousand queues have more tables than the server has locks by default. What aborts a
+-- subtransaction gives back its locks, and keeps what variables hold. A queue that is dropped
+-- meanwhile is left out.
 CREATE OR REPLACE FUNCTION host.status_of_each(p_queues text[], p_cap int DEFAULT 1000000)
 RETURNS TABLE (
     queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint,

@@ -1,7 +1,8 @@
--- Limits of a queue. Tables touched: host.queue, and what applying a queue's functions does. Locks: the queue's row.
+-- Limits of a queue. Tables touched: host.queue, and what applying a queue's functions does. Locks:
+-- the queue's row.
 
--- Sets all limits of a queue at once; NULL: none. From its commit on each lease keeps to them. SECURITY DEFINER: only an
--- owner replaces functions.
+-- Sets all limits of a queue at once; NULL: none. From its commit on each lease keeps to them.
+-- SECURITY DEFINER: only an owner replaces functions.
 CREATE OR REPLACE FUNCTION host.set_limits(
     p_queue text, p_fleet_concurrency int, p_rate_count int, p_rate_ms bigint, p_rate_burst int
 ) RETURNS void

@@ -1,10 +1,9 @@
--- One list of all rights: those that the three group roles need for their work, and nothing else. `host migrate` grants
--- what is missing. A restore into a cluster without the roles loses grants. Roles belong to the whole cluster. A role that
--- is missing (see bootstrap.sql) is passed over.
---     host_producer   enqueues on every queue; `host queue grant` is for one queue alone.
---     host_operator   runs every command that is for operators.
---     host_serve      runs `host serve`.
--- Tables touched: the catalog's. Locks: none that another session waits for.
+-- The list of all rights. Each of the three group roles gets the rights that its work needs. `host
+-- migrate` grants what is missing. A restore into a cluster without the roles loses grants. Roles
+-- belong to the whole cluster. A role that is missing (see bootstrap.sql) is passed over.
+-- host_producer enqueues on every queue; `host queue grant` is for one queue alone. host_operator
+-- runs every command that is for operators. host_serve runs `host serve`. Tables touched: the
+-- catalog's. Locks: none that another session waits for.
 
 -- The list. `columns`: only these; NULL: all. {q} stands for each queue's name; with p_queue, only
 -- what has to do with that queue.
@@ -19,7 +18,8 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_producer', 'TABLE', 'queue.{q}', 'SELECT', '{id}'),
         -- Empty for everybody: what is inserted is read back, and nothing else.
         ('host_producer', 'TABLE', 'queue.{q}__orm', 'SELECT INSERT', NULL),
-        -- lastval() and currval(). Its last value is the newest id, which every INSERT returns as well.
+        -- lastval() and currval(). Its last value is the newest id, which every INSERT returns as
+        -- well.
         ('host_producer', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
 
         ('host_operator', 'SCHEMA', 'queue', 'USAGE', NULL),
@@ -133,9 +133,9 @@ SET search_path = pg_catalog, pg_temp AS $$
         AND (p.object <> 'host.{q}__history' OR to_regclass('host.' || q.name || '__history') IS NOT NULL)
 $$;
 
--- What of the list is not granted, as the statements that would grant it. Whatever does not run with its owner's rights
--- is for everybody who may use the schema, and so not in the list; but ALTER DEFAULT PRIVILEGES may have taken it from
--- everybody, and then operators and hosts are granted it.
+-- The statements that would grant what is missing of the list. A function that does not run with
+-- its owner's rights is for everybody who may use the schema, and is not in the list. But ALTER
+-- DEFAULT PRIVILEGES may have taken it from everybody. Then operators and hosts are granted it.
 CREATE OR REPLACE FUNCTION host.missing_privileges(p_queue text DEFAULT NULL) RETURNS SETOF text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -157,8 +157,9 @@ SET search_path = pg_catalog, pg_temp AS $$
         AND r.rolname IN ('host_operator', 'host_serve') AND NOT has_function_privilege(r.oid, f.oid, 'EXECUTE')
 $$;
 
--- Rights that everybody has and should not have, as the statements that take them back. ALTER DEFAULT PRIVILEGES can open
--- what is made. INSERT alone on a queue is left: an owner may let everybody enqueue. With any other right on it, all go.
+-- Rights that everybody has and should not have, as the statements that take them back. ALTER
+-- DEFAULT PRIVILEGES can open what is made. INSERT alone on a queue is left: an owner may let
+-- everybody enqueue. With any other right on it, all go.
 CREATE OR REPLACE FUNCTION host.open_privileges(p_queue text DEFAULT NULL) RETURNS SETOF text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -175,8 +176,8 @@ SET search_path = pg_catalog, pg_temp AS $$
         WHERE a.grantee = 0 AND a.privilege_type = 'CREATE')
 $$;
 
--- What default privileges will open of what the owner makes next: tables to everybody, and to anybody functions that run
--- with the owner's rights. As the statements that end it.
+-- What default privileges will open of what the owner makes next: tables to everybody, and to
+-- anybody functions that run with the owner's rights. As the statements that end it.
 CREATE OR REPLACE FUNCTION host.open_defaults() RETURNS SETOF text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$

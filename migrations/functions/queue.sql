@@ -8,16 +8,18 @@ SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN q.priorities THEN 3 ELSE coalesce(q.ordered_lanes, q.keyed_lanes, 1) END
 $$;
 
--- What the session 0, nobody's, calls the cursor of a handler and lane in the lease log: once in a generation.
+-- What the session 0, nobody's, calls the cursor of a handler and lane in the lease log: once in a
+-- generation.
 CREATE OR REPLACE FUNCTION host.cursor_seq(p_handler int, p_lane int) RETURNS bigint
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
     SELECT -p_handler - p_lane * (1::bigint << 33)
 $$;
 
--- The text of a template for one queue. What stands in {lanes?…} is only for a queue that has several, what stands
--- in {plain?…} only for one that does not: it shall pay nothing for them; and so on. Raises HQ004 where there is no such
--- template, and P0001 where something is left of it that is no placeholder and no condition.
+-- The text of a template for one queue. Text in {lanes?…} is only for a queue with several lanes,
+-- text in {plain?…} only for a queue with one, and so on. So a plain queue pays nothing for lanes.
+-- Raises HQ004 where there is no such template. Raises P0001 where a placeholder or a condition is
+-- unknown.
 CREATE OR REPLACE FUNCTION host.render(template text, q host.queue) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -35,9 +37,9 @@ BEGIN
             '{payload_check}', CASE
                 WHEN q.payload_type IN ('text', 'bytea')
                     THEN format('octet_length(payload) <= %s', q.payload_bytes_max)
-                -- As text, which is how it travels: 1e100000 is small in a jsonb, and compressed data anywhere. What
-                -- cannot be too long is not made text of: 14 bytes can be a number of 147,457 characters, and nothing
-                -- in a jsonb is longer for its size.
+                -- As text, which is how it travels: 1e100000 is small in a jsonb, and compressed
+                -- data anywhere. What cannot be too long is not made text of: 14 bytes can be a
+                -- number of 147,457 characters, and nothing in a jsonb is longer for its size.
                 WHEN q.payload_type = 'jsonb'
                     THEN format('pg_column_size(payload) <= %s AND pg_column_compression(payload) IS NULL'
                         ' OR octet_length(payload::text) <= %s', q.payload_bytes_max / 12288, q.payload_bytes_max)
@@ -60,7 +62,8 @@ BEGIN
             ('keys', num_nonnulls(q.ordered_lanes, q.keyed_lanes) = 1),
             ('no_keys', num_nonnulls(q.ordered_lanes, q.keyed_lanes) = 0)) v (name, holds)
     LOOP
-        -- Brackets and E'': a backslash in plain quotes means something else where standard_conforming_strings is off.
+        -- Brackets and E'': a backslash in plain quotes means something else where
+        -- standard_conforming_strings is off.
         made := regexp_replace(made, '[{]' || kind.name || '[?]([^{}]*)[}]', CASE WHEN kind.holds THEN E'\\1' ELSE '' END, 'g');
     END LOOP;
     IF made IS NULL THEN
@@ -73,16 +76,17 @@ BEGIN
     RETURN made;
 END $$;
 
--- Raised by every change to a queue, a handler or a deployment, and by the end of a session. Hosts compare it with what they
--- have loaded.
+-- Raised by every change to a queue, a handler or a deployment, and by the end of a session. Hosts
+-- compare it with what they have loaded.
 CREATE OR REPLACE FUNCTION host.catalog_version() RETURNS bigint
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
     SELECT c.version + (SELECT count(*) FROM host.catalog_change) FROM host.catalog c
 $$;
 
--- Adds the changes there are to the version, which stays the same, and forgets them. For hosts, now and then: in the
--- transaction of a change this would have all other changes wait. If another host does it, this does nothing.
+-- Adds the changes there are to the version, which stays the same, and forgets them. For hosts, now
+-- and then: in the transaction of a change this would have all other changes wait. If another host
+-- does it, this does nothing.
 -- Locks: the row of host.catalog, which nobody else waits for.
 CREATE OR REPLACE FUNCTION host.count_catalog_changes() RETURNS void
 LANGUAGE plpgsql
@@ -95,7 +99,8 @@ BEGIN
     END IF;
 END $$;
 
--- Tells hosts that there is something to load. A row of its own, so that no change waits for another's transaction.
+-- Tells hosts that there is something to load. A row of its own, so that no change waits for
+-- another's transaction.
 CREATE OR REPLACE FUNCTION host.bump_catalog() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -119,7 +124,8 @@ ALTER TABLE host.handler_version ENABLE ALWAYS TRIGGER bump_catalog;
 ALTER TABLE host.cron ENABLE ALWAYS TRIGGER bump_catalog;
 
 -- Creates a queue: its row, its tables, its functions, and who may do what with them. Raises
--- unique_violation if there is one. SECURITY DEFINER: all tables have one owner, whoever made the queue.
+-- unique_violation if there is one. SECURITY DEFINER: all tables have one owner, whoever made the
+-- queue.
 CREATE OR REPLACE FUNCTION host.create_queue(
     p_name text,
     p_payload_type text DEFAULT 'jsonb',
@@ -167,12 +173,12 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION host.create_queue FROM PUBLIC;
 
--- Drops a queue with everything in it. With messages left, or cron entries, only if p_force: nothing that was
--- enqueued while this looked is overlooked, since it looks under the lock that a producer waits for.
--- Raises HQ005 when there are some.
--- Locks: advisory (1752134404, queue), (1752134403, queue) and (1752134402, handlers), as rotation does, so
--- that no host is in the midst of it; ACCESS EXCLUSIVE on the queue's tables. At most 10 s for each.
--- SECURITY DEFINER: only the owner of tables can drop them.
+-- Drops a queue with everything in it. With messages left, or cron entries, only if p_force:
+-- nothing that was enqueued while this looked is overlooked, since it looks under the lock that a
+-- producer waits for. Raises HQ005 when there are some.
+-- Locks: advisory (1752134404, queue), (1752134403, queue) and (1752134402, handlers), as rotation
+-- does, so that no host is in the midst of it; ACCESS EXCLUSIVE on the queue's tables. At most 10 s
+-- for each. SECURITY DEFINER: only the owner of tables can drop them.
 CREATE OR REPLACE FUNCTION host.drop_queue(p_name text, p_force boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '10s' AS $$
@@ -191,8 +197,8 @@ BEGIN
     PERFORM pg_advisory_xact_lock(1752134403, number);
     PERFORM pg_advisory_xact_lock(1752134402, id)
         FROM (SELECT id FROM host.handler WHERE queue_id = number ORDER BY id) x;
-    -- Before the table: a firing locks its entry first, too. Deleted only after: that locks the entries' rows as well, for
-    -- which others should not wait while this waits for a producer.
+    -- Before the table: a firing locks its entry first, too. Deleted only after: that locks the
+    -- entries' rows as well, for which others should not wait while this waits for a producer.
     SELECT string_agg(name, ', ' ORDER BY name) INTO entries
         FROM (SELECT name FROM host.cron WHERE queue_id = number FOR UPDATE) c;
     EXECUTE format('LOCK TABLE queue.%I IN ACCESS EXCLUSIVE MODE', p_name);
@@ -257,10 +263,11 @@ BEGIN
     RETURN FOUND;
 END $$;
 
--- Whether an INSERT on a queue may wake a sleeping host, by NOTIFY. A transaction that did so cannot be prepared. Raises
--- HQ004 when there is no such queue. Locks: SHARE ROW EXCLUSIVE on the queue's table, so that no INSERT is half of each;
--- waits for producers at most 1 s, and before it locks anything that others wait for. SECURITY DEFINER: only
--- the owner of a table switches its triggers.
+-- Whether an INSERT on a queue may wake a sleeping host, by NOTIFY. A transaction that did so
+-- cannot be prepared. Raises HQ004 when there is no such queue. Locks: SHARE ROW EXCLUSIVE on the
+-- queue's table, so that no INSERT is half of each; waits for producers at most 1 s, and before it
+-- locks anything that others wait for. SECURITY DEFINER: only the owner of a table switches its
+-- triggers.
 CREATE OR REPLACE FUNCTION host.set_wake_up(p_queue text, p_wake_up boolean) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
@@ -284,9 +291,10 @@ SET search_path = pg_catalog, pg_temp AS $$
     END
 $$;
 
--- Puts follow-up messages on their queues, in the caller's transaction. The arrays run in parallel; the last three are
--- NULL if no message has such a thing. Keys that several settlements take at once are taken in their own order, or they would
--- deadlock; where the queue keeps order that goes before, and a settlement that deadlocks is tried again.
+-- Puts follow-up messages on their queues, in the caller's transaction. The arrays run in parallel;
+-- the last three are NULL if no message has such a thing. Keys that several settlements take at
+-- once are taken in their own order, or they would deadlock; where the queue keeps order that goes
+-- before, and a settlement that deadlocks is tried again.
 CREATE OR REPLACE FUNCTION host.enqueue_follow_ups(
     p_queue text[], p_payload bytea[], p_headers jsonb[], p_delay_ms bigint[],
     p_key text[] DEFAULT NULL, p_priority smallint[] DEFAULT NULL, p_unique_key text[] DEFAULT NULL
@@ -324,8 +332,8 @@ SET search_path = pg_catalog, pg_temp AS $$
     SELECT left(p_sqlstate, 2) IN ('08', '40', '53', '57', '58') OR p_sqlstate IN ('25006', '55P03')
 $$;
 
--- The wait after an attempt that failed here, and not in a handler. Half of what doubles is at random, as where hosts say how
--- long to wait.
+-- The wait after an attempt that failed here, and not in a handler. Half of what doubles is at
+-- random, as where hosts say how long to wait.
 CREATE OR REPLACE FUNCTION host.retry_delay(q host.queue, p_attempt int) RETURNS interval
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp AS $$

@@ -1,10 +1,10 @@
--- Secrets: values for handlers that are nobody else's to see. Tables touched: host.secret; host.handler
--- and host.handler_version are read. Locks: the secret's row.
--- Not one of these is SECURITY DEFINER: who may do what is a matter of the grants on host.secret's columns,
--- see privileges.sql.
+-- Secrets: values for handlers that are nobody else's to see. Tables touched: host.secret;
+-- host.handler and host.handler_version are read. Locks: the secret's row. Not one of these is
+-- SECURITY DEFINER: who may do what is a matter of the grants on host.secret's columns, see
+-- privileges.sql.
 
--- Sets a secret. True: there was none of that name. A refusal names the secret and never the value: no
--- constraint stands on the table that could put a whole row into an error.
+-- Sets a secret. True: there was none of that name. A refusal names the secret and never the value:
+-- no constraint stands on the table that could put a whole row into an error.
 CREATE OR REPLACE FUNCTION host.set_secret(p_name text, p_value text) RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -38,7 +38,8 @@ SET search_path = pg_catalog, pg_temp AS $$
     FROM host.secret s ORDER BY s.name
 $$;
 
--- Removes a secret. False: there was none. While handlers are granted it, only if p_force; raises HQ005.
+-- Removes a secret. False: there was none. While handlers are granted it, only if p_force; raises
+-- HQ005.
 CREATE OR REPLACE FUNCTION host.remove_secret(p_name text, p_force boolean DEFAULT false) RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$

@@ -5,8 +5,8 @@
 --     1752134403 a queue's promotion      1752134404 a queue's rotation
 --     1752134405 the count of a queue's messages before it rotates
 
--- Refuses a transaction whose snapshot may be older than the locks that its caller takes next: such a one would
--- not see what was committed while it waited, and drop or truncate it.
+-- Refuses a transaction whose snapshot may be older than the locks that its caller takes next: such
+-- a one would not see what was committed while it waited, and drop or truncate it.
 CREATE OR REPLACE FUNCTION host.require_read_committed(p_what text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -18,7 +18,8 @@ BEGIN
     END IF;
 END $$;
 
--- Begins a session on the calling connection. Raises HQ003 on a database that came from another cluster.
+-- Begins a session on the calling connection. Raises HQ003 on a database that came from another
+-- cluster.
 CREATE OR REPLACE FUNCTION host.begin_session(p_host_name text, p_pid int, p_host_version text) RETURNS int
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -35,8 +36,8 @@ BEGIN
     RETURN session;
 END $$;
 
--- Terminates a backend, if that is this role's to do. Each by itself: a name and a lock can be taken by anybody, and
--- somebody else's connection must not shield those after it.
+-- Terminates a backend, if that is this role's to do. Each by itself: a name and a lock can be
+-- taken by anybody, and somebody else's connection must not shield those after it.
 CREATE OR REPLACE FUNCTION host.terminate(p_pid int) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -46,8 +47,8 @@ EXCEPTION WHEN insufficient_privilege THEN
     RAISE WARNING 'process % is another role''s: it stays', p_pid;
 END $$;
 
--- Goes on with a session on the calling connection, its old one being lost. Waits up to a second for the old
--- one's lock: its backend may not have noticed yet, and is terminated.
+-- Goes on with a session on the calling connection, its old one being lost. Waits up to a second
+-- for the old one's lock: its backend may not have noticed yet, and is terminated.
 CREATE OR REPLACE FUNCTION host.rejoin_session(p_session int) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
@@ -62,10 +63,11 @@ BEGIN
     PERFORM pg_advisory_lock(1752134401, p_session);
 END $$;
 
--- One beat of a host; p_late says which of its loops are late. Returns a row for each live session: its newest beat, and
--- whether its lock is held. The caller decides which host is dead: it compares two calls by its own clock, since clocks of
--- two machines are never compared. server_started is when all locks last vanished. A restart or a failover changes the
--- server's start. A crash of one backend makes all others begin anew, and resets the statistics.
+-- One beat of a host; p_late says which of its loops are late. Returns a row for each live session:
+-- its newest beat, and whether its lock is held. The caller decides which host is dead: it compares
+-- two calls by its own clock, since clocks of two machines are never compared. server_started is
+-- when all locks last vanished. A restart or a failover changes the server's start. A crash of one
+-- backend makes all others begin anew, and resets the statistics.
 CREATE OR REPLACE FUNCTION host.beat(p_session int, p_beat bigint, p_late text DEFAULT NULL)
 RETURNS TABLE (session_id int, beat bigint, locked boolean, catalog_version bigint, server_started timestamptz)
 LANGUAGE plpgsql
@@ -110,8 +112,8 @@ BEGIN
     RETURN true;
 END $$;
 
--- For the last host that ends: has the producers of up to 100 queues notify nobody. Takes them in order of their ids,
--- after p_after. Returns the last id; NULL: there are no more, or a host lives.
+-- For the last host that ends: has the producers of up to 100 queues notify nobody. Takes them in
+-- order of their ids, after p_after. Returns the last id; NULL: there are no more, or a host lives.
 CREATE OR REPLACE FUNCTION host.nobody_sleeps(p_after int) RETURNS int
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -122,7 +124,8 @@ BEGIN
         RETURN NULL;
     END IF;
     PERFORM setval(to_regclass(format('host.%I', q.name || '__asleep')), 0) FROM host.queue q WHERE q.id = ANY (ids);
-    -- One that has begun meanwhile may have said that it sleeps: then producers rather notify too often.
+    -- One that has begun meanwhile may have said that it sleeps: then producers rather notify too
+    -- often.
     IF EXISTS (SELECT FROM host.session WHERE ended_at IS NULL) THEN
         PERFORM setval(to_regclass(format('host.%I', q.name || '__asleep')), 1) FROM host.queue q
             WHERE q.id = ANY (ids) AND q.wake_up;
@@ -131,8 +134,8 @@ BEGIN
     RETURN ids[cardinality(ids)];
 END $$;
 
--- Truncates the leaf of the heartbeat that comes after the present hour's: nobody writes there. SECURITY
--- DEFINER: a host must not be able to truncate any other.
+-- Truncates the leaf of the heartbeat that comes after the present hour's: nobody writes there.
+-- SECURITY DEFINER: a host must not be able to truncate any other.
 CREATE OR REPLACE FUNCTION host.truncate_heartbeat() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '20ms' AS $$

@@ -1,9 +1,10 @@
--- What each queue consists of, for `host doctor` to compare: its tables with what a new queue of its kind has, its
--- functions with what was put in force. Tables touched: host.queue, host.queue_functions, and the catalog's. Locks: none that
--- another session waits for.
+-- What each queue consists of, for `host doctor` to compare: its tables with what a new queue of
+-- its kind has, its functions with what was put in force. Tables touched: host.queue,
+-- host.queue_functions, and the catalog's. Locks: none that another session waits for.
 
--- One line for each thing that a queue has, in words in which all queues of a kind agree: {q} stands for the
--- queue's name. NULL: of all queues, in one look at the catalog. `part`: `queue`, or what only a queue with such a setting has.
+-- One line for each thing that a queue has, in words in which all queues of a kind agree: {q}
+-- stands for the queue's name. NULL: of all queues, in one look at the catalog. `part`: `queue`, or
+-- what only a queue with such a setting has.
 CREATE OR REPLACE FUNCTION host.shape(p_queue text DEFAULT NULL)
 RETURNS TABLE (queue text, part text, line text)
 LANGUAGE sql STABLE
@@ -91,7 +92,8 @@ SET search_path = pg_catalog, pg_temp AS $$
         ON CONFLICT (queue_id) DO UPDATE SET digests = EXCLUDED.digests
 $$;
 
--- Functions of queues that are not what was put in force: missing, changed, or of somebody else's making.
+-- Functions of queues that are not what was put in force: missing, changed, or of somebody else's
+-- making.
 CREATE OR REPLACE FUNCTION host.changed_functions()
 RETURNS TABLE (queue text, function text, how text)
 LANGUAGE sql STABLE

@@ -1,5 +1,6 @@
--- What a queue is made of, put in force: when it is made, when its settings change, and when a release has changed a
--- template. Tables touched: host.queue, host.template, host.migration_queue, and the queue's own. Locks: each says.
+-- What a queue is made of, put in force: when it is made, when its settings change, and when a
+-- release has changed a template. Tables touched: host.queue, host.template, host.migration_queue,
+-- and the queue's own. Locks: each says.
 
 -- Runs some templates for a queue, in order of their names.
 CREATE OR REPLACE FUNCTION host.run_templates(q host.queue, p_templates text[]) RETURNS void
@@ -31,8 +32,9 @@ SET search_path = pg_catalog, pg_temp AS $$
     WHERE starts_with(t.name, p_directory || '/') AND substr(t.name, length(p_directory) + 2, 4)::int > p_version
 $$;
 
--- Puts the functions and triggers of a queue in force, as the templates have them now. Its tables have to be of that
--- release. Locks: none that another session waits for, unless a trigger changes (see host.put_trigger).
+-- Puts the functions and triggers of a queue in force, as the templates have them now. Its tables
+-- have to be of that release. Locks: none that another session waits for, unless a trigger changes
+-- (see host.put_trigger).
 CREATE OR REPLACE FUNCTION host.apply_queue_functions(p_name text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -53,13 +55,15 @@ BEGIN
     PERFORM host.note_functions(q.id);
 END $$;
 
--- Brings a queue's tables, functions and triggers to this release, in the one transaction that the caller makes of it;
--- host.end_upgrade does the rest. What takes no lock that others wait for comes first. Then all locks are taken at
--- once, those of the messages last, so that producers wait for the change of the tables alone. A host takes its locks
--- in the order of this list where it writes; where it only reads, it may have another.
--- Locks: the queue's row; if there is something to change, ACCESS EXCLUSIVE on the queue's tables. It waits for each for
--- as long as the caller's lock_timeout says, which should be less than the server's deadlock_timeout: then two that
--- wait for each other cost the host nothing. Bodies are not checked: that would lock all that they name.
+-- Brings a queue's tables, functions and triggers to this release, in the one transaction that the
+-- caller makes of it; host.end_upgrade does the rest. What takes no lock that others wait for comes
+-- first. Then all locks are taken at once, those of the messages last, so that producers wait for
+-- the change of the tables alone. A host takes its locks in the order of this list where it writes;
+-- where it only reads, it may have another.
+-- Locks: the queue's row; if there is something to change, ACCESS EXCLUSIVE on the queue's tables.
+-- It waits for each for as long as the caller's lock_timeout says, which should be less than the
+-- server's deadlock_timeout: then two that wait for each other cost the host nothing. Bodies are
+-- not checked: that would lock all that they name.
 CREATE OR REPLACE FUNCTION host.upgrade_queue(p_name text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET check_function_bodies = off AS $$
@@ -92,9 +96,9 @@ BEGIN
     INSERT INTO host.catalog_change DEFAULT VALUES;
 END $$;
 
--- The rest of a queue's upgrade, in a transaction of its own, since it takes longer than the other's locks should be
--- held: comments and privileges. Then the queue is done with. Locks: SHARE UPDATE EXCLUSIVE on tables whose comments
--- change; no host or producer waits for it.
+-- The rest of a queue's upgrade, in a transaction of its own, since it takes longer than the
+-- other's locks should be held: comments and privileges. Then the queue is done with. Locks: SHARE
+-- UPDATE EXCLUSIVE on tables whose comments change; no host or producer waits for it.
 CREATE OR REPLACE FUNCTION host.end_upgrade(p_name text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -105,8 +109,9 @@ BEGIN
         FROM host.queue q WHERE q.id = m.queue_id AND q.name = p_name;
 END $$;
 
--- Makes a trigger of a table what p_definition says, in the words of pg_get_triggerdef; p_enabled as in pg_trigger. If
--- it is so already, no lock is taken. Locks: SHARE ROW EXCLUSIVE on the table otherwise; producers wait for it.
+-- Makes a trigger of a table what p_definition says, in the words of pg_get_triggerdef; p_enabled
+-- as in pg_trigger. If it is so already, no lock is taken. Locks: SHARE ROW EXCLUSIVE on the table
+-- otherwise; producers wait for it.
 CREATE OR REPLACE FUNCTION host.put_trigger(p_table regclass, p_name text, p_definition text, p_enabled text DEFAULT 'O')
 RETURNS void
 LANGUAGE plpgsql

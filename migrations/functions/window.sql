@@ -1,7 +1,8 @@
 -- Windows between two snapshots, and the buckets of the schedule. Pure: no locks, no tables.
 --
--- Most are called for every batch. A function in SQL that is not inlined is planned anew at each call, which took
--- longer than what it did: hence bodies without a setting, whose names are resolved when they are made, or plpgsql.
+-- Most are called for every batch. A function in SQL that is not inlined is planned anew at each
+-- call, which took longer than what it did: hence bodies without a setting, whose names are
+-- resolved when they are made, or plpgsql.
 
 -- The transactions that are committed or rolled back in `hi` and were not in `lo`, as ranges of
 -- txids. Order of visibility is not order of ids: a transaction that began first may commit last,
@@ -27,9 +28,10 @@ BEGIN
         + (int8multirange(int8range(txid_snapshot_xmax(lo), txid_snapshot_xmax(hi))) - coalesce(open, '{}'));
 END $$;
 
--- The ranges of a window after (p_txid, p_id), each as `(txid, id) > (a_txid, a_id) AND txid < b`. The start is
--- one comparison of a row: beside `txid >= a`, Postgres begins an index scan at whichever it meets
--- first, and would walk all that was there before the window, or an open transaction's rows in its midst.
+-- The ranges of a window after (p_txid, p_id), each as `(txid, id) > (a_txid, a_id) AND txid < b`.
+-- The start is one comparison of a row: beside `txid >= a`, Postgres begins an index scan at
+-- whichever it meets first, and would walk all that was there before the window, or an open
+-- transaction's rows in its midst.
 CREATE OR REPLACE FUNCTION host.parts_after(p_window int8multirange, p_txid bigint, p_id bigint)
 RETURNS TABLE (a_txid bigint, a_id bigint, b bigint)
 LANGUAGE sql IMMUTABLE
@@ -39,10 +41,10 @@ BEGIN ATOMIC
 END;
 
 -- The leaf of the schedule for a message due at `due`, seen from `at`. Level k has buckets of
--- 60 s * 16^k (1 min, 16 min, 4.3 h, 2.8 d, 45 d, 2 y, 32 y) and three leaves that they take in turn. A
--- message goes to the finest level at which its bucket is the present or the next one. So it
--- is written once, however far off it is due, and what is left of it goes with its leaf
--- after at most 32 times its delay.
+-- 60 s * 16^k (1 min, 16 min, 4.3 h, 2.8 d, 45 d, 2 y, 32 y) and three leaves that they take in
+-- turn. A message goes to the finest level at which its bucket is the present or the next one. So
+-- it is written once, however far off it is due, and what is left of it goes with its leaf after at
+-- most 32 times its delay.
 CREATE OR REPLACE FUNCTION host.slot(due timestamptz, at timestamptz) RETURNS smallint
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -60,8 +62,8 @@ BEGIN
     RAISE EXCEPTION 'due time % is more than 30 years away', due;
 END $$;
 
--- Whether a row of the schedule was promoted before the clock was set back: one of these cursors has passed it. NULL: there
--- are none.
+-- Whether a row of the schedule was promoted before the clock was set back: one of these cursors
+-- has passed it. NULL: there are none.
 CREATE OR REPLACE FUNCTION host.was_passed(
     p_due timestamptz, p_id bigint, p_txid bigint, p_dues timestamptz[], p_ids bigint[], p_his txid_snapshot[]
 ) RETURNS boolean
@@ -80,7 +82,8 @@ BEGIN
     RETURN (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(p) r);
 END $$;
 
--- Which leaves hold ids from `a` to `b`: bit n for leaf n. May name a leaf too many, never one too few.
+-- Which leaves hold ids from `a` to `b`: bit n for leaf n. May name a leaf too many, never one too
+-- few.
 CREATE OR REPLACE FUNCTION host.leaves_between(a bigint, b bigint) RETURNS smallint
 LANGUAGE sql IMMUTABLE
 RETURN CASE b / 100000000000 - a / 100000000000
@@ -89,7 +92,8 @@ RETURN CASE b / 100000000000 - a / 100000000000
     ELSE 7
 END::smallint;
 
--- An account of the buckets of the schedule with one more for each that is named. NULL stays: it is not known.
+-- An account of the buckets of the schedule with one more for each that is named. NULL stays: it is
+-- not known.
 CREATE OR REPLACE FUNCTION host.with_slots(p_account bigint[], p_slots smallint[]) RETURNS bigint[]
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -99,9 +103,10 @@ BEGIN
         LEFT JOIN (SELECT slot + 1 AS i, count(*) AS times FROM unnest(p_slots) slot GROUP BY slot) n USING (i));
 END $$;
 
--- The account of a lane, of which the cursor is of the generation p_cursor, before it leases messages up to the generation
--- p_messages: what it has of leaves that a later generation has begun since is of nobody now. Nothing changes but where an
--- advance was cut off: else it has carried the cursor forward.
+-- The account of a lane, of which the cursor is of the generation p_cursor, before it leases
+-- messages up to the generation p_messages: what it has of leaves that a later generation has begun
+-- since is of nobody now. Nothing changes but where an advance was cut off: else it has carried the
+-- cursor forward.
 CREATE OR REPLACE FUNCTION host.begun_account(p_account bigint[], p_cursor bigint, p_messages bigint) RETURNS bigint[]
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$

@@ -1,9 +1,11 @@
--- Template: the history of one queue, where settled messages stay readable for as long as the queue keeps them. Run
--- once, when that is first asked for (see host.set_keep). A row is a message that one handler is done with, acked or
--- removed, written by the settlement itself; dead letters have a table of their own.
+-- Template: the history of one queue, where settled messages stay readable for as long as the queue
+-- keeps them. Run once, when that is first asked for (see host.set_keep). A row is a message that
+-- one handler is done with, acked or removed, written by the settlement itself; dead letters have a
+-- table of their own.
 --
--- Twelve leaves take turns, each for a sixth of the time for which messages are kept (see host.history_slot); one is
--- truncated when all in it is older. Nothing is ever updated or deleted here (I3), and autovacuum is off.
+-- Twelve leaves take turns, each for a sixth of the time for which messages are kept (see
+-- host.history_slot); one is truncated when all in it is older. Nothing is ever updated or deleted
+-- here (I3), and autovacuum is off.
 CREATE TABLE host.{q}__history (
     message_id bigint NOT NULL,
     lease_id bigint NOT NULL,

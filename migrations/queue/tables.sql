@@ -1,14 +1,16 @@
 -- Template: the tables of one queue. {q} is its name, {payload} the type of its payload,
--- {payload_bytes_max} the limit; {lanes?…} is only for a queue with lanes, {plain?…} only for one without (see
--- host.render). Run once, by host.create_queue.
+-- {payload_bytes_max} the limit; {lanes?…} is only for a queue with lanes, {plain?…} only for one
+-- without (see host.render). Run once, by host.create_queue.
 --
 -- A generation is a turn of the rotation. Every id here carries its generation,
 --     id = generation * 10^11 + n,
--- and every log is PARTITION BY LIST ((id / 10^11) % 3): moving on to the next leaf is a setval, and the
--- identity does all the routing. A generation's messages, leases, settlements and promotions
--- are truncated together. Autovacuum is off: nothing is ever updated or deleted here (I3).
+-- and every log is PARTITION BY LIST ((id / 10^11) % 3): moving on to the next leaf is a setval,
+-- and the identity does all the routing. A generation's messages, leases, settlements and
+-- promotions are truncated together. Autovacuum is off: nothing is ever updated or deleted here
+-- (I3).
 
--- Messages. Producers INSERT payload, headers, run_at, expires_at, priority, key and unique_key; the rest is the system's.
+-- Messages. Producers INSERT payload, headers, run_at, expires_at, priority, key and unique_key;
+-- the rest is the system's.
 CREATE TABLE queue.{q} (
     id bigint GENERATED ALWAYS AS IDENTITY,
     -- The transaction that inserted the row: what the windows of a lease are cut by.
@@ -17,7 +19,8 @@ CREATE TABLE queue.{q} (
     -- Not before then. NULL: at once.
     run_at timestamptz
         CONSTRAINT run_at_is_finite CHECK (isfinite(run_at))
-        -- IS NULL first: the sum is the dearest of all checks, and most have nothing to compare with it.
+        -- IS NULL first: the sum is the dearest of all checks, and most have nothing to compare
+        -- with it.
         CONSTRAINT run_at_is_within_30_years CHECK (run_at IS NULL OR run_at < enqueued_at + interval '30 years'),
     -- A message that was inserted again: the id it had first. Handlers see coalesce(origin, id).
     origin bigint,
@@ -36,21 +39,23 @@ CREATE TABLE queue.{q} (
     -- From then on a dead letter, not run. NULL: never.
     expires_at timestamptz
         CONSTRAINT expires_at_is_finite CHECK (isfinite(expires_at)),
-    -- Only for producers to give: where it is taken, a trigger puts it in the register and leaves NULL here.
+    -- Only for producers to give: where it is taken, a trigger puts it in the register and leaves
+    -- NULL here.
     unique_key text
         CONSTRAINT unique_key_is_for_queues_that_are_set_to_take_it CHECK (unique_key IS NULL),
     -- 1 is high, 3 is low; NULL: normal, which is 2.
     priority smallint
         {priorities?CONSTRAINT priority_is_1_to_3 CHECK (priority BETWEEN 1 AND 3)}{no_priorities?CONSTRAINT queue_has_no_priorities CHECK (priority IS NULL)},
-    -- Messages of one key {ordered?run one at a time, in order of commit}{unordered?have the limits of one lane}.
+    -- Messages of one key {ordered?run one at a time, in order of commit}{unordered?have the limits
+    -- of one lane}.
     key text
         {keys?CONSTRAINT key_is_1_to_255_bytes CHECK (octet_length(key) BETWEEN 1 AND 255)}{no_keys?CONSTRAINT queue_takes_no_key CHECK (key IS NULL)}{lanes?,
     -- The strand of the queue that it belongs to: each has a cursor of its own.
     lane smallint GENERATED ALWAYS AS ({lane_of}) STORED}
 ) PARTITION BY LIST ((id / 100000000000 % 3));
 
--- Uncompressed, so that its size in the table is its size in a host's memory. (What comes compressed from
--- another table stays so; a lease counts that as the largest that it can be.)
+-- Uncompressed, so that its size in the table is its size in a host's memory. (What comes
+-- compressed from another table stays so; a lease counts that as the largest that it can be.)
 ALTER TABLE queue.{q} ALTER COLUMN payload SET STORAGE EXTERNAL;
 
 CREATE TABLE host.{q}__message_0 PARTITION OF queue.{q} FOR VALUES IN (0) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
@@ -64,9 +69,9 @@ CREATE INDEX {q}__message_window ON queue.{q} ({lanes?lane, }txid, id);
 {ordered?-- The order within a window.
 CREATE INDEX ON queue.{q} (lane, id);}
 
--- The lease log. The newest row of a handler and lane that has `is_cursor` is its cursor: everything up to
--- (to_txid, to_id) of the window `txids` has been leased, and `more` says whether the window has
--- rows beyond. A row with row_count 0 is a cursor only.
+-- The lease log. The newest row of a handler and lane that has `is_cursor` is its cursor:
+-- everything up to (to_txid, to_id) of the window `txids` has been leased, and `more` says whether
+-- the window has rows beyond. A row with row_count 0 is a cursor only.
 CREATE TABLE host.{q}__lease (
     id bigint GENERATED ALWAYS AS IDENTITY,
     -- Chosen by the client, so that it can ask for the rows before it knows the lease's id.
@@ -97,7 +102,8 @@ CREATE TABLE host.{q}__lease (
     positions int4multirange,
     -- Whose messages they are; a queue without lanes has the one, 0.
     lane smallint NOT NULL DEFAULT 0,
-    -- What follows is only for queues that keep an order: from_txid and to_txid are 0 there. The last of the window.
+    -- What follows is only for queues that keep an order: from_txid and to_txid are 0 there. The
+    -- last of the window.
     last_id bigint,
     -- Not before then, and not the session's (0) but anybody's: the lane is held.
     due timestamptz,
@@ -107,8 +113,8 @@ CREATE TABLE host.{q}__lease (
     -- On a queue with limits (see functions/limits.sql), else NULL.
     tat timestamptz,
     held bigint[],
-    -- How many messages of each leaf the handler has leased in this lane since the leaf's generation
-    -- began, in rows that are a cursor. An element that is NULL: not known.
+    -- How many messages of each leaf the handler has leased in this lane since the leaf's
+    -- generation began, in rows that are a cursor. An element that is NULL: not known.
     leased bigint[]
 ) PARTITION BY LIST ((id / 100000000000 % 3));
 
@@ -143,18 +149,18 @@ CREATE TABLE host.{q}__promotion (
     due timestamptz NOT NULL,
     schedule_id bigint NOT NULL,
     hi txid_snapshot NOT NULL,
-    -- Rows that came late, behind the cursor: of these transactions, those after (late_txid, late_id)
-    -- are still to be looked at. Empty when done.
+    -- Rows that came late, behind the cursor: of these transactions, those after (late_txid,
+    -- late_id) are still to be looked at. Empty when done.
     late_txids int8multirange NOT NULL,
     late_txid bigint NOT NULL,
     late_id bigint NOT NULL,
-    -- Cursors from which the database's clock was set back: what each has passed is promoted, although
-    -- it is due again. NULL: none that is still ahead of the clock.
+    -- Cursors from which the database's clock was set back: what each has passed is promoted,
+    -- although it is due again. NULL: none that is still ahead of the clock.
     passed_due timestamptz[],
     passed_id bigint[],
     passed_hi txid_snapshot[],
-    -- How many messages were promoted from each bucket of the schedule since it was truncated. An element
-    -- that is NULL: not known.
+    -- How many messages were promoted from each bucket of the schedule since it was truncated. An
+    -- element that is NULL: not known.
     promoted bigint[]
 ) PARTITION BY LIST ((id / 100000000000 % 3));
 
@@ -207,7 +213,8 @@ BEGIN
             ' WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off)', slot);
     END LOOP;
 END $$;
--- As of messages. After the leaves: of one that is made later, it would be valid, and restored before the rows.
+-- As of messages. After the leaves: of one that is made later, it would be valid, and restored
+-- before the rows.
 ALTER TABLE host.{q}__schedule ADD CONSTRAINT txid_is_for_the_database_to_set
     CHECK (txid = txid_current() AND id > 0 OR host.refuse_copied_row(id, txid)) NOT VALID;
 CREATE INDEX {q}__schedule_due ON host.{q}__schedule (due, id);
@@ -231,7 +238,8 @@ CREATE TABLE host.{q}__dead_letter (
 );
 CREATE INDEX ON host.{q}__dead_letter (message_id);
 
--- The register of unique keys that are taken, by which message. An ordinary table; empty unless the queue takes keys.
+-- The register of unique keys that are taken, by which message. An ordinary table; empty unless the
+-- queue takes keys.
 CREATE TABLE host.{q}__unique (
     key text PRIMARY KEY,
     message_id bigint NOT NULL,
@@ -242,5 +250,6 @@ CREATE TABLE host.{q}__unique (
 CREATE INDEX ON host.{q}__unique (message_id);
 CREATE INDEX ON host.{q}__unique (taken_at) WHERE settled_by <> '{}';
 
--- 1 while a host sleeps and wants a NOTIFY. A sequence: seen at once by everybody, and no dead rows.
+-- 1 while a host sleeps and wants a NOTIFY. A sequence: seen at once by everybody, and no dead
+-- rows.
 CREATE SEQUENCE host.{q}__asleep MINVALUE 0 MAXVALUE 1 START 0;

@@ -12,8 +12,8 @@ fn serve_through(proxy: &Proxy, name: &str) -> Serve {
     Serve::spawn(command)
 }
 
-/// Postgres has closed them, and the host was not told: what it asks is never answered. It has to find
-/// other connections, also for ending a session that is dead.
+/// Postgres has closed them, and the host was not told: what it asks is never answered. It has to
+/// find other connections, also for ending a session that is dead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_whose_connections_are_half_open_finds_others_and_takes_over() {
     let server = OwnServer::start(&scratch_dir(), &[]).await;

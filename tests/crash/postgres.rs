@@ -30,8 +30,8 @@ async fn a_crash_of_the_server_loses_nothing_and_no_host_is_held_for_dead() {
     }
 }
 
-/// As when the kernel is short of memory: then Postgres ends all the others and begins anew, and the server is
-/// the same one. All locks are gone as after a restart.
+/// As when the kernel is short of memory: then Postgres ends all the others and begins anew, and
+/// the server is the same one. All locks are gone as after a restart.
 #[tokio::test]
 async fn a_crash_of_one_backend_is_nobodys_death() {
     let server = OwnServer::start(&scratch_dir(), &[]).await;

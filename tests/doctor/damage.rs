@@ -53,7 +53,8 @@ async fn what_a_queue_lacks_is_named_and_put_back() {
     }
 }
 
-/// What no statement brings back is named all the same, also where it keeps doctor from looking at the queue.
+/// What no statement brings back is named all the same, also where it keeps doctor from looking at
+/// the queue.
 #[tokio::test]
 async fn tables_columns_and_checks_that_are_gone_are_named() {
     for (drop, named) in [

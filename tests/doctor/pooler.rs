@@ -1,5 +1,5 @@
-//! The least that is a pooler in transaction mode: all clients share one connection to the server, for the
-//! length of a query.
+//! The least that is a pooler in transaction mode: all clients share one connection to the server,
+//! for the length of a query.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use tokio::sync::Mutex;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
-/// Answers at the port that it returns, on behalf of the server of that URL (a socket without password).
+/// Answers at the port that it returns, on behalf of the server of that URL (a socket without
+/// password).
 pub async fn start(url: &str) -> u16 {
     let config: Config = url.parse().unwrap();
     let Host::Unix(dir) = &config.get_hosts()[0] else { panic!("{url}") };

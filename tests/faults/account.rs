@@ -60,8 +60,8 @@ pub struct Totals {
     faults: BTreeMap<Kind, u32>,
 }
 
-/// Longer than a fault silences a host without being held for dead, and it is noticed: with the time that all are given
-/// when Postgres has begun anew.
+/// Longer than a fault silences a host without being held for dead, and it is noticed: with the
+/// time that all are given when Postgres has begun anew.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// From what a fault does to when it is seen.
 const A_MOMENT: Duration = Duration::from_secs(1);
@@ -75,8 +75,9 @@ pub async fn wait_done(world: &World) {
     wait_until("nothing is in hand", async || world.number(in_hand).await == 0).await;
 }
 
-/// Fails unless every message has come to exactly the end that it had to, at each handler, and every
-/// lease that was handed on had a reason. `acknowledged`: what producers know to be committed.
+/// Fails unless every message has come to exactly the end that it had to, at each handler, and
+/// every lease that was handed on had a reason. `acknowledged`: what producers know to be
+/// committed.
 pub async fn check(world: &World, acknowledged: &[i64], totals: &mut Totals) {
     let mut complaints = Vec::new();
     let mut none = async |what: &str, sql: &str| {
@@ -186,8 +187,8 @@ async fn unexplained(world: &World) -> Vec<String> {
         })
     };
     let ever = SystemTime::UNIX_EPOCH;
-    // What silences a host without a lock for two seconds may be another fault, or a busy machine. Or it never knew of
-    // the session: the reply to its beginning was lost.
+    // What silences a host without a lock for two seconds may be another fault, or a busy machine.
+    // Or it never knew of the session: the reply to its beginning was lost.
     let silenced = |e: &Ended| befell(&e.host, e.at - SILENCE_MAX, e.at, Kind::takes_the_lock);
     let reason_to_end = |e: &Ended, leased_at: SystemTime| {
         if e.lost {

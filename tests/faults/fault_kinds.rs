@@ -1,5 +1,5 @@
-//! The faults, as cards: which there are, and what each does. A card leaves the world as it should be,
-//! whatever the product makes of it.
+//! The faults, as cards: which there are, and what each does. A card leaves the world as it should
+//! be, whatever the product makes of it.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -111,8 +111,8 @@ const DECK: &[Kind] = &[
 ];
 
 impl Kind {
-    /// Whether others may hold a host for dead that it befalls: its lock is gone, or it is silent for
-    /// long.
+    /// Whether others may hold a host for dead that it befalls: its lock is gone, or it is silent
+    /// for long.
     pub fn may_lose_a_session(self) -> bool {
         matches!(self, Kill | Freeze | Silence | CutOnlyServer)
     }
@@ -135,7 +135,8 @@ impl Kind {
         self.may_lose_a_session() || self == TerminateTwice
     }
 
-    /// Whether a reply may be lost, or come so late that it is held for lost: of a lease, after three seconds.
+    /// Whether a reply may be lost, or come so late that it is held for lost: of a lease, after
+    /// three seconds.
     pub fn may_lose_a_reply(self) -> bool {
         !matches!(self, Deploy | RollBack | Pause | QueueComesAndGoes | DeadRetried | DeadPurged)
     }

@@ -1,5 +1,6 @@
-//! Producers that insert all the while, each message together with a row of an ordinary table that says
-//! what is to become of it. So what was committed is known even where a COMMIT's reply was lost.
+//! Producers that insert all the while, each message together with a row of an ordinary table that
+//! says what is to become of it. So what was committed is known even where a COMMIT's reply was
+//! lost.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;

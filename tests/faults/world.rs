@@ -1,5 +1,5 @@
-//! What the faults befall: a Postgres on a small disk, hosts behind proxies, and the journal of what was
-//! done to them.
+//! What the faults befall: a Postgres on a small disk, hosts behind proxies, and the journal of
+//! what was done to them.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -92,8 +92,9 @@ impl OwnServer {
         self.running = Some(embedded);
     }
 
-    /// Crashes it and starts it again by a clock of its own, which shows as much more than the machine's as the file
-    /// says (`+3600`, in seconds), and follows it. Needs Debian's `libfaketime`.
+    /// Crashes it and starts it again by a clock of its own, which shows as much more than the
+    /// machine's as the file says (`+3600`, in seconds), and follows it. Needs Debian's
+    /// `libfaketime`.
     pub async fn start_by_a_clock(&mut self, library: &Path, file: &Path) {
         let client = super::server::connect(&self.url).await;
         let data = client.query_one("SHOW data_directory", &[]).await.expect("its folder");

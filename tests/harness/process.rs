@@ -129,8 +129,8 @@ impl Serve {
         wait_until(&format!("the host logs {text:?}"), async || self.log().contains(text)).await;
     }
 
-    /// Waits until it has heeded a signal to end: it says that it drains, or it is gone, which one that serves
-    /// nothing is without a word.
+    /// Waits until it has heeded a signal to end: it says that it drains, or it is gone, which one
+    /// that serves nothing is without a word.
     pub async fn wait_draining(&self) {
         let heeded = async || self.log().contains("draining") || self.reader.is_finished();
         wait_until("the host drains", heeded).await;

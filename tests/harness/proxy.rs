@@ -1,5 +1,5 @@
-//! A TCP proxy on loopback, between a client and a server's Unix socket, that can misbehave as networks
-//! do. Knows nothing of what it carries but the bytes that a trap waits for.
+//! A TCP proxy on loopback, between a client and a server's Unix socket, that can misbehave as
+//! networks do. Knows nothing of what it carries but the bytes that a trap waits for.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -95,8 +95,8 @@ impl Proxy {
         let _ = self.shared.cuts.send(cut);
     }
 
-    /// Resets the next connection on which the client sends `needle`: before that has reached the server,
-    /// or, with `arrives`, when the server has answered and the answer is on its way.
+    /// Resets the next connection on which the client sends `needle`: before that has reached the
+    /// server, or, with `arrives`, when the server has answered and the answer is on its way.
     pub fn reset_at(&self, needle: &[u8], arrives: bool) {
         *self.shared.trap.lock().expect("the trap") =
             Some(Trap { needle: needle.to_owned(), arrives });
@@ -132,8 +132,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn carry(mut client: TcpStream, shared: Arc<Shared>, mut cuts: broadcast::Receiver<Cut>) {
-    // The server does not hear of it before: one that is told to end would wait a minute for a client that
-    // says nothing.
+    // The server does not hear of it before: one that is told to end would wait a minute for a
+    // client that says nothing.
     let mut mode = shared.mode.subscribe();
     tokio::select! {
         _ = mode.wait_for(|mode| *mode != Mode::Stall) => {}

@@ -1,5 +1,5 @@
-//! A database with queues and handlers, made without the operator's commands: the tests of what hosts do
-//! need no other part of the product.
+//! A database with queues and handlers, made without the operator's commands: the tests of what
+//! hosts do need no other part of the product.
 
 use std::fs::File;
 
@@ -57,8 +57,8 @@ impl Default for Deployment {
 }
 
 impl Scene {
-    /// A database with the queue `work` and the queue `sink`, whose payloads are text and which has no
-    /// handler: what handlers put there stays.
+    /// A database with the queue `work` and the queue `sink`, whose payloads are text and which has
+    /// no handler: what handlers put there stays.
     pub async fn new(work: &str) -> Self {
         let scene = Self::of(TestDb::new().await).await;
         scene.queue("work", work).await;

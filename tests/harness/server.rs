@@ -43,7 +43,7 @@ impl TestDb {
         server().await.embedded.programs().join(name)
     }
 
-    /// What one of Postgres's programs prints when it is run on this database.
+    /// The output of a Postgres program that runs on this database.
     pub async fn program(&self, name: &str, args: &[&str]) -> String {
         let mut command = Command::new(self.program_path(name).await);
         let output = command.args(args).arg(&self.url).output().expect("run a program of Postgres");
@@ -51,7 +51,8 @@ impl TestDb {
         String::from_utf8(output.stdout).expect("text")
     }
 
-    /// The same database, seen by a new login role that is a member of a group role and nothing else.
+    /// The same database, seen by a new login role that is a member of a group role and nothing
+    /// else.
     pub async fn as_member_of(&self, group: &str) -> Self {
         let role = format!("{group}_{}", self.name);
         let create = format!("CREATE ROLE {role} LOGIN IN ROLE {group}");

@@ -1,5 +1,5 @@
-//! Drives the SQL functions of a queue by hand, as a host would, so that a test can stop between any
-//! two steps. Panics where a test has no use for the error.
+//! Drives the SQL functions of a queue by hand, as a host would, so that a test can stop between
+//! any two steps. Panics where a test has no use for the error.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -244,8 +244,8 @@ impl SqlHost {
         self.value("SELECT host.{q}__advance()").await
     }
 
-    /// Begins the next generation, as soon as the present one is old enough (some milliseconds, which a quick
-    /// test is there before).
+    /// Begins the next generation, as soon as the present one is old enough (some milliseconds,
+    /// which a quick test is there before).
     pub async fn next_generation(&self) {
         wait_until("the next generation", async || self.advance().await.is_none()).await;
     }

@@ -24,8 +24,8 @@ pub struct Standby {
 }
 
 impl Standby {
-    /// Copies the primary and follows it. From then on the primary's commits wait for it, but for those that
-    /// wait for nothing.
+    /// Copies the primary and follows it. From then on the primary's commits wait for it, but for
+    /// those that wait for nothing.
     pub async fn of(primary: &OwnServer) -> Self {
         let replication = Proxy::to(&primary.socket()).await;
         let dir = scratch_dir();

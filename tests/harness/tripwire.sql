@@ -1,5 +1,5 @@
--- Put into the database that all tests' are copies of: whoever updates or deletes a row of a log, of messages or of the
--- schedule, in whatever test, is refused (I3).
+-- Put into the database that all tests' are copies of: whoever updates or deletes a row of a log,
+-- of messages or of the schedule, in whatever test, is refused (I3).
 CREATE SCHEMA tripwire;
 
 CREATE FUNCTION tripwire.refuse() RETURNS trigger LANGUAGE plpgsql AS $$

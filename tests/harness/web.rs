@@ -1,5 +1,5 @@
-//! A real HTTP server that answers as a test says, and keeps what it was sent. It takes requests as they
-//! come on the wire: no library could hide what a guest has smuggled in.
+//! A real HTTP server that answers as a test says, and keeps what it was sent. It takes requests as
+//! they come on the wire: no library could hide what a guest has smuggled in.
 
 use std::sync::{Arc, Mutex};
 

@@ -6,7 +6,8 @@ pub struct Row {
     pub name: &'static str,
     /// In which of the worlds it takes part: settings of one name exclude one another.
     pub world: usize,
-    /// SQL of a superuser before anything of the product is there. `{owner}` owns the database `{db}`.
+    /// SQL of a superuser before anything of the product is there. `{owner}` owns the database
+    /// `{db}`.
     pub before: &'static str,
     /// As in ALTER DATABASE … SET.
     pub settings: &'static [&'static str],

@@ -1,5 +1,5 @@
-//! Migrating beside hosts of the version before. They are many connections that do what a host does, each statement as
-//! that version's hosts send it.
+//! Migrating beside hosts of the version before. They are many connections that do what a host
+//! does, each statement as that version's hosts send it.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -152,8 +152,9 @@ impl Crew {
     }
 }
 
-/// The answer, unless it was one that a host of that version asks for again: a plan that has changed, a lock that it
-/// waited for in vain. Never a deadlock, and never a function or a table that is not there.
+/// The answer, unless it was one that a host of that version asks for again: a plan that has
+/// changed, a lock that it waited for in vain. Never a deadlock, and never a function or a table
+/// that is not there.
 #[track_caller]
 fn passes<T>(result: Result<T, Error>) -> Option<T> {
     match result {
@@ -223,7 +224,8 @@ async fn hosts_of_the_version_before_work_on_while_it_runs() {
         go_on(&crews, 300).await;
         let text = db.host(&["migrate"]).await.ok();
         assert!(text.starts_with("Migrated from version 13 to "), "{text}");
-        // The same hosts, on the tables and functions of this version, over at least one turn of the rotation.
+        // The same hosts, on the tables and functions of this version, over at least one turn of
+        // the rotation.
         go_on(&crews, 3_000).await;
         let text = db.host(&["migrate"]).await.ok();
         assert!(text.starts_with("Nothing to do"), "{text}");
@@ -236,8 +238,8 @@ async fn hosts_of_the_version_before_work_on_while_it_runs() {
     assert_eq!(shape, None, "{status}");
 }
 
-/// Killed while it waits for a queue: those before it are upgraded, this one and those after it are not. All are served
-/// by the hosts that serve them, and no other begins to.
+/// Killed while it waits for a queue: those before it are upgraded, this one and those after it are
+/// not. All are served by the hosts that serve them, and no other begins to.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_was_killed_goes_on_where_it_was() {
     let db = TestDb::empty().await;

@@ -146,7 +146,8 @@ async fn more_queues_than_locks_are_upgraded_with_what_is_in_them() {
     assert_eq!(scene.number("SELECT count(*) FROM host.missing_privileges()").await, 0);
 }
 
-/// The room for locks that is left is less than one queue needs: the error names the setting, and its value.
+/// The room for locks that is left is less than one queue needs: the error names the setting, and
+/// its value.
 #[tokio::test]
 async fn a_server_with_too_little_room_for_locks_is_told_how_much_it_needs() {
     let few = [

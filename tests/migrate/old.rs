@@ -1,5 +1,5 @@
-//! A database as an earlier release left it, made from that release's own files: `version_13.tar.gz` has its folder
-//! `migrations`, as it was before version 14.
+//! A database as an earlier release left it, made from that release's own files:
+//! `version_13.tar.gz` has its folder `migrations`, as it was before version 14.
 
 use std::path::Path;
 use std::process::Command;

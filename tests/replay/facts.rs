@@ -1,4 +1,5 @@
-//! What the model has, in lines like those of `facts.sql`. Never looks at the database.
+//! The model's state, in the lines that `facts.sql` gives of the database. Never looks at the
+//! database.
 
 use std::fmt::Write as _;
 

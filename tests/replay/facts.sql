@@ -1,7 +1,8 @@
 -- All that the database has of queue {q}, a fact a line, in the words of tests/replay/facts.rs.
 -- Invariant: reads with one snapshot, so it shows what is committed at one instant.
 -- Locks: none but for reading. Tables: all of the queue's.
--- $1: the walk; $2: the sessions, $3: the handlers, each in the order of their numbers in the model.
+-- $1: the walk; $2: the sessions, $3: the handlers, each in the order of their numbers in the
+-- model.
 WITH handler AS (
     SELECT id, nth - 1 AS nth, c.*
     FROM unnest($3::int[]) WITH ORDINALITY h (id, nth)

@@ -1,5 +1,5 @@
-//! The database's side of a walk: connections that can be left in the middle of a transaction, and the calls. It
-//! knows nothing of the model's state.
+//! The database's side of a walk: connections that can be left in the middle of a transaction, and
+//! the calls. It knows nothing of the model's state.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -221,7 +221,8 @@ impl Stage {
     }
 }
 
-/// A delay of the model in milliseconds: long, so that no two of different length are ever due in another order.
+/// A delay of the model in milliseconds: long, so that no two of different length are ever due in
+/// another order.
 pub const DELAY_UNIT_MS: i64 = 3_600;
 
 fn answer(result: Result<Row, Error>) -> Answer {

@@ -11,7 +11,8 @@ async fn what_is_left_of_each_priority_comes_again_with_it() {
     create_queue(&client, "q", &format!("{ROTATES_ALWAYS}, p_priorities => true")).await;
     let handler = deploy(&client, "q", "a").await;
     let mut hand = SqlHost::new(&from, "q", handler).await;
-    // High: all settled. Normal: half is in flight, of which some are settled. Low: nobody has looked.
+    // High: all settled. Normal: half is in flight, of which some are settled. Low: nobody has
+    // looked.
     hand.run(
         "INSERT INTO queue.{q} (payload, priority)
          SELECT to_jsonb(g), CASE WHEN g < 10 THEN 1 WHEN g >= 20 THEN 3 END FROM generate_series(0, 29) g",
@@ -34,7 +35,8 @@ async fn what_is_left_of_each_priority_comes_again_with_it() {
     }
 }
 
-/// A lane is held for a retry when the dump is taken: its first message comes again first, and all of its lane after it.
+/// A lane is held for a retry when the dump is taken: its first message comes again first, and all
+/// of its lane after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_held_lane_has_comes_in_its_order() {
     const KEYS: usize = 6;

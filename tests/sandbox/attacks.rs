@@ -1,5 +1,5 @@
-//! Guests that attack: each limit at its edge and far over it. What is refused is named, and neither
-//! the host nor the next guest is the worse for it.
+//! Guests that attack: each limit at its edge and far over it. What is refused is named, and
+//! neither the host nor the next guest is the worse for it.
 
 use super::*;
 
@@ -134,7 +134,8 @@ async fn the_host_is_called_from_the_end_of_the_stack() {
     assert_eq!(misbehave(settings, "dig").await.verdict, Verdict::Failed(Failure::Stack));
 }
 
-/// A list of a million headers that are all the same kilobyte is two gigabytes to a host that copies them.
+/// A list of a million headers that are all the same kilobyte is two gigabytes to a host that
+/// copies them.
 #[tokio::test]
 async fn lists_that_are_small_in_the_guest_and_huge_in_the_host_are_refused() {
     let run = misbehave(settings(), r#"{"do": "alias", "n": 1000}"#).await;
@@ -222,7 +223,8 @@ async fn a_wait_for_a_million_things_is_refused() {
     }
 }
 
-/// A socket is a file of the host's, and there are only so many: none is opened, not even to be refused later.
+/// A socket is a file of the host's, and there are only so many: none is opened, not even to be
+/// refused later.
 #[tokio::test]
 async fn no_socket_is_opened() {
     let run = misbehave(settings(), r#"{"do": "sockets", "n": 2000}"#).await;
@@ -262,7 +264,8 @@ fn nosy(data_bytes: usize) -> Vec<u8> {
     handler_of(&core, &handle)
 }
 
-/// Of one message, queue or version the next sees nothing, though all of them take turns in one place.
+/// Of one message, queue or version the next sees nothing, though all of them take turns in one
+/// place.
 #[tokio::test]
 async fn nothing_is_left_of_a_guest_for_the_next() {
     for data_bytes in [100, 1 << 20] {

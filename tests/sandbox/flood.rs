@@ -1,4 +1,5 @@
-//! What a server sends is counted from its first byte to its last, whatever it is, and ends at its limit.
+//! What a server sends is counted from its first byte to its last, whatever it is, and ends at its
+//! limit.
 
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
@@ -85,7 +86,8 @@ async fn answers_without_end_are_cut_off_whatever_they_are() {
     }
 }
 
-/// The work that a server causes is not that of the threads which run messages: it goes on while they are held up.
+/// The work that a server causes is not that of the threads which run messages: it goes on while
+/// they are held up.
 #[tokio::test]
 async fn servers_are_listened_to_on_other_threads() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,5 +1,5 @@
-//! Outbound HTTP: what is granted goes out as the guest meant it, what is not is refused by name, and
-//! everything has an end.
+//! Outbound HTTP: what is granted goes out as the guest meant it, what is not is refused by name,
+//! and everything has an end.
 
 use std::slice;
 
@@ -136,13 +136,15 @@ async fn nothing_is_smuggled_into_a_request() {
         let answer = fetch(settings(), &url, more.clone()).await;
         assert!(answer.contains(said), "{more}: {answer}");
     }
-    // Of a body that is shorter than it said, the server sees that; of one that is longer, the beginning.
+    // A body is shorter than announced: the server sees that. It is longer: the server gets its
+    // beginning.
     for received in web.received() {
         assert!(!received.whole || received.body == b"xxx", "{received:?}");
     }
 }
 
-/// A guest that dies in the middle of a body has not sent one. The half is more than waits for a connection.
+/// A guest that dies in the middle of a body has not sent one. The half is more than waits for a
+/// connection.
 #[tokio::test]
 async fn half_a_body_is_never_taken_for_a_whole_one() {
     let web = Web::start(|_| ok()).await;

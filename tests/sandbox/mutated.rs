@@ -1,5 +1,5 @@
-//! Components that are damaged, cut and put together at random: each is refused in words, or it is a handler that
-//! runs within its limits. `SEED=…` does it again.
+//! Components that are damaged, cut and put together at random: each is refused in words, or it is
+//! a handler that runs within its limits. `SEED=…` does it again.
 
 use std::panic::AssertUnwindSafe;
 

@@ -257,7 +257,8 @@ async fn compiled_code_is_reused_and_a_damaged_file_is_not() {
     }
 }
 
-/// Compiled code runs as the host's own: whoever could have put it there, or the folder in its place, is named.
+/// Compiled code runs as the host's own: whoever could have put it there, or the folder in its
+/// place, is named.
 #[test]
 fn a_cache_that_others_may_write_to_is_refused() {
     let above = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! Results: what a handler leaves with a message is there with its ack, within limits, and is no other's.
+//! Results: what a handler leaves with a message is there with its ack, within limits, and is no
+//! other's.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! Names that lead to where nobody meant a guest to go: requests to each, by the system's own resolver, which is given a
-//! file of hosts in a mount namespace of the test's own.
+//! Names that lead to where nobody meant a guest to go: requests to each, by the system's own
+//! resolver, which is given a file of hosts in a mount namespace of the test's own.
 
 use std::process::Command;
 
@@ -8,8 +8,8 @@ use serde_json::json;
 use super::http::{fetch, granted};
 use crate::harness::web::{Web, answer};
 
-/// Addresses that no name may lead to: metadata of clouds, link-local, nobody's, everybody's, and all of these
-/// in other forms.
+/// Addresses that no name may lead to: metadata of clouds, link-local, nobody's, everybody's, and
+/// all of these in other forms.
 const NEVER: &str = "169.254.169.254 169.254.170.2 169.254.42.42 169.254.0.23 100.100.100.200 100.96.0.96 100.80.80.80 \
     168.63.129.16 192.80.8.124 192.0.0.192 0.0.0.0 224.0.0.1 255.255.255.255 \
     fd00:ec2::254 fd00:ec2::23 fd20:ce::254 fd00:c1::a9fe:a9fe fd00:42::42 fd00:a9fe:a9fe::1 fe80::a9fe:a9fe ff02::1 :: \

@@ -12,7 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::*;
 use crate::harness::web::{Answer, Web, answer};
 
-/// Runs the plugin with that URL and that configuration; the secrets `token` and `key` are set and granted.
+/// Runs the plugin with that URL and that configuration; the secrets `token` and `key` are set and
+/// granted.
 async fn post(web: &Web, config: &[(&str, &str)]) -> Run {
     post_message(web, config, message("{\"order\": 7}")).await
 }

@@ -1,11 +1,13 @@
-//! Whether the files of a crate import each other in a circle. A newcomer who reads such files has no
-//! place to begin. A part of a module may import what its whole defines; of the crate's root, nothing.
+//! Whether the files of a crate import each other in a circle. A newcomer who reads such files has
+//! no place to begin. A part of a module may import what its whole defines; of the crate's root,
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{CRATES, Source, none, sources};
 
-/// A file of a crate, by its path below `src`, as in `["lease", "idle"]`; the crate's root is empty.
+/// A file of a crate, by its path below `src`, as in `["lease", "idle"]`; the crate's root is
+/// empty.
 type File = Vec<String>;
 
 /// The file that a source is.

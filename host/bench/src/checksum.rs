@@ -1,9 +1,9 @@
-//! Whether everything was delivered as often as it should be: by count, sum and sum of squares of the
-//! numbers that the messages carry. Pure.
+//! Whether everything was delivered as often as it should be: by count, sum and sum of squares of
+//! the numbers that the messages carry. Pure.
 //!
-//! Producers add what they committed, the account in the database what was delivered. Equal checksum mean
-//! equal messages but for a conspiracy: at least three lost and three others doubled whose numbers
-//! have the same sum and the same sum of squares.
+//! Producers add what they committed, the account in the database what was delivered. Equal
+//! checksum mean equal messages but for a conspiracy: at least three lost and three others doubled
+//! whose numbers have the same sum and the same sum of squares.
 
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
-//! Where a benchmark runs: a queue of its own, with its handlers, hosts and what is in the way; and what
-//! can be seen from outside. Removes all of it again.
+//! Where a benchmark runs: a queue of its own, with its handlers, hosts and what is in the way; and
+//! what can be seen from outside. Removes all of it again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

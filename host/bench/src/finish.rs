@@ -1,4 +1,5 @@
-//! The end of a run: the hosts end, the account is closed, and what all shapes report is put together.
+//! The end of a run: the hosts end, the account is closed, and what all shapes report is put
+//! together.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,5 +1,5 @@
-//! The handlers that a benchmark brings along, as WebAssembly text. Each acks every message; what it does
-//! before that differs. Never does I/O.
+//! The handlers that a benchmark brings along, as WebAssembly text. Each acks every message; what
+//! it does before that differs. Never does I/O.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ pub(crate) enum Guest {
     Wait(Duration),
 }
 
-/// The parts of `guest.wat` that differ: imports, core imports, what is done first, and what the core
-/// module is given.
+/// The parts of `guest.wat` that differ: imports, core imports, what is done first, and what the
+/// core module is given.
 struct Parts {
     imports: &'static str,
     linked: &'static str,
@@ -25,7 +25,8 @@ struct Parts {
 
 const NOOP: Parts = Parts { imports: "", linked: "", first: "", host: "" };
 
-/// The payload is the third field of the message: its pointer is at 16, its length at 20. 2 is `info`.
+/// The payload is the third field of the message: its pointer is at 16, its length at 20. 2 is
+/// `info`.
 const MARK: Parts = Parts {
     imports: r#"
     (import "host:jobs/log@1.0.0" (instance $log

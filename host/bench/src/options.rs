@@ -36,7 +36,8 @@ pub enum Workload {
     Steady,
     /// Few messages, each as it comes: how long until its handler begins.
     Latency,
-    /// Producers, beside hosts that do nothing, work off what comes, or have much to do; and a bare table.
+    /// Producers, beside hosts that do nothing, work off what comes, or have much to do; and a bare
+    /// table.
     Enqueue,
     /// The same server without a queue: COPY in, read out.
     Baseline,
@@ -82,7 +83,8 @@ pub struct Options {
     pub backlog_max: u64,
     /// Messages that wait when the measured time begins, for `Steady` and `Latency`.
     pub waiting: u64,
-    /// Messages that another session has in hand for all of the measured time, for `Steady` and `Latency`.
+    /// Messages that another session has in hand for all of the measured time, for `Steady` and
+    /// `Latency`.
     pub leased: u64,
     /// Messages that were settled before it, beside those that warm up.
     pub settled: u64,
@@ -107,7 +109,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// The messages that what the server counts can be shared out among: none when others are worked off beside them.
+    /// The messages that what the server counts can be shared out among: none when others are
+    /// worked off beside them.
     pub(crate) const fn accountable(&self, messages: u64) -> u64 {
         if self.waiting + self.leased > 0 { 0 } else { messages }
     }

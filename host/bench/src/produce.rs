@@ -1,5 +1,5 @@
-//! The producers of a benchmark: tasks that insert, each on a connection of its own, and add up what they
-//! committed. Numbers are given out once, whoever takes them.
+//! The producers of a benchmark: tasks that insert, each on a connection of its own, and add up
+//! what they committed. Numbers are given out once, whoever takes them.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -16,7 +16,7 @@ pub struct Report {
 
     /// Messages of the whole run that producers committed.
     pub committed: u64,
-    /// Of these, those that were delivered.
+    /// Committed messages that were delivered.
     pub delivered: u64,
     /// Messages that were committed and not delivered.
     pub lost: u64,
@@ -57,8 +57,8 @@ pub struct Report {
     pub p999_ms: Option<f64>,
     /// The longest.
     pub max_ms: Option<f64>,
-    /// From when a message was due to be sent until the handler began: with what its INSERT took, and what kept
-    /// its producer from it.
+    /// From when a message was due to be sent until the handler began: with what its INSERT took,
+    /// and what kept its producer from it.
     pub due_to_start_p50_ms: Option<f64>,
     /// From when a message was due to be sent until the handler began.
     pub due_to_start_p99_ms: Option<f64>,

@@ -13,8 +13,8 @@ const CELL: (usize, usize) = (90, 40);
 /// What is left and above of the cells.
 const MARGIN: (usize, usize) = (110, 70);
 
-/// Runs it: `steady` for each pair, each on a queue of its own. The report's other figures are of all of
-/// them together, as far as they add up.
+/// Runs it: `steady` for each pair, each on a queue of its own. The report's other figures are of
+/// all of them together, as far as they add up.
 pub(crate) async fn run(request: Request<'_>) -> Result<Report, BenchError> {
     let [across, down] = request.options.axes.clone();
     let mut all = Report::default();

@@ -35,7 +35,8 @@ impl CommandContext {
         self.embedded.as_ref().map(Embedded::programs)
     }
 
-    /// The embedded server of a folder, started and migrated. A line on standard error tells of the start.
+    /// The embedded server of a folder, started and migrated. A line on standard error tells of the
+    /// start.
     pub(crate) async fn embedded(dir: &Path, connections_max: usize) -> Result<Self, CommandError> {
         let embedded = Embedded::start(dir).await?;
         if embedded.started_here() {

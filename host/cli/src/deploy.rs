@@ -179,7 +179,7 @@ impl Flags {
 }
 
 impl Flags {
-    /// The default for a component that takes batches, if nothing is said; none for one that does not.
+    /// The default for a component that takes batches, unless given; none for any other.
     fn resolve_batch_size(
         &self,
         checked: Checked,

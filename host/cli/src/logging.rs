@@ -26,7 +26,8 @@ pub(crate) fn start(format: Format, level: &str) -> Result<(), CommandError> {
     }
     let has_colours = matches!(format, Format::Text) && std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(has_colours);
-    // A line that cannot be written is lost: its reader may have ended, as `tee` does at Ctrl-C. That stops no host.
+    // A line that cannot be written is lost: its reader may have ended, as `tee` does at Ctrl-C.
+    // That stops no host.
     let log = log.with_writer(Log { has_colours }).log_internal_errors(false);
     match format {
         Format::Text => log.init(),

@@ -180,7 +180,8 @@ impl Signals {
     }
 }
 
-/// Whether SIGHUP was ignored when this began. Only Linux says so without `unsafe`; elsewhere it is taken for no.
+/// Whether SIGHUP was ignored when this began. Only Linux says so without `unsafe`; elsewhere it is
+/// taken for no.
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

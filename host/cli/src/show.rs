@@ -17,7 +17,8 @@ const WIDTH: u16 = 100;
 /// A terminal that says that it has fewer columns does not mean it.
 const WIDTH_MIN: u16 = 40;
 
-/// Writes to standard output, and nothing that a terminal would obey. If nobody reads that any more, what the command does goes on without words.
+/// Writes to standard output, and nothing that a terminal would obey. If nobody reads that any
+/// more, what the command does goes on without words.
 ///
 /// # Panics
 /// If it cannot be written to, as on a full disk.
@@ -103,7 +104,8 @@ pub(crate) fn line(text: &str, chars_max: usize) -> String {
     text.chars().take(chars_max - 1).chain(['…']).collect()
 }
 
-/// Bytes as text if they are some, else as `\x` and hexadecimal digits, as Postgres writes them. No text begins so.
+/// Bytes as text if they are some, else as `\x` and hexadecimal digits, as Postgres writes them. No
+/// text begins so.
 pub(crate) fn text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.starts_with("\\x") => text.to_owned(),

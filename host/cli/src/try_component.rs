@@ -1,5 +1,5 @@
-//! `host try-component`: what `host serve` and `host deploy` have a process of its own do with a component. Not for
-//! people: it is in no help.
+//! `host try-component`: what `host serve` and `host deploy` have a process of its own do with a
+//! component. Not for people: it is in no help.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -11,7 +11,8 @@ use host_core::grant::HttpGrant;
 use host_core::limits::COMPONENT_BYTES_MAX;
 use host_sandbox::{Terms, try_here};
 
-/// Compile the component on standard input, and say whether a handler with these settings can be made of it
+/// Compile the component on standard input, and say whether a handler with these settings can be
+/// made of it
 #[derive(Debug, Args)]
 pub(crate) struct TryComponent {
     /// Linear memory, in bytes

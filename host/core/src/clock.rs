@@ -1,4 +1,5 @@
-//! Clocks: whether one was set back, and how the database counts time. Pure: all times are passed in.
+//! Clocks: whether one was set back, and how the database counts time. Pure: all times are passed
+//! in.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,8 +19,8 @@ pub struct ClockWatch {
 }
 
 impl ClockWatch {
-    /// Notes that the clock shows `shown` at `now`. By how much it was set back since the last time, if
-    /// it was.
+    /// Notes that the clock shows `shown` at `now`. By how much it was set back since the last
+    /// time, if it was.
     pub fn note(&mut self, shown: SystemTime, now: Instant) -> Option<Duration> {
         let (before, at) = self.last.replace((shown, now))?;
         let expected = before + now.saturating_duration_since(at);

@@ -1,5 +1,5 @@
-//! When a cron entry fires: a pattern in a time zone, and what becomes of the firings that no host was there
-//! for. Pure functions of the time that they are given; never asks a clock.
+//! When a cron entry fires: a pattern in a time zone, and what becomes of the firings that no host
+//! was there for. Pure functions of the time that they are given; never asks a clock.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +16,8 @@ pub const ON_TIME: Duration = Duration::from_mins(1);
 /// Firings that are made up for at once, the newest of those that were missed.
 pub const MAKE_UP_MAX: usize = 1_000;
 
-/// Headers that tell a handler of the entry and the time; an entry cannot have headers of its own of these names.
+/// Headers that tell a handler of the entry and the time; an entry cannot have headers of its own
+/// of these names.
 pub const HEADERS: [&str; 2] = ["cron", "cron-at"];
 
 /// At which times an entry fires.
@@ -89,8 +90,8 @@ impl Missed {
 }
 
 impl Schedule {
-    /// The schedule of a pattern with five fields, or six with seconds first, or a name such as `@hourly`; its
-    /// times are of the time zone of that name.
+    /// The schedule of a pattern with five fields, or six with seconds first, or a name such as
+    /// `@hourly`; its times are of the time zone of that name.
     ///
     /// # Errors
     /// What is wrong with which of the two.
@@ -160,8 +161,8 @@ impl Schedule {
         Ok(Firing { times, then })
     }
 
-    /// When an entry that was to fire at `next_at` fires by a clock that was set back to `now`: earlier, or
-    /// as it was to (`None`).
+    /// When an entry that was to fire at `next_at` fires by a clock that was set back to `now`:
+    /// earlier, or as it was to (`None`).
     #[must_use]
     pub fn after_set_back(&self, next_at: SystemTime, now: SystemTime) -> Option<SystemTime> {
         self.next_after(now).ok().filter(|next| *next < next_at)

@@ -1,5 +1,5 @@
-//! What is wrong, or will be, with a database and its hosts: a pure function of what was seen. Never looks
-//! for itself, and never mends anything.
+//! What is wrong, or will be, with a database and its hosts: a pure function of what was seen.
+//! Never looks for itself, and never mends anything.
 
 use std::fmt;
 use std::time::Duration;
@@ -88,7 +88,8 @@ pub enum Finding {
     Lagging { queue: String, handler: String, waiting: i64, oldest_age_ms: i64 },
     /// A lease that keeps a leaf from being truncated.
     OpenLease { queue: String, lease: String, session: i32, age_ms: i64 },
-    /// A transaction that keeps leaves from being truncated, messages from being leased or promoted.
+    /// A transaction that keeps leaves from being truncated, messages from being leased or
+    /// promoted.
     Locked { queue: String, lock: String, by: Holder },
     /// The server has no room for the locks of a dump.
     FewLocks { room: i64, dump: i64, per_transaction: i64, wanted: i64 },
@@ -104,7 +105,8 @@ pub enum Finding {
     Extended { queue: String, added: Vec<String> },
 }
 
-/// All findings, the worst first. `patience`: what has lasted as long is not passing. `release`: this program's version.
+/// All findings, the worst first. `patience`: what has lasted as long is not passing. `release`:
+/// this program's version.
 #[must_use]
 pub fn diagnose(facts: &Facts, patience: Duration, release: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -120,7 +122,8 @@ pub fn diagnose(facts: &Facts, patience: Duration, release: &str) -> Vec<Finding
     findings
 }
 
-/// The finding about a clock that is `ahead_ms` ahead of this machine's, if it is one. `within`: how exact that is.
+/// The finding about a clock that is `ahead_ms` ahead of this machine's, if it is one. `within`:
+/// how exact that is.
 #[must_use]
 pub fn clock_skew(ahead_ms: i64, within: Duration) -> Option<Finding> {
     let off = u128::from(ahead_ms.unsigned_abs()) > (SKEW_MAX + within).as_millis();

@@ -1,6 +1,6 @@
-//! A filter that a person writes, as in `error ~ 'timeout' and attempt >= 3 and died_at > now-1h`: read here
-//! into a predicate that can do nothing but compare. Never does I/O, and never becomes SQL: Postgres gets it as the
-//! value of a parameter, in its language for predicates on JSON.
+//! A filter that a person writes, as in `error ~ 'timeout' and attempt >= 3 and died_at > now-1h`.
+//! Here it becomes a predicate that can only compare. Never does I/O, and never becomes SQL:
+//! Postgres gets it as the value of a parameter, in its language for predicates on JSON.
 
 use std::time::{Duration, SystemTime};
 
@@ -71,7 +71,7 @@ impl Filter {
         Self(format!("({}) && ({})", self.0, other.0))
     }
 
-    /// For Postgres, as text of its type `jsonpath`. Times are seconds since 1970; `$now` is the present.
+    /// For Postgres, as its `jsonpath`. Times are seconds since 1970; `$now` is the present.
     #[must_use]
     pub fn jsonpath(&self) -> &str {
         &self.0

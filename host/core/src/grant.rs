@@ -1,5 +1,5 @@
-//! What a deployment grants of the network: to which servers its guests may send HTTP requests, and by
-//! which methods. Pure; never resolves a name.
+//! What a deployment grants of the network: to which servers its guests may send HTTP requests, and
+//! by which methods. Pure; never resolves a name.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -222,7 +222,8 @@ fn parse_host(host: &str) -> Result<Host, String> {
     Ok(Host::Address(address))
 }
 
-/// An address that is written out as standards have it, not in the ways that old libraries take as well.
+/// An address that is written out as standards have it, not in the ways that old libraries take as
+/// well.
 fn parse_address(host: &str) -> Option<IpAddr> {
     let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     match in_brackets {

@@ -47,8 +47,8 @@ ids! {
     LeaseId(i64);
 }
 
-/// A lease as its holder knows it. The number alone can be given out again after a crash of the server; the token
-/// cannot.
+/// A lease as its holder knows it. The number alone can be given out again after a crash of the
+/// server; the token cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseKey {
     /// Its number.

@@ -15,7 +15,8 @@ pub enum Lanes {
     Priorities,
     /// So many, by hash of the key. In each the messages run one at a time and in order.
     Ordered(u16),
-    /// So many, by hash of the key. Each has the queue's limits for itself, and they are leased from in turn.
+    /// So many, by hash of the key. Each has the queue's limits for itself, and they are leased
+    /// from in turn.
     Keyed(u16),
 }
 
@@ -71,7 +72,8 @@ impl Lanes {
         self.ordered().is_some()
     }
 
-    /// Why a message with or without a key and a priority does not suit them, said of the queue; `None`: it does.
+    /// Why a message with or without a key and a priority does not suit them, said of the queue;
+    /// `None`: it does.
     #[must_use]
     pub const fn lack(self, has_key: bool, has_priority: bool) -> Option<&'static str> {
         if has_priority && !self.by_priority() {
@@ -163,13 +165,14 @@ pub enum LaneTurn {
     Only,
     /// In these lanes, one after the other, until one has some.
     First(&'static [i16]),
-    /// In all lanes that are free, from this one on and round: a lease for each that has some of which one may start.
+    /// In all lanes that are free, from this one on and round: a lease for each that has some of
+    /// which one may start.
     Free(u16),
 }
 
-/// Whose turn it is among the priorities, lease by lease. A lease takes from the first lane that has messages: of ten
-/// in a row seven begin with high, two with normal and one with low. So high is first, and the others always have
-/// their share.
+/// Whose turn it is among the priorities, lease by lease. A lease takes from the first lane that
+/// has messages: of ten in a row seven begin with high, two with normal and one with low. So high
+/// is first, and the others always have their share.
 const TURNS: [&[i16]; 10] = {
     const HIGH: &[i16] = &[0, 1, 2];
     const NORMAL: &[i16] = &[1, 0, 2];
@@ -217,7 +220,8 @@ impl LaneTurns {
         }
     }
 
-    /// Notes the last lane that was leased from, if there was one: where lanes have their turns, the next is the first.
+    /// Notes the last lane that was leased from, if there was one: where lanes have their turns,
+    /// the next is the first.
     pub const fn go_on_after(&mut self, lane: Option<u16>) {
         if let Some(lane) = lane {
             self.after = (lane + 1) % self.lanes.count();

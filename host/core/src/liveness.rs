@@ -11,8 +11,8 @@ use crate::id::SessionId;
 pub const BEAT_EVERY: Duration = Duration::from_millis(250);
 /// A session whose lock is gone is dead when it has not beaten for this long.
 pub const DEAD_WITHOUT_LOCK: Duration = Duration::from_secs(2);
-/// A session that has not beaten for this long is dead whether it holds its lock or not: its host may
-/// be frozen, or cut off with the connection half open.
+/// A session that has not beaten for this long is dead whether it holds its lock or not: its host
+/// may be frozen, or cut off with the connection half open.
 pub const TTL: Duration = Duration::from_secs(15);
 /// A host that has not been able to beat for this long stops its handlers: others will soon take
 /// its leases over.

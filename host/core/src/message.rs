@@ -36,7 +36,8 @@ pub struct Message {
     pub headers: Headers,
     /// The `payload` column, without any encoding of the wire's.
     pub payload: Bytes,
-    /// Why its row cannot be read: then it is not run, and fails. Its headers and payload may be missing.
+    /// Why its row cannot be read: then it is not run, and fails. Its headers and payload may be
+    /// missing.
     pub unreadable: Option<String>,
 }
 
@@ -48,8 +49,8 @@ impl Message {
     }
 }
 
-/// The headers of a message: names and values one after the other in one text. A producer can send thousands of short
-/// ones, and a `String` for each would take many times their size.
+/// The headers of a message: names and values one after the other in one text. A producer can send
+/// thousands of short ones, and a `String` for each would take many times their size.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
     text: String,

@@ -1,5 +1,5 @@
-//! From a verdict to an outcome: what a queue's policy makes of what a handler said. Pure functions,
-//! no I/O and no clock.
+//! From a verdict to an outcome: what a queue's policy makes of what a handler said. Pure
+//! functions, no I/O and no clock.
 
 use std::time::Duration;
 
@@ -139,7 +139,8 @@ pub fn outcome(verdict: Verdict, policy: &RetryPolicy, attempt: u32, jitter: f64
     Outcome::Reschedule { delay: delay.min(DELAY_MAX), error }
 }
 
-/// One line that Postgres can store: what a handler says must not look like a further entry of a history.
+/// One line that Postgres can store: what a handler says must not look like a further entry of a
+/// history.
 fn clip(mut text: String) -> String {
     if text.contains(breaks_a_line) {
         text = text.replace(breaks_a_line, " ");

@@ -1,8 +1,9 @@
-//! Whether a host's loops still go round. Each loop says when it will be round again. A gate says that somebody
-//! passes while others wait. What is overdue is late, and what stays late stands still. Pure: the time is passed in.
+//! Whether a host's loops still go round. Each loop says when it will be round again. A gate says
+//! that somebody passes while others wait. What is overdue is late, and what stays late stands
+//! still. Pure: the time is passed in.
 //!
-//! Time is counted in looks, and a long gap between two looks counts as a short one. A process that was stopped, or
-//! a machine that slept, looks late too: its loops could not run either.
+//! Time is counted in looks, and a long gap between two looks counts as a short one. A process that
+//! was stopped, or a machine that slept, looks late too: its loops could not run either.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -74,7 +75,8 @@ impl Progress {
         Watch { progress: self.clone(), number, watched }
     }
 
-    /// Watches a gate. While somebody waits, somebody passes, or gives back a place, within `bound`.
+    /// Watches a gate. While somebody waits, somebody passes, or gives back a place, within
+    /// `bound`.
     #[must_use]
     pub fn gate(&self, name: impl Into<String>, bound: Duration) -> Gate {
         Gate { watch: self.watch(name), bound, waiting: Mutex::new(0) }
@@ -143,8 +145,8 @@ impl Watch {
         self.watched.due_ms.store(NEVER, Ordering::Relaxed);
     }
 
-    /// Is not due until what it returns is dropped: it waits at gates, which are watched themselves, and is bounded
-    /// beyond them. Then it goes round.
+    /// Is not due until what it returns is dropped: it waits at gates, which are watched
+    /// themselves, and is bounded beyond them. Then it goes round.
     #[must_use]
     pub fn at_gates(&self) -> AtGates<'_> {
         self.rest();
@@ -168,7 +170,8 @@ impl Drop for Watch {
     }
 }
 
-/// Few places that many wait for. A holder that is not polled gives none back, and then nobody passes.
+/// Few places that many wait for. A holder that is not polled gives none back, and then nobody
+/// passes.
 #[derive(Debug)]
 pub struct Gate {
     watch: Watch,
@@ -177,7 +180,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Waits at the gate until what it returns is dropped, or says that it has passed. Whoever gives up has not.
+    /// Waits at the gate until what it returns is dropped, or says that it has passed. Whoever
+    /// gives up has not.
     #[must_use]
     pub fn wait(&self) -> Waiting<'_> {
         let mut waiting = self.waiting();

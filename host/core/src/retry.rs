@@ -29,8 +29,8 @@ pub enum Backoff {
 }
 
 impl Backoff {
-    /// The wait after that attempt. Exponential backoff has equal jitter: half of the step is certain, half is
-    /// random, so that messages that failed together do not come back together.
+    /// The wait after that attempt. Exponential backoff has equal jitter: half of the step is
+    /// certain, half is random, so that messages that failed together do not come back together.
     ///
     /// Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     #[must_use]

@@ -1,4 +1,5 @@
-//! Secrets: their names, their values, and how to keep them out of what people read. Never does I/O.
+//! Secrets: their names, their values, and how to keep them out of what people read. Never does
+//! I/O.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -116,7 +117,8 @@ pub fn hide<'a>(text: &'a str, secrets: &[Secret]) -> Cow<'a, str> {
     found.into_iter().fold(Cow::Borrowed(text), hide_line)
 }
 
-/// Like [`hide`], of a text of which no more than `bytes_max` bytes matter: it costs no more if it is longer.
+/// Like [`hide`], of a text of which no more than `bytes_max` bytes matter: it costs no more if it
+/// is longer.
 #[must_use]
 pub fn hide_in_beginning<'a>(text: &'a str, secrets: &[Secret], bytes_max: usize) -> Cow<'a, str> {
     let longest = longest_hidden(secrets);
@@ -137,8 +139,9 @@ pub fn longest_hidden(secrets: &[Secret]) -> usize {
     hidden_lines(secrets).map(str::len).max().unwrap_or(0)
 }
 
-/// Where to cut a text at `at` or before, so that neither part has half of a secret. Where one begins the text, the cut is
-/// behind it. The text goes on for [`longest_hidden`] bytes after `at`, or ends.
+/// Where to cut a text at `at` or before, so that neither part has half of a secret. Where one
+/// begins the text, the cut is behind it. The text goes on for [`longest_hidden`] bytes after `at`,
+/// or ends.
 #[must_use]
 pub fn cut_beside(text: &[u8], secrets: &[Secret], at: usize) -> usize {
     let mut cut = at;

@@ -18,8 +18,8 @@ mod ledger;
 
 pub use ledger::Ledger;
 
-/// Follow-ups and results of one settlement, in bytes. Each is in memory several times while it is sent, at both ends.
-/// What one call's follow-ups are acked with is never split.
+/// Follow-ups and results of one settlement, in bytes. Each is in memory several times while it is
+/// sent, at both ends. What one call's follow-ups are acked with is never split.
 pub const EFFECT_BYTES_MAX: usize = 8 << 20;
 
 /// What one settlement says, all of it in one transaction.
@@ -41,10 +41,11 @@ pub struct Settlement {
     pub dead: Vec<Dead>,
     /// Of these: removed by an operator, ascending.
     pub removed: Vec<u32>,
-    /// New messages, each with the position of the message whose handler enqueued it; of a call with many
-    /// messages, of the first that was acked.
+    /// New messages, each with the position of the message whose handler enqueued it; of a call
+    /// with many messages, of the first that was acked.
     pub follow_ups: Vec<(u32, FollowUp)>,
-    /// Of a call with many messages and with follow-ups: from the others that were acked to the first.
+    /// Of a call with many messages and with follow-ups: from the others that were acked to the
+    /// first.
     pub tied: HashMap<u32, u32>,
     /// Results, each with the position of the message that was acked with it.
     pub results: Vec<(u32, Vec<u8>)>,
@@ -54,7 +55,8 @@ pub struct Settlement {
     pub hand_on: Option<HandOn>,
 }
 
-/// How a lease whose messages keep their order ends before its last message: the lane is held for the rest.
+/// How a lease whose messages keep their order ends before its last message: the lane is held for
+/// the rest.
 #[derive(Clone, Debug)]
 pub enum HandOn {
     /// Its first is to be tried again.
@@ -166,8 +168,8 @@ impl Settlement {
         secrets
     }
 
-    /// Takes the part of some messages out, as a settlement of its own with the same number. Those that are tied
-    /// to one of them come with it.
+    /// Takes the part of some messages out, as a settlement of its own with the same number. Those
+    /// that are tied to one of them come with it.
     fn split_off(&mut self, is_mine: impl Fn(u32) -> bool) -> Self {
         let tied = self.tied.clone();
         let mine = |p: u32| is_mine(tied.get(&p).copied().unwrap_or(p));
@@ -203,8 +205,8 @@ impl Settlement {
         (!excess.is_empty()).then(|| self.split_off(|p| excess.contains(&p)))
     }
 
-    /// Takes out the first call that has follow-ups, with all that is to become of its messages, as a settlement
-    /// that comes before this one.
+    /// Takes out the first call that has follow-ups, with all that is to become of its messages, as
+    /// a settlement that comes before this one.
     pub fn split_off_follow_ups(&mut self) -> Option<Self> {
         let position = self.follow_ups.first()?.0;
         if self.settled.len() == self.call_of(position).len() {

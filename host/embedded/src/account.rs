@@ -15,7 +15,8 @@ use tokio::process::Command;
 use super::error::EmbeddedError;
 use super::record;
 
-/// What the server's programs see of this process's environment. Not what may have a password in it.
+/// What the server's programs see of this process's environment. Not what may have a password in
+/// it.
 const ENVIRONMENT: [&str; 7] =
     ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "TZ", "LANG", "LC_ALL"];
 /// Writes standard input into a new file and gives it the name of the old one.

@@ -20,8 +20,8 @@ pub(crate) struct Binaries {
     pub dir: PathBuf,
 }
 
-/// The newest installed server, or the newest of one major version; the cluster decides that once it
-/// is made. Only versions from `MAJOR_MIN` on count.
+/// The newest installed server, or the newest of one major version; the cluster decides that once
+/// it is made. Only versions from `MAJOR_MIN` on count.
 pub(crate) async fn installed(
     account: &Account,
     extra: &Path,

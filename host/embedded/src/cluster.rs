@@ -204,8 +204,8 @@ impl Cluster {
         }
     }
 
-    /// What `postmaster.pid` says once the server is ready: its lines are process, data, start time,
-    /// port, socket folder, address, shared memory and state.
+    /// What `postmaster.pid` says once the server is ready: its lines are process, data, start
+    /// time, port, socket folder, address, shared memory and state.
     fn running(&self) -> Option<Running> {
         let lines = pid_file(&self.place.data())?;
         if lines.get(7)?.trim() != "ready" {

@@ -31,8 +31,8 @@ pub(crate) struct Place {
 }
 
 /// Makes `.host` unless it is there, and says where it is. Refuses one in which somebody else could
-/// change what this process is about to believe: the folder has to be ours, and those around it have
-/// to be the system's or ours.
+/// change what this process is about to believe: the folder has to be ours, and those around it
+/// have to be the system's or ours.
 pub(crate) fn own(dir: &Path) -> Result<PathBuf, EmbeddedError> {
     let whole = std::path::absolute(dir).map_err(failed("find", dir))?;
     if let Some(there) = whole.ancestors().skip(1).find(|around| around.exists()) {
@@ -63,7 +63,8 @@ pub(crate) fn own(dir: &Path) -> Result<PathBuf, EmbeddedError> {
     Ok(dir)
 }
 
-/// Refuses a folder, or one around it, whose owner or anybody else could put another one in place of `dir`.
+/// Refuses a folder, or one around it, whose owner or anybody else could put another one in place
+/// of `dir`.
 fn check_around(folder: &Path, dir: &Path) -> Result<(), EmbeddedError> {
     let us = geteuid().as_raw();
     let folder = folder.canonicalize().map_err(failed("find", folder))?;
@@ -149,8 +150,8 @@ impl Place {
         self.root.join("password")
     }
 
-    /// The downloaded server, if it had to be. Beside the folder, not in it: these programs are ours,
-    /// and `host psql` runs one of them.
+    /// The downloaded server, if it had to be. Beside the folder, not in it: these programs are
+    /// ours, and `host psql` runs one of them.
     pub(crate) fn downloaded(&self) -> PathBuf {
         let mut name = self.root.clone().into_os_string();
         name.push("-server");
@@ -164,9 +165,9 @@ fn unique_name(dir: &Path) -> String {
     format!("host-{}", hex::encode(&digest[..8]))
 }
 
-/// Makes a folder that only the account can enter, in a folder of ours or in one like `/tmp`. It gets
-/// its name when it is the account's. One that is there already must belong to the account: somebody
-/// else may have made it first.
+/// Makes a folder that only the account can enter, in a folder of ours or in one like `/tmp`. It
+/// gets its name when it is the account's. One that is there already must belong to the account:
+/// somebody else may have made it first.
 fn make_private(path: &Path, account: &Account) -> Result<(), EmbeddedError> {
     if fs::symlink_metadata(path).is_err() {
         let mut new = path.to_owned().into_os_string();

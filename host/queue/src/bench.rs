@@ -1,5 +1,5 @@
-//! What a benchmark says to Postgres: the load that it makes, the account of what was delivered, the
-//! counters that it reports. Never decides whether a run was good.
+//! What a benchmark says to Postgres: the load that it makes, the account of what was delivered,
+//! the counters that it reports. Never decides whether a run was good.
 
 use std::time::SystemTime;
 
@@ -167,8 +167,9 @@ impl BenchQueue {
         Ok(settled)
     }
 
-    /// How many positions have been settled so far, of whatever kind. `account`: and puts their leases into the
-    /// account, little by little. All at once, before a leaf is truncated, could take longer than a statement may.
+    /// How many positions have been settled so far, of whatever kind. `account`: and puts their
+    /// leases into the account, little by little. All at once, before a leaf is truncated, could
+    /// take longer than a statement may.
     pub async fn settled(
         &self,
         client: &Client,
@@ -258,8 +259,8 @@ impl HeldTransaction {
     }
 }
 
-/// Reads the counters. What other connections have counted shows up to a second later, unless they are
-/// closed.
+/// Reads the counters. What other connections have counted shows up to a second later, unless they
+/// are closed.
 pub async fn gauges(client: &Client) -> Result<Gauges, QueueError> {
     let row = client.query_one(include_str!("sql/bench/gauges.sql"), &[]).await?;
     Ok(Gauges {

@@ -1,5 +1,5 @@
-//! The catalog: which queues and handlers there are. Hosts read it whenever its version has changed,
-//! and say what they made of it. Never changes a queue or a handler.
+//! The catalog: which queues and handlers there are. Hosts read it whenever its version has
+//! changed, and say what they made of it. Never changes a queue or a handler.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -70,7 +70,8 @@ pub struct Queue {
     pub rotate_bytes: u64,
     /// … and this age.
     pub rotate_age: Duration,
-    /// How long settled messages stay readable, at least; `None`: until their generation is truncated.
+    /// How long settled messages stay readable, at least; `None`: until their generation is
+    /// truncated.
     pub keep: Option<Duration>,
     /// Whether an INSERT may wake a sleeping host.
     pub wake_up: bool,

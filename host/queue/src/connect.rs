@@ -62,15 +62,15 @@ impl Database {
         Ok(Self { servers, pool, shown })
     }
 
-    /// The same database for `host serve`, through a pool of its own: whatever timeouts its role has do
-    /// not hold there.
+    /// The same database for `host serve`, through a pool of its own: whatever timeouts its role
+    /// has do not hold there.
     pub fn serving(&self, connections_max: usize) -> Result<Self, QueueError> {
         let (servers, shown) = (self.servers.clone().serving(), self.shown.clone());
         Self::through(servers, connections_max, shown, &Progress::default())
     }
 
-    /// The same database through a pool of its own, whose connections go by another name. `progress` watches
-    /// whether they are given out.
+    /// The same database through a pool of its own, whose connections go by another name.
+    /// `progress` watches whether they are given out.
     pub fn named_as(
         &self,
         application_name: &str,
@@ -106,7 +106,8 @@ impl Database {
         row.await
     }
 
-    /// Gives up all connections of the pool, those in use as well: one of their kind has gone silent.
+    /// Gives up all connections of the pool, those in use as well: one of their kind has gone
+    /// silent.
     pub fn give_up(&self) {
         self.pool.give_up();
     }

@@ -1,5 +1,6 @@
-//! Cron entries as the database keeps them. When one is due is said by the database's clock, and that each of
-//! its times comes to pass once by its functions; which times there are, by `host_core::cron`.
+//! Cron entries as the database keeps them. When one is due is said by the database's clock, and
+//! that each of its times comes to pass once by its functions; which times there are, by
+//! `host_core::cron`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};

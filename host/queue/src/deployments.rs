@@ -35,8 +35,9 @@ pub struct SessionReport {
 }
 
 /// Stores a component, unless it is stored already, and puts it in force as the next version of a
-/// handler, which is made if there is none; all in one transaction. A handler that is made begins with the
-/// oldest message that is kept; with `from_now`, which is for such a one only, after what is committed by now.
+/// handler, which is made if there is none; all in one transaction. A handler that is made begins
+/// with the oldest message that is kept; with `from_now`, which is for such a one only, after what
+/// is committed by now.
 pub async fn deploy(
     client: &mut Client,
     queue: &QueueName,
@@ -101,7 +102,8 @@ pub async fn set_paused(
     Ok(client.query_one(call, &[&handler.get(), &paused]).await?.try_get(0)?)
 }
 
-/// Removes a handler with its versions. Its dead letters stay; whatever else it had is dropped for it.
+/// Removes a handler with its versions. Its dead letters stay; whatever else it had is dropped for
+/// it.
 pub async fn remove(client: &Client, handler: HandlerId) -> Result<(), QueueError> {
     client.execute("SELECT host.remove_handler($1)", &[&handler.get()]).await?;
     Ok(())

@@ -12,7 +12,8 @@ use super::inspect;
 use host_core::clock::millis;
 use host_core::diagnosis::Facts;
 
-/// By how many milliseconds the server's clock is ahead of this machine's, and how exactly that is known.
+/// By how many milliseconds the server's clock is ahead of this machine's, and how exactly that is
+/// known.
 pub async fn clock(client: &Client) -> Result<(i64, Duration), QueueError> {
     let since_1970 = |t: SystemTime| t.duration_since(UNIX_EPOCH).map_or(0, millis);
     let (asked, started) = (SystemTime::now(), Instant::now());

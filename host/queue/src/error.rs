@@ -11,7 +11,8 @@ use host_core::secret::{Secret, hide};
 pub const SQLSTATE_SESSION_ENDED: &str = "HQ001";
 /// The SQLSTATE that our SQL raises when a lease is no longer the caller's.
 pub const SQLSTATE_LEASE_LOST: &str = "HQ002";
-/// The SQLSTATE that our SQL raises when messages cannot be read or written, and none may be lost for it.
+/// The SQLSTATE that our SQL raises when messages cannot be read or written, and none may be lost
+/// for it.
 pub const SQLSTATE_HIDDEN: &str = "HQ012";
 
 /// The SQLSTATE, raised here and not by our SQL, of a schema that is somebody else's.
@@ -22,16 +23,17 @@ pub const SQLSTATE_POOLED: &str = "HQ011";
 /// The SQLSTATE of what is wrong with the URL, or with the server that it names.
 pub const SQLSTATE_CANNOT_CONNECT: &str = "08001";
 
-/// The function of Postgres that finds a cached plan of no use: a queue was dropped and made again with another type. A
-/// new connection has no old plans. Its SQLSTATE, 0A000, stands for much else, and its message is in the server's language.
+/// The function of Postgres that finds a cached plan of no use: a queue was dropped and made again
+/// with another type. A new connection has no old plans. Its SQLSTATE, 0A000, stands for much else,
+/// and its message is in the server's language.
 const STALE_PLAN: &str = "RevalidateCachedQuery";
 
 /// What to do when a role may not; Postgres names the object, not the way.
 const HINT_PRIVILEGE: &str = "grant its role host_operator for commands, host_serve for `host serve`; \
      `host migrate` is for the owner of the schema";
 
-/// What to do where statements that were prepared are others', or gone: each statement may have gone
-/// to another server process.
+/// What to do where statements that were prepared are others', or gone: each statement may have
+/// gone to another server process.
 const HINT_POOLER: &str = "the database URL seems to lead to a pooler in transaction mode: use the server's own address, or a pooler in session mode";
 /// What to do when row-level security would show a role only some of the rows.
 const HINT_ROW_SECURITY: &str =
@@ -42,23 +44,23 @@ const ROUTINE_ROW_SECURITY: &str = "check_enable_rls";
 /// Why something asked of Postgres was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueueError {
-    /// No server, or one that takes no connections now: starting, stopping, full. Connect again later;
-    /// what was asked may or may not have been done.
+    /// No server, or one that takes no connections now: starting, stopping, full. Connect again
+    /// later; what was asked may or may not have been done.
     #[error("cannot reach Postgres: {0}")]
     Unavailable(String),
-    /// A server that answers and cannot do this now: a standby, or one that lacks memory or disk. The
-    /// text says which. Connect again later; what was asked may or may not have been done.
+    /// A server that answers and cannot do this now: a standby, or one that lacks memory or disk.
+    /// The text says which. Connect again later; what was asked may or may not have been done.
     #[error("{0}")]
     Unready(String),
-    /// Another transaction was in the way, or it took too long; the text says which. Nothing was done:
-    /// ask again.
+    /// Another transaction was in the way, or it took too long; the text says which. Nothing was
+    /// done: ask again.
     #[error("{0}")]
     Busy(String),
     /// The lease has ended, or belongs to another session: drop what was made of it.
     #[error("lease lost: {0}")]
     LeaseLost(String),
-    /// Something hides messages, or keeps them from where they have to go; the text says what mends it.
-    /// Nothing was done: ask again when somebody may have mended it.
+    /// Something hides messages, or keeps them from where they have to go; the text says what mends
+    /// it. Nothing was done: ask again when somebody may have mended it.
     #[error("{0}")]
     Hidden(String),
     /// The queue was dropped, or the handler removed: the catalog says so.
@@ -92,8 +94,8 @@ impl QueueError {
         matches!(self, Self::Unavailable(_) | Self::Unready(_))
     }
 
-    /// Whether something was not there. It may be a function or table of a queue that was dropped, or one that a trigger
-    /// of somebody's looks for: ask the catalog.
+    /// Whether something was not there. It may be a function or table of a queue that was dropped,
+    /// or one that a trigger of somebody's looks for: ask the catalog.
     #[must_use]
     pub(super) fn may_be_gone(&self) -> bool {
         matches!(self, Self::Refused { sqlstate, .. } if matches!(sqlstate.as_str(), "42883" | "42P01" | "HQ004"))
@@ -164,8 +166,9 @@ impl From<tokio_postgres::Error> for QueueError {
     }
 }
 
-/// The error of a statement that said something of a guest's, who was given these secrets: without them. Postgres quotes
-/// values in the detail, and cuts them short, so that what is left of a secret would not be known for one.
+/// The error of a statement that said something of a guest's, who was given these secrets: without
+/// them. Postgres quotes values in the detail, and cuts them short, so that what is left of a
+/// secret would not be known for one.
 pub(super) fn without(secrets: &[Secret], error: tokio_postgres::Error) -> QueueError {
     let hidden = |text: &str| hide(text, secrets).into_owned();
     let refusal = error.as_db_error().filter(|_| !secrets.is_empty()).map(|db| {

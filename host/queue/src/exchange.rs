@@ -1,6 +1,6 @@
-//! One round trip: settles what is done, leases what comes next, fetches it. Each is a transaction of
-//! its own; they are only sent together. In one transaction the lease would keep the queue locked
-//! while the settlement's commit reaches the disk.
+//! One round trip: settles what is done, leases what comes next, fetches it. Each is a transaction
+//! of its own; they are only sent together. In one transaction the lease would keep the queue
+//! locked while the settlement's commit reaches the disk.
 
 use std::time::{Duration, Instant};
 

@@ -15,7 +15,8 @@ use host_core::name::QueueName;
 /// Messages that wait, are scheduled or dead are counted as far as this.
 pub const COUNT_MAX: u64 = 1_000_000;
 
-/// Of each queue that it has looked at, a connection's backend remembers a megabyte for as long as it lives.
+/// Of each queue that it has looked at, a connection's backend remembers a megabyte for as long as
+/// it lives.
 const QUEUES_A_CONNECTION: usize = 100;
 
 /// One queue, in numbers.
@@ -140,7 +141,8 @@ pub async fn status(database: &Database) -> Result<Vec<QueueStatus>, QueueError>
     each(database, &names, &call).await?.iter().map(queue_status).collect()
 }
 
-/// What a function of queues' names returns, for all of them. Each connection is asked about some only.
+/// What a function of queues' names returns, for all of them. Each connection is asked about some
+/// only.
 pub(super) async fn each(
     database: &Database,
     names: &[String],

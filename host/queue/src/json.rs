@@ -1,5 +1,6 @@
-//! JSON out of the database, read leniently. A jsonb can hold what `serde_json` refuses: numbers beyond a
-//! double, and nesting deeper than 128. One such value must not spoil the rest of an answer.
+//! JSON out of the database, read leniently. A jsonb can hold what `serde_json` refuses: numbers
+//! beyond a double, and nesting deeper than 128. One such value must not spoil the rest of an
+//! answer.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -41,7 +42,8 @@ impl<'a> FromSql<'a> for Text<'a> {
     }
 }
 
-/// A column of JSON that somebody else has filled, for people. A part that `serde_json` refuses is its JSON text.
+/// A column of JSON that somebody else has filled, for people. A part that `serde_json` refuses is
+/// its JSON text.
 pub(super) fn optional(row: &Row, column: &str) -> Result<Option<Value>, QueueError> {
     Ok(row.try_get::<_, Option<Text<'_>>>(column)?.map(|Text(text)| lenient(text)))
 }
@@ -61,7 +63,8 @@ fn lenient(text: &str) -> Value {
     }
 }
 
-/// The headers of a message. A value that is a JSON string comes as its text, any other as JSON text.
+/// The headers of a message. A value that is a JSON string comes as its text, any other as JSON
+/// text.
 pub(super) struct HeadersColumn(pub(super) Headers);
 
 impl<'a> FromSql<'a> for HeadersColumn {

@@ -1,4 +1,5 @@
-//! Leases of queues with lanes by key: several lanes in one round trip, each with a lease of its own.
+//! Leases of queues with lanes by key: several lanes in one round trip, each with a lease of its
+//! own.
 
 use futures_util::future::join;
 use tokio_postgres::types::ToSql;

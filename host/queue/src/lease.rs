@@ -30,8 +30,8 @@ pub struct LeaseRequest {
     pub leases_max: u32,
 }
 
-/// The right to process a batch of messages. Whatever happens to it, its ledger has to be settled, or
-/// the session to end: there is no other way to be rid of one.
+/// The right to process a batch of messages. Whatever happens to it, its ledger has to be settled,
+/// or the session to end: there is no other way to be rid of one.
 #[must_use]
 #[derive(Debug)]
 pub struct Lease {

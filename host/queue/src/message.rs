@@ -1,5 +1,5 @@
-//! Single messages of a queue, for an operator: looking at them, cancelling them, purging those that wait. Never
-//! on the way of a message: each call reads the queue once through.
+//! Single messages of a queue, for an operator: looking at them, cancelling them, purging those
+//! that wait. Never on the way of a message: each call reads the queue once through.
 
 use std::time::SystemTime;
 

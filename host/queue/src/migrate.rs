@@ -59,7 +59,8 @@ pub enum MigrateError {
         /// What Postgres said.
         source: QueueError,
     },
-    /// A queue could not be brought to the schema; those before it are, and the next run goes on with it.
+    /// A queue could not be brought to the schema; those before it are, and the next run goes on
+    /// with it.
     #[error("queue {queue:?}: {source}")]
     QueueFailed {
         /// Its name.
@@ -216,7 +217,8 @@ pub async fn migrate(client: &mut Client, files: &Migrations) -> Result<Report, 
     migrate_watched(client, files, LOCK_TIMEOUT, &mut |_| {}).await
 }
 
-/// As [`migrate`], with a limit of its own for how long it and producers wait for a lock, and somebody who watches.
+/// As [`migrate`], with a limit of its own for how long it and producers wait for a lock, and
+/// somebody who watches.
 pub async fn migrate_watched(
     client: &mut Client,
     files: &Migrations,
@@ -326,8 +328,8 @@ pub async fn check(client: &Client, files: &Migrations) -> Result<SchemaState, Q
     })
 }
 
-/// Refuses a database that cannot hold all text: a handler's reason may have any character, and a payload that is no
-/// UTF-8 can be given to none.
+/// Refuses a database that cannot hold all text: a handler's reason may have any character, and a
+/// payload that is no UTF-8 can be given to none.
 async fn refuse_encoding(client: &Client) -> Result<(), QueueError> {
     let encoding: String = client.query_one("SHOW server_encoding", &[]).await?.try_get(0)?;
     if encoding == "UTF8" {

@@ -1,16 +1,19 @@
-//! Whether there is a pooler in between that gives a connection of the server's to a transaction, not to a session.
-//! Through such a one a host cannot hold its session's lock, hear NOTIFY, or keep what it has prepared.
+//! Whether there is a pooler in between that gives a connection of the server's to a transaction,
+//! not to a session. Through such a one a host cannot hold its session's lock, hear NOTIFY, or keep
+//! what it has prepared.
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::connect::Database;
 use super::error::{QueueError, SQLSTATE_POOLED};
 
-/// How often two connections are compared. A pooler with several connections need not give both the same at once.
+/// How often two connections are compared. A pooler with several connections need not give both the
+/// same at once.
 const ROUNDS: usize = 4;
 
-/// Whether two connections that are open at once share a process of the server, or one of them changes its own. Speaks
-/// simple queries, which every pooler passes on, and sets nothing, which a pooler would pass on as well.
+/// Whether two connections that are open at once share a process of the server, or one of them
+/// changes its own. Speaks simple queries, which every pooler passes on, and sets nothing, which a
+/// pooler would pass on as well.
 pub async fn is_pooled(database: &Database) -> Result<bool, QueueError> {
     let (a, b) = (database.connect_alone().await?, database.connect_alone().await?);
     let (first, other) = (backend(&a.client).await?, backend(&b.client).await?);
@@ -18,7 +21,8 @@ pub async fn is_pooled(database: &Database) -> Result<bool, QueueError> {
         return Ok(true);
     }
     for _ in 0..ROUNDS {
-        // One of them more often: a pooler that takes its connections in turn gives it another then.
+        // One of them more often: a pooler that takes its connections in turn gives it another
+        // then.
         for (client, before) in [(&a.client, &first), (&a.client, &first), (&b.client, &other)] {
             if backend(client).await? != *before {
                 return Ok(true);

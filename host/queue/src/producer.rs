@@ -1,5 +1,5 @@
-//! Enqueuing for people at a shell: what any producer does, over COPY. Never looks at a message that is
-//! on the queue.
+//! Enqueuing for people at a shell: what any producer does, over COPY. Never looks at a message
+//! that is on the queue.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -60,7 +60,8 @@ pub struct Batch<'a> {
 pub enum Enqueued {
     /// It is on the queue.
     As(MessageId),
-    /// Its unique key is taken, and the queue drops duplicates: by which message, if the key is not free again already.
+    /// Its unique key is taken, and the queue drops duplicates: by which message, if the key is not
+    /// free again already.
     DuplicateOf(Option<MessageId>),
 }
 

@@ -45,7 +45,8 @@ pub struct NewQueue {
     pub wake_up: bool,
     /// Its strands.
     pub lanes: Lanes,
-    /// How long settled messages stay readable, at least; `None`: until their generation is truncated.
+    /// How long settled messages stay readable, at least; `None`: until their generation is
+    /// truncated.
     pub keep: Option<Duration>,
     /// How it takes unique keys, if it does.
     pub unique: Option<Unique>,
@@ -162,7 +163,8 @@ pub async fn drop(client: &Client, queue: &QueueName, force: bool) -> Result<(),
     }
 }
 
-/// Whether this and another waited for each other. The other has what it wanted now: to ask again is enough.
+/// Whether this and another waited for each other. The other has what it wanted now: to ask again
+/// is enough.
 fn is_deadlock(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED)
 }
@@ -177,7 +179,8 @@ pub async fn set_paused(
     Ok(row.try_get(0)?)
 }
 
-/// Has a queue keep what is settled from now on for so long; `None`: it forgets all that it has kept.
+/// Has a queue keep what is settled from now on for so long; `None`: it forgets all that it has
+/// kept.
 pub async fn set_keep(
     client: &Client,
     queue: &QueueName,
@@ -188,8 +191,8 @@ pub async fn set_keep(
     Ok(())
 }
 
-/// Says whether an INSERT on a queue may wake a sleeping host. Waits for open transactions that have enqueued on it,
-/// at most a second.
+/// Says whether an INSERT on a queue may wake a sleeping host. Waits for open transactions that
+/// have enqueued on it, at most a second.
 pub async fn set_wake_up(
     client: &Client,
     queue: &QueueName,

@@ -1,5 +1,5 @@
-//! Rotation: truncates leaves whose messages are all settled, and moves on to the next. Each call is
-//! one try that waits for nobody; what is in the way is said in words.
+//! Rotation: truncates leaves whose messages are all settled, and moves on to the next. Each call
+//! is one try that waits for nobody; what is in the way is said in words.
 
 use super::connect::Database;
 use super::error::QueueError;

@@ -1,5 +1,5 @@
-//! Sessions: one run of a host as the database knows it. Says what can be seen; who is dead is decided
-//! in `liveness`.
+//! Sessions: one run of a host as the database knows it. Says what can be seen; who is dead is
+//! decided in `liveness`.
 
 use tokio::sync::mpsc;
 use tokio_postgres::{Client, Statement};
@@ -89,8 +89,8 @@ impl Session {
         Ok(look)
     }
 
-    /// Ends another session that was found dead, on this one's own connection: the pool may be busy. Whether it had
-    /// not ended before.
+    /// Ends another session that was found dead, on this one's own connection: the pool may be
+    /// busy. Whether it had not ended before.
     pub async fn bury(&self, dead: SessionId) -> Result<bool, QueueError> {
         let call = "SELECT host.end_session($1, true)";
         Ok(self.client.query_one(call, &[&dead.get()]).await?.try_get(0)?)
@@ -136,7 +136,8 @@ pub async fn nobody_sleeps(database: &Database) -> Result<(), QueueError> {
     Ok(())
 }
 
-/// Tells producers whether a host sleeps and wants to be woken. Seen at once, by open transactions as well.
+/// Tells producers whether a host sleeps and wants to be woken. Seen at once, by open transactions
+/// as well.
 pub async fn set_asleep(
     database: &Database,
     statements: &Statements,

@@ -30,8 +30,9 @@ pub(super) async fn settle(
     }
 }
 
-/// Ends a lease that keeps its lane's order, and leaves what is not settled of it to whoever comes. A transaction of its
-/// own, after the settlement: should this host die in between, the rest is taken over as it is.
+/// Ends a lease that keeps its lane's order, and leaves what is not settled of it to whoever comes.
+/// A transaction of its own, after the settlement: should this host die in between, the rest is
+/// taken over as it is.
 async fn hand_on(
     client: &ClientWrapper,
     statement: &Statement,

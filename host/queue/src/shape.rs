@@ -1,4 +1,5 @@
-//! Looks at what the tables and functions of queues are like, for a diagnosis. Never says what is wrong with that.
+//! Looks at what the tables and functions of queues are like, for a diagnosis. Never says what is
+//! wrong with that.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +9,8 @@ use super::error::QueueError;
 use host_core::diagnosis::Finding;
 use host_core::diagnosis::shape::{Difference, Kind, findings};
 
-/// The findings about all queues that are not like new ones. Two looks at the catalog, and one more for each queue that
-/// differs.
+/// The findings about all queues that are not like new ones. Two looks at the catalog, and one more
+/// for each queue that differs.
 pub async fn damage(client: &Client) -> Result<Vec<Finding>, QueueError> {
     let mut changed: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     for row in client.query("SELECT * FROM host.changed_functions()", &[]).await? {

@@ -36,7 +36,8 @@ pub struct Statements {
 }
 
 impl Statements {
-    /// Those of the queue of that number and name. The name is checked, so it cannot be anything but a name.
+    /// Those of the queue of that number and name. The name is checked, so it cannot be anything
+    /// but a name.
     #[must_use]
     pub fn new(id: QueueId, queue: &QueueName, lanes: Lanes) -> Self {
         let call = |text: &str| text.replace("{q}", queue.as_str());

@@ -21,8 +21,8 @@ pub struct Stray {
     pub lease: LeaseId,
 }
 
-/// The strays of a handler, oldest first, at most a hundred. Of the session's own leases it cannot know
-/// which are in good hands: the caller does.
+/// The strays of a handler, oldest first, at most a hundred. Of the session's own leases it cannot
+/// know which are in good hands: the caller does.
 pub async fn strays(
     database: &Database,
     statements: &Statements,
@@ -45,8 +45,9 @@ pub async fn strays(
     rows.iter().map(stray).collect()
 }
 
-/// Makes a stray ours, or at most `request.messages_max` messages of it: what remains is a new stray.
-/// No lease: there was nothing to do, or it went to the dead letters, or another host was faster.
+/// Makes a stray ours, or at most `request.messages_max` messages of it: what remains is a new
+/// stray. No lease: there was nothing to do, or it went to the dead letters, or another host was
+/// faster.
 pub async fn take_over(
     database: &Database,
     statements: &Statements,

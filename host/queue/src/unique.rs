@@ -1,4 +1,5 @@
-//! Unique keys: setting them up, and forgetting those that are free. Taking one is the INSERT's own business.
+//! Unique keys: setting them up, and forgetting those that are free. Taking one is the INSERT's own
+//! business.
 
 use tokio_postgres::Client;
 
@@ -10,8 +11,8 @@ use host_core::id::MessageId;
 use host_core::name::QueueName;
 use host_core::unique::{OnDuplicate, Unique};
 
-/// Has a queue take a `unique_key`; or none any more, which forgets all keys. Waits for open transactions that have
-/// enqueued on it, at most a second.
+/// Has a queue take a `unique_key`; or none any more, which forgets all keys. Waits for open
+/// transactions that have enqueued on it, at most a second.
 pub async fn set(
     client: &Client,
     queue: &QueueName,

@@ -1,5 +1,5 @@
-//! What `wasmtime` makes of `wit/`: the types and calls of the world `handler`, and of `batch-handler` the one
-//! that it has besides. Generated; holds no decision.
+//! The bindings that `wasmtime` generates from `wit/`: the types and calls of the world `handler`,
+//! and the one call that `batch-handler` has besides. Generated; holds no decision.
 
 #![allow(missing_docs, clippy::pedantic, reason = "generated code")]
 

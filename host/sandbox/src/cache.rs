@@ -1,5 +1,5 @@
-//! The cache of compiled code, and whose files it trusts: code in it runs as this host's own, so nobody else may have
-//! written it. Never reads an entry itself.
+//! The cache of compiled code, and whose files it trusts: code in it runs as this host's own, so
+//! nobody else may have written it. Never reads an entry itself.
 
 use std::fs::{self, DirBuilder, Metadata};
 use std::io;
@@ -69,8 +69,8 @@ fn check_not_writable(path: &Path, metadata: &Metadata, bits: u32) -> Result<(),
     Err(format!("others may write to {} (mode {mode:03o}); run `chmod go-w` on it", path.display()))
 }
 
-/// Whoever may rename a folder that leads to the cache can put another in its place. A user's own folders are
-/// often its group's as well, which has no other members.
+/// Whoever may rename a folder that leads to the cache can put another in its place. A user's own
+/// folders are often its group's as well, which has no other members.
 fn check_above(path: &Path, metadata: &Metadata) -> Result<(), String> {
     if metadata.uid() != 0 {
         check_ours(path, metadata)?;
@@ -81,7 +81,8 @@ fn check_above(path: &Path, metadata: &Metadata) -> Result<(), String> {
     check_not_writable(path, metadata, ALL_WRITE)
 }
 
-/// All that is in a folder, the folders in it included; `entered`: by others too, so that its modes matter.
+/// All that is in a folder, the folders in it included; `entered`: by others too, so that its modes
+/// matter.
 fn check_below(dir: &Path, entered: bool) -> Result<(), String> {
     let failed = |error: io::Error| format!("cannot look into {}: {error}", dir.display());
     for entry in fs::read_dir(dir).map_err(failed)? {

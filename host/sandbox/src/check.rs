@@ -9,13 +9,14 @@ use super::image::Image;
 use super::measure::Measure;
 use host_core::limits::COMPONENT_BYTES_MAX;
 
-/// Functions of all modules together. The compiler takes some kilobytes for each, also for an empty one; the
-/// largest scripting runtimes have tens of thousands.
+/// Functions of all modules together. The compiler takes some kilobytes for each, also for an empty
+/// one; the largest scripting runtimes have tens of thousands.
 const FUNCTIONS_MAX: u64 = 250_000;
-/// Entries that all modules together set in tables. The compiler makes a second function of each function there.
+/// Entries that all modules together set in tables. The compiler makes a second function of each
+/// function there.
 const ELEMENTS_MAX: u64 = 250_000;
-/// What making one sandbox may copy, in bytes: nothing interrupts that. A module that is started once has its
-/// bytes in the file.
+/// What making one sandbox may copy, in bytes: nothing interrupts that. A module that is started
+/// once has its bytes in the file.
 const START_BYTES_MAX: u64 = COMPONENT_BYTES_MAX;
 
 /// The function that a host calls with one message, and the one that it calls with many.
@@ -162,7 +163,7 @@ fn listed(names: &[String]) -> String {
     if names.is_empty() { "nothing".into() } else { format!("`{}`", names.join("`, `")) }
 }
 
-/// What is to be known of a component before it is compiled.
+/// What a look at a component shows before it is compiled.
 pub(super) struct Inspected {
     /// Which engine suits it.
     pub(super) image: Image,

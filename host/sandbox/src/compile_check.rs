@@ -1,5 +1,6 @@
-//! The compile check of a component: another process compiles it first, and is given up on if that takes too long or too
-//! much memory, or crashes. A compiler cannot be interrupted, a process can. Never runs a guest.
+//! The compile check of a component: another process compiles it first, and is given up on if that
+//! takes too long or too much memory, or crashes. A compiler cannot be interrupted, a process can.
+//! Never runs a guest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -25,10 +26,11 @@ use host_core::secret::Secrets;
 
 /// Components that one host compiles at once.
 const AT_ONCE: usize = 2;
-/// What a check may have of all processors together, should the process that waits for it be killed.
+/// What a check may have of all processors together, should the process that waits for it be
+/// killed.
 const CPU_MAX: Duration = Duration::from_mins(10);
-/// What a check is told of its host's environment: where libraries, folders and root certificates are, and how
-/// many threads to compile with.
+/// What a check is told of its host's environment: where libraries, folders and root certificates
+/// are, and how many threads to compile with.
 const ENVIRONMENT: [&str; 8] = [
     "PATH",
     "HOME",
@@ -193,7 +195,8 @@ fn given_up(what: &str, wasm: &[u8]) -> Refusal {
     Refusal::GivenUp(format!("compiling it takes {what}; it has {}", Measure::of(wasm)))
 }
 
-/// Tries a component in this process, which is there for nothing else and uses no more than `memory_bytes` from now on.
+/// Tries a component in this process, which is there for nothing else and uses no more than
+/// `memory_bytes` from now on.
 ///
 /// # Errors
 /// Why it cannot be loaded.

@@ -1,5 +1,5 @@
-//! The threads that compile components. A component of many megabytes takes seconds of every core, and messages
-//! should not have to wait for it: these threads let all others go first.
+//! The threads that compile components. A component of many megabytes takes seconds of every core,
+//! and messages should not have to wait for it: these threads let all others go first.
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use wasmtime::Engine;

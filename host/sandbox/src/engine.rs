@@ -1,5 +1,5 @@
-//! The two wasmtime engines: how they are set up, and the clock that interrupts guests. Never looks at a
-//! component's meaning and never runs a guest.
+//! The two wasmtime engines: how they are set up, and the clock that interrupts guests. Never looks
+//! at a component's meaning and never runs a guest.
 
 use std::sync::Arc;
 use std::thread;
@@ -18,20 +18,22 @@ use super::meter::TICK;
 use super::reclaim::{BATCH, Reclaimer};
 use super::state::State;
 
-/// Core modules of one component: wit-bindgen's tools make three or four of it, componentize-py 38 of an empty
-/// Python handler, one for each library of its own.
+/// Core modules of one component: wit-bindgen's tools make three or four of it, componentize-py 38
+/// of an empty Python handler, one for each library of its own.
 const CORE_INSTANCES_PER_COMPONENT: u32 = 64;
 /// Bytes that the globals, imports and functions of one core instance take beside its memory. No
 /// limit of a deployment counts them, so all of them together bound what a sandbox takes beyond its
 /// limits.
 const CORE_INSTANCE_BYTES_MAX: usize = 2 << 20;
-/// Memories and tables of one component; one of each is usual. componentize-qjs makes three memories.
+/// Memories and tables of one component; one of each is usual. componentize-qjs makes three
+/// memories.
 const MEMORIES_PER_COMPONENT: u32 = 4;
 const TABLES_PER_COMPONENT: u32 = 4;
 /// Functions that a component calls through pointers; scripting runtimes have tens of thousands.
 const TABLE_ELEMENTS_MAX: usize = 100_000;
 
-/// [`Reclaimer`]s that the pool has room for at a time. A further one finds no tables, which has the same effect.
+/// [`Reclaimer`]s that the pool has room for at a time. A further one finds no tables, which has
+/// the same effect.
 const RECLAIMERS_MAX: u32 = 16;
 
 /// An engine and what it offers to guests.
@@ -103,7 +105,8 @@ fn pool_of(instances_max: u32) -> PoolingAllocationConfig {
         .table_elements(TABLE_ELEMENTS_MAX)
         .max_core_instance_size(CORE_INSTANCE_BYTES_MAX)
         .max_component_instance_size(10 << 20)
-        // A table has a few hundred entries: wiping them beats giving a page back and faulting it in anew.
+        // A table has a few hundred entries: wiping them beats giving a page back and faulting it
+        // in anew.
         .table_keep_resident(64 << 10)
         .decommit_batch_size(BATCH as usize);
     pool

@@ -1,5 +1,6 @@
-//! A guest's outbound HTTP: what its deployment grants is sent, the rest is refused, and all of it is
-//! counted. Never follows a redirect: the guest sees it, and asks for the other URL as for the first.
+//! A guest's outbound HTTP: what its deployment grants is sent, the rest is refused, and all of it
+//! is counted. Never follows a redirect: the guest sees it, and asks for the other URL as for the
+//! first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,7 +125,8 @@ fn target(uri: &Uri) -> Option<Target> {
     let authority = uri.authority()?;
     let port = match authority.as_str().strip_prefix(authority.host())? {
         "" => None,
-        // What is no port is not the default one: `http` takes 71216, and no digits at all, for none.
+        // What is no port is not the default one: `http` takes 71216, and no digits at all, for
+        // none.
         port => Some(uri.port_u16().filter(|number| port == format!(":{number}"))?),
     };
     Target::new(Scheme::from_name(uri.scheme_str()?)?, authority.host(), port)
@@ -154,7 +156,8 @@ impl WasiHttpHooks for Hooks {
         CHUNK_BYTES_MAX
     }
 
-    // These would write to the host's log, as often as a guest likes. `error` has named them before.
+    // These would write to the host's log, as often as a guest likes. `error` has named them
+    // before.
     fn p2_error_from_hyper(&mut self, _: &hyper::Error) -> ErrorCode {
         ErrorCode::HttpProtocolError
     }
@@ -200,8 +203,8 @@ async fn send(
     Ok((response, Box::new(async { Ok(()) })))
 }
 
-/// How long the head of the response may take, if the guest has said so. A connection may be there already,
-/// so both of its times are one.
+/// How long the head of the response may take, if the guest has said so. A connection may be there
+/// already, so both of its times are one.
 fn head_within(options: &RequestOptions) -> Option<Duration> {
     let first_byte = options.first_byte_timeout?;
     Some(first_byte.saturating_add(options.connect_timeout.unwrap_or(error::CONNECT_TIMEOUT)))

@@ -9,8 +9,8 @@ pub(super) enum Image {
     Big,
 }
 
-/// The most bytes of data segments that are worth copying. Measured for a fresh sandbox a message on
-/// one thread, copied against mapped: 2 KiB 18 against 26 µs, 22 KiB 51 against 42, 89 KiB 134
+/// The most bytes of data segments that are worth copying. Measured for a fresh sandbox a message
+/// on one thread, copied against mapped: 2 KiB 18 against 26 µs, 22 KiB 51 against 42, 89 KiB 134
 /// against 80; on two threads 22 KiB takes the same either way.
 const COPIED_BYTES_MAX: u64 = 32 << 10;
 

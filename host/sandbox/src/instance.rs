@@ -1,5 +1,5 @@
-//! A sandbox in which a guest is ready to be called: how it is made, and what is said in a call. Never bounds
-//! a call's wall time: `runner` does.
+//! A sandbox in which a guest is ready to be called: how it is made, and what is said in a call.
+//! Never bounds a call's wall time: `runner` does.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -34,7 +34,8 @@ pub(super) struct Instance {
     store: Reclaimed,
     guest: Guest,
     born: Instant,
-    /// The same in milliseconds since 1970: a call's deadline is told from it, without a look at that clock.
+    /// The same in milliseconds since 1970: a call's deadline is told from it, without a look at
+    /// that clock.
     born_ms: u64,
     /// Messages, those of the next call included.
     served: usize,
@@ -59,7 +60,8 @@ impl Instance {
             live.store.set_epoch_deadline(1);
             return Ok(live);
         }
-        // On the heap: it would make the state of every call as large as that of the making of a sandbox.
+        // On the heap: it would make the state of every call as large as that of the making of a
+        // sandbox.
         Box::pin(Self::new(loaded, subject, meter, started)).await
     }
 

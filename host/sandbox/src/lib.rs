@@ -2,13 +2,13 @@
 //! It never speaks to Postgres and knows no lease.
 //!
 //! ```text
-//! Sandbox ── compile(bytes) ──► Compiled ── handler(settings) ──► Handler ── runner() ──► Runner
-//! one a host                    one a component                   one a version           one a worker
+//! Sandbox ─ compile(bytes) ─► Compiled ─ handler(settings) ─► Handler ─ runner() ─► Runner
+//! one a host                  one a component                 one a version         one a worker
 //! ```
 //!
-//! A guest can touch only what its settings grant: messages, its configuration, a log, follow-ups, HTTP to
-//! servers and secrets by name. It has no files and no environment, and everything that it can use up has a
-//! limit.
+//! A guest can touch only what its settings grant: messages, its configuration, a log, follow-ups,
+//! HTTP to servers and secrets by name. It has no files and no environment, and everything that it
+//! can use up has a limit.
 
 mod bindings;
 mod cache;
@@ -40,6 +40,6 @@ pub use self::runner::{BatchRun, Run, Runner};
 pub use self::sandbox::{Compiled, Handler, Sandbox};
 pub use self::settings::{FollowUpTargets, HandlerSettings, SandboxConfig};
 
-/// Targets of the log that write a line for each mistake of a guest or of its servers, however many they make:
-/// to be left out. What is worth knowing is said as the guest's own, within its limit.
+/// Targets of the log that write a line for each mistake of a guest or of its servers, however many
+/// they make: to be left out. What is worth knowing is said as the guest's own, within its limit.
 pub const LOGS_WITHOUT_LIMIT: [&str; 2] = ["wasmtime_wasi_http", "rustls"];

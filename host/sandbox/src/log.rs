@@ -1,6 +1,6 @@
-//! What a guest writes: lines of `log.write`, and its stdout and stderr. Each says of which message it is:
-//! a span of every message would cost those that write nothing as much. Bounded by bytes for each call;
-//! never blocks and never fails.
+//! What a guest writes: lines of `log.write`, and its stdout and stderr. Each says of which message
+//! it is: a span of every message would cost those that write nothing as much. Bounded by bytes for
+//! each call; never blocks and never fails.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,7 +46,7 @@ impl Subject {
         Self { id: message.id, attempt: message.attempt, more: 0 }
     }
 
-    /// Of a call with this message and so many more.
+    /// For a call with this message and `more` others.
     pub(super) const fn of_batch(first: &Message, more: usize) -> Self {
         Self { id: first.id, attempt: first.attempt, more }
     }
@@ -73,7 +73,8 @@ struct Lines {
     /// A line that is not finished yet, of stdout and of stderr.
     begun: [Vec<u8>; 2],
     panic: Option<String>,
-    /// Secrets that the guest was given, to be kept out of its log; and the length of their longest line.
+    /// Secrets that the guest was given, to be kept out of its log; and the length of their longest
+    /// line.
     hidden: Arc<[Secret]>,
     hidden_bytes_max: usize,
 }

@@ -1,6 +1,6 @@
-//! How much of what costs a host a component has: for its compiler, and each time that a sandbox is made. The bytes of
-//! a file say little of either: an empty function takes three of them and kilobytes of the compiler, and one module
-//! may be started many times. Never judges.
+//! How much of what costs a host a component has: for its compiler, and each time that a sandbox is
+//! made. The bytes of a file say little of either: an empty function takes three of them and
+//! kilobytes of the compiler, and one module may be started many times. Never judges.
 
 use wasmparser::{
     ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind,
@@ -19,7 +19,8 @@ pub(super) struct Measure {
     pub(super) elements: u64,
     /// Data segments.
     pub(super) data_bytes: u64,
-    /// What making one sandbox copies: data and entries of tables, of a module as often as it is started.
+    /// What making one sandbox copies: data and entries of tables, of a module as often as it is
+    /// started.
     pub(super) start_bytes: u64,
 }
 
@@ -159,7 +160,8 @@ impl Frame {
         all.push(bytes);
     }
 
-    /// `around`: what this is in, the innermost last. `unknown`: what a thing counts that is known only when it runs.
+    /// `around`: what this is in, the innermost last. `unknown`: what a thing counts that is known
+    /// only when it runs.
     fn alias(&mut self, alias: &ComponentAlias<'_>, around: &[Self], unknown: u64) {
         match alias {
             ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. } => {

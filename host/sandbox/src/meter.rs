@@ -12,8 +12,8 @@ use nix::time::{ClockId, clock_gettime};
 /// How often a guest that does not wait gives other tasks a turn, and its limits are looked at.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 
-/// After a call that was quicker than this, the next one's first slice is measured on the wall, if at all: the thread's
-/// clock costs a system call.
+/// After a call that was quicker than this, the next one's first slice is measured on the wall, if
+/// at all: the thread's clock costs a system call.
 const QUICK: Duration = Duration::from_micros(20);
 
 /// The most that a first slice can have been: a guest that runs meets a tick by then. If more has
@@ -27,20 +27,21 @@ const FIRST_SLICE_MAX: Duration = TICK.saturating_mul(2);
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     used_ns: AtomicU64,
-    /// The thread's clock when the present slice began; 0 in the first slice of a call that is expected to be quick.
+    /// The thread's clock when the present slice began; 0 in the first slice of a call that is
+    /// expected to be quick.
     slice_ns: AtomicU64,
     /// The call before was quick, and the next one is expected to be.
     quick: AtomicBool,
 }
 
 impl Meter {
-    /// Time on a processor up to now, without the first slice of a call that was expected to be quick; to be asked
-    /// from the thread that runs the call.
+    /// Time on a processor up to now, without the first slice of a call that was expected to be
+    /// quick; to be asked from the thread that runs the call.
     pub(super) fn used(&self) -> Duration {
         let now = thread_ns();
         let slice = match self.slice_ns.swap(now, Relaxed) {
-            // Only its time on the wall is known, and the system may have taken the processor away: one call
-            // that was held up so is not to pass for a long one.
+            // Only its time on the wall is known, and the system may have taken the processor away:
+            // one call that was held up so is not to pass for a long one.
             0 => 0,
             since => now.saturating_sub(since),
         };
@@ -136,7 +137,8 @@ mod tests {
 
     use super::*;
 
-    /// A call that keeps its thread without using a processor, as one does that waits for its turn at one.
+    /// A call that keeps its thread without using a processor, as one does that waits for its turn
+    /// at one.
     fn waits(meter: &Meter) -> Duration {
         meter.begin();
         let started = Instant::now();

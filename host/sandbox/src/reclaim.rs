@@ -1,6 +1,7 @@
-//! Has the memory of sandboxes that ended go back to the system. wasmtime's pool gives it back many regions at a
-//! time, which halves the cost of a fresh sandbox. Until then the host keeps it. That is little for a sandbox of
-//! ordinary size; what others had beyond that is counted, and is given back before it is much.
+//! Has the memory of sandboxes that ended go back to the system. wasmtime's pool gives it back many
+//! regions at a time, which halves the cost of a fresh sandbox. Until then the host keeps it. That
+//! is little for a sandbox of ordinary size; what others had beyond that is counted, and is given
+//! back before it is much.
 
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
@@ -11,8 +12,8 @@ use wasmtime::{Engine, Instance, Module, Store};
 use super::image::Image;
 use super::state::State;
 
-/// The pool gives so many regions back together. Each memory and each table of a sandbox is one. Each processor has a
-/// batch of its own, 16 at most, and each thread adds to one of them.
+/// The pool gives so many regions back together. Each memory and each table of a sandbox is one.
+/// Each processor has a batch of its own, 16 at most, and each thread adds to one of them.
 pub(super) const BATCH: u32 = 64;
 
 /// The memory of a sandbox of ordinary size, in bytes: its part of a batch is not counted.
@@ -54,7 +55,8 @@ impl Reclaimer {
         });
     }
 
-    /// Ends the batch to which this thread adds. wasmtime has no other call for that than to fill it up.
+    /// Ends the batch to which this thread adds. wasmtime has no other call for that than to fill
+    /// it up.
     fn end_batch(&self) {
         let compile = || Module::new(&self.engine, empty_tables()).expect("a valid module");
         let tables = self.tables.get_or_init(compile);

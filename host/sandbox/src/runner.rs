@@ -1,5 +1,5 @@
-//! Runs messages: calls the guest, bounds the call, keeps the sandbox for the next one if it may. Knows
-//! nothing of leases; messages go in, verdicts come out.
+//! Runs messages: calls the guest, bounds the call, keeps the sandbox for the next one if it may.
+//! Knows nothing of leases; messages go in, verdicts come out.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -26,7 +26,8 @@ use host_core::outcome::{Failure, Verdict};
 pub struct Runner {
     loaded: Arc<LoadedHandler>,
     meter: Arc<Meter>,
-    /// The sandbox that the next call finds, under [`Isolation::Batch`]. It changes hands with each call.
+    /// The sandbox that the next call finds, under [`Isolation::Batch`]. It changes hands with each
+    /// call.
     warm: Option<Box<Instance>>,
     /// The message's id as text; kept so that it is not allocated for each message.
     id: String,
@@ -52,7 +53,7 @@ pub struct Run {
 pub struct BatchRun {
     /// What the handler said of each, or how the call failed, which says nothing of any of them.
     pub verdicts: Result<Vec<Verdict>, Failure>,
-    /// What the handler enqueued; empty unless one of the verdicts is [`Verdict::Ack`].
+    /// Messages that the handler enqueued; empty unless a verdict is [`Verdict::Ack`].
     pub follow_ups: Vec<FollowUp>,
     /// What the handler output as results, acked or not.
     pub results: BTreeMap<MessageId, Vec<u8>>,
@@ -122,11 +123,12 @@ impl Runner {
         Run { verdict, follow_ups, result, elapsed, cpu }
     }
 
-    /// Calls a handler that takes batches with some messages, at least one. As with [`run`](Self::run), dropping
-    /// the future interrupts it.
+    /// Calls a handler that takes batches with some messages, at least one. As with
+    /// [`run`](Self::run), dropping the future interrupts it.
     ///
     /// # Panics
-    /// If the handler takes one message a call, see [`Handler::batch_size`](super::Handler::batch_size).
+    /// If the handler takes one message a call, see
+    /// [`Handler::batch_size`](super::Handler::batch_size).
     pub async fn run_batch(&mut self, messages: &[Message]) -> BatchRun {
         let started = Instant::now();
         let ready = self.take_warm(started);
@@ -153,8 +155,8 @@ impl Runner {
         BatchRun { verdicts, follow_ups, results, elapsed, cpu }
     }
 
-    /// Taken, not borrowed: a call that fails, or is dropped in the middle, takes its sandbox along, for
-    /// a trap poisons it. And the old one goes before a new one comes.
+    /// Taken, not borrowed: a call that fails, or is dropped in the middle, takes its sandbox
+    /// along, for a trap poisons it. And the old one goes before a new one comes.
     fn take_warm(&mut self, now: Instant) -> Option<Box<Instance>> {
         self.warm.take().filter(|instance| instance.is_usable(now))
     }

@@ -1,5 +1,5 @@
-//! What other crates load and run handlers with: a sandbox compiles components, and makes handlers of
-//! them.
+//! What other crates load and run handlers with: a sandbox compiles components, and makes handlers
+//! of them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -140,7 +140,8 @@ impl Handler {
         Runner::new(self.0.clone())
     }
 
-    /// How many messages it takes a call, at most; `None`: it takes one, by a function that takes no more.
+    /// How many messages it takes a call, at most; `None`: it takes one, by a function that takes
+    /// no more.
     #[must_use]
     pub fn batch_size(&self) -> Option<u32> {
         match self.0.code.pre {

@@ -1,5 +1,5 @@
-//! What a host keeps for one sandbox, and the calls that a guest makes into it. Never does I/O: logs
-//! go to `tracing`, follow-ups into a list, requests to `http`.
+//! What a host keeps for one sandbox, and the calls that a guest makes into it. Never does I/O:
+//! logs go to `tracing`, follow-ups into a list, requests to `http`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -221,7 +221,8 @@ impl results::Host for State {
 }
 
 impl State {
-    /// Finds what Postgres would refuse, and with it the whole settlement; the cheap questions first.
+    /// Finds what Postgres would refuse, and with it the whole settlement; the cheap questions
+    /// first.
     fn accept(&mut self, message: queue::FollowUp) -> Result<(), queue::Refusal> {
         let targets = self.settings.targets.load();
         let Some(shape) = targets.get(&message.queue) else {

@@ -11,9 +11,9 @@ use tokio::time::sleep_until;
 use super::meter::{Meter, Metered};
 use host_core::outcome::Failure;
 
-/// Stops a call after its timeout, and meters its time on a processor. This stops a guest that waits in
-/// a call of the host. A guest that computes is interrupted by the engine's tick. The call stays where
-/// it is pinned: moving its state takes longer than a quick guest.
+/// Stops a call after its timeout, and meters its time on a processor. This stops a guest that
+/// waits in a call of the host. A guest that computes is interrupted by the engine's tick. The call
+/// stays where it is pinned: moving its state takes longer than a quick guest.
 pub(super) fn within_timeout<'a, T>(
     timeout: Duration,
     meter: &'a Meter,
@@ -26,7 +26,8 @@ pub(super) fn within_timeout<'a, T>(
         if let Poll::Ready(called) = metered.poll_unpin(cx) {
             return Poll::Ready(called);
         }
-        // Made for a call that waits: most do not. It rings also if the guest has used up its task's budget.
+        // Made for a call that waits: most do not. It rings also if the guest has used up its
+        // task's budget.
         let ring = || Box::pin(unconstrained(sleep_until((started + timeout).into())));
         timer.get_or_insert_with(ring).poll_unpin(cx).map(|()| Err(Failure::Timeout(timeout)))
     })

@@ -1,5 +1,5 @@
--- Template: functions of a queue that get other arguments or results in version 8. Locks: none that another session
--- waits for. Tables: the catalog's.
+-- Template: functions of a queue that get other arguments or results in version 8. Locks: none that
+-- another session waits for. Tables: the catalog's.
 DO $$
 DECLARE
     f regprocedure;

@@ -1,5 +1,5 @@
--- Template: functions of a queue that get other arguments or results in version 9. Locks: none that another session
--- waits for. Tables: none.
+-- Template: functions of a queue that get other arguments or results in version 9. Locks: none that
+-- another session waits for. Tables: none.
 DROP FUNCTION IF EXISTS host.{q}__lease(int, int, bigint, uuid, int, bigint);
 DROP FUNCTION IF EXISTS host.{q}__read(int, bigint);
 DROP FUNCTION IF EXISTS host.{q}__runs(bigint);

@@ -1,5 +1,5 @@
--- Template: functions of a queue that get other arguments or results in version 18, or are gone. Locks: none that
--- another session waits for. Tables: none.
+-- Template: functions of a queue that get other arguments or results in version 18, or are gone.
+-- Locks: none that another session waits for. Tables: none.
 DROP FUNCTION IF EXISTS host.{q}__gone(int, bigint);
 DROP FUNCTION IF EXISTS host.{q}__take_over(bigint, int, bigint, uuid, int, int);
 DROP FUNCTION IF EXISTS host.{q}__inherit(bigint, int, bigint, uuid, int);

@@ -1,4 +1,5 @@
--- Template: the cursors of a handler, one for each lane of the queue, and what lies ahead of them. Reads only.
+-- Template: the cursors of a handler, one for each lane of the queue, and what lies ahead of them.
+-- Reads only.
 -- Tables: lease.
 
 -- The cursors of a handler, in order of the lane.
@@ -17,8 +18,9 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off SET e
     ) c
 $$;
 
--- The messages that a handler has not leased yet, by lane, in the order of leasing. Each row stands for the messages
--- of a lane with `(txid, id) > (a_txid, a_id) AND txid < b AND id > after_id`. NULL: all messages.
+-- The messages that a handler has not leased yet, by lane, in the order of leasing. Each row stands
+-- for the messages of a lane with `(txid, id) > (a_txid, a_id) AND txid < b AND id > after_id`.
+-- NULL: all messages.
 CREATE OR REPLACE FUNCTION host.{q}__ahead(p_handler int)
 RETURNS TABLE (lane smallint, a_txid bigint, a_id bigint, b bigint, after_id bigint)
 LANGUAGE sql STABLE

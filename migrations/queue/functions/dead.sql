@@ -1,10 +1,11 @@
--- Template: what an operator does with dead letters. Tables touched: dead_letter, message, host.cancellation.
+-- Template: what an operator does with dead letters. Tables touched: dead_letter, message,
+-- host.cancellation.
 -- Locks: the rows of dead letters that are retried, moved or purged.
 
--- The dead letters that a command selects, newest first: those in p_ids (NULL: all) for which p_where holds, at most
--- p_limit (NULL: all). A filter is a predicate on the fields below, times as seconds since 1970; $now is
--- the present. `handler`: NULL: it was removed. Planned for what is asked: by the index on ids from the newest on, and no
--- further than p_limit.
+-- The dead letters that a command selects, newest first: those in p_ids (NULL: all) for which
+-- p_where holds, at most p_limit (NULL: all). A filter is a predicate on the fields below, times as
+-- seconds since 1970; $now is the present. `handler`: NULL: it was removed. Planned for what is
+-- asked: by the index on ids from the newest on, and no further than p_limit.
 CREATE OR REPLACE FUNCTION host.{q}__dead_list(p_limit bigint, p_ids bigint[], p_where jsonpath)
 RETURNS TABLE (
     id bigint, message_id bigint, handler text, reason text, error text, attempt smallint, died_at timestamptz,
@@ -44,10 +45,10 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET bytea_output = 
     WHERE d.id = p_id
 $$;
 
--- Puts dead letters on the queue again, for the handler that gave up on them and with all its attempts before
--- them. Their id and history stay. One statement: none is lost, and none is there twice. Those of a handler
--- that was removed stay. Returns the ids of those that there were. Raises HQ012 if something keeps one from the queue:
--- then all of them are dead letters still.
+-- Puts dead letters on the queue again, for the handler that gave up on them and with all its
+-- attempts before them. Their id and history stay. One statement: none is lost, and none is there
+-- twice. Those of a handler that was removed stay. Returns the ids of those that there were. Raises
+-- HQ012 if something keeps one from the queue: then all of them are dead letters still.
 CREATE OR REPLACE FUNCTION host.{q}__dead_retry(p_ids bigint[], p_where jsonpath) RETURNS SETOF bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
@@ -72,8 +73,9 @@ BEGIN
     RETURN QUERY SELECT unnest(ids);
 END $$;
 
--- Moves dead letters to another queue, as new messages with their history, for all its handlers; the payload is made
--- of that queue's type. One statement. Returns the ids of those that there were. Raises HQ012 as dead_retry does.
+-- Moves dead letters to another queue, as new messages with their history, for all its handlers;
+-- the payload is made of that queue's type. One statement. Returns the ids of those that there
+-- were. Raises HQ012 as dead_retry does.
 CREATE OR REPLACE FUNCTION host.{q}__dead_move(p_ids bigint[], p_where jsonpath, p_to text) RETURNS SETOF bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off AS $$

@@ -1,10 +1,12 @@
--- Template: messages of a lease that are not there. A lease is a frozen set of rows, and a position a place in it. So a
--- row that is missing moves all that come after it, and nothing may be read by position any more. Either something
--- hides the row (a detached partition, a damaged index): then everybody waits until it is seen again. Or its owner has
--- deleted it by hand: then the lease is cut anew, of what is left.
+-- Template: messages of a lease that are not there. A lease is a frozen set of rows, and a position
+-- a place in it. So a row that is missing moves all that come after it, and nothing may be read by
+-- position any more. Either something hides the row (a detached partition, a damaged index): then
+-- everybody waits until it is seen again. Or its owner has deleted it by hand: then the lease is
+-- cut anew, of what is left.
 
--- How many messages of a lease its partitions hold, as their owner sees them, and by no index. NULL: one of the
--- partitions is not part of the queue now. Reads them through: only for a lease that lacks messages.
+-- How many messages of a lease its partitions hold, as their owner sees them, and by no index.
+-- NULL: one of the partitions is not part of the queue now. Reads them through: only for a lease
+-- that lacks messages.
 -- Tables: lease, message, the catalog's.
 CREATE OR REPLACE FUNCTION host.{q}__in_partitions(p_lease bigint) RETURNS int
 LANGUAGE plpgsql STABLE
@@ -30,8 +32,9 @@ BEGIN
     RETURN there;
 END $$;
 
--- How many messages of a lease have been deleted. NULL: some are missing, and something may only hide them: their owner
--- has to find as few as the index does. SECURITY DEFINER: a host may not read the partitions. Tables: as above.
+-- How many messages of a lease have been deleted. NULL: some are missing, and something may only
+-- hide them: their owner has to find as few as the index does. SECURITY DEFINER: a host may not
+-- read the partitions. Tables: as above.
 CREATE OR REPLACE FUNCTION host.{q}__missing(p_lease bigint) RETURNS int
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET row_security = off SET plan_cache_mode = force_generic_plan
@@ -62,8 +65,9 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION host.{q}__missing FROM PUBLIC;
 
--- Refuses to go on with a lease that lacks messages. HQ012: something hides them, so ask again. HQ002: they were deleted,
--- and the lease ends: what is left of it is a stray, which take_over cuts anew.
+-- Refuses to go on with a lease that lacks messages. HQ012: something hides them, so ask again.
+-- HQ002: they were deleted, and the lease ends: what is left of it is a stray, which take_over cuts
+-- anew.
 CREATE OR REPLACE FUNCTION host.{q}__refuse_missing(p_lease bigint) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
@@ -79,10 +83,11 @@ BEGIN
             HINT = 'attach the partition again, or REINDEX TABLE queue.{q}; until then they wait, and nothing of them is lost';
 END $$;
 
--- Ends a lease of which messages were deleted, and leases what is left of it to the same session again, as a stray that
--- anybody may take over. A position may be up to p_missing places further on than before. So a settled message next
--- to an unsettled one may run once more. None is lost.
--- Tables: lease, settlement. The caller has looked that nobody else holds it, and holds off the rotation.
+-- Ends a lease of which messages were deleted, and leases what is left of it to the same session
+-- again, as a stray that anybody may take over. A position may be up to p_missing places further on
+-- than before. So a settled message next to an unsettled one may run once more. None is lost.
+-- Tables: lease, settlement. The caller has looked that nobody else holds it, and holds off the
+-- rotation.
 CREATE OR REPLACE FUNCTION host.{q}__recut(p_lease bigint, p_missing int) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
@@ -101,7 +106,8 @@ BEGIN
     INSERT INTO host.{q}__settlement (lease_id, seq, rest, settled, revoked)
         VALUES (p_lease, coalesce(last_seq, -1) + 1, 0, '{}', true);
     IF rest IS NOT NULL THEN
-        -- Negative: chosen by the server, as in take_over. Nobody's (0) go by the lease that they continue, as in hand_on.
+        -- Negative: chosen by the server, as in take_over. Nobody's (0) go by the lease that they
+        -- continue, as in hand_on.
         INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
                 row_count, leaves, deaths, is_cursor, more, token, hi, txids, positions, lane, last_id, due)
             SELECT CASE WHEN l.session_id = 0 THEN p_lease ELSE -p_lease END, l.from_txid, l.from_id, l.to_txid, l.to_id,

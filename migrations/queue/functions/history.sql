@@ -1,8 +1,9 @@
--- Template: the history of a queue that keeps what is settled. The others have no such table, so each function here
--- is of a language that looks for it only when it gets there.
+-- Template: the history of a queue that keeps what is settled. The others have no such table, so
+-- each function here is of a language that looks for it only when it gets there.
 
--- Writes down which messages a settlement has done with for good. Called by it, in its transaction, so that a message is in
--- the history if it is settled, and once. `p_later`: settled positions that are retried, parked or dead letters.
+-- Writes down which messages a settlement has done with for good. Called by it, in its transaction,
+-- so that a message is in the history if it is settled, and once. `p_later`: settled positions that
+-- are retried, parked or dead letters.
 -- Locks: none beyond the rows it writes. Tables: lease, message, history.
 CREATE OR REPLACE FUNCTION host.{q}__archive(
     p_lease bigint, p_settled int4multirange, p_settled_at timestamptz, p_later int[], p_removed int4multirange,
@@ -28,7 +29,8 @@ BEGIN
         ORDER BY m.pos;
 END $$;
 
--- What the history has of a message: a row for each handler and lease that is done with it. The payload as text.
+-- What the history has of a message: a row for each handler and lease that is done with it. The
+-- payload as text.
 CREATE OR REPLACE FUNCTION host.{q}__kept(p_message bigint)
 RETURNS TABLE (
     handler_id int, handler text, attempt smallint, lease_id bigint, session_id int, enqueued_at timestamptz,
@@ -63,9 +65,11 @@ BEGIN
     END IF;
 END $$;
 
--- Truncates the leaves of the history in which all is older than the queue keeps it. Returns how many. Rows go by their own
--- age, whatever leaf they are in: the time for which messages are kept may change.
--- Locks: ACCESS EXCLUSIVE on each such leaf, at most 20 ms. SECURITY DEFINER, as truncate. Tables: history.
+-- Truncates the leaves of the history in which all is older than the queue keeps it. Returns how
+-- many. Rows go by their own age, whatever leaf they are in: the time for which messages are kept
+-- may change.
+-- Locks: ACCESS EXCLUSIVE on each such leaf, at most 20 ms. SECURITY DEFINER, as truncate. Tables:
+-- history.
 CREATE OR REPLACE FUNCTION host.{q}__truncate_history() RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '20ms'

@@ -1,7 +1,9 @@
--- Template: what `host status` and `host queue show` say of a queue, and what `host doctor` looks at. Reads only.
+-- Template: what `host status` and `host queue show` say of a queue, and what `host doctor` looks
+-- at. Reads only.
 
--- Counts for one handler: messages that wait, messages that are not due and that no host has seen yet (`later`),
--- messages in flight, and messages settled in the last minute. The first two together stop at p_cap.
+-- Counts for one handler: messages that wait, messages that are not due and that no host has seen
+-- yet (`later`), messages in flight, and messages settled in the last minute. The first two
+-- together stop at p_cap.
 CREATE OR REPLACE FUNCTION host.{q}__backlog(
     p_handler int, p_cap int, OUT waiting bigint, OUT later bigint, OUT in_flight bigint, OUT last_minute bigint
 )
@@ -21,8 +23,8 @@ BEGIN
         waiting := waiting + seen.n - seen.later;
         later := later + seen.later;
     END LOOP;
-    -- What session 0 has is nobody's: it waits for a retry before it. Probes, not joins: of a join without statistics
-    -- Postgres makes one that compares every lease with every settlement.
+    -- What session 0 has is nobody's: it waits for a retry before it. Probes, not joins: of a join
+    -- without statistics Postgres makes one that compares every lease with every settlement.
     SELECT waiting + coalesce(sum(o.rest) FILTER (WHERE o.session_id = 0), 0),
             coalesce(sum(o.rest) FILTER (WHERE o.session_id <> 0), 0) INTO waiting, in_flight
         FROM (
@@ -44,9 +46,9 @@ BEGIN
         WHERE p.queue_id = {queue_id} AND p.handler_id = p_handler AND p.settled_at > at - interval '1 minute';
 END $$;
 
--- What a queue stores: messages that wait for a first handler, messages on the schedule, dead letters, and bytes on disk.
--- Messages for which no handler was deployed are unhandled if they are due, else they count as scheduled.
--- Each count stops at p_cap.
+-- What a queue stores: messages that wait for a first handler, messages on the schedule, dead
+-- letters, and bytes on disk. Messages for which no handler was deployed are unhandled if they are
+-- due, else they count as scheduled. Each count stops at p_cap.
 CREATE OR REPLACE FUNCTION host.{q}__stored(p_cap int, OUT unhandled bigint, OUT scheduled bigint, OUT dead bigint, OUT bytes bigint)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_sort = off SET enable_bitmapscan = off AS $$
@@ -68,12 +70,14 @@ BEGIN
                 OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi)) LIMIT p_cap) s;
     scheduled := scheduled + later;
     SELECT count(*) INTO dead FROM (SELECT FROM host.{q}__dead_letter LIMIT p_cap) d;
-    -- All that begin with {q}__, by the index on their names: a thousand queues have a hundred thousand tables and indexes.
+    -- All that begin with {q}__, by the index on their names: a thousand queues have a hundred
+    -- thousand tables and indexes.
     SELECT sum(pg_total_relation_size(r.oid))::bigint INTO bytes FROM pg_class r
         WHERE r.relkind = 'r' AND r.relnamespace = 'host'::regnamespace AND r.relname >= '{q}__' AND r.relname < '{q}_`';
 END $$;
 
--- When the first message beyond a handler's cursor that is due was enqueued, and how many there are as far as p_cap.
+-- When the first message beyond a handler's cursor that is due was enqueued, and how many there are
+-- as far as p_cap.
 CREATE OR REPLACE FUNCTION host.{q}__lag(p_handler int, p_cap int, OUT waiting bigint, OUT oldest timestamptz)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
@@ -103,7 +107,8 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
     SELECT jsonb_build_object(
         'name', '{q}',
         'paused', q.paused,
-        -- Where the schedule was when the clock was set back; not negative: it was not, or it is there again.
+        -- Where the schedule was when the clock was set back; not negative: it was not, or it is
+        -- there again.
         'clock_ms', (SELECT min((extract(epoch FROM clock_timestamp() - x.due) * 1000)::bigint)
             FROM (SELECT * FROM host.{q}__promotion ORDER BY id DESC LIMIT 1) c
             CROSS JOIN LATERAL unnest(c.passed_due || c.due) x (due) WHERE isfinite(x.due)),

@@ -1,7 +1,7 @@
 -- Template: lease and read. The first half of a message's walk.
 
--- The account of a cursor after a lease that has messages of several leaves: they are counted once more. A lease
--- counts those of one leaf, which nearly all have, by itself.
+-- The account of a cursor after a lease that has messages of several leaves: they are counted once
+-- more. A lease counts those of one leaf, which nearly all have, by itself.
 CREATE OR REPLACE FUNCTION host.{q}__leased(
     p_before bigint[], p_window int8multirange, p_txid bigint, p_id bigint, p_count int, p_lane int
 ) RETURNS bigint[]
@@ -26,18 +26,20 @@ BEGIN
     RETURN p_before;
 END $$;
 
--- Leases the next messages of a handler in a lane to the session: up to p_n messages, or p_bytes of payload and headers as
--- stored. It cuts them from the window between the cursor's snapshot and the present one, and appends a row to the lease
--- log. It returns no payload. All is NULL if there is no message. If the queue's limits let none start, `wait_ms` is when
--- to ask again, and `full_up` whether to ask as soon as some are settled.{keyed? `bytes` is of what is leased. `p_again`:
--- the transaction has leased from another lane, and inserts nothing else.}
+-- Leases the next messages of a handler in a lane to the session: up to p_n messages, or p_bytes of
+-- payload and headers as stored. It cuts them from the window between the cursor's snapshot and the
+-- present one, and appends a row to the lease log. It returns no payload. All is NULL if there is
+-- no message. If the queue's limits let none start, `wait_ms` is when to ask again, and `full_up`
+-- whether to ask as soon as some are settled.{keyed? `bytes` is of what is leased. `p_again`: the
+-- transaction has leased from another lane, and inserts nothing else.}
 --
--- It is alone in its transaction, which must have no xid when it begins. A snapshot does not list its own transaction as
--- in progress, so rows that the same transaction inserted would be lost.
--- The commit is asynchronous: a lease that is lost in a crash is a redelivery.
+-- It is alone in its transaction, which must have no xid when it begins. A snapshot does not list
+-- its own transaction as in progress, so rows that the same transaction inserted would be lost. The
+-- commit is asynchronous: a lease that is lost in a crash is a redelivery.
 -- Locks: advisory (1752134402, handler) to the end of the transaction. Tables: message, lease.
--- The plan is pinned: statistics of a table that is empty one minute and huge the next are useless. Plans that use a
--- disabled node look expensive, which would trigger JIT. JIT took longer than all the rest, so it is off.
+-- The plan is pinned: statistics of a table that is empty one minute and huge the next are useless.
+-- Plans that use a disabled node look expensive, which would trigger JIT. JIT took longer than all
+-- the rest, so it is off.
 CREATE OR REPLACE FUNCTION host.{q}__lease(
     p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint, p_lane int DEFAULT 0,
     {keyed?p_again boolean DEFAULT false, OUT bytes bigint,
@@ -154,9 +156,9 @@ BEGIN
     more := coalesce(more, false) OR row_count >= p_n;
 
     IF row_count = 0 THEN
-        -- An empty poll writes nothing, with one exception. A window may be wide, or slow to walk because much in it was
-        -- rolled back: it is walked once and then left behind. Many lanes may be empty, so with lanes width does not count,
-        -- and slow begins later.
+        -- An empty poll writes nothing, with one exception. A window may be wide, or slow to walk
+        -- because much in it was rolled back: it is walked once and then left behind. Many lanes
+        -- may be empty, so with lanes width does not count, and slow begins later.
         IF c.more {plain?OR txid_snapshot_xmax(hi) - txid_snapshot_xmax(c.hi) > 1000
             }OR clock_timestamp() - began > interval '{plain?10}{lanes?100} ms' THEN
             INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
@@ -190,10 +192,10 @@ END $$;
 
 -- The messages of a lease, by the numbers that the client chose for it, so that it can be sent
 -- before the lease has answered. No lock. The set is frozen, so the first row_count rows
--- after the lease's start are it: the upper bound alone would make the index scan run to the end of a
--- big transaction. With both, as many rows as there should be are exactly those; fewer are refused (see hidden.sql).
--- `pos` is NULL if all of them come, in order: to count them here costs as much as to find them, and
--- WITH ORDINALITY next to nothing.
+-- after the lease's start are it: the upper bound alone would make the index scan run to the end of
+-- a big transaction. With both, as many rows as there should be are exactly those; fewer are
+-- refused (see hidden.sql). `pos` is NULL if all of them come, in order: to count them here costs
+-- as much as to find them, and WITH ORDINALITY next to nothing.
 CREATE OR REPLACE FUNCTION host.{q}__rows(p_session int, p_seq bigint)
 RETURNS TABLE (
     pos int, id bigint, enqueued_at timestamptz, run_at timestamptz, handler_id int,

@@ -1,14 +1,17 @@
--- Template: limits (`host queue set --fleet-concurrency, --rate`). They are for each handler, or for each lane of a queue
--- that was made with --per-key. No counter goes up or down. The newest row of the lease log, of that lane, has it all;
--- whoever appends the next row holds the handler's lock anyway. Its columns:
+-- Template: limits (`host queue set --fleet-concurrency, --rate`). They are for each handler, or
+-- for each lane of a queue that was made with --per-key. No counter goes up or down. The newest row
+-- of the lease log, of that lane, has it all; whoever appends the next row holds the handler's lock
+-- anyway. Its columns:
 --     held   the leases before it that were open.
---     tat    when the rate's bucket will be full again: the theoretical arrival time of GCRA, the generic cell rate
---            algorithm. A message moves it one step into the future, and may start if it stays within the burst.
+--     tat    when the rate's bucket will be full again: the theoretical arrival time of GCRA, the
+--            generic cell rate algorithm. A message moves it one step into the future, and may
+--            start if it stays within the burst.
 
--- How many messages of a handler may start now. If none may, `wait_ms` is when to ask again, `full_up` says whether to
--- ask as soon as some are settled, and `why` says it in words. The lane matters only where each has its own limits.
--- `tat` and `held` are for the next row; each message that starts moves tat by `step` microseconds.
--- All are NULL on a queue without limits. Reads only. A decision needs the handler's lock.
+-- How many messages of a handler may start now. If none may, `wait_ms` is when to ask again,
+-- `full_up` says whether to ask as soon as some are settled, and `why` says it in words. The lane
+-- matters only where each has its own limits. `tat` and `held` are for the next row; each message
+-- that starts moves tat by `step` microseconds. All are NULL on a queue without limits. Reads only.
+-- A decision needs the handler's lock.
 CREATE OR REPLACE FUNCTION host.{q}__allowance(
     p_handler int, p_lane int DEFAULT 0, OUT messages int, OUT wait_ms bigint, OUT full_up boolean, OUT why text,
     OUT tat timestamptz, OUT held bigint[], OUT step float8
@@ -41,8 +44,9 @@ BEGIN
                 AND (SELECT t.rest FROM host.{q}__settlement t
                     WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
                     ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0) END;
-        -- What was taken over goes on as its heirs: the lease of who took it, and what that one left. LIMIT 1, of what is
-        -- one: so that each is probed for. A join would read the whole log.
+        -- What was taken over goes on as its heirs: the lease of who took it, and what that one
+        -- left. LIMIT 1, of what is one: so that each is probed for. A join would read the whole
+        -- log.
         WITH RECURSIVE chain AS (
             SELECT unnest(held) AS id
             UNION
@@ -74,23 +78,24 @@ BEGIN
     IF q.rate_count IS NOT NULL THEN
         step := 1000.0 * q.rate_ms / q.rate_count;
         tat := coalesce(c.tat, clock_timestamp());
-        -- Further ahead than a whole bucket: the clock has gone back, or the rate has changed. One may start, and sets it right.
+        -- Further ahead than a whole bucket: the clock has gone back, or the rate has changed. One
+        -- may start, and sets it right.
         IF tat > clock_timestamp() + (q.rate_burst * step + 1000) * interval '1 microsecond' THEN
             tat := clock_timestamp() + (q.rate_burst - 1) * step * interval '1 microsecond';
         END IF;
         ahead := greatest(0, 1000000 * extract(epoch FROM tat - clock_timestamp())::float8);
         messages := least(messages, greatest(0, q.rate_burst - ceil(ahead / step)));
         IF messages = 0 AND NOT full_up THEN
-            -- For what comes in 20 ms at once: a look costs the same for one as for many. But half a bucket is left to
-            -- who comes late.
+            -- For what comes in 20 ms at once: a look costs the same for one as for many. But half
+            -- a bucket is left to who comes late.
             wait_ms := ceil((ahead - (q.rate_burst - greatest(1, least(q.rate_burst / 2, floor(20000 / step)))) * step) / 1000);
             why := format('%s every %s, the next in %s ms', q.rate_count, q.rate_ms * interval '1 ms', wait_ms);
         END IF;
     END IF;
 END $$;
 
--- How many of the first p_count messages after (p_txid, p_id) of a window a handler is to run now. What is another's,
--- comes too late or is only to be parked does not count against a rate.
+-- How many of the first p_count messages after (p_txid, p_id) of a window a handler is to run now.
+-- What is another's, comes too late or is only to be parked does not count against a rate.
 CREATE OR REPLACE FUNCTION host.{q}__starts(
     p_handler int, p_window int8multirange, p_txid bigint, p_id bigint, p_count int, p_lane int
 ) RETURNS bigint

@@ -1,10 +1,12 @@
--- Template: looking at single messages, cancelling them, and purging those that wait. No index is on a message's id:
--- each look reads the queue once through, which is for an operator, never for a host.
--- Tables touched: message, lease, settlement, schedule, promotion, dead_letter, host.cancellation.
+-- Template: looking at single messages, cancelling them, and purging those that wait. No index is
+-- on a message's id: each look reads the queue once through, which is for an operator, never for a
+-- host. Tables touched: message, lease, settlement, schedule, promotion, dead_letter,
+-- host.cancellation.
 
--- What handlers have made of the rows of a message: one row for each row, handler and lease that covers it; with lease
--- columns that are NULL where none does. `passed`: the handler's cursor is beyond it. `what`: open, settled,
--- removed, parked (it was not due, and went to the schedule), or taken over.
+-- What handlers have made of the rows of a message: one row for each row, handler and lease that
+-- covers it; with lease columns that are NULL where none does. `passed`: the handler's cursor is
+-- beyond it. `what`: open, settled, removed, parked (it was not due, and went to the schedule), or
+-- taken over.
 CREATE OR REPLACE FUNCTION host.{q}__runs(p_message bigint)
 RETURNS TABLE (
     handler_id int, attempt smallint, history jsonb, passed boolean, lease_id bigint, session_id int,
@@ -75,9 +77,9 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET bytea_output = 
     LIMIT 1
 $$;
 
--- Where a message is now, for each handler that it is known for. `state`: in flight (`whose` has it), waiting, scheduled
--- (`at` is when it is due), dead (`whose` is the dead letter), removed, or settled, with a `result` if it left one.
--- `cancelled`: it will be removed.
+-- Where a message is now, for each handler that it is known for. `state`: in flight (`whose` has
+-- it), waiting, scheduled (`at` is when it is due), dead (`whose` is the dead letter), removed, or
+-- settled, with a `result` if it left one. `cancelled`: it will be removed.
 CREATE OR REPLACE FUNCTION host.{q}__whereabouts(p_message bigint)
 RETURNS TABLE (handler_id int, handler text, state text, at timestamptz, whose text, attempt smallint, cancelled boolean, result bytea)
 LANGUAGE sql STABLE
@@ -108,7 +110,8 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
     ORDER BY x.name, w.rank, w.at DESC
 $$;
 
--- A message's story, as long as its generation or its history is kept: what happened when, for which handler.
+-- A message's story, as long as its generation or its history is kept: what happened when, for
+-- which handler.
 CREATE OR REPLACE FUNCTION host.{q}__story(p_message bigint)
 RETURNS TABLE (at timestamptz, handler text, attempt smallint, what text)
 LANGUAGE sql STABLE
@@ -159,8 +162,8 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
     ORDER BY e.at, e.what <> 'enqueued', h.name
 $$;
 
--- The next messages of a handler, without taking them; NULL: the oldest there are, whoever they are for. In the
--- order in which they are leased.
+-- The next messages of a handler, without taking them; NULL: the oldest there are, whoever they are
+-- for. In the order in which they are leased.
 CREATE OR REPLACE FUNCTION host.{q}__peek(p_handler int, p_n int)
 RETURNS TABLE (id bigint, enqueued_at timestamptz, run_at timestamptz, attempt smallint, headers jsonb, payload text)
 LANGUAGE plpgsql STABLE
@@ -185,8 +188,9 @@ BEGIN
     END LOOP;
 END $$;
 
--- Has every handler that is still to run a message remove it instead: from now on at the lease, and hosts that have it
--- in hand are told. Returns how many handlers. Raises HQ006 when so many wait for that as may.
+-- Has every handler that is still to run a message remove it instead: from now on at the lease, and
+-- hosts that have it in hand are told. Returns how many handlers. Raises HQ006 when so many wait
+-- for that as may.
 CREATE OR REPLACE FUNCTION host.{q}__cancel(p_message bigint) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
@@ -217,11 +221,12 @@ SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
         AND w.state NOT IN ('in flight', 'waiting', 'scheduled')
 $$;
 
--- Removes up to p_n messages that wait for a handler in a lane: leases them and settles them without running any, in one
--- transaction, so that whoever calls this can be killed at any instant. Those that are not due yet go to the schedule.
--- It keeps the handler's cursor locked while its commit reaches the disk, which a host would not.
--- `more`: call again. Alone in its transaction, as lease. SECURITY DEFINER: an operator must not write into the logs
--- by hand. Locks: as lease. Tables: lease, settlement, schedule.
+-- Removes up to p_n messages that wait for a handler in a lane: leases them and settles them
+-- without running any, in one transaction, so that whoever calls this can be killed at any instant.
+-- Those that are not due yet go to the schedule. It keeps the handler's cursor locked while its
+-- commit reaches the disk, which a host would not. `more`: call again. Alone in its transaction, as
+-- lease. SECURITY DEFINER: an operator must not write into the logs by hand. Locks: as lease.
+-- Tables: lease, settlement, schedule.
 CREATE OR REPLACE FUNCTION host.{q}__purge(p_handler int, p_lane int, p_n int, OUT removed int, OUT parked int, OUT more boolean)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET row_security = off AS $$

@@ -1,5 +1,5 @@
--- Template: the proof that each message of a leaf was leased, and what to do about those that were not because something
--- hid them from the hosts. The rotation asks for the proof before TRUNCATE.
+-- Template: the proof that each message of a leaf was leased, and what to do about those that were
+-- not because something hid them from the hosts. The rotation asks for the proof before TRUNCATE.
 
 -- Whether a leaf of a kind has messages that a snapshot does not see. Probes the index.
 CREATE OR REPLACE FUNCTION host.{q}__has_later(p_kind text, p_leaf int, p_hi txid_snapshot) RETURNS boolean
@@ -24,10 +24,12 @@ BEGIN
     RETURN found_one;
 END $$;
 
--- Counts the messages of a leaf that gets no more, as its owner sees them, and by no index. Each block is read
--- once, whatever else keeps the leaf: the count is kept, and is made anew only when a message has come late.
--- A call counts for half a second at most. `why` NULL: it is done; else how far it is, in words, and whether to go on.
--- Locks: advisory (1752134405, queue), tried; the leaf's row. Tables: message, schedule, host.partition_count.
+-- Counts the messages of a leaf that gets no more, as its owner sees them, and by no index. Each
+-- block is read once, whatever else keeps the leaf: the count is kept, and is made anew only when a
+-- message has come late. A call counts for half a second at most. `why` NULL: it is done; else how
+-- far it is, in words, and whether to go on.
+-- Locks: advisory (1752134405, queue), tried; the leaf's row. Tables: message, schedule,
+-- host.partition_count.
 CREATE OR REPLACE FUNCTION host.{q}__count(p_kind text, p_leaf int, OUT why text, OUT again boolean)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = on SET enable_tidscan = on SET jit = off AS $$
@@ -67,8 +69,8 @@ BEGIN
     END IF;
 END $$;
 
--- How many messages of a leaf that was counted a handler has never leased. NULL: it is not known, since some were
--- leased before leases were counted. Under the handler's lock.
+-- How many messages of a leaf that was counted a handler has never leased. NULL: it is not known,
+-- since some were leased before leases were counted. Under the handler's lock.
 CREATE OR REPLACE FUNCTION host.{q}__missed_by(p_leaf int, p_handler int) RETURNS bigint
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off SET enable_seqscan = off AS $$
@@ -82,8 +84,8 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off SET e
     WHERE x.queue_id = {queue_id} AND x.kind = 'message' AND x.leaf = p_leaf GROUP BY x.messages
 $$;
 
--- Which handler has not leased all messages of a leaf that were counted, in words; NULL: each has. Notes how many. Less
--- than were leased is nobody's loss. Under the handlers' locks.
+-- Which handler has not leased all messages of a leaf that were counted, in words; NULL: each has.
+-- Notes how many. Less than were leased is nobody's loss. Under the handlers' locks.
 CREATE OR REPLACE FUNCTION host.{q}__missed(p_leaf int) RETURNS text
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
@@ -106,12 +108,14 @@ BEGIN
         format('handler "%s" has never leased %s of its messages: something hides them, see `host doctor`', who, most) END;
 END $$;
 
--- Inserts again the messages of each leaf that a handler has missed, for that handler, and takes them into its account.
--- A message counts as leased only if its lease has as many messages as it says: in doubt, it runs once more. The leases
--- that say so are there, since no leaf goes before the one that its leases are of. The same for the schedule. For
--- the owner, once what hid the messages is mended. Returns how many it has inserted.
--- Locks: advisory (1752134404, queue), (1752134402, handlers) and (1752134403, queue), at most 10 s each: hosts lease
--- nothing meanwhile. Tables: message, lease, schedule, promotion, host.partition_count.
+-- Inserts again the messages of each leaf that a handler has missed, for that handler, and takes
+-- them into its account. A message counts as leased only if its lease has as many messages as it
+-- says: in doubt, it runs once more. The leases that say so are there, since no leaf goes before
+-- the one that its leases are of. The same for the schedule. For the owner, once what hid the
+-- messages is mended. Returns how many it has inserted.
+-- Locks: advisory (1752134404, queue), (1752134402, handlers) and (1752134403, queue), at most 10 s
+-- each: hosts lease nothing meanwhile. Tables: message, lease, schedule, promotion,
+-- host.partition_count.
 CREATE OR REPLACE FUNCTION host.{q}__deliver_missed() RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '10s' SET jit = off AS $$

@@ -1,5 +1,6 @@
--- Template: the view that object-relational mappers insert into. They name `id`, and have every column returned: on
--- the table that would take rights with which a producer could forge ids and read what others enqueue.
+-- Template: the view that object-relational mappers insert into. They name `id`, and have every
+-- column returned: on the table that would take rights with which a producer could forge ids and
+-- read what others enqueue.
 
 -- Always empty, and of no table: nobody reads a message here, whatever rights somebody has.
 -- Not replaced where it is there: whoever inserts into it would wait.
@@ -13,9 +14,10 @@ BEGIN
     END IF;
 END $$;
 
--- Enqueues the row, with the rights of who inserts it: on the table itself. Whatever id was given, the table's identity
--- gives one, which is returned. For a duplicate that the queue drops that is the id of the message that has its key: a mapper takes
--- a row that does not come back for an error. Tables: the queue's.
+-- Enqueues the row, with the rights of who inserts it: on the table itself. Whatever id was given,
+-- the table's identity gives one, which is returned. For a duplicate that the queue drops that is
+-- the id of the message that has its key: a mapper takes a row that does not come back for an
+-- error. Tables: the queue's.
 CREATE OR REPLACE FUNCTION host.{q}__insert_for_orm() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$

@@ -1,8 +1,9 @@
 -- Template: promote. Moves what is due from the schedule into the queue.
 
--- Puts one message of the schedule on the queue, in a few tries. `why`: what is in the way; NULL: it is on the queue.
--- `passing`: the SQLSTATE, if that may pass by itself: it may concern all messages alike. A lock that a trigger waits for
--- is not waited for long, so that other messages have their turn.
+-- Puts one message of the schedule on the queue, in a few tries. `why`: what is in the way; NULL:
+-- it is on the queue. `passing`: the SQLSTATE, if that may pass by itself: it may concern all
+-- messages alike. A lock that a trigger waits for is not waited for long, so that other messages
+-- have their turn.
 -- Tables: message, schedule.
 CREATE OR REPLACE FUNCTION host.{q}__promote_one(p_due timestamptz, p_id bigint, OUT why text, OUT passing text)
 LANGUAGE plpgsql
@@ -22,7 +23,8 @@ BEGIN
             why := CASE WHEN inserted <> 1 THEN 'a trigger of the table left it out' END;
             passing := NULL;
             RETURN;
-        -- A trigger of somebody's may raise whatever it likes: that is this message's. What has taken long is the server's.
+        -- A trigger of somebody's may raise whatever it likes: that is this message's. What has
+        -- taken long is the server's.
         EXCEPTION WHEN query_canceled OR assert_failure OR OTHERS THEN
             IF SQLSTATE = '57014' AND clock_timestamp() - began > interval '1 s' THEN
                 RAISE;
@@ -35,8 +37,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- What becomes of a message that cannot be put on the queue: that costs it an attempt, and in the end makes it a dead letter.
--- Returns why, in words. Tables: schedule, dead_letter, unique.
+-- What becomes of a message that cannot be put on the queue: that costs it an attempt, and in the
+-- end makes it a dead letter. Returns why, in words. Tables: schedule, dead_letter, unique.
 CREATE OR REPLACE FUNCTION host.{q}__put_off(p_due timestamptz, p_id bigint, p_why text) RETURNS text
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off AS $$
@@ -69,9 +71,10 @@ BEGIN
     RETURN why;
 END $$;
 
--- Puts messages on the queue one by one, where putting them there together has failed: a trigger or constraint of
--- somebody's is in the way of some. `done`: so many of the first are dealt with, for which there are 5 s. What may pass by
--- itself is a message's own fault if another went through; else it is raised.
+-- Puts messages on the queue one by one, where putting them there together has failed: a trigger or
+-- constraint of somebody's is in the way of some. `done`: so many of the first are dealt with, for
+-- which there are 5 s. What may pass by itself is a message's own fault if another went through;
+-- else it is raised.
 -- Tables: as promote_one, as put_off.
 CREATE OR REPLACE FUNCTION host.{q}__promote_each(p_due timestamptz[], p_id bigint[], OUT done int, OUT refused int, OUT why text)
 LANGUAGE plpgsql
@@ -108,16 +111,17 @@ BEGIN
 END $$;
 
 -- Promotes up to p_n messages that are due, as new rows of the queue. `again`: there are more, call
--- again at once. `next_ms`: how long until the next is due; NULL: none is known. `refused`: so many of them cannot be put on
--- the queue, one of them because of `why`.
+-- again at once. `next_ms`: how long until the next is due; NULL: none is known. `refused`: the
+-- number of messages that cannot be put on the queue, one of them because of `why`.
 --
 -- The cursor is (hi, due, id): promoted is all that is visible in hi and due up to (due, id).
--- Rows may appear behind it, of transactions that commit later: they are found by the window from hi
--- to the present, so inserters take no lock. A clock that is set back takes the cursor back with it, or all that is
--- inserted then would be behind it, and promoted before it is due. Where the cursor was is noted (passed_*) until
--- it gets there again, so that nothing is promoted twice. The snapshot is taken before the transaction
--- has an xid (see lease). What it promotes is taken into the account of its bucket. Raises HQ012 while a partition
--- is detached. Asynchronous commit: lost, it happens again, since the cursor is lost with it.
+-- Rows may appear behind it, of transactions that commit later: they are found by the window from
+-- hi to the present, so inserters take no lock. A clock that is set back takes the cursor back with
+-- it, or all that is inserted then would be behind it, and promoted before it is due. Where the
+-- cursor was is noted (passed_*) until it gets there again, so that nothing is promoted twice. The
+-- snapshot is taken before the transaction has an xid (see lease). What it promotes is taken into
+-- the account of its bucket. Raises HQ012 while a partition is detached. Asynchronous commit: lost,
+-- it happens again, since the cursor is lost with it.
 -- Locks: advisory (1752134403, queue), tried. Tables: schedule, promotion, message.
 DO $$
 BEGIN
@@ -161,7 +165,8 @@ BEGIN
         next_ms := 50;
         RETURN;
     END IF;
-    -- A deferred constraint of somebody's would be in the way of the commit, and no more of a single message.
+    -- A deferred constraint of somebody's would be in the way of the commit, and no more of a
+    -- single message.
     SET CONSTRAINTS ALL IMMEDIATE;
     SELECT * INTO c FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
     IF due_now < c.due AND isempty(c.late_txids) THEN
@@ -184,8 +189,8 @@ BEGIN
         late_txid := c.late_txid;
         late_id := c.late_id;
     END IF;
-    -- Each INSERT only if there is something to insert: the queue's trigger of waking fires for none as well, and
-    -- an idle host would wake itself for ever.
+    -- Each INSERT only if there is something to insert: the queue's trigger of waking fires for
+    -- none as well, and an idle host would wake itself for ever.
     FOR part IN SELECT * FROM host.parts_after(late, late_txid, late_id) LOOP
         CONTINUE WHEN NOT EXISTS (SELECT FROM host.{q}__schedule s
             WHERE (s.txid, s.id) > (part.a_txid, part.a_id) AND s.txid < part.b

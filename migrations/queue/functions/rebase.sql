@@ -1,18 +1,20 @@
--- Template: rebase. Prepares a queue for another cluster than the one it was dumped in. Messages that are not settled
--- are inserted again, under this cluster's transaction ids. Everything that names transactions of the other cluster
--- goes.
+-- Template: rebase. Prepares a queue for another cluster than the one it was dumped in. Messages
+-- that are not settled are inserted again, under this cluster's transaction ids. Everything that
+-- names transactions of the other cluster goes.
 
 -- One queue, in one transaction, as often as one likes: it leaves a queue on which nothing has been
--- leased. Kept: every message that is not settled, for each handler that has not settled it (what was in
--- flight runs again); the schedule; ids, attempts and histories. In doubt, a message is kept. Dead
--- letters are not touched. Only for the owner, on a database that is not served (see host.restored).
+-- leased. Kept: every message that is not settled, for each handler that has not settled it (what
+-- was in flight runs again); the schedule; ids, attempts and histories. In doubt, a message is
+-- kept. Dead letters are not touched. Only for the owner, on a database that is not served (see
+-- host.restored).
 --
--- Of a restored row, `txid` is another cluster's, and means something only beside a cursor's snapshot. Of a row that a
--- producer has inserted since, it is this cluster's, and must not be compared. What tells them apart: a
--- restore makes the table, then loads the rows, then makes the index; pg_upgrade makes the table anew
--- around rows that are older.
--- Locks: advisory (1752134404, queue), (1752134403, queue) and (1752134402, handlers), and ACCESS EXCLUSIVE on the
--- queue's tables, to the end of the transaction. At most 10 s for each. Tables: all of the queue's.
+-- Of a restored row, `txid` is another cluster's, and means something only beside a cursor's
+-- snapshot. Of a row that a producer has inserted since, it is this cluster's, and must not be
+-- compared. What tells them apart: a restore makes the table, then loads the rows, then makes the
+-- index; pg_upgrade makes the table anew around rows that are older.
+-- Locks: advisory (1752134404, queue), (1752134403, queue) and (1752134402, handlers), and ACCESS
+-- EXCLUSIVE on the queue's tables, to the end of the transaction. At most 10 s for each. Tables:
+-- all of the queue's.
 CREATE OR REPLACE FUNCTION host.{q}__rebase(OUT messages bigint, OUT scheduled bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '10s' AS $$
@@ -36,7 +38,8 @@ BEGIN
         -- Unlike pg_class, this has no reason ever to be updated.
         JOIN pg_type t ON t.typrelid = i.indrelid
         WHERE h.inhparent = 'queue.{q}__message_window'::regclass;
-    -- Should a producer have got in while the index was not there yet, its row has its own transaction's id.
+    -- Should a producer have got in while the index was not there yet, its row has its own
+    -- transaction's id.
     CREATE TEMP VIEW rebase_row AS
         SELECT m.*, age(m.xmin) > f.table_age
             OR (age(m.xmin) >= f.index_age AND m.xmin <> (m.txid & 4294967295)::text::xid) AS restored
@@ -46,8 +49,8 @@ BEGIN
         -- One whose cursor did not come along has settled nothing, as far as is known.
         FROM unnest(everyone) h CROSS JOIN generate_series(0, {lanes} - 1) n
         LEFT JOIN LATERAL host.{q}__cursors(h) l ON l.lane = n;
-    -- What open leases have not settled. Should the rows of one not be as many as it says, its positions
-    -- prove nothing, and all of it is in doubt.
+    -- What open leases have not settled. Should the rows of one not be as many as it says, its
+    -- positions prove nothing, and all of it is in doubt.
     CREATE TEMP TABLE rebase_open AS
         SELECT l.handler_id, r.txid, r.id
         FROM host.{q}__lease l

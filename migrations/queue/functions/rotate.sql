@@ -1,6 +1,6 @@
--- Template: rotation. truncate empties a leaf whose messages are all settled, advance moves on to the
--- next one. A generation's messages, leases, settlements and promotions lie in leaves of
--- the same number and go together. Each function is one try, alone in its transaction, and says in
+-- Template: rotation. truncate empties a leaf whose messages are all settled, advance moves on to
+-- the next one. A generation's messages, leases, settlements and promotions lie in leaves of the
+-- same number and go together. Each function is one try, alone in its transaction, and says in
 -- words what is in the way; NULL means that it has done it.
 
 -- Whether a leaf has a message that a handler's cursors have not passed.
@@ -25,8 +25,9 @@ BEGIN
     RETURN found_one;
 END $$;
 
--- What keeps a leaf from being truncated, in words, or NULL. Takes no lock but for reading. Leases and settlements are
--- joined by hashing: of tables without statistics Postgres would compare each with each.
+-- What keeps a leaf from being truncated, in words, or NULL. Takes no lock but for reading. Leases
+-- and settlements are joined by hashing: of tables without statistics Postgres would compare each
+-- with each.
 CREATE OR REPLACE FUNCTION host.{q}__holds(p_leaf int) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off SET enable_seqscan = off SET enable_mergejoin = off SET enable_nestloop = off AS $$
@@ -43,7 +44,7 @@ BEGIN
         IF EXISTS (SELECT FROM host.{q}__cursors(h.id) c WHERE c.id / 100000000000 % 3 = p_leaf) THEN
             RETURN format('the cursor of handler "%s" has not been carried forward', h.name);
         END IF;
-        -- Who has taken one of these over is told from its row and its settlement.
+        -- A lease's row and its settlement show which session took it over.
         IF {limited} AND EXISTS (SELECT FROM host.{q}__cursors(h.id) c
                 WHERE {priorities?c.id = (SELECT max(id) FROM host.{q}__cursors(h.id)) AND }EXISTS (
                         SELECT FROM unnest(c.held) x WHERE x / 100000000000 % 3 = p_leaf)
@@ -70,7 +71,8 @@ BEGIN
         END IF;
         RETURN format('lease %s of session %s has been open since %s', o.id, o.session_id, date_trunc('second', o.leased_at));
     END IF;
-    -- Its leases say what has run of the generation before, as long as that is there: see deliver_missed.
+    -- Its leases say what has run of the generation before, as long as that is there: see
+    -- deliver_missed.
     SELECT (greatest(a.last_value, b.last_value, c.last_value) / 100000000000 + 1) % 3 INTO oldest
         FROM queue.{q}_id_seq a, host.{q}__lease_id_seq b, host.{q}__promotion_id_seq c;
     IF p_leaf <> oldest AND host.{q}__leaf_bytes(oldest) > 0 AND EXISTS (SELECT FROM host.{q}__lease l
@@ -80,8 +82,8 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Of the settlements of a leaf: what was settled in the last minute, by handler and second. For the figures of a
--- queue that rotates faster than that. Hashes, as holds does.
+-- Of the settlements of a leaf: what was settled in the last minute, by handler and second. For the
+-- figures of a queue that rotates faster than that. Hashes, as holds does.
 CREATE OR REPLACE FUNCTION host.{q}__settled_lately(p_leaf int)
 RETURNS TABLE (handler_id int, settled_at timestamptz, messages bigint)
 LANGUAGE plpgsql STABLE
@@ -95,12 +97,13 @@ END $$;
 
 -- Truncates a leaf. Checks first without a lock; then, with the handlers' cursors locked so that no
 -- lease begins, in full again; and only probes an index for late messages under the lock that
--- a producer could wait for (I4). The cursors say what a host has seen; that this is all there is, is proven by
--- the owner's count of the leaf against the handlers' accounts: whatever hides a message from a host, it stays.
--- `why`: what keeps it; NULL: it is truncated. `again`: they are being counted, so go on at once.
--- Locks: as count; advisory (1752134404, queue) and (1752134402, handlers), tried; ACCESS EXCLUSIVE on the leaf,
--- at most 20 ms a table, to the end of the transaction. SECURITY DEFINER: a host may truncate what is
--- settled, and nothing else.
+-- a producer could wait for (I4). The cursors say what a host has seen; that this is all there is,
+-- is proven by the owner's count of the leaf against the handlers' accounts: whatever hides a
+-- message from a host, it stays. `why`: what keeps it; NULL: it is truncated. `again`: they are
+-- being counted, so go on at once.
+-- Locks: as count; advisory (1752134404, queue) and (1752134402, handlers), tried; ACCESS EXCLUSIVE
+-- on the leaf, at most 20 ms a table, to the end of the transaction. SECURITY DEFINER: a host may
+-- truncate what is settled, and nothing else.
 CREATE OR REPLACE FUNCTION host.{q}__try_truncate(p_leaf int, OUT why text, OUT again boolean)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '20ms' AS $$
@@ -208,7 +211,8 @@ SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
     JOIN pg_class c ON c.oid = format('host.{q}__%s_%s', kind, p_leaf)::regclass
 $$;
 
--- What there is to rotate, if anything: leaves to truncate, and whether the present one is full. Cheap.
+-- What there is to rotate, if anything: leaves to truncate, and whether the present one is full.
+-- Cheap.
 CREATE OR REPLACE FUNCTION host.{q}__rotation(OUT used int[], OUT full_one boolean)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
@@ -223,12 +227,12 @@ BEGIN
         FROM (SELECT leaf, host.{q}__leaf_bytes(leaf) AS bytes FROM generate_series(0, 2) leaf) l;
 END $$;
 
--- Begins the next generation: sets the sequences, carries the cursors forward. Only when the present
--- leaf is big and old enough and the next one is empty. The age is stretched as pg_class fills with
--- dead rows, which is what TRUNCATE leaves while somebody holds a snapshot.
--- Locks: advisory (1752134404, queue), tried; (1752134403, queue) and (1752134402, handlers), waited for up
--- to a second, so that no cursor moves meanwhile. Tables: lease, promotion. SECURITY DEFINER: a host may
--- set the sequences to the next generation, and to nothing else.
+-- Begins the next generation: sets the sequences, carries the cursors forward. Only when the
+-- present leaf is big and old enough and the next one is empty. The age is stretched as pg_class
+-- fills with dead rows, which is what TRUNCATE leaves while somebody holds a snapshot.
+-- Locks: advisory (1752134404, queue), tried; (1752134403, queue) and (1752134402, handlers),
+-- waited for up to a second, so that no cursor moves meanwhile. Tables: lease, promotion. SECURITY
+-- DEFINER: a host may set the sequences to the next generation, and to nothing else.
 CREATE OR REPLACE FUNCTION host.{q}__advance() RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '1s' AS $$
@@ -268,8 +272,9 @@ BEGIN
     IF host.{q}__leaf_bytes((g % 3)::int) > 0 THEN
         RETURN format('leaf %s, which would be next, is not empty', g % 3);
     END IF;
-    -- In this order, and for good, even if this is cut off: what leases messages of a generation is of that generation
-    -- then, so that its account says by itself which generation it is of (see begun_account).
+    -- In this order, and for good, even if this is cut off: what leases messages of a generation is
+    -- of that generation then, so that its account says by itself which generation it is of (see
+    -- begun_account).
     PERFORM setval('host.{q}__lease_id_seq', g * 100000000000 + 1, false);
     PERFORM setval('host.{q}__promotion_id_seq', g * 100000000000 + 1, false);
     PERFORM setval('queue.{q}_id_seq', g * 100000000000 + 1, false);

@@ -1,5 +1,6 @@
--- Template: the schedule's end. A partition of it is truncated when its time is over and all in it is promoted. That it
--- is, is proven as for messages: the owner's count has to be that of the account.
+-- Template: the schedule's end. A partition of it is truncated when its time is over and all in it
+-- is promoted. That it is, is proven as for messages: the owner's count has to be that of the
+-- account.
 
 -- Whether a bucket has messages that the cursor has not passed. Probes the index.
 CREATE OR REPLACE FUNCTION host.{q}__slot_waits(p_slot int, p_due timestamptz, p_id bigint, p_hi txid_snapshot) RETURNS boolean
@@ -25,9 +26,9 @@ SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
         FROM host.{q}__promotion ORDER BY id DESC LIMIT 1
 $$;
 
--- Truncates the leaves of the schedule whose time is over and whose messages are all promoted. Returns how many. A leaf of
--- which more are counted than were promoted stays, and that is noted. Counts before it locks a leaf, for half a
--- second each; the next call goes on.
+-- Truncates the leaves of the schedule whose time is over and whose messages are all promoted.
+-- Returns how many. A leaf of which more are counted than were promoted stays, and that is noted.
+-- Counts before it locks a leaf, for half a second each; the next call goes on.
 -- Locks: advisory (1752134403, queue), tried; ACCESS EXCLUSIVE on the leaf, at most 20 ms.
 -- SECURITY DEFINER, as truncate. Tables: schedule, promotion, host.partition_count.
 CREATE OR REPLACE FUNCTION host.{q}__truncate_schedule() RETURNS int
@@ -94,9 +95,10 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION host.{q}__truncate_schedule FROM PUBLIC;
 
--- Puts the messages of each leaf of the schedule of which some were missed on the queue, and takes them into the account.
--- One is known to have come if it is on the queue still: in doubt, it comes once more. Returns how many. A part of
--- deliver_missed. Locks: advisory (1752134403, queue). Tables: schedule, message, promotion, host.partition_count.
+-- Puts the messages of each leaf of the schedule of which some were missed on the queue, and takes
+-- them into the account. One is known to have come if it is on the queue still: in doubt, it comes
+-- once more. Returns how many. A part of deliver_missed. Locks: advisory (1752134403, queue).
+-- Tables: schedule, message, promotion, host.partition_count.
 CREATE OR REPLACE FUNCTION host.{q}__promote_missed() RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$

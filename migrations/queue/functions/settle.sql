@@ -1,24 +1,26 @@
--- Template: settle and take_over. The second half of a message's walk. Both append the next row of a lease's
--- settlements. (lease_id, seq) is unique, which makes the append a compare-and-set: if two sessions try at the same
--- time, exactly one wins, at every isolation level.
+-- Template: settle and take_over. The second half of a message's walk. Both append the next row of
+-- a lease's settlements. (lease_id, seq) is unique, which makes the append a compare-and-set: if
+-- two sessions try at the same time, exactly one wins, at every isolation level.
 
--- Makes outcomes of a lease durable, in one transaction. Every effect happens once (I2). p_seq counts the settlements of
--- a lease from 0. Returns true when it is done. Returns false when this very settlement was done before, and its reply
--- was lost. The positions that it settles are p_settled; the other parameters say what else becomes of some of them.
+-- Makes outcomes of a lease durable, in one transaction. Every effect happens once (I2). p_seq
+-- counts the settlements of a lease from 0. Returns true when it is done. Returns false when this
+-- very settlement was done before, and its reply was lost. The positions that it settles are
+-- p_settled; the other parameters say what else becomes of some of them.
 --
 --   p_settled        all positions that this settles.
 --   p_retry_*        copied to the schedule for the next attempt, with the entry for the history.
 --   p_park           not due yet: copied to the schedule as they are.
 --   p_dead_*         copied to the dead letters, with the entry for the history.
---   p_follow_up_*    new messages, in order. Keys, priorities and unique keys are NULL if none has one.
+--   p_follow_up_*    new messages, in order. Keys, priorities and unique keys are NULL if
+--                    none has one.
 --   p_removed        removed by an operator: none of them has run to its end.
 --   p_result_*       acked with a result, and the results.
 --
--- Raises HQ002 if the lease is not (or no longer) the session's. Raises HQ012 if messages that it has to copy cannot be
--- read. In both cases nothing has happened.
--- A queue that keeps settled messages gets them into its history.
--- Locks: none beyond the rows it writes. Tables: lease, message, schedule, dead_letter, settlement, history, unique,
--- host.cancellation.
+-- Raises HQ002 if the lease is not (or no longer) the session's. Raises HQ012 if messages that it
+-- has to copy cannot be read. In both cases nothing has happened. A queue that keeps settled
+-- messages gets them into its history.
+-- Locks: none beyond the rows it writes. Tables: lease, message, schedule, dead_letter, settlement,
+-- history, unique, host.cancellation.
 CREATE OR REPLACE FUNCTION host.{q}__settle(
     p_lease bigint, p_session int, p_token uuid, p_seq int, p_settled int4multirange,
     p_retry_pos int[] DEFAULT NULL, p_retry_delay_ms bigint[] DEFAULT NULL, p_retry_entry jsonb[] DEFAULT NULL,
@@ -124,7 +126,8 @@ BEGIN
     RETURN true;
 END $$;
 
--- Makes dead letters of positions of a lease, in whose flight hosts have died. Another handler's retry only lay beside them.
+-- Makes dead letters of positions of a lease, in whose flight hosts have died. Another handler's
+-- retry only lay beside them.
 -- Tables: as settle.
 CREATE OR REPLACE FUNCTION host.{q}__bury_poison(p_session int, p_seq bigint, p_positions int4multirange, p_deaths int) RETURNS void
 LANGUAGE plpgsql
@@ -153,14 +156,15 @@ BEGIN
     END IF;
 END $$;
 
--- Ends an open lease of a session that has ended, or of p_session itself (whose reply was lost), and leases
--- up to p_n of what it left to p_session; what remains (`more`) stays where it was, for the next call. A message in
--- flight when two hosts died is leased alone; when p_deaths_max have, it becomes a dead letter: it may be
--- what kills them. A session that stopped in order is no death.
--- NULL: there was nothing left, or it went to the dead letters; `gone`: so many of its messages were deleted, and what is
--- left is a stray. Raises HQ002 when the lease is not to be had, and HQ012 while something hides messages of it.
--- Locks: advisory (1752134404, queue), shared, so that the leaf of its new row is not truncated before it
--- commits; waits for no one longer than lock_timeout. Tables: as settle.
+-- Ends an open lease of a session that has ended, or of p_session itself if a reply was lost.
+-- Leases up to p_n of its unsettled messages to p_session. The rest (`more`) stays where it was,
+-- for the next call. A message in flight when two hosts died is leased alone. When p_deaths_max
+-- hosts died with it, it becomes a dead letter: it may be what kills them. A session that stopped
+-- in order is no death. Returns NULL if nothing was left, or if it went to the dead letters. `gone`
+-- counts deleted messages: then the rest is a stray. Raises HQ002 when the lease is not to be had,
+-- and HQ012 while something hides messages of it.
+-- Locks: advisory (1752134404, queue), shared, so that the leaf of its new row is not truncated
+-- before it commits; waits for no one longer than lock_timeout. Tables: as settle.
 CREATE OR REPLACE FUNCTION host.{q}__take_over(
     p_lease bigint, p_session int, p_seq bigint, p_token uuid, p_n int, p_deaths_max int,
     OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT gone int
@@ -223,8 +227,8 @@ BEGIN
     END IF;
 END $$;
 
--- The open leases of a handler whose sessions have ended, oldest first; then those of p_session itself that
--- are some seconds old, since it may not know of one whose reply was lost.
+-- The open leases of a handler whose sessions have ended, oldest first. Then those of p_session
+-- itself that are some seconds old: the reply to one may have been lost.
 CREATE OR REPLACE FUNCTION host.{q}__strays(p_handler int, p_session int, p_limit int)
 RETURNS SETOF bigint
 LANGUAGE sql STABLE
@@ -233,13 +237,13 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off SET e
     FROM host.session s
     JOIN host.{q}__lease l ON l.session_id = s.id
     WHERE (s.ended_at IS NOT NULL
-            -- A negative number is take_over's: what it left of one, which the session does not know of.
-            -- One from the future: the clock was set back.
+            -- A negative number is take_over's: what it left of one, which the session does not
+            -- know of. One from the future: the clock was set back.
             OR (s.id = p_session AND (l.seq < 0
                 OR l.leased_at NOT BETWEEN clock_timestamp() - interval '3 s' AND clock_timestamp() + interval '3 s')))
         AND l.handler_id = p_handler AND l.row_count > 0
-        -- A probe for each: of a join without statistics Postgres makes one that compares every lease with every
-        -- settlement.
+        -- A probe for each: of a join without statistics Postgres makes one that compares every
+        -- lease with every settlement.
         AND (SELECT t.rest FROM host.{q}__settlement t
             WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
             ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0

@@ -1,11 +1,13 @@
--- Template: unique keys, of a queue that takes them (`host queue set --unique`). A key is taken by an INSERT, for the
--- queue's window, and beyond that until the message is settled. The register holds the keys that are taken: an
--- ordinary table, which no rotation touches. Messages do not carry their keys, so what is inserted again (a
--- retry, a promotion, what was restored) cannot collide with itself.
+-- Template: unique keys, of a queue that takes them (`host queue set --unique`). A key is taken by
+-- an INSERT, for the queue's window, and beyond that until the message is settled. The register
+-- holds the keys that are taken: an ordinary table, which no rotation touches. Messages do not
+-- carry their keys, so what is inserted again (a retry, a promotion, what was restored) cannot
+-- collide with itself.
 
--- Takes the key of a new message; if it is taken, drops the row, or refuses it. Two transactions with one key: the second
--- waits for the end of the first, as with any unique index. A duplicate locks nothing.
--- SECURITY DEFINER: a producer must neither read nor write the register. Tables: unique.
+-- Takes the key of a new message; if it is taken, drops the row, or refuses it. Two transactions
+-- with one key: the second waits for the end of the first, as with any unique index. A duplicate
+-- locks nothing. SECURITY DEFINER: a producer must neither read nor write the register. Tables:
+-- unique.
 CREATE OR REPLACE FUNCTION host.{q}__take_key() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
@@ -47,8 +49,9 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION host.{q}__take_key() FROM PUBLIC;
 
--- Notes that a handler is done with messages: acked, dead-lettered or removed. Only where that changes something: a key
--- that is free may be locked by a producer who is about to take it. In order, so that two handlers do not deadlock.
+-- Notes that a handler is done with messages: acked, dead-lettered or removed. Only where that
+-- changes something: a key that is free may be locked by a producer who is about to take it. In
+-- order, so that two handlers do not deadlock.
 -- Locks: the rows that it changes. Tables: unique.
 CREATE OR REPLACE FUNCTION host.{q}__release_keys(p_handler int, p_messages bigint[]) RETURNS void
 LANGUAGE plpgsql
@@ -63,8 +66,9 @@ BEGIN
     UPDATE host.{q}__unique u SET settled_by = u.settled_by || p_handler FROM mine WHERE u.key = mine.key;
 END $$;
 
--- Forgets keys that are free, of the p_n that were taken first. Returns how many: fewer than p_n, and there is nothing to
--- do for now. Locks: the rows that it deletes; what somebody else has locked stays. Tables: unique.
+-- Forgets keys that are free, of the p_n that were taken first. Returns how many: fewer than p_n,
+-- and there is nothing to do for now. Locks: the rows that it deletes; what somebody else has
+-- locked stays. Tables: unique.
 CREATE OR REPLACE FUNCTION host.{q}__forget_keys(p_n int) RETURNS int
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$

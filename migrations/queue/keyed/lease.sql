@@ -1,17 +1,20 @@
--- Template, only for queues with limits for each key: the lease that takes from many lanes. Each lane is leased from like
--- the only lane of a plain queue, and has its own limits. So no lane waits for another's.
+-- Template, only for queues with limits for each key: the lease that takes from many lanes. Each
+-- lane is leased from like the only lane of a plain queue, and has its own limits. So no lane waits
+-- for another's.
 
--- Leases from up to p_lanes lanes that have messages which may start. It begins with p_first and goes round. Each lane
--- gets a lease; together they have up to p_n messages and p_bytes, shared out evenly. Returns one row for each lease,
--- with a seq from p_seq on, less than p_seq + p_lanes. A last row has no lease: `more` says whether further messages may
--- start, `wait_ms` when the next one may that waits for its limits, and `full_up` whether some may as soon as others are
--- settled. The arguments are those of its namesake in queue/ordered; p_deaths_max is unused here.
+-- Leases from up to p_lanes lanes that have messages which may start. It begins with p_first and
+-- goes round. Each lane gets a lease; together they have up to p_n messages and p_bytes, shared out
+-- evenly. Returns one row for each lease, with a seq from p_seq on, less than p_seq + p_lanes. A
+-- last row has no lease: `more` says whether further messages may start, `wait_ms` when the next
+-- one may that waits for its limits, and `full_up` whether some may as soon as others are settled.
+-- The arguments are those of its namesake in queue/ordered; p_deaths_max is unused here.
 --
--- It begins with no xid and inserts nothing but leases. So a window that is cut after the first lease lacks none of its
--- own rows. It looks at the cursor of every lane, and probes two indexes for messages beyond. Hundreds of lanes may have
--- met their limits, and that must not cost much. So the statement that finds lanes with messages also counts what is in
--- flight in them. It leaves out lanes whose count takes more than a look at each of their open leases (see allowance).
--- Locks, tables: as lease.
+-- It begins with no xid and inserts nothing but leases. So a window that is cut after the first
+-- lease lacks none of its own rows. It looks at the cursor of every lane, and probes two indexes
+-- for messages beyond. Hundreds of lanes may have met their limits, and that must not cost much. So
+-- the statement that finds lanes with messages also counts what is in flight in them. It leaves out
+-- lanes whose count takes more than a look at each of their open leases (see allowance). Locks,
+-- tables: as lease.
 CREATE OR REPLACE FUNCTION host.{q}__lease_lanes(
     p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint, p_first int, p_lanes int,
     p_deaths_max int
@@ -28,7 +31,8 @@ DECLARE
     ahead float8;
     leased record;
     ready int[] := '{}';
-    -- Of those whose limits are met: one that is full up, and the one whose rate lets a message start first.
+    -- Lanes that are at their limits: one that is full up, and the one whose rate lets a message
+    -- start first.
     full_lane int;
     next_lane int;
     next_tat timestamptz;
@@ -94,7 +98,8 @@ BEGIN
             any_more := true;
             EXIT;
         END IF;
-        -- One that turns out to have no messages left may take its seq all the same, for a row that only moves the cursor.
+        -- One that turns out to have no messages left may take its seq all the same, for a row that
+        -- only moves the cursor.
         SELECT * INTO leased FROM host.{q}__lease(p_handler, p_session, p_seq + nth - 1, p_token,
             greatest(1, p_n / (cardinality(ready) - nth + 1)), p_bytes, ready[nth], nth > 1);
         CONTINUE WHEN leased.lease_id IS NULL;

@@ -1,5 +1,6 @@
--- Template: lanes. A queue that was there before has one lane, 0, and refuses a priority or a key. Nothing is
--- rewritten or scanned. Locks: ACCESS EXCLUSIVE on the leases, the schedule, the messages and the dead letters.
+-- Template: lanes. A queue that was there before has one lane, 0, and refuses a priority or a key.
+-- Nothing is rewritten or scanned. Locks: ACCESS EXCLUSIVE on the leases, the schedule, the
+-- messages and the dead letters.
 -- Tables: these.
 ALTER TABLE host.{q}__lease ADD COLUMN lane smallint NOT NULL DEFAULT 0, ADD COLUMN last_id bigint,
     ADD COLUMN due timestamptz, ADD COLUMN attempt smallint, ADD COLUMN history jsonb;

@@ -1,5 +1,6 @@
--- Template: checks that cost less: a due time is compared only where there is one, and a small jsonb is not made text
--- of to see how long it is. What is refused stays the same. Nothing is rewritten or scanned.
+-- Template: checks that cost less: a due time is compared only where there is one, and a small
+-- jsonb is not made text of to see how long it is. What is refused stays the same. Nothing is
+-- rewritten or scanned.
 -- Locks: ACCESS EXCLUSIVE on the messages. Tables: these.
 -- NOT VALID: the rows that are there were let in by the same rule.
 ALTER TABLE queue.{q} DROP CONSTRAINT run_at_is_within_30_years, ADD CONSTRAINT run_at_is_within_30_years

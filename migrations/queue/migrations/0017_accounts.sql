@@ -1,7 +1,9 @@
--- Template: an account of what was leased; refusal of rows that claim the transaction id of another; a cursor of the
--- schedule that can follow a clock that is set back. What was leased before is not known (NULL), so partitions
--- are proven from the next generation on. Nothing is rewritten or scanned.
--- Locks: ACCESS EXCLUSIVE on the leases, the promotions, the schedule and the messages. Tables: these.
+-- Template: an account of what was leased; refusal of rows that claim the transaction id of
+-- another; a cursor of the schedule that can follow a clock that is set back. What was leased
+-- before is not known (NULL), so partitions are proven from the next generation on. Nothing is
+-- rewritten or scanned.
+-- Locks: ACCESS EXCLUSIVE on the leases, the promotions, the schedule and the messages. Tables:
+-- these.
 ALTER TABLE host.{q}__lease ADD COLUMN leased bigint[];
 ALTER TABLE host.{q}__promotion ADD COLUMN passed_due timestamptz[], ADD COLUMN passed_id bigint[],
     ADD COLUMN passed_hi txid_snapshot[];

@@ -1,14 +1,15 @@
--- Template, only for queues that keep an order: hand_on and inherit, and take_over in place of that of
--- queue/functions. A lane's open lease is never split, and never two: whoever ends one that has messages left appends
--- the next in the same transaction.
+-- Template, only for queues that keep an order: hand_on and inherit, and take_over in place of that
+-- of queue/functions. A lane's open lease is never split, and never two: whoever ends one that has
+-- messages left appends the next in the same transaction.
 -- Overrides: functions/settle.sql __take_over
 
--- Ends the session's lease and leaves the rest of it to nobody (session 0), who holds the lane until it is due: then a host
--- inherits it. With p_entry, the first of the rest is to be tried again after p_delay_ms, and the entry is for
--- its history; p_pos says which that is. Without, the rest has not been tried, and is due at once. False: this had been done before,
--- its reply lost. Raises HQ002 when the lease is not (or no longer) the session's.
--- Locks: advisory (1752134404, queue), shared, so that the leaf of the new row is not truncated before it
--- commits; waits for no one longer than lock_timeout. Tables: lease, settlement.
+-- Ends the session's lease and leaves the rest of it to nobody (session 0), who holds the lane
+-- until it is due: then a host inherits it. With p_entry, the first of the rest is to be tried
+-- again after p_delay_ms, and the entry is for its history; p_pos says which that is. Without, the
+-- rest has not been tried, and is due at once. False: this had been done before, its reply lost.
+-- Raises HQ002 when the lease is not (or no longer) the session's.
+-- Locks: advisory (1752134404, queue), shared, so that the leaf of the new row is not truncated
+-- before it commits; waits for no one longer than lock_timeout. Tables: lease, settlement.
 CREATE OR REPLACE FUNCTION host.{q}__hand_on(
     p_lease bigint, p_session int, p_token uuid, p_pos int, p_delay_ms bigint, p_entry jsonb
 ) RETURNS boolean
@@ -47,12 +48,13 @@ BEGIN
     RETURN true;
 END $$;
 
--- Takes on a lease that has no master: its session has ended, or it is p_session itself (whose reply was lost), or nobody, and
--- it is due. The rest is one lease of p_session, in order. If two hosts died over it, the session runs its first
--- message only, and `more` says that it hands on the others. If p_deaths_max hosts died, the first message becomes a
--- dead letter.
--- NULL: nothing was left, or some of it is missing: `hidden`, and it stays as it is; `gone`: so many were deleted, and what
--- is left is a stray. Raises HQ002 when it is not to be had. The caller sees to it that no leaf is truncated meanwhile.
+-- Takes on a lease that has no master: its session has ended, or it is p_session itself (whose
+-- reply was lost), or nobody, and it is due. The rest is one lease of p_session, in order. If two
+-- hosts died over it, the session runs its first message only, and `more` says that it hands on the
+-- others. If p_deaths_max hosts died, the first message becomes a dead letter. NULL: nothing was
+-- left, or some of it is missing: `hidden`, and it stays as it is; `gone`: so many were deleted,
+-- and what is left is a stray. Raises HQ002 when it is not to be had. The caller sees to it that no
+-- leaf is truncated meanwhile.
 -- Tables: as settle.
 CREATE OR REPLACE FUNCTION host.{q}__inherit(
     p_lease bigint, p_session int, p_seq bigint, p_token uuid, p_deaths_max int,

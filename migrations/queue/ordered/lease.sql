@@ -1,13 +1,16 @@
--- Template, only for queues that keep an order: lease and read, in place of those of queue/functions.
+-- Template, only for queues that keep an order: lease and read, in place of those of
+-- queue/functions.
 -- Overrides: functions/lease.sql __lease __rows
 --
--- A lane has at most one open lease, and a lease is of one lane. Its messages are handed out in order of their ids: in
--- order of (txid, id) a transaction that began early and inserted late would come first. An id is taken at the
--- INSERT, so whoever inserts after another's commit has the greater one; of what one window holds
--- and another does not, the earlier window was committed first.
+-- A lane has at most one open lease, and a lease is of one lane. Its messages are handed out in
+-- order of their ids: in order of (txid, id) a transaction that began early and inserted late would
+-- come first. An id is taken at the INSERT, so whoever inserts after another's commit has the
+-- greater one; of what one window holds and another does not, the earlier window was committed
+-- first.
 
--- Leases the next messages of a lane, whoever may have an open lease of it. NULLs when there is none. `bytes`: of
--- payload and headers, as stored. The caller has made the checks of lease, and holds its lock.
+-- Leases the next messages of a lane, whoever may have an open lease of it. NULLs when there is
+-- none. `bytes`: of payload and headers, as stored. The caller has made the checks of lease, and
+-- holds its lock.
 CREATE OR REPLACE FUNCTION host.{q}__cut(
     p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint, p_lane int,
     OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT bytes bigint
@@ -89,7 +92,8 @@ BEGIN
     bytes := cut.size;
 END $$;
 
--- Refuses what a lease may not be, and waits for its lock. See lease in queue/functions, of which this has the checks.
+-- Refuses what a lease may not be, and waits for its lock. See lease in queue/functions, of which
+-- this has the checks.
 CREATE OR REPLACE FUNCTION host.{q}__begin_lease(p_handler int, p_session int) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '1s' AS $$
@@ -119,11 +123,12 @@ BEGIN
         FROM host.{q}__cut(p_handler, p_session, p_seq, p_token, p_n, p_bytes, p_lane) c;
 END $$;
 
--- Leases from up to p_lanes lanes that are free and have messages, beginning with p_first and going round: a lease
--- for each, up to p_n messages and p_bytes together. Free is a lane whose newest lease is settled; of one that is held for a
--- retry, the lease is inherited when it is due. One row for each lease, with the seqs p_seq, p_seq + 1 …; and a last one
--- without a lease: `more` says whether further lanes have messages, `wait_ms` when the next that is held will be due.
--- Locks, tables: as lease, and as inherit.
+-- Leases from up to p_lanes lanes that are free and have messages, beginning with p_first and going
+-- round: a lease for each, up to p_n messages and p_bytes together. Free is a lane whose newest
+-- lease is settled; of one that is held for a retry, the lease is inherited when it is due. One row
+-- for each lease, with the seqs p_seq, p_seq + 1 …; and a last one without a lease: `more` says
+-- whether further lanes have messages, `wait_ms` when the next that is held will be due. Locks,
+-- tables: as lease, and as inherit.
 CREATE OR REPLACE FUNCTION host.{q}__lease_lanes(
     p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint, p_first int, p_lanes int,
     p_deaths_max int
@@ -206,9 +211,9 @@ BEGIN
         CASE WHEN next_due IS NOT NULL THEN greatest(0, ceil(extract(epoch FROM next_due - clock_timestamp()) * 1000)) END::bigint;
 END $$;
 
--- The messages of a lease, in order. The attempt and the history of one that is tried again are with the lease. Where two
--- hosts have died over the lease, only the first of them: the rest is handed on. Refused where some are missing (see
--- hidden.sql).
+-- The messages of a lease, in order. The attempt and the history of one that is tried again are
+-- with the lease. Where two hosts have died over the lease, only the first of them: the rest is
+-- handed on. Refused where some are missing (see hidden.sql).
 CREATE OR REPLACE FUNCTION host.{q}__rows(p_session int, p_seq bigint)
 RETURNS TABLE (
     pos int, id bigint, enqueued_at timestamptz, run_at timestamptz, handler_id int,

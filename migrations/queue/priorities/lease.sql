@@ -1,9 +1,9 @@
 -- Template, only for queues with priorities: the lease that knows which lane's turn it is.
 
--- Leases from the first of these lanes that has messages, as lease does from one. `more`: or one of those after it may
--- have some. An empty poll looks at each lane's cursor, and writes as little as a lease does: a lane whose cursor
--- it writes ends it, since a transaction that has written cuts no further window.
--- Locks, tables: as lease.
+-- Leases from the first of these lanes that has messages, as lease does from one. `more`: or one of
+-- those after it may have some. An empty poll looks at each lane's cursor, and writes as little as
+-- a lease does: a lane whose cursor it writes ends it, since a transaction that has written cuts no
+-- further window. Locks, tables: as lease.
 CREATE OR REPLACE FUNCTION host.{q}__lease_of(
     p_lanes smallint[], p_handler int, p_session int, p_seq bigint, p_token uuid, p_n int, p_bytes bigint,
     OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT wait_ms bigint, OUT full_up boolean

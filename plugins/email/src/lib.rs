@@ -10,11 +10,11 @@
 //! given at deploy: `--config 'template.bill=Your bill\nDear {{ name }}, …'`. The first line is the
 //! subject. `welcome` is built in.
 //!
-//! With `--config ordered=true` an e-mail has its address as its key, for an outbox that keeps order: each address gets its
-//! e-mails in the order in which they were rendered.
+//! With `--config ordered=true` an e-mail has its address as its key, for an outbox that keeps
+//! order: each address gets its e-mails in the order in which they were rendered.
 //!
-//! What can never succeed (no JSON, a bad address, a broken template or a value that it misses) is dead-lettered; a template
-//! that is not there yet is retried, since the next deployment may bring it.
+//! A message that can never succeed is dead-lettered: no JSON, a bad address, a broken template or
+//! a value that it misses. A missing template is retried, since the next deployment may bring it.
 
 #![allow(missing_docs, clippy::same_length_and_capacity, reason = "what wit-bindgen generates")]
 

@@ -1,8 +1,9 @@
 //! Does on command what no batch handler should. For tests.
 //!
-//! A message is `{"n": 7}`, and acked; or it says what to `do`: `retry` and `dead` are its own verdict, `trap`,
-//! `loop`, `sleep` and `short` (a verdict less than there are messages) hit its whole call. Where `--config to=…`
-//! names a queue, each call reports the numbers that it acked in one follow-up, as in `1,2,7`.
+//! A message is `{"n": 7}`, and acked; or it says what to `do`: `retry` and `dead` are its own
+//! verdict, `trap`, `loop`, `sleep` and `short` (a verdict less than there are messages) hit its
+//! whole call. Where `--config to=…` names a queue, each call reports the numbers that it acked in
+//! one follow-up, as in `1,2,7`.
 
 #![allow(missing_docs, clippy::same_length_and_capacity, reason = "what wit-bindgen generates")]
 

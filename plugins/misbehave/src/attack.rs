@@ -50,7 +50,8 @@ unsafe extern "C" {
 pub(crate) fn obey(command: &Command) -> Option<Verdict> {
     let n = command.n as usize;
     match command.r#do.as_str() {
-        // n headers, all of them the same kilobyte: small here, n kilobytes in a host that copies them.
+        // n headers, all of them the same kilobyte: small here, n kilobytes in a host that copies
+        // them.
         "alias" => alias(n),
         // A text that is not UTF-8; one that lies outside of the memory.
         "mojibake" => unsafe { raw_write(2, [0xff_u8, 0xfe].as_ptr(), 2) },
@@ -120,7 +121,8 @@ fn alias(n: usize) {
     }
 }
 
-/// Dead-letters with which of the requests were refused which part. `text` says what is long, or what is made.
+/// Dead-letters with which of the requests were refused which part. `text` says what is long, or
+/// what is made.
 fn unsent(command: &Command) -> Verdict {
     let long = "x".repeat(command.n as usize);
     let made = (0..command.ms).map(|_| match command.text.as_str() {

@@ -23,18 +23,20 @@ wit_bindgen::generate!({ path: "../../wit", world: "handler" });
 struct Command {
     /// What to do; see [`obey`].
     r#do: String,
-    /// For `sleep`, `retry`, `watch` and, before it begins, `enqueue`: how long, in milliseconds. For `result`: after how
-    /// long to be tried again; 0 is: not.
+    /// For `sleep`, `retry`, `watch` and, before it begins, `enqueue`: how long, in milliseconds.
+    /// For `result`: after how long to be tried again; 0 is: not.
     #[serde(default)]
     ms: u64,
-    /// For `log`, `print`, `enqueue`: how many; 0 is: without end. For `watch`: how many attempts fail first. For
-    /// `result`: so many bytes instead of the text.
+    /// For `log`, `print`, `enqueue`: how many; 0 is: without end. For `watch`: how many attempts
+    /// fail first. For `result`: so many bytes instead of the text.
     #[serde(default)]
     n: u64,
-    /// For `log`, `print`, `enqueue`, `watch`, `retry`, `dead`, `result`: what to say; for `tell`: the secret's name.
+    /// For `log`, `print`, `enqueue`, `watch`, `retry`, `dead`, `result`: what to say; for `tell`:
+    /// the secret's name.
     #[serde(default)]
     text: String,
-    /// For `enqueue`, `watch` and `remember`: the queue to put it on. For `result`: another message's id.
+    /// For `enqueue`, `watch` and `remember`: the queue to put it on. For `result`: another
+    /// message's id.
     #[serde(default)]
     queue: String,
     /// Of what is put on that queue: its key, its priority and its unique key.
@@ -137,7 +139,8 @@ fn repeat(n: u64, mut action: impl FnMut()) {
     }
 }
 
-/// Enqueues, after a while, until it is refused, and dead-letters with what the host said; or acks after `n`.
+/// Enqueues, after a while, until it is refused, and dead-letters with what the host said; or acks
+/// after `n`.
 fn enqueue(command: &Command) -> Verdict {
     std::thread::sleep(Duration::from_millis(command.ms));
     let mut done = 0_u64;
@@ -151,8 +154,8 @@ fn enqueue(command: &Command) -> Verdict {
     Verdict::Ack
 }
 
-/// Leaves a result and acks; where it is to be tried again, the first attempt leaves another, which is of no account.
-/// Dead-letters if it is refused.
+/// Leaves a result and acks; where it is to be tried again, the first attempt leaves another, which
+/// is of no account. Dead-letters if it is refused.
 fn result(command: &Command, message: &Message) -> Verdict {
     let again = command.ms > 0 && message.attempt == 1;
     let text = match command.n {
@@ -176,7 +179,8 @@ fn watch(command: &Command) -> Verdict {
     report(command, &format!("{} {before} {}", command.text, version()))
 }
 
-/// Writes a secret to the log, both outputs and its last words, and enqueues it where a queue is given.
+/// Writes a secret to the log, both outputs and its last words, and enqueues it where a queue is
+/// given.
 fn tell(command: &Command) -> Verdict {
     let Some(secret) = secrets::get(&command.text) else {
         return report(command, "no secret");

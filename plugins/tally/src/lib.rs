@@ -1,10 +1,12 @@
 //! Adds up amounts by account: many messages in, one follow-up out. A model of a batch handler.
 //!
-//! A message is a posting, as JSON: `{"account": "a1", "amount": 5}`. For all of a call, one message goes to
-//! the queue of `--config to=…` (`totals` unless given): `{"totals": {"a1": 12, "b2": -3}, "postings": 4}`.
+//! A message is a posting, as JSON: `{"account": "a1", "amount": 5}`. For all of a call, one
+//! message goes to the queue of `--config to=…` (`totals` unless given): `{"totals": {"a1": 12,
+//! "b2": -3}, "postings": 4}`.
 //!
-//! It is committed with the acks of the same call, or not at all, so each posting is in the totals once,
-//! whatever happens. A message that is no posting is a dead letter, and none of its neighbours' business.
+//! It is committed with the acks of the same call, or not at all, so each posting is in the totals
+//! once, whatever happens. A message that is no posting is a dead letter, and none of its
+//! neighbours' business.
 
 #![allow(missing_docs, clippy::same_length_and_capacity, reason = "what wit-bindgen generates")]
 

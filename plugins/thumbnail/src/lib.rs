@@ -57,8 +57,8 @@ fn thumbnail(message: &Message) -> Result<(), String> {
         .map_err(|refusal| format!("cannot enqueue the thumbnail: {refusal:?}"))
 }
 
-/// Keeps the proportions; an image that is narrower than `width` keeps its size. Returns a PNG, its width and its
-/// height.
+/// Keeps the proportions; an image that is narrower than `width` keeps its size. Returns a PNG, its
+/// width and its height.
 fn scale(bytes: &[u8], width: u32) -> Result<(Vec<u8>, u32, u32), String> {
     let mut reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()

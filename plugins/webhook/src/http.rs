@@ -53,8 +53,8 @@ impl Response {
     }
 }
 
-/// Posts, and waits for the answer. Of the time that is `left`, enough stays to say what came of it, which a
-/// call that is cut off cannot: the answer's head may take 85 %, its body twice a twentieth.
+/// Posts, and waits for the answer. Keeps some of the time `left`, since a call that is cut off
+/// cannot say what came of it. The answer's head may take 85 %, its body twice a twentieth.
 pub(crate) fn post(
     url: &Url,
     headers: &[(&str, String)],
@@ -101,7 +101,8 @@ fn options(left: Duration, body_within: Duration) -> RequestOptions {
     options
 }
 
-/// Sends the body, for as long as there is no answer. Returns what is not sent whole: to drop it is to hang up.
+/// Sends the body, for as long as there is no answer. Returns what is not sent whole: to drop it is
+/// to hang up.
 fn send(
     outgoing: OutgoingBody,
     mut body: &[u8],
@@ -137,8 +138,8 @@ fn read(response: &IncomingResponse, within: Duration) -> Result<Response, Strin
     let stream = incoming.stream().map_err(|()| "no body to read from")?;
     let mut body = Vec::new();
     let began = Instant::now();
-    // To the end where that is near: then the connection can be used again. The answer counts even if it
-    // is cut off, since its status has come.
+    // To the end where that is near: then the connection can be used again. The answer counts even
+    // if it is cut off, since its status has come.
     while body.len() < BODY_BYTES_MAX
         && began.elapsed() < within
         && let Ok(more) = stream.blocking_read((BODY_BYTES_MAX - body.len()) as u64)

@@ -9,12 +9,13 @@
 //! | --- | --- |
 //! | `url` | where to post |
 //! | `bearer` | the name of a secret that is sent as `Authorization: Bearer …` |
-//! | `signing` | the name of a secret that signs each post, as <https://www.standardwebhooks.com> has it |
+//! | `signing` | the name of a secret that signs posts, see <https://www.standardwebhooks.com> |
 //!
-//! The header `webhook-id` is the same over all attempts (of a message whose producer committed durably, see `id` in
-//! `wit/handler.wit`): a receiver that remembers it handles each message
-//! once. An answer of 2xx acks. 408, 425, 429 and 5xx retry, after as long as the server asks for; so does
-//! whatever goes wrong on the way. Any other answer is a dead letter: the same post would get it again.
+//! The header `webhook-id` is the same over all attempts (of a message whose producer committed
+//! durably, see `id` in `wit/handler.wit`): a receiver that remembers it handles each message once.
+//! An answer of 2xx acks. 408, 425, 429 and 5xx retry, after as long as the server asks for; so
+//! does whatever goes wrong on the way. Any other answer is a dead letter: the same post would get
+//! it again.
 
 #![allow(missing_docs, clippy::same_length_and_capacity, reason = "what wit-bindgen generates")]
 

@@ -102,8 +102,8 @@ impl World {
             || cursor.more && cursor.txids.has(message.tx) && place > cursor.to
     }
 
-    /// lease. The transaction holds the handler's lock until it ends. `keep`: an empty look writes down how far
-    /// it has come, as it does when it was dear.
+    /// lease. The transaction holds the handler's lock until it ends. `keep`: an empty look writes
+    /// down how far it has come, as it does when it was dear.
     pub fn lease(
         &mut self,
         who: Connection,

@@ -71,8 +71,8 @@ impl World {
         Ok(promoted.len() as u8)
     }
 
-    /// Truncates a leaf of the schedule: one that has these rows. As harsh as can be: the time of any leaf may be
-    /// over, if only all in it are promoted.
+    /// Truncates a leaf of the schedule: one that has these rows. As harsh as can be: the time of
+    /// any leaf may be over, if only all in it are promoted.
     pub fn truncate_schedule(&mut self, of_due: i32) -> Result<(), Refused> {
         let in_leaf = |s: &Scheduled| s.due.0 == of_due;
         let c = self.promotion();

@@ -1,8 +1,8 @@
 //! truncate and advance: `rotate.sql`.
 //!
-//! truncate is two steps. First it looks at what holds the leaf, and ends with the handlers' cursors locked. Then
-//! it locks the leaf and empties it. advance is two steps as well: its setval shows at once, and stays even if
-//! its transaction is rolled back.
+//! truncate is two steps. First it looks at what holds the leaf, and ends with the handlers'
+//! cursors locked. Then it locks the leaf and empties it. advance is two steps as well: its setval
+//! shows at once, and stays even if its transaction is rolled back.
 
 use crate::rows::{Lease, Message, Promotion, Rows};
 use crate::set::Set;
@@ -40,7 +40,8 @@ impl World {
             || self.tells_of_an_older(leaf)
     }
 
-    /// Whether leases of a leaf are of messages in the leaf of the generation before it, which goes first.
+    /// Whether leases of a leaf are of messages in the leaf of the generation before it, which goes
+    /// first.
     fn tells_of_an_older(&self, leaf: u8) -> bool {
         let oldest = ((self.db.generation + 1) % 3) as u8;
         let of_it = |l: &Lease| l.id.leaf() == leaf && l.count > 0 && l.leaves.has(oldest);
@@ -65,8 +66,8 @@ impl World {
         Ok(())
     }
 
-    /// Whether nobody has a lock on the tables of a leaf. Every function reads all leaves of a log; a producer has
-    /// only those that it has inserted in.
+    /// Whether nobody has a lock on the tables of a leaf. Every function reads all leaves of a log;
+    /// a producer has only those that it has inserted in.
     fn is_free(&self, leaf: u8) -> bool {
         let in_way = |t: &Transaction| match t.doing {
             Doing::Produce => t.rows.messages.iter().any(|m| m.id.leaf() == leaf),

@@ -2,7 +2,8 @@
 
 use crate::set::Set;
 
-/// A transaction's place in the order of txids. Only those that write what windows are cut of have one.
+/// A transaction's place in the order of txids. Only those that write what windows are cut of have
+/// one.
 pub type Tx = u8;
 /// A session.
 pub type Session = u8;

@@ -1,7 +1,7 @@
 //! settle, take_over and sessions: `settle.sql`, `host.end_session`.
 //!
-//! settle and take_over are two steps each: what they read, then what they write. In between, another may have
-//! written; the unique number of a settlement decides.
+//! settle and take_over are two steps each: what they read, then what they write. In between,
+//! another may have written; the unique number of a settlement decides.
 
 use crate::rows::{Effect, Id, Lease, Outcome, Rows, Scheduled, Session, Settlement};
 use crate::set::Set;

@@ -26,7 +26,8 @@ impl World {
         handlers == 0 || (0..handlers).any(|h| self.in_queue(h, |m| m.id == message.id) > 0)
     }
 
-    /// How many places a message is in for a handler: in the queue, in a lease, on the schedule, settled for good.
+    /// How many places a message is in for a handler: in the queue, in a lease, on the schedule,
+    /// settled for good.
     #[must_use]
     pub fn places(&self, handler: Handler, payload: u16) -> usize {
         let scheduled = self

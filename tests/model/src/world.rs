@@ -1,5 +1,5 @@
-//! The state: what is committed in the database, and the transactions that are not over. Never decides
-//! anything: that is for the functions beside it.
+//! The state: what is committed in the database, and the transactions that are not over. Never
+//! decides anything: that is for the functions beside it.
 
 use std::collections::BTreeMap;
 

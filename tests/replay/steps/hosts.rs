@@ -82,7 +82,8 @@ impl Walk {
 
     pub(super) async fn settle(&mut self) -> Option<&'static str> {
         let who = self.idle()?;
-        // Mostly of one that is open, now and then of one that another is just settling or taking over.
+        // Mostly of one that is open, now and then of one that another is just settling or taking
+        // over.
         let about = match self.rng.u8(..8) {
             0 => None,
             1 | 2 => self.choose(self.world.open.values().filter_map(about).collect::<Vec<_>>()),

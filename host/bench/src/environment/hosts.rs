@@ -1,5 +1,5 @@
-//! The hosts of a benchmark: processes of their own that run `host serve`, so that what they use is theirs
-//! alone. Never looks at a message.
+//! The hosts of a benchmark: processes of their own that run `host serve`, so that what they use is
+//! theirs alone. Never looks at a message.
 
 use std::ffi::OsString;
 use std::path::Path;

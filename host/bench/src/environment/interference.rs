@@ -1,5 +1,5 @@
-//! What is in the way while a benchmark runs. A run is good for nothing if it was not: each is looked at
-//! before the measured time and after it. Never measures.
+//! What is in the way while a benchmark runs. A run is good for nothing if it was not: each is
+//! looked at before the measured time and after it. Never measures.
 
 use std::time::{Duration, Instant};
 

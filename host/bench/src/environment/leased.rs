@@ -1,5 +1,5 @@
-//! Messages that another host has in hand when the measured time begins, and keeps for all of it: a session of
-//! the benchmark's own that leases and beats, and runs nothing. Never settles.
+//! Messages that another host has in hand when the measured time begins, and keeps for all of it: a
+//! session of the benchmark's own that leases and beats, and runs nothing. Never settles.
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -19,7 +19,8 @@ pub(crate) struct Leased {
 }
 
 impl Leased {
-    /// Leases so many messages, which must be there while no host leases. `None`: none was asked for.
+    /// Leases so many messages, which must be there while no host leases. `None`: none was asked
+    /// for.
     pub(crate) async fn take(
         database: &Database,
         queue: &BenchQueue,

@@ -1,5 +1,5 @@
-//! Everything that comes before the measured time: the queue's settings, its handlers, hosts that have
-//! warmed up, and the state that a run starts in.
+//! Everything that comes before the measured time: the queue's settings, its handlers, hosts that
+//! have warmed up, and the state that a run starts in.
 
 use std::ffi::OsString;
 use std::sync::atomic::Ordering::Relaxed;
@@ -28,8 +28,9 @@ const STUCK: Duration = Duration::from_hours(1);
 const LOAD_WITHIN: Duration = Duration::from_mins(1);
 
 impl Environment<'_> {
-    /// Deploys the handler, starts the hosts, has them work off some messages, puts up what is to be there
-    /// at the start, and gets in their way. With messages that wait, the queue is paused after.
+    /// Deploys the handler, starts the hosts, has them work off some messages, puts up what is to
+    /// be there at the start, and gets in their way. With messages that wait, the queue is paused
+    /// after.
     pub(crate) async fn prepare(
         &mut self,
         guest: Guest,

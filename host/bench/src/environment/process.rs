@@ -1,4 +1,5 @@
-//! What processes have used, as `/proc` tells it: Linux only, `None` elsewhere. Never starts or ends one.
+//! What processes have used, as `/proc` tells it: Linux only, `None` elsewhere. Never starts or
+//! ends one.
 
 use std::fs;
 use std::time::Duration;
@@ -36,8 +37,8 @@ pub(crate) fn tree_cpu(root: u32) -> Option<Duration> {
     Some(total)
 }
 
-/// The process that started one whose program has this name; so a number from another machine is told
-/// from one of this.
+/// The process that started one whose program has this name; so a number from another machine is
+/// told from one of this.
 #[must_use]
 pub(crate) fn parent_of(pid: u32, program: &str) -> Option<u32> {
     let stat = Stat::of(pid)?;

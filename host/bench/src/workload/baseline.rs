@@ -1,6 +1,6 @@
-//! The workload "baseline": what the same server can do without a queue. COPY into a table of a number
-//! and a payload, without an index, and reading it out to the client, payloads and all. Every rate can
-//! be given as a share of it.
+//! The workload "baseline": what the same server can do without a queue. COPY into a table of a
+//! number and a payload, without an index, and reading it out to the client, payloads and all.
+//! Every rate can be given as a share of it.
 
 use std::sync::Arc;
 use std::time::Instant;

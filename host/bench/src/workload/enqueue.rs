@@ -1,6 +1,6 @@
-//! The workload `enqueue`: what an INSERT costs on a queue, beside what it costs on a bare table of the same
-//! columns. Every variant gets short turns, one after the other, round after round, so that all meet the same
-//! machine: the ratios mean something even where the rates do not.
+//! The workload `enqueue`: what an INSERT costs on a queue, beside what it costs on a bare table of
+//! the same columns. Every variant gets short turns, one after the other, round after round, so
+//! that all meet the same machine: the ratios mean something even where the rates do not.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,8 +20,9 @@ use host_queue::bench::load::Producer;
 const TURN_MAX: Duration = Duration::from_millis(250);
 /// Rows of one COPY.
 const COPY_ROWS: u32 = 5_000;
-/// So many messages wait for each second of a turn, when hosts are to have much to do: more than they can
-/// do in it. A host that has done them would leave the bare table alone, and not the queue.
+/// So many messages wait for each second of a turn, when hosts are to have much to do: more than
+/// they can do in it. A host that has done them would leave the bare table alone, and not the
+/// queue.
 const BUSY_PER_SECOND: f64 = 1_000_000.0;
 
 /// What goes on beside the producers.

@@ -1,6 +1,6 @@
-//! The workload `latency`: messages are sent at given times, whatever becomes of those before (an open
-//! loop, so that no stall hides how long others waited), and each is timed until its handler begins. The handler writes a line to its host's log, and
-//! the time of that line is when it began.
+//! The workload `latency`: messages are sent at given times, whatever becomes of those before (an
+//! open loop, so that no stall hides how long others waited), and each is timed until its handler
+//! begins. The handler writes a line to its host's log, and the time of that line is when it began.
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -1,5 +1,5 @@
-//! The times of a pattern in a time zone, also where a clock is changed. The pattern sees local time,
-//! in which every moment exists once; what that is in UTC is said here.
+//! The times of a pattern in a time zone, also where a clock is changed. The pattern sees local
+//! time, in which every moment exists once; what that is in UTC is said here.
 
 use croner::Cron;
 use jiff::civil::DateTime;
@@ -75,8 +75,8 @@ impl Times {
         Some((offset.to_datetime(time), offset))
     }
 
-    /// When a local time is, if it is to be once a day: of two, the first; where it is left out, the
-    /// moment at which the clock is put forward.
+    /// When a local time is, if it is to be once a day: of two, the first; where it is left out,
+    /// the moment at which the clock is put forward.
     fn once(&self, local: DateTime) -> Option<Timestamp> {
         match self.zone.to_ambiguous_timestamp(local).offset() {
             AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(local).ok(),
@@ -88,7 +88,8 @@ impl Times {
         }
     }
 
-    /// Whether it keeps its pace when a clock is changed. Any other has each of its times once a day.
+    /// Whether it keeps its pace when a clock is changed. Any other has each of its times once a
+    /// day.
     fn is_every_hour(&self) -> bool {
         (0..24).all(|hour| self.pattern.pattern.hour_match(hour).is_ok_and(|is_set| is_set))
     }

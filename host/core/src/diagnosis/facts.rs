@@ -71,7 +71,8 @@ pub struct Holder {
 /// A lock that something of a queue waits for, or will.
 #[derive(Clone, Debug, Deserialize)]
 pub struct HeldLock {
-    /// `leaf`, `rotation`, `schedule`, `dump`, or a handler as `handler "name"`: see `host.held_locks`.
+    /// `leaf`, `rotation`, `schedule`, `dump`, or a handler as `handler "name"`: see
+    /// `host.held_locks`.
     pub lock: String,
     /// Who holds it.
     #[serde(flatten)]
@@ -128,7 +129,8 @@ pub struct Queue {
     pub name: String,
     /// Nothing is leased from it.
     pub paused: bool,
-    /// Since what the schedule has promoted was due, in milliseconds; negative: the clock was set back.
+    /// Since what the schedule has promoted was due, in milliseconds; negative: the clock was set
+    /// back.
     pub clock_ms: Option<i64>,
     /// Messages that some handler has never leased, found when their leaf was to be truncated.
     pub missed: Option<i64>,

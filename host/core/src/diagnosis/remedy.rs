@@ -238,7 +238,8 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Whether messages wait as long as somebody holds that lock. Without rotation there is only more on disk.
+/// Whether messages wait as long as somebody holds that lock. Without rotation there is only more
+/// on disk.
 fn stands_still(lock: &str) -> bool {
     !matches!(lock, "leaf" | "rotation" | "dump")
 }

@@ -6,8 +6,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::Finding;
 
-/// What `host.shape` says of new queues of every kind, as `tests/shape.rs` writes it: of each line the kinds that
-/// have it, and the line.
+/// What `host.shape` says of new queues of every kind, as `tests/shape.rs` writes it: of each line
+/// the kinds that have it, and the line.
 const EXPECTED: &str = include_str!("shape.txt");
 
 /// What the tables of a queue depend on.

@@ -1,5 +1,5 @@
-//! Which network an address belongs to: what keeps a name from leading a guest to where nobody meant it
-//! to go. Pure.
+//! Which network an address belongs to: what keeps a name from leading a guest to where nobody
+//! meant it to go. Pure.
 //!
 //! Source: IANA's registries of special-purpose addresses, RFC 6890, as of 2025.
 
@@ -29,13 +29,14 @@ const fn v6(first: u16, second: u16, last: u16, length: u32) -> Net6 {
     (Ipv6Addr::new(first, second, 0, 0, 0, 0, 0, last), length)
 }
 
-/// No name leads here: nobody's, everybody's, or the cloud's own, which hands out its keys to who asks.
+/// No name leads here: nobody's, everybody's, or the cloud's own, which hands out its keys to who
+/// asks.
 const NEVER_V4: &[Net4] = &[
     v4(0, 0, 0, 0, 8),
     // Link-local; cloud metadata at 169.254.169.254.
     v4(169, 254, 0, 0, 16),
-    // Metadata of Alibaba Cloud, Volcano Engine and UCloud, within the carriers' addresses; of Azure and of Equinix
-    // Metal, among the public ones.
+    // Metadata of Alibaba Cloud, Volcano Engine and UCloud, within the carriers' addresses; of
+    // Azure and of Equinix Metal, among the public ones.
     v4(100, 100, 100, 200, 32),
     v4(100, 96, 0, 96, 32),
     v4(100, 80, 80, 80, 32),

@@ -1,12 +1,15 @@
-//! What Postgres makes of JSON: what it refuses although it is JSON, and how long it is when it is written out again.
-//! A follow-up that Postgres refuses at its settlement would cost all attempts of the message that enqueued it.
+//! What Postgres makes of JSON: what it refuses although it is JSON, and how long it is when it is
+//! written out again. A follow-up that Postgres refuses at its settlement would cost all attempts
+//! of the message that enqueued it.
 //!
-//! Source: `json_lex_string`, `set_var_from_str` and `make_result` in Postgres's `src/backend/utils/adt/`.
+//! Source: `json_lex_string`, `set_var_from_str` and `make_result` in Postgres's
+//! `src/backend/utils/adt/`.
 
 use std::iter::Peekable;
 use std::str::Bytes;
 
-/// The deepest nesting that is let through. Postgres's own bound is the size of its stack, some thousands.
+/// The deepest nesting that is let through. Postgres's own bound is the size of its stack, some
+/// thousands.
 const DEPTH_MAX: usize = 1_000;
 /// The most digits of a numeric before the point, and after it.
 const DIGITS_BEFORE_POINT_MAX: i64 = 131_072;

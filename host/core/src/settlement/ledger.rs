@@ -1,4 +1,5 @@
-//! The account of an open lease: what of it has no outcome, and what waits for the next settlement. Never does I/O.
+//! The account of an open lease: what of it has no outcome, and what waits for the next settlement.
+//! Never does I/O.
 
 use std::collections::HashMap;
 
@@ -9,8 +10,8 @@ use super::{Dead, Effects, HandOn, Retry, Settlement};
 use crate::id::{LeaseId, LeaseKey};
 use crate::outcome::Outcome;
 
-/// The account of an open lease. Everything in it is settled exactly once, in as many settlements as
-/// its messages take.
+/// The account of an open lease. Everything in it is settled exactly once, in as many settlements
+/// as its messages take.
 #[derive(Debug)]
 pub struct Ledger {
     lease: LeaseId,
@@ -97,8 +98,9 @@ impl Ledger {
         self.pending().hand_on = Some(HandOn::Retry(retry));
     }
 
-    /// Ends a lease in order with a message that was refused when it was to be settled: with what came before it, of the
-    /// `waiting` settlements, and without all that came after it, which has to run again.
+    /// Ends a lease in order with a message that was refused when it was to be settled: with what
+    /// came before it, of the `waiting` settlements, and without all that came after it, which has
+    /// to run again.
     pub fn end_with(
         &mut self,
         retry: Retry,
@@ -131,8 +133,8 @@ impl Ledger {
         self.settle(position);
     }
 
-    /// Notes what became of a message. `effects` are those of an ack; `entry` makes its history's line from
-    /// the error.
+    /// Notes what became of a message. `effects` are those of an ack; `entry` makes its history's
+    /// line from the error.
     pub fn record(
         &mut self,
         position: u32,
@@ -165,8 +167,8 @@ impl Ledger {
         }
     }
 
-    /// Ties a message that was acked to the one that keeps the follow-ups of their call, so that no settlement has
-    /// one without the other. Both are recorded, and no settlement was taken since.
+    /// Ties a message that was acked to the one that keeps the follow-ups of their call, so that no
+    /// settlement has one without the other. Both are recorded, and no settlement was taken since.
     pub fn tie(&mut self, position: u32, keeper: u32) {
         if position != keeper {
             self.pending().tied.insert(position, keeper);

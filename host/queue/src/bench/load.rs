@@ -1,5 +1,5 @@
-//! A benchmark's load: producers, each a connection that inserts as any producer does, and what the same
-//! Postgres can do with bare tables. Never looks at what a message says.
+//! A benchmark's load: producers, each a connection that inserts as any producer does, and what the
+//! same Postgres can do with bare tables. Never looks at what a message says.
 
 use std::collections::HashMap;
 use std::pin::pin;

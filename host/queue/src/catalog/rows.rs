@@ -1,5 +1,5 @@
-//! The catalog's document as the database writes it, read row by row: a row that makes no sense is left out, and
-//! spoils no other. Never does I/O.
+//! The catalog's document as the database writes it, read row by row: a row that makes no sense is
+//! left out, and spoils no other. Never does I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;

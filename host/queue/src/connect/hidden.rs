@@ -1,5 +1,5 @@
-//! Keeping passwords out of sight, also those in URLs that cannot be read. Where it is not clear what
-//! belongs to the password, too much is hidden. Never fails.
+//! Keeping passwords out of sight, also those in URLs that cannot be read. Where it is not clear
+//! what belongs to the password, too much is hidden. Never fails.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -62,7 +62,8 @@ fn spans(url: &str) -> Vec<Range<usize>> {
     spans
 }
 
-/// Without an @, `user:password` reads like `server:port`: where what should be a port begins that is none.
+/// Without an @, `user:password` reads like `server:port`: where what should be a port begins that
+/// is none.
 fn after_ports(url: &str, start: usize) -> Option<usize> {
     let ends = |c: char| matches!(c, '/' | '?') || c.is_whitespace();
     let end = url[start..].find(ends).map_or(url.len(), |at| start + at);

@@ -1,5 +1,5 @@
-//! The pool, and what is done on its connections. One that did not answer, or whose server will not do any
-//! more, does not go back.
+//! The pool, and what is done on its connections. One that did not answer, or whose server will not
+//! do any more, does not go back.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,8 +18,8 @@ use host_core::progress::{Gate, Progress};
 
 /// How long an answer may take. Longer than any statement may: see `serve_settings.sql`.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// While somebody waits for a connection, one is given out or comes back within this time: who has one asks
-/// twice at most, and opening one is bounded.
+/// While somebody waits for a connection, one is given out or comes back within this time: who has
+/// one asks twice at most, and opening one is bounded.
 const MOVES_WITHIN: Duration = Duration::from_secs(90);
 
 /// Connections to one database. Cheap to clone.
@@ -102,8 +102,8 @@ impl Connections {
 
 impl Pooled {
     /// Does some work on the connection, all of it within half a minute. The connection is not used
-    /// again after an error of the connection or its server, or if the future is dropped half-way:
-    /// a late answer would be taken for that of another request.
+    /// again after an error of its own or of its server, nor if the future is dropped half-way.
+    /// Otherwise a late answer would be taken for that of another request.
     ///
     /// # Errors
     /// Those of the work, and [`QueueError::Unavailable`] if there was no answer.
@@ -169,8 +169,8 @@ pub(super) struct Kept {
 }
 
 impl Opener {
-    /// A host that serves waits for its server, whatever that says to new connections now: a password may be changed
-    /// back, a role or a database may come again.
+    /// A host that serves waits for its server, whatever that says to new connections now: a
+    /// password may be changed back, a role or a database may come again.
     fn passing(&self, error: QueueError) -> QueueError {
         match error {
             QueueError::Refused { .. } if self.servers.serves() => {

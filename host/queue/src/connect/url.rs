@@ -1,5 +1,5 @@
-//! The database URL: completed from the environment, checked, and shown without its password. Adds to
-//! what the Postgres crate reads `sslmode=verify-ca` and `verify-full`, and `sslrootcert`. Never
+//! The database URL: completed from the environment, checked, and shown without its password. Adds
+//! to what the Postgres crate reads `sslmode=verify-ca` and `verify-full`, and `sslrootcert`. Never
 //! connects.
 
 use std::path::Path;
@@ -28,8 +28,8 @@ pub struct DatabaseUrl {
 }
 
 impl DatabaseUrl {
-    /// Reads a URL; what it leaves open is taken from the environment. An error names it without its
-    /// password.
+    /// Reads a URL; what it leaves open is taken from the environment. An error names it without
+    /// its password.
     pub fn parse(url: &str) -> Result<Self, QueueError> {
         Self::parse_in(url, &Environment::of_process())
     }
@@ -76,7 +76,8 @@ impl DatabaseUrl {
         let tls = if config.get_ssl_mode() == SslMode::Require {
             Some(connector(root.as_deref().map(Path::new)).map_err(fail)?)
         } else {
-            // `prefer` promises nothing, so it does not fail on a certificate that cannot be checked.
+            // `prefer` promises nothing, so it does not fail on a certificate that cannot be
+            // checked.
             config.ssl_mode(SslMode::Disable);
             None
         };

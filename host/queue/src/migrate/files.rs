@@ -7,8 +7,9 @@ use super::MigrateError;
 
 static DIR: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../migrations");
 
-/// Versions, and the digest of the text with which each was applied when a migration changed the tables of all queues
-/// in its own transaction. The same changes are in `queue/migrations` and `queue/drops` now.
+/// Versions, and the digest of the text with which each was applied when a migration changed the
+/// tables of all queues in its own transaction. The same changes are in `queue/migrations` and
+/// `queue/drops` now.
 const FORMER: [(i32, &str); 13] = [
     (2, "9de5068fbd91f75c632f385f97db63406b4b49306e904f9b5ac9cb472d4e98c1"),
     (5, "0f99569e3712ae8cb4b512d1abcf5113ba8b206aba53b5bf35946e37808efcba"),
@@ -52,7 +53,8 @@ pub struct Numbered {
 }
 
 impl Numbered {
-    /// Whether that is the digest of the file, or of what stood there when the half of each queue was part of it.
+    /// Whether that is the digest of the file, or of what stood there when the half of each queue
+    /// was part of it.
     #[must_use]
     pub(super) fn has_been(&self, sha256: &str) -> bool {
         let former = || FORMER.iter().any(|(v, former)| (*v, *former) == (self.version, sha256));

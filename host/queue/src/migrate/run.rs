@@ -1,5 +1,6 @@
-//! One run of the migrations: first what is no queue's, in one transaction; then each queue, in one of its own. Never
-//! waits for a lock longer than its limit, since others wait behind it: it gives way, and tries again.
+//! One run of the migrations: first what is no queue's, in one transaction; then each queue, in one
+//! of its own. Never waits for a lock longer than its limit, since others wait behind it: it gives
+//! way, and tries again.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// From then on it says what it waits for, and again after so long.
 const SILENCE: Duration = Duration::from_secs(1);
 const SILENCE_BETWEEN: Duration = Duration::from_secs(10);
-/// The limit for locks that no host and no producer waits for. Longer than after what Postgres interrupts an autovacuum.
+/// The limit for locks that no host and no producer waits for. Longer than after what Postgres
+/// interrupts an autovacuum.
 const LOCK_TIMEOUT_OF_COMMENTS: Duration = Duration::from_secs(5);
 
 /// What is done in one transaction.
@@ -151,8 +153,8 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Everything that is no queue's. One transaction: between a file that drops a function and the one that makes it
-/// anew, running hosts would take their queues for dropped.
+/// Everything that is no queue's. One transaction: between a file that drops a function and the one
+/// that makes it anew, running hosts would take their queues for dropped.
 async fn apply_catalog(
     transaction: &Transaction<'_>,
     files: &Migrations,

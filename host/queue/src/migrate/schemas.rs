@@ -1,5 +1,6 @@
-//! Whose the schemas `host` and `queue` are. Looked at before anything in them is called: who may create a schema could
-//! have been there first, and what he put there would run with the caller's rights.
+//! Whose the schemas `host` and `queue` are. Looked at before anything in them is called: who may
+//! create a schema could have been there first, and what he put there would run with the caller's
+//! rights.
 
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
@@ -19,7 +20,8 @@ pub(crate) struct Schemas {
 }
 
 impl Schemas {
-    /// Looks. Refuses a schema, or a function in it, that belongs to a role which the caller has no reason to trust.
+    /// Looks. Refuses a schema, or a function in it, that belongs to a role which the caller has no
+    /// reason to trust.
     pub(crate) async fn look(client: &Client) -> Result<Self, QueueError> {
         let mut schemas =
             Self { strange_host: None, has_migrations: false, has_queues: false, queue: None };
@@ -73,8 +75,9 @@ impl Schemas {
     }
 }
 
-/// A search path that looks elsewhere before it looks into the catalog would have another's functions and operators called
-/// in the place of Postgres's, by whatever this connection asks. Others are left alone: triggers of users may need them.
+/// A search path that looks elsewhere before it looks into the catalog would have another's
+/// functions and operators called in the place of Postgres's, by whatever this connection asks.
+/// Others are left alone: triggers of users may need them.
 async fn pin(client: &Client, path: &str) -> Result<(), QueueError> {
     let mut names = path.trim_matches(['{', '}']).split(',');
     // Only tables and types are ever looked for there.

@@ -1,7 +1,7 @@
 -- Purpose: all that hosts need to know of queues and handlers, as one JSON document. One statement,
 --   so that it is one moment's picture.
--- Locks: none that another session waits for. Tables: host.catalog, host.catalog_change, host.queue, host.handler,
---   host.handler_version, host.cancellation.
+-- Locks: none that another session waits for. Tables: host.catalog, host.catalog_change,
+--   host.queue, host.handler, host.handler_version, host.cancellation.
 SELECT jsonb_build_object(
     'version', host.catalog_version(),
     'queues', coalesce((SELECT jsonb_agg(jsonb_build_object(

@@ -1,6 +1,7 @@
 -- The messages of a lease, by the session's id and the number that it chose for the lease.
--- What does not run now (not due yet, another handler's retry, past its deadline, or removed by an operator)
--- comes without its payload. The statement begins after the lease's, so what that took for due is due here.
+-- What does not run now (not due yet, another handler's retry, past its deadline, or removed by an
+-- operator) comes without its payload. The statement begins after the lease's, so what that took
+-- for due is due here.
 SELECT pos, id, enqueued_at, attempt, state,
     CASE WHEN state IS NULL THEN headers END AS headers,
     CASE WHEN state IS NULL THEN payload END AS payload

@@ -1,4 +1,5 @@
--- The messages of the leases that the session gave the numbers from $2 on, up to $4 of them. As fetch.sql, with the number.
+-- The messages of the leases that the session gave the numbers from $2 on, up to $4 of them. As
+-- fetch.sql, with the number.
 SELECT pos, id, enqueued_at, attempt, state,
     CASE WHEN state IS NULL THEN headers END AS headers,
     CASE WHEN state IS NULL THEN payload END AS payload, seq

@@ -1,6 +1,6 @@
--- What the connection of `host migrate` is set to, whatever its role or database says. Names are found in the catalog
--- only: a path that its owner chose must not lead a superuser astray. What is parsed means the same everywhere, and the
--- runner's own limits hold. Locks, tables: none.
+-- What the connection of `host migrate` is set to, whatever its role or database says. Names are
+-- found in the catalog only: a path that its owner chose must not lead a superuser astray. What is
+-- parsed means the same everywhere, and the runner's own limits hold. Locks, tables: none.
 SET search_path = pg_catalog, pg_temp;
 SET standard_conforming_strings = on;
 SET check_function_bodies = on;

@@ -1,13 +1,14 @@
--- Purpose: whose the schemas host and queue are, and what is in them, from the catalog alone: nothing of theirs is
--- called. One simple query, and by no search path but its own. Locks: none. Tables: the catalog's.
+-- Purpose: whose the schemas host and queue are, and what is in them, from the catalog alone:
+-- nothing of theirs is called. One simple query, and by no search path but its own. Locks: none.
+-- Tables: the catalog's.
 BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;
 SELECT pg_catalog.current_schemas(true) AS path;
 SET LOCAL search_path = pg_catalog, pg_temp;
 WITH me AS (
     SELECT bool_or(r.rolsuper) AS is_super FROM pg_roles r WHERE r.rolname IN (current_user, session_user)
 ), trusted AS (
-    -- A superuser runs nobody else's functions. Others run what the owner of the database has made, or a role that
-    -- somebody has made an operator, which nobody can do for himself.
+    -- A superuser runs nobody else's functions. Others run what the owner of the database has made,
+    -- or a role that somebody has made an operator, which nobody can do for himself.
     SELECT r.oid FROM pg_roles r CROSS JOIN me
     WHERE r.rolsuper OR r.rolname = current_user
         OR NOT me.is_super AND (

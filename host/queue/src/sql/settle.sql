@@ -1,4 +1,5 @@
--- One settlement. The positions come as the text of a multirange; what a settlement does not have is NULL.
+-- One settlement. The positions come as the text of a multirange; what a settlement does not have
+-- is NULL.
 SELECT host.{q}__settle(
     p_lease => $1, p_session => $2, p_token => $3, p_seq => $4, p_settled => $5::text::int4multirange,
     p_retry_pos => $6, p_retry_delay_ms => $7, p_retry_entry => $8,

@@ -1,5 +1,5 @@
--- Purpose: what every queue's tables are like, as one digest for each, in one look at the catalog. Tables:
--- host.queue and the catalog's. Locks: none that another session waits for.
+-- Purpose: what every queue's tables are like, as one digest for each, in one look at the catalog.
+-- Tables: host.queue and the catalog's. Locks: none that another session waits for.
 SELECT q.name,
     CASE WHEN q.priorities THEN 'priorities' WHEN q.ordered_lanes IS NOT NULL THEN 'ordered'
         WHEN q.keyed_lanes IS NOT NULL THEN 'keyed' ELSE 'plain' END AS lanes,

@@ -50,8 +50,8 @@ impl Call {
         &self.allowance
     }
 
-    /// Notes that the guest is gone. To be said before its half of a body is dropped: the other half would
-    /// take that for a body's proper end, and send half of it as if it were whole.
+    /// Notes that the guest is gone. To be said before its half of a body is dropped: the other
+    /// half would take that for a body's proper end, and send half of it as if it were whole.
     pub(super) fn end(&self) {
         self.ended.store(true, Relaxed);
     }

@@ -12,8 +12,8 @@ use super::pool::Client;
 use crate::error::SandboxError;
 use host_core::grant::Reach;
 
-/// Names that one version of a handler looks up at once. A look-up holds a thread, which a slow resolver keeps
-/// for longer than any request waits.
+/// Names that one version of a handler looks up at once. A look-up holds a thread, which a slow
+/// resolver keeps for longer than any request waits.
 const LOOKUPS_MAX: usize = 16;
 /// The clients of one version of a handler: a connection that was made for one is nobody else's.
 pub(crate) struct Clients {
@@ -46,7 +46,8 @@ impl Clients {
 pub(crate) struct Tls(OnceLock<Arc<ClientConfig>>);
 
 impl Tls {
-    /// Reads files: call it on a thread that may block. `required`: having no root certificates is an error.
+    /// Reads files: call it on a thread that may block. `required`: having no root certificates is
+    /// an error.
     pub(crate) fn config(&self, required: bool) -> Result<Arc<ClientConfig>, SandboxError> {
         if let Some(config) = self.0.get() {
             return Ok(config.clone());

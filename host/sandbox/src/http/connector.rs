@@ -1,5 +1,5 @@
-//! The way to a server: names are resolved, every address is looked at, and one that was looked at is
-//! connected to; TLS is verified. Never asks whether a request is granted.
+//! The way to a server: names are resolved, every address is looked at, and one that was looked at
+//! is connected to; TLS is verified. Never asks whether a request is granted.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
@@ -38,14 +38,16 @@ pub(super) type Stream = MaybeHttpsStream<TokioIo<Tapped<TcpStream>>>;
 
 impl Connector {
     pub(super) fn new(resolver: Resolver, tls: Arc<ClientConfig>) -> Self {
-        // An address that is written out is not resolved: only a grant of just that address covers it.
+        // An address that is written out is not resolved: only a grant of just that address covers
+        // it.
         let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         Self { tcp, tls }
     }
 
-    /// Connects to the server of this URL. `tap` counts what it sends, the handshake of TLS included.
+    /// Connects to the server of this URL. `tap` counts what it sends, the handshake of TLS
+    /// included.
     pub(super) async fn connect(self, server: Uri, tap: Tap) -> Result<Stream, BoxError> {
         let mut connector = HttpsConnector::from((TapConnector { tcp: self.tcp, tap }, self.tls));
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connector.call(server));
@@ -75,8 +77,8 @@ impl Service<Uri> for TapConnector {
     }
 }
 
-/// Resolves names to addresses that may be connected to. One that may not spoils the name: what it leads
-/// to besides is not to be trusted either.
+/// Resolves names to addresses that may be connected to. One that may not spoils the name: what it
+/// leads to besides is not to be trusted either.
 #[derive(Clone)]
 pub(super) struct Resolver {
     pub(super) reach: Reach,
@@ -108,7 +110,8 @@ impl Service<Name> for Resolver {
     }
 }
 
-/// Asks the system's resolver. Who no longer waits leaves the thread at it, and the permit with the thread.
+/// Asks the system's resolver. Who no longer waits leaves the thread at it, and the permit with the
+/// thread.
 async fn look_up(
     name: String,
     lookups: Arc<Semaphore>,

@@ -1,5 +1,5 @@
-//! What went wrong with a request: for the guest by its name in `wasi:http`, for people in words. Never
-//! decides what becomes of the message.
+//! What went wrong with a request: for the guest by its name in `wasi:http`, for people in words.
+//! Never decides what becomes of the message.
 
 use std::error::Error as StdError;
 use std::io;

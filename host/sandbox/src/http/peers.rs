@@ -1,6 +1,6 @@
-//! The threads that talk to the servers of all guests. What a server sends is taken apart there (TLS, heads, chunks),
-//! and names are looked up there: all work that somebody outside can cause. The threads that lease, run and settle
-//! messages do none of it.
+//! The threads that talk to the servers of all guests. What a server sends is taken apart there
+//! (TLS, heads, chunks), and names are looked up there: all work that somebody outside can cause.
+//! The threads that lease, run and settle messages do none of it.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! Connections that are open: those that serve a request, and those that are kept for the next one. Each request
-//! is charged to its call from its first byte to its last. Never resolves a name.
+//! Connections that are open: those that serve a request, and those that are kept for the next one.
+//! Each request is charged to its call from its first byte to its last. Never resolves a name.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,6 +1,7 @@
-//! Bounds what a guest can have its host keep of requests that are not sent, granted or not. `wasi:http` as wasmtime
-//! has it bounds only header fields: a method, a path or an authority may be as long as one call of the host takes,
-//! and as many as there may be resources. Stands before some of its functions; never sends anything.
+//! Bounds what a guest can have its host keep of requests that are not sent, granted or not.
+//! `wasi:http` as wasmtime has it bounds only header fields: a method, a path or an authority may
+//! be as long as one call of the host takes, and as many as there may be resources. Stands before
+//! some of its functions; never sends anything.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentNamedList, Lift, Linker, LinkerInstance, Resource};
@@ -14,7 +15,8 @@ use crate::state::State;
 
 /// The interface, by the version that wasmtime has.
 const TYPES: &str = "wasi:http/types@0.2.12";
-/// Requests and responses that a guest has made and not sent. Each may keep its texts, its fields and 128 KiB of a body.
+/// Requests and responses that a guest has made and not sent. Each may keep its texts, its fields
+/// and 128 KiB of a body.
 const UNSENT_MAX: usize = 32;
 /// The longest method, and the longest scheme, in bytes.
 const WORD_BYTES_MAX: usize = 64;

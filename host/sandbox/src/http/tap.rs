@@ -1,5 +1,5 @@
-//! Counts what a server sends, where it arrives: below TLS and below the parser of HTTP. So nothing that a
-//! server can send is read without being counted. Never looks at what it is.
+//! Counts what a server sends, where it arrives: below TLS and below the parser of HTTP. So nothing
+//! that a server can send is read without being counted. Never looks at what it is.
 
 use std::io;
 use std::pin::Pin;
@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What a server may send while no request is on its way, in bytes: the handshake of TLS.
 const GREETING_BYTES_MAX: u64 = 256 << 10;
-/// What a server may send before the head of its answer has been read, in bytes: interim answers (1xx), however
-/// many, the head, and what of the body comes with it.
+/// What a server may send before the head of its answer has been read, in bytes: interim answers
+/// (1xx), however many, the head, and what of the body comes with it.
 const HEADS_BYTES_MAX: u64 = 512 << 10;
 
 /// The bytes that one call may still send and receive.

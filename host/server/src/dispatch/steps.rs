@@ -104,7 +104,7 @@ impl Dispatcher {
         }
     }
 
-    /// What producers are to be told, unless they are being told.
+    /// The next announcement to producers, unless one is on its way.
     fn announcement(&mut self) -> Option<Announcement> {
         let wake_up = self.control.borrow().wake_up;
         if self.round_trips.announces() { None } else { self.planner.idle.announce(wake_up) }

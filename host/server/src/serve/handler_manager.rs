@@ -46,7 +46,7 @@ pub(super) struct HandlerManager {
     warm_room: Arc<Semaphore>,
     queues: HashMap<QueueId, Upkeep>,
     handlers: HashMap<HandlerId, Entry>,
-    /// What each handler is to be, loaded or being loaded.
+    /// The version that each handler is to have, loaded or being loaded.
     wanted: HashMap<HandlerId, WantedVersion>,
     /// What operators have told handlers.
     told: HashMap<HandlerId, Told>,

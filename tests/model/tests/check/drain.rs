@@ -1,5 +1,5 @@
-//! That nothing is ever stuck: from any state, one new host works everything off, and then everything is
-//! truncated.
+//! That nothing is ever stuck: from any state, one new host works everything off, and then
+//! everything is truncated.
 
 use model::{Connection, Done, Handler, Lease, Life, Outcome, Session, Settle, TakeOver, World};
 
@@ -69,8 +69,9 @@ fn settle(world: &mut World, lease: Option<Lease>) -> bool {
     true
 }
 
-/// Whether all that is not in the present leaf goes, in the course of some generations. An advance that was cut
-/// off has left cursors behind, which the next look or the next advance carries forward.
+/// Whether all that is not in the present leaf goes, in the course of some generations. An advance
+/// that was cut off has left cursors behind, which the next look or the next advance carries
+/// forward.
 fn can_be_truncated(world: &mut World) -> bool {
     let session = world.db.sessions.len() as Session - 1;
     for _ in 0..3 {

@@ -1,4 +1,5 @@
-//! The model as the checker wants it: a state, the actions that are possible in it, what comes of one.
+//! The model as the checker wants it: a state, the actions that are possible in it, what comes of
+//! one.
 
 use model::{
     Broken, Connection, Db, Doing, Done, Handler, Id, Lease, Life, Outcome, Refused, Rows, Session,
@@ -7,7 +8,8 @@ use model::{
 
 use super::scene::{Action, Scene, count};
 
-/// What a session knows of a lease. It forgets nothing: any request may be sent, or arrive, at any time.
+/// What a session knows of a lease. It forgets nothing: any request may be sent, or arrive, at any
+/// time.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct ModelLease {
     lease: Id,

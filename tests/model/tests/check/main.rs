@@ -1,5 +1,5 @@
-//! Checks the model: every state that a scene can come to, whatever happens in whatever order. Then leaves out a
-//! rule at a time, and demands that the checker notices.
+//! Checks the model: every state that a scene can come to, whatever happens in whatever order. Then
+//! leaves out a rule at a time, and demands that the checker notices.
 
 mod drain;
 mod machine;
@@ -67,7 +67,8 @@ fn scene() -> Scene {
     }
 }
 
-/// Goes through all states of a scene. `saw`: what must have happened in one of them, or it shows nothing.
+/// Goes through all states of a scene. `saw`: what must have happened in one of them, or it shows
+/// nothing.
 fn check(scene: Scene, saw: &[fn(&Tally) -> &AtomicU64]) {
     let checker = scene.checker().spawn_dfs().join();
     let tally = &checker.model().tally;

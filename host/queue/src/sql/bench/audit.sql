@@ -1,10 +1,11 @@
--- Purpose: a benchmark's account of its queue's deliveries. A row for each lease of the handler
---   `default`, written when it is settled, and before it can be truncated: the messages are read once more, as the
---   host read them, and the numbers that their payloads carry are summed. {q} is the queue's name, {queue_id}
---   its number.
+-- Purpose: a benchmark's account of its queue's deliveries. It appends a row for each settled lease
+--   of the handler `default`, before that can be truncated. It reads the messages once more, as the
+--   host read them, and sums the numbers in their payloads. {q} is the queue's name, {queue_id} its
+--   number.
 -- Invariant: nothing is truncated that is not in the account; a lease is in it at most once.
--- Locks: advisory (1752134404, queue), which truncate tries to get; ACCESS SHARE. On a message's way: none.
--- Tables touched: host.{q}__account, which is appended to; reads lease, settlement and message.
+-- Locks: advisory (1752134404, queue), which truncate tries to get; ACCESS SHARE. On a message's
+-- way: none. Tables touched: host.{q}__account, which is appended to; reads lease, settlement and
+-- message.
 CREATE TABLE host.{q}__account (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     lease_id bigint NOT NULL UNIQUE,
@@ -12,15 +13,17 @@ CREATE TABLE host.{q}__account (
     settled_at timestamptz,
     -- Positions, of whatever kind, each as often as it was settled.
     settled bigint NOT NULL,
-    -- First deliveries, each as often as it was settled: how many, and the sums of their numbers and of
-    -- the squares. A retry is no first delivery, and a message that is only put off none yet.
+    -- First deliveries, each as often as it was settled: how many, and the sums of their numbers
+    -- and of the squares. A retry is no first delivery, and a message that is only put off none
+    -- yet.
     delivered bigint NOT NULL,
     sum numeric NOT NULL,
     sum_of_squares numeric NOT NULL
 ) WITH (autovacuum_enabled = off);
 
--- Accounts for the leases after p_after and up to p_upto that touch a leaf; NULL: any. Almost every lease is settled
--- whole: then its positions need not be compared, which would cost six times as much.
+-- Accounts for the leases after p_after and up to p_upto that touch a leaf; NULL: any. Almost every
+-- lease is settled whole: then its positions need not be compared, which would cost six times as
+-- much.
 CREATE FUNCTION host.{q}__audit(p_leaf int, p_after bigint, p_upto bigint) RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -58,8 +61,8 @@ SET search_path = pg_catalog SET enable_sort = off SET jit = off SET enable_seqs
         AND NOT EXISTS (SELECT FROM host.{q}__account a WHERE a.lease_id = l.id)
 $$;
 
--- The same while hosts run: not at once with a truncation, which accounts for leases of its own. Volatile, so that what it
--- sees is from after it has the lock.
+-- The same while hosts run: not at once with a truncation, which accounts for leases of its own.
+-- Volatile, so that what it sees is from after it has the lock.
 CREATE FUNCTION host.{q}__audit_upto(p_after bigint, p_upto bigint) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog AS $$
@@ -68,8 +71,9 @@ BEGIN
     PERFORM host.{q}__audit(NULL, p_after, p_upto);
 END $$;
 
--- What rotation calls on this queue: as before, but that the leaf is accounted for first, without a lock
--- that anybody waits for. Nothing is leased or settled in it any more when `holds` finds nothing.
+-- What rotation calls on this queue: as before, but that the leaf is accounted for first, without a
+-- lock that anybody waits for. Nothing is leased or settled in it any more when `holds` finds
+-- nothing.
 ALTER FUNCTION host.{q}__truncate(int) RENAME TO {q}__truncate_audited;
 CREATE FUNCTION host.{q}__truncate(p_leaf int) RETURNS text
 LANGUAGE plpgsql
@@ -96,9 +100,10 @@ BEGIN
     RETURN host.{q}__truncate_audited(p_leaf);
 END $$;
 
--- How far the hosts are, in time that does not grow with the run: the positions settled of all leases after
--- p_lease, as far as the last before which all are settled, and beyond. The lock is taken before the snapshot,
--- so that no leaf is truncated between a look at the leases and one at the account.
+-- How far the hosts are, in time that does not grow with the run: the positions settled of all
+-- leases after p_lease, as far as the last before which all are settled, and beyond. The lock is
+-- taken before the snapshot, so that no leaf is truncated between a look at the leases and one at
+-- the account.
 -- Locks: ACCESS SHARE on lease and settlement.
 CREATE FUNCTION host.{q}__progress(p_lease bigint, OUT lease bigint, OUT settled bigint, OUT beyond bigint)
 LANGUAGE plpgsql

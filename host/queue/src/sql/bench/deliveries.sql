@@ -1,5 +1,5 @@
--- Purpose: what the account of a benchmark's queue says when all is in it: of the whole run what was
---   delivered, of the leases from $1 on when the first was made, and when and how many positions were settled
+-- Purpose: what a benchmark's complete account says. It has the deliveries of the whole run. Of the
+--   leases from $1 on, it has the time of the first, and when and how many positions were settled
 --   by $2.
 -- Locks: none that another session waits for. Tables: the queue's account.
 SELECT coalesce(sum(delivered), 0)::bigint AS delivered, coalesce(sum(sum), 0)::text AS sum,

@@ -1,7 +1,7 @@
--- Purpose: the counters of the server and of the product's tables that a benchmark reports as differences.
---   `log`: the tables of which no row is ever updated or deleted; `control`: all others of the product, which
---   are written when somebody changes something or a host starts or stops. A benchmark's own tables are
---   neither.
+-- Purpose: the counters of the server and of the product's tables that a benchmark reports as
+--   differences. `log`: the tables of which no row is ever updated or deleted; `control`: all
+--   others of the product, which are written when somebody changes something or a host starts or
+--   stops. A benchmark's own tables are neither.
 -- Locks: none that another session waits for. Tables: the system's statistics.
 SELECT clock_timestamp() AS now,
     (pg_current_wal_insert_lsn() - '0/0')::bigint AS wal_bytes,

@@ -1,5 +1,5 @@
--- Purpose: whether the handler `default` of a benchmark's queue has anything left: waiting, in flight, or on the
---   schedule and due within the hour. Counted as far as 1000.
+-- Purpose: whether the handler `default` of a benchmark's queue has anything left: waiting, in
+--   flight, or on the schedule and due within the hour. Counted as far as 1000.
 -- Locks: none that another session waits for. Tables: the queue's.
 SELECT b.waiting + b.in_flight + (
     SELECT count(*) FROM (

@@ -1,5 +1,5 @@
--- Purpose: who else works in this database: hosts that live, queues with handlers, and queues that a
---   benchmark has left when it was killed.
+-- Purpose: who else works in this database: hosts that live, queues with handlers, and queues that
+--   a benchmark has left when it was killed.
 -- Locks: none that another session waits for. Tables: host.session, host.queue, host.handler.
 SELECT (SELECT count(*) FROM host.sessions() WHERE connected) AS hosts,
     ARRAY(SELECT q.name FROM host.queue q

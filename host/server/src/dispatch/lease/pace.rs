@@ -121,7 +121,7 @@ impl Pace {
         self.round_trip_s += WEIGHT * (took.as_secs_f64() - self.round_trip_s);
     }
 
-    /// What is to be expected of the handler's next calls.
+    /// How the handler's next calls are expected to behave.
     #[must_use]
     pub(crate) fn standing(self) -> Standing {
         if self.failed > FAILING {
