@@ -2,6 +2,7 @@
 
 mod damage;
 mod pooler;
+mod rights;
 
 use host_embedded::Embedded;
 use serde_json::Value;
@@ -335,46 +336,4 @@ async fn a_pooler_in_transaction_mode_is_found() {
         );
     }
     assert_eq!(value::<i32>(&connect(&db.url).await, "SELECT 1").await, 1);
-}
-
-/// Default privileges open what is made to everybody: what is host's is closed when it is made, and
-/// by `host migrate`.
-#[tokio::test]
-async fn privileges_that_are_open_to_everybody() {
-    let db = TestDb::new().await;
-    let client = db.client().await;
-    let run = async |sql: &str| {
-        client.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
-    };
-    create_queue(&client, "old", "").await;
-    none(&db, "open_privileges").await;
-    // Whoever wants that may have it.
-    run("GRANT INSERT ON queue.old TO PUBLIC").await;
-    none(&db, "open_privileges").await;
-
-    run("ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC;
-         ALTER DEFAULT PRIVILEGES IN SCHEMA host GRANT ALL ON SEQUENCES TO PUBLIC;
-         ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO host_producer")
-    .await;
-    let finding = one(&db, "open_privileges", "warning").await;
-    assert_eq!(finding["statements"], serde_json::json!([]), "{finding}");
-    assert_eq!(finding["defaults"].as_array().unwrap().len(), 3, "{finding}");
-    create_queue(&client, "new", ", p_keep_ms => 3600000").await;
-    let finding = one(&db, "open_privileges", "warning").await;
-    assert_eq!(finding["statements"], serde_json::json!([]), "{finding}");
-    for statement in finding["defaults"].as_array().unwrap() {
-        run(statement.as_str().unwrap()).await;
-    }
-    none(&db, "open_privileges").await;
-
-    run("GRANT SELECT ON queue.new, host.handler TO PUBLIC; GRANT ALL ON SCHEMA host TO PUBLIC")
-        .await;
-    let finding = one(&db, "open_privileges", "warning").await;
-    assert_eq!(finding["statements"].as_array().unwrap().len(), 3, "{finding}");
-    assert!(finding["remedy"].as_str().unwrap().contains("host migrate"), "{finding}");
-    db.host(&["migrate"]).await.ok();
-    none(&db, "open_privileges").await;
-    let kept: bool =
-        value(&client, "SELECT has_table_privilege('pg_monitor', 'queue.old', 'INSERT')").await;
-    assert!(kept);
 }

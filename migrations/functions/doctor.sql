@@ -131,6 +131,7 @@ BEGIN
         'missing_privileges', ARRAY(SELECT host.missing_privileges()),
         'open_privileges', ARRAY(SELECT host.open_privileges()),
         'open_defaults', ARRAY(SELECT host.open_defaults()),
+        'excess_privileges', (SELECT coalesce(jsonb_agg(to_jsonb(e)), '[]') FROM host.excess_privileges() e),
         'connections', (SELECT sum(numbackends) FROM pg_stat_database),
         'connections_max', current_setting('max_connections')::int,
         -- As this session has them, and as any role has them here.

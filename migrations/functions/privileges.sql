@@ -174,6 +174,72 @@ SET search_path = pg_catalog, pg_temp AS $$
     FROM pg_namespace n
     WHERE n.nspname IN ('host', 'queue') AND EXISTS (SELECT FROM aclexplode(n.nspacl) a
         WHERE a.grantee = 0 AND a.privilege_type = 'CREATE')
+    UNION ALL
+    SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', f.oid::regprocedure)
+    FROM pg_proc f
+    WHERE f.pronamespace = 'host'::regnamespace AND f.prosecdef
+        AND (p_queue IS NULL OR split_part(f.proname, '__', 1) = p_queue)
+        AND EXISTS (SELECT FROM aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a WHERE a.grantee = 0)
+$$;
+
+-- Roles other than the owner that may change what is host's beyond the list and beyond a producer's
+-- INSERT: call a function that has the owner's rights, write a table, set a sequence, or read
+-- secrets. One row a role. `rights` are phrases for people, one for each kind of object;
+-- `statements` take the same rights back. Nothing here revokes them: somebody may have granted them
+-- on purpose. Default privileges that named a role did so by accident.
+CREATE OR REPLACE FUNCTION host.excess_privileges() RETURNS TABLE (role text, rights text[], statements text[])
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+    WITH other AS MATERIALIZED (
+        SELECT r.oid, r.rolname, r.rolname IN (SELECT p.role FROM host.privileges() p) AS is_ours
+        FROM pg_roles r
+        -- Whoever is the owner in effect, as superusers are, may do all of it anyway.
+        WHERE NOT pg_has_role(r.oid, (SELECT nspowner FROM pg_namespace WHERE nspname = 'host'), 'USAGE')
+    ), relation AS MATERIALIZED (
+        SELECT n.nspname, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, c.oid, c.relname, c.relacl
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname IN ('host', 'queue')
+        WHERE c.relkind IN ('r', 'p', 'v', 'S')
+    ), held (role, nspname, kind, object, listed_as, privilege, column_name) AS (
+        SELECT a.grantee, r.nspname, r.kind, r.oid::regclass::text, concat_ws('.', r.nspname, r.relname), a.privilege_type, NULL
+        FROM relation r CROSS JOIN aclexplode(r.relacl) a
+        UNION ALL
+        SELECT a.grantee, r.nspname, r.kind, r.oid::regclass::text, concat_ws('.', r.nspname, r.relname), a.privilege_type, c.attname
+        FROM relation r JOIN pg_attribute c ON c.attrelid = r.oid CROSS JOIN aclexplode(c.attacl) a
+        UNION ALL
+        SELECT a.grantee, 'host', 'FUNCTION', f.oid::regprocedure::text, 'host.' || f.proname, a.privilege_type, NULL
+        FROM pg_proc f CROSS JOIN aclexplode(f.proacl) a
+        WHERE f.pronamespace = 'host'::regnamespace AND f.prosecdef
+        UNION ALL
+        SELECT a.grantee, n.nspname, 'SCHEMA', n.nspname, n.nspname, a.privilege_type, NULL
+        FROM pg_namespace n CROSS JOIN aclexplode(n.nspacl) a WHERE n.nspname IN ('host', 'queue')
+    ), excess AS (
+        SELECT o.rolname, h.nspname, h.kind, count(DISTINCT h.object) AS n, min(h.object) AS example,
+            string_agg(DISTINCT h.privilege, ', ') AS privileges
+        FROM held h JOIN other o ON o.oid = h.role
+        WHERE CASE h.kind
+                WHEN 'SCHEMA' THEN h.privilege = 'CREATE'
+                WHEN 'FUNCTION' THEN true
+                -- nextval() on the ids of messages only leaves a gap, as does an INSERT that is
+                -- rolled back.
+                WHEN 'SEQUENCE' THEN h.privilege = 'UPDATE' OR (h.privilege = 'USAGE' AND h.nspname = 'host')
+                -- Whoever may enqueue is for the owner of the queue to say.
+                ELSE h.privilege <> 'SELECT' AND (h.privilege <> 'INSERT' OR h.nspname = 'host') OR h.listed_as = 'host.secret'
+            END
+            AND NOT (o.is_ours AND EXISTS (SELECT FROM host.privileges() p
+                WHERE p.role = o.rolname AND p.object = h.listed_as AND p.privilege = h.privilege
+                    AND (p.columns IS NULL OR h.column_name = ANY (p.columns))))
+        GROUP BY o.rolname, h.nspname, h.kind
+    )
+    SELECT e.rolname,
+        array_agg(CASE
+            WHEN e.n = 1 THEN format('%s on %s %s', e.privileges, lower(e.kind), e.example)
+            ELSE format('%s on %s %ss of %s, such as %s', e.privileges, e.n, lower(e.kind), e.nspname, e.example)
+        END ORDER BY e.kind, e.nspname),
+        array_agg(CASE
+            WHEN e.n = 1 THEN format('REVOKE %s ON %s %s FROM %I', e.privileges, e.kind, e.example, e.rolname)
+            ELSE format('REVOKE %s ON ALL %sS IN SCHEMA %I FROM %I', e.privileges, e.kind, e.nspname, e.rolname)
+        END ORDER BY e.kind, e.nspname)
+    FROM excess e GROUP BY e.rolname ORDER BY e.rolname
 $$;
 
 -- What default privileges will open of what the owner makes next: tables to everybody, and to

@@ -144,6 +144,7 @@ async fn more_queues_than_locks_are_upgraded_with_what_is_in_them() {
     let text = scene.db.host(&["migrate"]).await.ok();
     assert!(text.contains("corrected what roles may do"), "{text}");
     assert_eq!(scene.number("SELECT count(*) FROM host.missing_privileges()").await, 0);
+    assert_eq!(scene.number("SELECT count(*) FROM host.excess_privileges()").await, 0);
 }
 
 /// The room for locks that is left is less than one queue needs: the error names the setting, and

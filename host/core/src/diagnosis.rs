@@ -64,6 +64,8 @@ pub enum Finding {
     MissingPrivileges { statements: Vec<String> },
     /// Everybody may do what nobody was to, or will be able to with what is made next.
     OpenPrivileges { statements: Vec<String>, defaults: Vec<String> },
+    /// A role may change more of what is host's than it was to.
+    ExcessPrivileges { role: String, rights: Vec<String>, statements: Vec<String> },
     /// This role is not shown what others do.
     CannotSee,
     /// A setting hurts.
@@ -141,6 +143,11 @@ fn about_the_server(facts: &Facts, findings: &mut Vec<Finding>) {
     if !facts.open_privileges.is_empty() || !facts.open_defaults.is_empty() {
         let (statements, defaults) = (facts.open_privileges.clone(), facts.open_defaults.clone());
         findings.push(Finding::OpenPrivileges { statements, defaults });
+    }
+    for excess in &facts.excess_privileges {
+        let (role, rights) = (excess.role.clone(), excess.rights.clone());
+        let statements = excess.statements.clone();
+        findings.push(Finding::ExcessPrivileges { role, rights, statements });
     }
     if !facts.sees_others {
         findings.push(Finding::CannotSee);

@@ -18,6 +18,8 @@ pub struct Facts {
     pub open_privileges: Vec<String>,
     /// What default privileges open of what is made next, as the statements that would end it.
     pub open_defaults: Vec<String>,
+    /// Roles that may change more of what is host's than they were to.
+    pub excess_privileges: Vec<Excess>,
     /// Connections to the server, all databases together.
     pub connections: i64,
     /// As many as the server takes.
@@ -38,6 +40,17 @@ pub struct Facts {
     pub handlers: Vec<Deployed>,
     /// All queues; none if the database was restored.
     pub queues: Vec<Queue>,
+}
+
+/// What a role may do beyond what it was to.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Excess {
+    /// The role.
+    pub role: String,
+    /// What it may do, as phrases: one for each kind of object.
+    pub rights: Vec<String>,
+    /// The statements that would take it back.
+    pub statements: Vec<String>,
 }
 
 /// A setting of the server.

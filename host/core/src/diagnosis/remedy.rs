@@ -41,6 +41,7 @@ impl Finding {
             | Self::RowSecurity { .. }
             | Self::MissingPrivileges { .. }
             | Self::OpenPrivileges { .. }
+            | Self::ExcessPrivileges { .. }
             | Self::Setting { .. }
             | Self::Connections { .. }
             | Self::SilentHost { .. }
@@ -84,6 +85,11 @@ impl Finding {
             Self::OpenPrivileges { statements, defaults } => {
                 let migrate = (!statements.is_empty()).then(|| "host migrate takes it back".to_owned());
                 defaults.iter().cloned().chain(migrate).collect::<Vec<_>>().join("; ")
+            }
+            Self::ExcessPrivileges { role, statements, .. } => {
+                // What the release grants it goes with the rest.
+                let again = role.starts_with("host_").then_some("; host migrate").unwrap_or_default();
+                format!("unless that is meant, as the owner: {}{again}", statements.join("; "))
             }
             Self::CannotSee => "GRANT pg_monitor to it".into(),
             Self::Setting { name, role, .. } => match role {
@@ -157,6 +163,11 @@ impl fmt::Display for Finding {
                 write!(f, "the group roles lack: {}", statements.join("; "))
             }
             Self::OpenPrivileges { statements, defaults } => f.write_str(&open(statements, defaults)),
+            Self::ExcessPrivileges { role, rights, .. } => write!(
+                f,
+                "the role {role} may change what is host's beyond what it needs to enqueue, operate or serve: {}",
+                rights.join("; ")
+            ),
             Self::CannotSee => f.write_str(
                 "this role cannot see what other roles' connections do, so a finding may not name who is in the way",
             ),
