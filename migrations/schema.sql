@@ -897,7 +897,8 @@ CREATE FUNCTION host.excess_privileges() RETURNS TABLE(role text, rights text[],
         WHERE CASE h.kind
                 WHEN 'SCHEMA' THEN h.privilege = 'CREATE'
                 WHEN 'FUNCTION' THEN true
-                -- nextval() on the ids of messages only leaves a gap, as does an INSERT that is rolled back.
+                -- nextval() on the ids of messages only leaves a gap, as does an INSERT that is
+                -- rolled back.
                 WHEN 'SEQUENCE' THEN h.privilege = 'UPDATE' OR (h.privilege = 'USAGE' AND h.nspname = 'host')
                 -- Whoever may enqueue is for the owner of the queue to say.
                 ELSE h.privilege <> 'SELECT' AND (h.privilege <> 'INSERT' OR h.nspname = 'host') OR h.listed_as = 'host.secret'
@@ -3097,6 +3098,10 @@ BEGIN
     -- single message.
     SET CONSTRAINTS ALL IMMEDIATE;
     SELECT * INTO c FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the schedule of queue "sample" has no cursor to be seen: until then, no message is put back on the queue'
+            USING ERRCODE = 'HQ012', HINT = 'SELECT * FROM host.detached(''sample'') says which partition to attach';
+    END IF;
     IF due_now < c.due AND isempty(c.late_txids) THEN
         c.passed_due := c.passed_due || c.due;
         c.passed_id := c.passed_id || c.schedule_id;
@@ -3277,7 +3282,8 @@ BEGIN
         EXIT WHEN clock_timestamp() > until AND (any_went OR n > 1);
     END LOOP;
     IF passing IS NOT NULL AND NOT any_went THEN
-        RAISE EXCEPTION USING ERRCODE = passing, MESSAGE = blamed_why[1];
+        RAISE EXCEPTION USING ERRCODE = passing, MESSAGE = blamed_why[1],
+            HINT = CASE passing WHEN 'HQ012' THEN 'SELECT * FROM host.detached(''sample'') says how to attach it again' ELSE '' END;
     END IF;
     FOR i IN 1 .. cardinality(blamed) LOOP
         why := host.sample__put_off(p_due[blamed[i]], p_id[blamed[i]], blamed_why[i]);
@@ -3341,6 +3347,7 @@ DECLARE
     inserted int;
     began timestamptz := clock_timestamp();
     context text;
+    broken text;
 BEGIN
     SELECT * INTO STRICT s FROM host.sample__schedule x WHERE x.due = p_due AND x.id = p_id;
     FOR try IN 1..3 LOOP
@@ -3358,8 +3365,13 @@ BEGIN
                 RAISE;
             END IF;
             why := left(SQLERRM, 2000);
-            GET STACKED DIAGNOSTICS context = PG_EXCEPTION_CONTEXT;
-            passing := CASE WHEN host.may_pass(SQLSTATE) AND split_part(context, E'\n', 1) NOT LIKE '%RAISE' THEN SQLSTATE END;
+            GET STACKED DIAGNOSTICS context = PG_EXCEPTION_CONTEXT, broken = CONSTRAINT_NAME;
+            passing := CASE
+                WHEN split_part(context, E'\n', 1) LIKE '%RAISE' THEN NULL
+                WHEN host.may_pass(SQLSTATE) THEN SQLSTATE
+                -- A failed check without a name is a row without a partition.
+                WHEN SQLSTATE = '23514' AND broken = '' AND NOT host.is_whole('queue.sample'::regclass, 3) THEN 'HQ012'
+            END;
         END;
         EXIT WHEN passing IS NULL;
     END LOOP;

@@ -1,6 +1,7 @@
 //! Messages that are hidden, or deleted by hand, after they were leased: what is hidden waits until
 //! it is seen again and then takes its course once; what is left beside the deleted runs.
 
+use serde_json::json;
 use tokio_postgres::Client;
 
 use crate::harness::sql_host::{ROTATES_ALWAYS, SqlLease, create_queue, deploy, sqlstate, value};
@@ -274,6 +275,62 @@ async fn what_a_trigger_leaves_out_is_not_settled() {
         client.batch_execute(&format!("DROP TRIGGER swallow ON host.q__{table}")).await.unwrap();
     }
     assert!(hand.settle(&held, 0, "{[0,30)}", &format!("{effects}{DEAD}")).await.unwrap());
+}
+
+/// Where a row of ours has no partition to go to, no message is to blame: on this queue a single
+/// attempt is all.
+#[tokio::test]
+async fn a_row_without_a_partition_is_no_messages_fault() {
+    let scene = Scene::new("p_max_attempts => 1, p_keep_ms => 3600000").await;
+    scene.deploy("work", "misbehave", Deployment::default()).await;
+    let follow_up = json!({"do": "enqueue", "n": 1, "queue": "sink", "text": "done"});
+    let at_once = format!("INSERT INTO queue.work (payload) VALUES ('{follow_up}')");
+    let later = format!(
+        "INSERT INTO queue.work (payload, run_at) VALUES ('{follow_up}', now() + interval '5 s')"
+    );
+    let mut done = 0;
+    for (log, enqueue, named) in [
+        ("settlement", &at_once, "work__settlement"),
+        ("lease", &at_once, "has no cursor"),
+        ("history", &at_once, "work__history"),
+        ("schedule", &later, "work__schedule"),
+        ("message", &later, "no partition of relation \"work\""),
+        ("promotion", &later, "has no cursor to be seen"),
+    ] {
+        let host = scene.serve("host", &[]);
+        host.wait_for_log("handler loaded").await;
+        let is_promoted = matches!(log, "message" | "promotion");
+        if is_promoted {
+            scene.run(enqueue).await;
+            let put_off = "SELECT count(*) FROM host.work__schedule
+                WHERE enqueued_at = (SELECT max(enqueued_at) FROM queue.work)";
+            scene.wait_number(put_off, 1).await;
+        }
+        scene
+            .run(&format!(
+                "DO 'DECLARE p regclass; BEGIN
+                     FOR p IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhrelid::regclass::text ~ ''work__{log}_[0-9]+$'' LOOP
+                         EXECUTE format(''ALTER TABLE {} DETACH PARTITION %s'', p);
+                     END LOOP;
+                 END'",
+                if log == "message" { "queue.work".into() } else { format!("host.work__{log}") }
+            ))
+            .await;
+        if !is_promoted {
+            scene.run(enqueue).await;
+        }
+        host.wait_for_log(named).await;
+        let doctor = scene.db.host(&["doctor"]).await;
+        assert!(doctor.stdout.contains("ATTACH PARTITION"), "{log}: {}", doctor.stdout);
+        for attach in scene.texts("SELECT remedy FROM host.detached('work')").await {
+            scene.run(&attach).await;
+        }
+        done += 1;
+        scene.wait_number("SELECT count(*) FROM queue.sink", done).await;
+        let dead = "SELECT error FROM host.work__dead_letter";
+        assert_eq!(scene.texts(dead).await, [""; 0], "{log}: {}", host.log());
+        host.terminate().await;
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 
 use rustls::CertificateError;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 use host_core::secret::{Secret, hide};
 
@@ -38,7 +38,9 @@ const HINT_POOLER: &str = "the database URL seems to lead to a pooler in transac
 /// What to do when row-level security would show a role only some of the rows.
 const HINT_ROW_SECURITY: &str =
     "ALTER ROLE … BYPASSRLS for this role, or disable row-level security on the table";
-/// Where Postgres refuses that; it has no SQLSTATE of its own.
+/// What to do where a row has no partition to go to: each table of ours has one for every row.
+const HINT_DETACHED: &str = "a partition is detached; `host doctor` says how to attach it again";
+/// Where Postgres refuses what row-level security would hide; it has no SQLSTATE of its own.
 const ROUTINE_ROW_SECURITY: &str = "check_enable_rls";
 
 /// Why something asked of Postgres was not done.
@@ -135,6 +137,15 @@ impl From<tokio_postgres::Error> for QueueError {
             if db.routine() == Some(STALE_PLAN) {
                 return Self::Unavailable(db.message().to_owned());
             }
+            if lacks_partition(db) {
+                let text = with_hint(db.message(), Some(HINT_DETACHED));
+                // On the queue of a follow-up, it is that follow-up's: this queue goes on.
+                return if db.schema() == Some("host") {
+                    Self::Hidden(text)
+                } else {
+                    from_sqlstate(db.code(), db.message(), None, Some(HINT_DETACHED))
+                };
+            }
             let mut refused = from_sqlstate(db.code(), db.message(), db.detail(), db.hint());
             if let Self::Refused { hint, .. } = &mut refused
                 && db.routine() == Some(ROUTINE_ROW_SECURITY)
@@ -164,6 +175,14 @@ impl From<tokio_postgres::Error> for QueueError {
             Self::Unavailable(text)
         }
     }
+}
+
+/// Whether a row of ours has no partition to go to. Postgres has no SQLSTATE for that: it says that
+/// a check fails, and names no constraint.
+fn lacks_partition(db: &DbError) -> bool {
+    *db.code() == SqlState::CHECK_VIOLATION
+        && db.constraint().is_none()
+        && matches!(db.schema(), Some("host" | "queue"))
 }
 
 /// The error of a statement that said something of a guest's, who was given these secrets: without

@@ -2,8 +2,8 @@
 
 -- Puts one message of the schedule on the queue, in a few tries. `why`: what is in the way; NULL:
 -- it is on the queue. `passing`: the SQLSTATE, if that may pass by itself: it may concern all
--- messages alike. A lock that a trigger waits for is not waited for long, so that other messages
--- have their turn.
+-- messages alike. HQ012: a partition of the queue is detached. A lock that a trigger waits for is
+-- not waited for long, so that other messages have their turn.
 -- Tables: message, schedule.
 CREATE OR REPLACE FUNCTION host.{q}__promote_one(p_due timestamptz, p_id bigint, OUT why text, OUT passing text)
 LANGUAGE plpgsql
@@ -13,6 +13,7 @@ DECLARE
     inserted int;
     began timestamptz := clock_timestamp();
     context text;
+    broken text;
 BEGIN
     SELECT * INTO STRICT s FROM host.{q}__schedule x WHERE x.due = p_due AND x.id = p_id;
     FOR try IN 1..3 LOOP
@@ -30,8 +31,13 @@ BEGIN
                 RAISE;
             END IF;
             why := left(SQLERRM, 2000);
-            GET STACKED DIAGNOSTICS context = PG_EXCEPTION_CONTEXT;
-            passing := CASE WHEN host.may_pass(SQLSTATE) AND split_part(context, E'\n', 1) NOT LIKE '%RAISE' THEN SQLSTATE END;
+            GET STACKED DIAGNOSTICS context = PG_EXCEPTION_CONTEXT, broken = CONSTRAINT_NAME;
+            passing := CASE
+                WHEN split_part(context, E'\n', 1) LIKE '%RAISE' THEN NULL
+                WHEN host.may_pass(SQLSTATE) THEN SQLSTATE
+                -- A failed check without a name is a row without a partition.
+                WHEN SQLSTATE = '23514' AND broken = '' AND NOT host.is_whole('queue.{q}'::regclass, 3) THEN 'HQ012'
+            END;
         END;
         EXIT WHEN passing IS NULL;
     END LOOP;
@@ -102,7 +108,8 @@ BEGIN
         EXIT WHEN clock_timestamp() > until AND (any_went OR n > 1);
     END LOOP;
     IF passing IS NOT NULL AND NOT any_went THEN
-        RAISE EXCEPTION USING ERRCODE = passing, MESSAGE = blamed_why[1];
+        RAISE EXCEPTION USING ERRCODE = passing, MESSAGE = blamed_why[1],
+            HINT = CASE passing WHEN 'HQ012' THEN 'SELECT * FROM host.detached(''{q}'') says how to attach it again' ELSE '' END;
     END IF;
     FOR i IN 1 .. cardinality(blamed) LOOP
         why := host.{q}__put_off(p_due[blamed[i]], p_id[blamed[i]], blamed_why[i]);
@@ -169,6 +176,10 @@ BEGIN
     -- single message.
     SET CONSTRAINTS ALL IMMEDIATE;
     SELECT * INTO c FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the schedule of queue "{q}" has no cursor to be seen: until then, no message is put back on the queue'
+            USING ERRCODE = 'HQ012', HINT = 'SELECT * FROM host.detached(''{q}'') says which partition to attach';
+    END IF;
     IF due_now < c.due AND isempty(c.late_txids) THEN
         c.passed_due := c.passed_due || c.due;
         c.passed_id := c.passed_id || c.schedule_id;
