@@ -1,6 +1,7 @@
 //! `host bench`: each shape measures something, accounts for every message, and leaves nothing
 //! behind. How fast it was is nobody's business here.
 
+use host_queue::constants::ROTATION_LOCK;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -235,7 +236,7 @@ async fn the_benchmark_and_rotation_do_not_account_for_the_same_lease() {
                 continue;
             };
             let audit = format!(
-                "SELECT pg_advisory_xact_lock(1752134404, {id});
+                "SELECT pg_advisory_xact_lock({ROTATION_LOCK}, {id});
                  SELECT host.{name}__audit(NULL, 0, p.lease) FROM host.{name}__progress(0) p"
             );
             let transaction = rotation.transaction().await.expect("a transaction");

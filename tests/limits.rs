@@ -3,6 +3,8 @@
 
 use std::time::SystemTime;
 
+use host_queue::constants::GENERATION_SIZE;
+
 use crate::harness::sql_host::{ROTATES_ALWAYS, create_queue, deploy, value};
 use crate::harness::{Deployment, Scene, SqlHost, TestDb, wait_until};
 
@@ -198,7 +200,7 @@ async fn no_lease_that_counts_is_truncated_before_its_heir_is_known() {
     hand.enqueue(1, 100).await;
     hand.next_generation().await;
     let first = hand.must_lease(100).await;
-    assert_eq!(first.id / 100_000_000_000, 1);
+    assert_eq!(first.id / GENERATION_SIZE, 1);
     // As much as is held may be in flight, and so no lease is made from here on.
     hand.next_generation().await;
     let heir = SqlHost::new(&db, "q", hand.handler).await;

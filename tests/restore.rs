@@ -1,6 +1,7 @@
 //! Restore: a dump, taken with messages in every state, is restored in another cluster, whose
 //! transaction ids are others. Nothing is lost, and what was settled does not come again.
 
+mod backup;
 mod keys;
 mod lanes;
 mod upgrade;
@@ -339,48 +340,6 @@ async fn a_copy_within_the_cluster_is_served_as_it_is() {
     copy.wait_done("work").await;
     assert!(host.terminate().await.success());
     assert_eq!(scene.in_flight("work").await, 0, "the original knows nothing of it");
-}
-
-/// Its snapshot is older than its locks: what is truncated in between would be in the dump neither
-/// as a message nor as what became of it.
-#[tokio::test]
-async fn nothing_is_truncated_under_a_dump_that_begins() {
-    let db = TestDb::new().await;
-    let client = db.client().await;
-    create_queue(&client, "q", ROTATES_ALWAYS).await;
-    let hand = SqlHost::new(&db, "q", deploy(&client, "q", "a").await).await;
-    hand.enqueue(0, 99).await;
-    let dump = connect(&format!("{}&application_name=pg_dump", db.url)).await;
-    dump.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").await.unwrap();
-    hand.work_off().await;
-    hand.next_generation().await;
-    let why = hand.truncate(0).await.expect("it must stay");
-    assert!(why.contains("(pg_dump) may be about to read it"), "{why}");
-    // It sees the messages, and nothing of what became of them.
-    assert_eq!(value::<i64>(&dump, "SELECT count(*) FROM queue.q").await, 100);
-    assert_eq!(value::<i64>(&dump, "SELECT count(*) FROM host.q__settlement").await, 0);
-    drop(dump);
-    crate::harness::wait_until("the leaf goes", async || hand.truncate(0).await.is_none()).await;
-}
-
-/// What another tool than pg_dump does before it takes its snapshot (see operations.md).
-#[tokio::test]
-async fn a_backup_can_hold_off_rotation() {
-    let db = TestDb::new().await;
-    let client = db.client().await;
-    create_queue(&client, "q", ROTATES_ALWAYS).await;
-    let hand = SqlHost::new(&db, "q", deploy(&client, "q", "a").await).await;
-    hand.enqueue(0, 99).await;
-    hand.work_off().await;
-    hand.next_generation().await;
-    let backup = db.client().await;
-    let hold = "SELECT pg_advisory_lock_shared(1752134404, id) FROM host.queue";
-    backup.batch_execute(hold).await.unwrap();
-    assert_eq!(hand.truncate(0).await.as_deref(), Some("another host is rotating"));
-    hand.enqueue(0, 9).await;
-    assert_eq!(hand.work_off().await.len(), 10);
-    drop(backup);
-    crate::harness::wait_until("the leaf goes", async || hand.truncate(0).await.is_none()).await;
 }
 
 /// Transaction ids that went back, in a database that says it is at home: nothing is leased.

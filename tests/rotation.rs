@@ -1,5 +1,6 @@
 //! Rotation: what is settled goes, what is not stays, and nobody is made to wait for it.
 
+use host_queue::constants::{CURSOR_LOCK, ROTATION_LOCK};
 use tokio_postgres::Client;
 
 use crate::harness::sql_host::{
@@ -187,11 +188,11 @@ async fn only_one_host_rotates_and_a_leaf_that_is_in_use_is_not_begun_again() {
     let leaf = fill_and_advance(&hand).await;
     hand.work_off().await;
     let queue: i32 = value(&other, "SELECT id FROM host.queue").await;
-    let lock = format!("BEGIN; SELECT pg_advisory_xact_lock(1752134404, {queue})");
+    let lock = format!("BEGIN; SELECT pg_advisory_xact_lock({ROTATION_LOCK}, {queue})");
     other.batch_execute(&lock).await.unwrap();
     assert_eq!(held(&hand, leaf).await, "another host is rotating");
     other.batch_execute("COMMIT").await.unwrap();
-    let lock = format!("BEGIN; SELECT pg_advisory_xact_lock(1752134402, {})", hand.handler);
+    let lock = format!("BEGIN; SELECT pg_advisory_xact_lock({CURSOR_LOCK}, {})", hand.handler);
     other.batch_execute(&lock).await.unwrap();
     assert_eq!(held(&hand, leaf).await, "handler \"default\" is leasing");
     other.batch_execute("COMMIT").await.unwrap();

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use host_queue::constants;
+
 use crate::harness::repository;
 
 mod imports;
@@ -224,6 +226,28 @@ fn sql_is_in_sql_files() {
             if line.contains('"') && statements.iter().any(|statement| line.contains(statement)) {
                 let path = &product.path;
                 complaints.push(format!("{path}:{number}: SQL other than a call: {line}"));
+            }
+        }
+    }
+    none(&complaints);
+}
+
+/// They have names, which host/queue/src/constants.rs lists.
+#[test]
+fn shared_numbers_are_written_once() {
+    // The classes of locks differ in the last digit.
+    let numbers = [constants::GENERATION_SIZE, constants::SESSION_LOCK / 10];
+    let digits = numbers.map(|number| number.to_string());
+    let mut complaints = Vec::new();
+    for Source { path, text } in sources(&["rs", "sql"]) {
+        let never_rendered = path == "migrations/schema.sql" || path.starts_with("tests/");
+        if never_rendered || path == "host/queue/src/constants.rs" {
+            continue;
+        }
+        for (line, number) in text.lines().zip(1..) {
+            let plain = line.replace('_', "");
+            if digits.iter().any(|digits| plain.contains(digits)) {
+                complaints.push(format!("{path}:{number}: use a name of constants.rs: {line}"));
             }
         }
     }

@@ -29,12 +29,12 @@ BEGIN
         WHERE l.locktype = 'relation' AND l.granted AND c.relnamespace = 'host'::regnamespace AND c.relispartition
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
         UNION ALL
-        SELECT DISTINCT q.name, CASE l.classid WHEN 1752134403 THEN 'schedule' WHEN 1752134404 THEN 'rotation'
+        SELECT DISTINCT q.name, CASE l.classid WHEN {promotion_lock} THEN 'schedule' WHEN {rotation_lock} THEN 'rotation'
                 ELSE format('handler "%s"', h.name) END, l.pid, l.virtualtransaction
         FROM pg_locks l
-        LEFT JOIN host.handler h ON l.classid = 1752134402 AND h.id = l.objid::bigint
-        JOIN host.queue q ON q.id = CASE WHEN l.classid = 1752134402 THEN h.queue_id ELSE l.objid::bigint END
-        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid IN (1752134402, 1752134403, 1752134404)
+        LEFT JOIN host.handler h ON l.classid = {cursor_lock} AND h.id = l.objid::bigint
+        JOIN host.queue q ON q.id = CASE WHEN l.classid = {cursor_lock} THEN h.queue_id ELSE l.objid::bigint END
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid IN ({cursor_lock}, {promotion_lock}, {rotation_lock})
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
         UNION ALL
         SELECT q.name, 'dump', host.dump_at_work(ARRAY[to_regclass(format('host.%I', q.name || '__message_0'))]), NULL

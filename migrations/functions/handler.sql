@@ -4,9 +4,9 @@
 -- Deploys a component that host.component has already as the next version of a handler, which is
 -- made if there is none: then its cursors begin with the oldest message that is kept (see
 -- begin_from_now).
--- Locks: the handler's row; for a new one advisory (1752134404, queue), as rotation does, so that
--- nothing is truncated between the look and the new cursor. SECURITY DEFINER: a cursor goes into
--- the lease log, where an operator must not write by hand.
+-- Locks: the handler's row; for a new one advisory ({rotation_lock}, queue), as rotation does, so
+-- that nothing is truncated between the look and the new cursor. SECURITY DEFINER: a cursor goes
+-- into the lease log, where an operator must not write by hand.
 CREATE OR REPLACE FUNCTION host.deploy(
     p_queue text, p_handler text, p_sha256 text, p_config jsonb, p_isolation text, p_concurrency int,
     p_memory_bytes bigint, p_timeout_ms bigint, p_cpu_ms bigint, p_log_bytes bigint,
@@ -27,7 +27,7 @@ BEGIN
     END IF;
     SELECT h.id INTO handler_id FROM host.handler h WHERE h.queue_id = queue AND h.name = p_handler FOR UPDATE;
     IF NOT FOUND THEN
-        PERFORM pg_advisory_xact_lock(1752134404, queue);
+        PERFORM pg_advisory_xact_lock({rotation_lock}, queue);
         SELECT h.id INTO handler_id FROM host.handler h WHERE h.queue_id = queue AND h.name = p_handler FOR UPDATE;
     END IF;
     IF handler_id IS NULL THEN
@@ -71,9 +71,9 @@ BEGIN
     END IF;
     EXECUTE format(
         'WITH passed AS MATERIALIZED (
-            SELECT %1$s AS lane, count(*) FILTER (WHERE id / 100000000000 %% 3 = 0) AS a,
-                count(*) FILTER (WHERE id / 100000000000 %% 3 = 1) AS b,
-                count(*) FILTER (WHERE id / 100000000000 %% 3 = 2) AS c
+            SELECT %1$s AS lane, count(*) FILTER (WHERE id / {generation_size} %% 3 = 0) AS a,
+                count(*) FILTER (WHERE id / {generation_size} %% 3 = 1) AS b,
+                count(*) FILTER (WHERE id / {generation_size} %% 3 = 2) AS c
             FROM queue.%2$I GROUP BY 1
         ), cursors AS (
             INSERT INTO host.%3$I (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
@@ -101,14 +101,15 @@ END $$;
 
 -- Removes a handler with its versions. What it had before it, in flight and on the schedule is
 -- dropped for it, and holds up nothing any more; dead letters stay, to be looked at or moved.
--- Locks: advisory (1752134404, queue), as rotation and deploy do; the handler's row. At most 10 s
--- for each. SECURITY DEFINER: an operator must not delete handlers by hand, beside these locks.
+-- Locks: advisory ({rotation_lock}, queue), as rotation and deploy do; the handler's row. At most
+-- 10 s for each. SECURITY DEFINER: an operator must not delete handlers by hand, beside these
+-- locks.
 CREATE OR REPLACE FUNCTION host.remove_handler(p_handler int) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s' AS $$
 BEGIN
     PERFORM host.require_read_committed('removing a handler');
-    PERFORM pg_advisory_xact_lock(1752134404, queue_id) FROM host.handler WHERE id = p_handler;
+    PERFORM pg_advisory_xact_lock({rotation_lock}, queue_id) FROM host.handler WHERE id = p_handler;
     PERFORM host.release_all_keys(q.name, h.id)
         FROM host.handler h JOIN host.queue q ON q.id = h.queue_id WHERE h.id = p_handler;
     DELETE FROM host.handler WHERE id = p_handler;

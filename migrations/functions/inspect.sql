@@ -13,7 +13,7 @@ RETURNS TABLE (
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp AS $$
     SELECT s.id, s.host_name, s.pid, s.host_version, s.started_at,
-        EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'advisory' AND k.classid = 1752134401
+        EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'advisory' AND k.classid = {session_lock}
             AND k.objid::bigint = s.id AND k.objsubid = 2 AND k.granted
             AND k.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())),
         (extract(epoch FROM clock_timestamp() - newest.beat_at) * 1000)::bigint, newest.late

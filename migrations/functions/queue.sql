@@ -176,9 +176,9 @@ REVOKE EXECUTE ON FUNCTION host.create_queue FROM PUBLIC;
 -- Drops a queue with everything in it. With messages left, or cron entries, only if p_force:
 -- nothing that was enqueued while this looked is overlooked, since it looks under the lock that a
 -- producer waits for. Raises HQ005 when there are some.
--- Locks: advisory (1752134404, queue), (1752134403, queue) and (1752134402, handlers), as rotation
--- does, so that no host is in the midst of it; ACCESS EXCLUSIVE on the queue's tables. At most 10 s
--- for each. SECURITY DEFINER: only the owner of tables can drop them.
+-- Locks: advisory ({rotation_lock}, queue), ({promotion_lock}, queue) and ({cursor_lock},
+-- handlers), as rotation does, so that no host is in the midst of it; ACCESS EXCLUSIVE on the
+-- queue's tables. At most 10 s for each. SECURITY DEFINER: only the owner of tables can drop them.
 CREATE OR REPLACE FUNCTION host.drop_queue(p_name text, p_force boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '10s' AS $$
@@ -193,9 +193,9 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue "%"', p_name USING ERRCODE = 'HQ004';
     END IF;
-    PERFORM pg_advisory_xact_lock(1752134404, number);
-    PERFORM pg_advisory_xact_lock(1752134403, number);
-    PERFORM pg_advisory_xact_lock(1752134402, id)
+    PERFORM pg_advisory_xact_lock({rotation_lock}, number);
+    PERFORM pg_advisory_xact_lock({promotion_lock}, number);
+    PERFORM pg_advisory_xact_lock({cursor_lock}, id)
         FROM (SELECT id FROM host.handler WHERE queue_id = number ORDER BY id) x;
     -- Before the table: a firing locks its entry first, too. Deleted only after: that locks the
     -- entries' rows as well, for which others should not wait while this waits for a producer.

@@ -1,9 +1,7 @@
 -- Sessions: which hosts are alive. Tables touched: host.session, host.heartbeat (append-only),
--- host.catalog_change. Locks: a session holds the session-level advisory lock (1752134401, id) on a
--- connection of its own for as long as it lives. The advisory locks' classes:
---     1752134401 a session      1752134402 a handler's cursor (its lease log)
---     1752134403 a queue's promotion      1752134404 a queue's rotation
---     1752134405 the count of a queue's messages before it rotates
+-- host.catalog_change. Locks: a session holds the session-level advisory lock ({session_lock}, id)
+-- on a connection of its own for as long as it lives. host/queue/src/constants.rs lists the classes
+-- of advisory locks.
 
 -- Refuses a transaction whose snapshot may be older than the locks that its caller takes next: such
 -- a one would not see what was committed while it waited, and drop or truncate it.
@@ -32,7 +30,7 @@ BEGIN
     END IF;
     INSERT INTO host.session (host_name, pid, host_version)
         VALUES (p_host_name, p_pid, p_host_version) RETURNING id INTO session;
-    PERFORM pg_advisory_lock(1752134401, session);
+    PERFORM pg_advisory_lock({session_lock}, session);
     RETURN session;
 END $$;
 
@@ -57,10 +55,10 @@ BEGIN
         RAISE EXCEPTION 'session % has ended', p_session USING ERRCODE = 'HQ001';
     END IF;
     PERFORM host.terminate(l.pid) FROM pg_locks l
-        WHERE l.locktype = 'advisory' AND l.classid = 1752134401 AND l.objid = p_session::oid AND l.objsubid = 2
+        WHERE l.locktype = 'advisory' AND l.classid = {session_lock} AND l.objid = p_session::oid AND l.objsubid = 2
             AND l.granted AND l.pid <> pg_backend_pid()
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
-    PERFORM pg_advisory_lock(1752134401, p_session);
+    PERFORM pg_advisory_lock({session_lock}, p_session);
 END $$;
 
 -- One beat of a host; p_late says which of its loops are late. Returns a row for each live session:
@@ -86,7 +84,7 @@ BEGIN
         FROM host.session s
         LEFT JOIN (
             SELECT DISTINCT objid::bigint AS objid FROM pg_locks
-            WHERE locktype = 'advisory' AND classid = 1752134401 AND objsubid = 2 AND granted
+            WHERE locktype = 'advisory' AND classid = {session_lock} AND objsubid = 2 AND granted
                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
         ) l ON l.objid = s.id
         WHERE s.ended_at IS NULL;

@@ -86,9 +86,9 @@ END $$;
 -- few.
 CREATE OR REPLACE FUNCTION host.leaves_between(a bigint, b bigint) RETURNS smallint
 LANGUAGE sql IMMUTABLE
-RETURN CASE b / 100000000000 - a / 100000000000
-    WHEN 0 THEN 1 << (a / 100000000000 % 3)::int
-    WHEN 1 THEN (1 << (a / 100000000000 % 3)::int) | (1 << (b / 100000000000 % 3)::int)
+RETURN CASE b / {generation_size} - a / {generation_size}
+    WHEN 0 THEN 1 << (a / {generation_size} % 3)::int
+    WHEN 1 THEN (1 << (a / {generation_size} % 3)::int) | (1 << (b / {generation_size} % 3)::int)
     ELSE 7
 END::smallint;
 

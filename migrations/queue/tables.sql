@@ -52,7 +52,7 @@ CREATE TABLE queue.{q} (
         {keys?CONSTRAINT key_is_1_to_255_bytes CHECK (octet_length(key) BETWEEN 1 AND 255)}{no_keys?CONSTRAINT queue_takes_no_key CHECK (key IS NULL)}{lanes?,
     -- The strand of the queue that it belongs to: each has a cursor of its own.
     lane smallint GENERATED ALWAYS AS ({lane_of}) STORED}
-) PARTITION BY LIST ((id / 100000000000 % 3));
+) PARTITION BY LIST ((id / {generation_size} % 3));
 
 -- Uncompressed, so that its size in the table is its size in a host's memory. (What comes
 -- compressed from another table stays so; a lease counts that as the largest that it can be.)
@@ -116,7 +116,7 @@ CREATE TABLE host.{q}__lease (
     -- How many messages of each leaf the handler has leased in this lane since the leaf's
     -- generation began, in rows that are a cursor. An element that is NULL: not known.
     leased bigint[]
-) PARTITION BY LIST ((id / 100000000000 % 3));
+) PARTITION BY LIST ((id / {generation_size} % 3));
 
 -- The settlement log. A lease is open until it has a row with rest 0. (lease_id, seq) is unique:
 -- settle and take_over both go through it, so that exactly one of them wins.
@@ -140,7 +140,7 @@ CREATE TABLE host.{q}__settlement (
     heir_seq bigint,
     -- How many of these were not due yet, and went to the schedule; NULL: none.
     parked int
-) PARTITION BY LIST ((lease_id / 100000000000 % 3));
+) PARTITION BY LIST ((lease_id / {generation_size} % 3));
 
 -- The promotion log: how far the schedule has been promoted into the queue. The newest row counts.
 CREATE TABLE host.{q}__promotion (
@@ -162,7 +162,7 @@ CREATE TABLE host.{q}__promotion (
     -- How many messages were promoted from each bucket of the schedule since it was truncated. An
     -- element that is NULL: not known.
     promoted bigint[]
-) PARTITION BY LIST ((id / 100000000000 % 3));
+) PARTITION BY LIST ((id / {generation_size} % 3));
 
 DO $$
 BEGIN

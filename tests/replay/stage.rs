@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use host_queue::constants::GENERATION_SIZE;
 use model::{Id, Outcome, Settle};
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
@@ -16,7 +17,6 @@ use crate::harness::sql_host::{ROTATES_ALWAYS, backend, create_queue, value};
 
 /// Connections of a walk.
 pub const LINKS: u8 = 7;
-const GENERATION: i64 = 100_000_000_000;
 const FACTS: &str = include_str!("facts.sql");
 
 /// What a call came to: its row, or the SQLSTATE of its refusal.
@@ -61,7 +61,7 @@ pub async fn database() -> TestDb {
     create_queue(&client, "sink", ", p_wake_up => false").await;
     let id = format!(
         "CREATE FUNCTION public.id(bigint) RETURNS text LANGUAGE sql IMMUTABLE
-         RETURN $1 / {GENERATION} || '.' || $1 % {GENERATION};
+         RETURN $1 / {GENERATION_SIZE} || '.' || $1 % {GENERATION_SIZE};
          CREATE INDEX ON queue.sink (((payload ->> 'walk')::int))"
     );
     client.batch_execute(&id).await.expect("a function for facts.sql");
@@ -69,11 +69,11 @@ pub async fn database() -> TestDb {
 }
 
 pub const fn number(id: Id) -> i64 {
-    id.generation as i64 * GENERATION + id.number as i64
+    id.generation as i64 * GENERATION_SIZE + id.number as i64
 }
 
 pub const fn id(number: i64) -> Id {
-    Id { generation: (number / GENERATION) as u16, number: (number % GENERATION) as u16 }
+    Id { generation: (number / GENERATION_SIZE) as u16, number: (number % GENERATION_SIZE) as u16 }
 }
 
 pub const fn token(token: u16) -> Uuid {

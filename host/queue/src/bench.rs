@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use tokio_postgres::Client;
 
 use super::connect::{Alone, Database};
+use super::constants;
 use super::error::QueueError;
 use host_core::id::{QueueId, SessionId};
 use host_core::name::QueueName;
@@ -98,10 +99,10 @@ pub struct Progress {
 }
 
 impl BenchQueue {
-    /// `{q}` and `{queue_id}` of a statement, filled in.
+    /// `{q}`, `{queue_id}` and the constants of a statement, filled in.
     fn render(&self, sql: &str) -> String {
         let number = self.id.get().to_string();
-        sql.replace("{q}", self.name.as_str()).replace("{queue_id}", &number)
+        constants::fill(sql).replace("{q}", self.name.as_str()).replace("{queue_id}", &number)
     }
 
     /// Begins the account: before any host knows the queue.

@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod catalog;
 pub mod connect;
+pub mod constants;
 pub mod cron;
 pub mod dead;
 pub mod deployments;

@@ -30,7 +30,7 @@ BEGIN
         FROM (
             SELECT l.session_id, coalesce(
                 (SELECT t.rest FROM host.{q}__settlement t
-                    WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+                    WHERE t.lease_id = l.id AND t.lease_id / {generation_size} % 3 = l.id / {generation_size} % 3
                     ORDER BY t.seq DESC LIMIT 1),
                 host.positions(l.positions), l.row_count) AS rest
             FROM host.{q}__lease l
@@ -41,7 +41,7 @@ BEGIN
         FROM host.{q}__settlement s
         WHERE s.settled_at > at - interval '1 minute'
             AND (SELECT l.handler_id FROM host.{q}__lease l
-                WHERE l.id = s.lease_id AND l.id / 100000000000 % 3 = s.lease_id / 100000000000 % 3) = p_handler;
+                WHERE l.id = s.lease_id AND l.id / {generation_size} % 3 = s.lease_id / {generation_size} % 3) = p_handler;
     SELECT last_minute + coalesce(sum(p.messages), 0) INTO last_minute FROM host.pace p
         WHERE p.queue_id = {queue_id} AND p.handler_id = p_handler AND p.settled_at > at - interval '1 minute';
 END $$;
@@ -124,12 +124,12 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
         'open_lease', (SELECT jsonb_build_object('lease', l.id, 'session', l.session_id,
                 'age_ms', (extract(epoch FROM clock_timestamp() - l.leased_at) * 1000)::bigint)
             FROM host.{q}__lease l
-            WHERE l.row_count > 0 AND (l.id / 100000000000 % 3 <> p.leaf OR l.leaves & ~(1 << p.leaf) <> 0)
+            WHERE l.row_count > 0 AND (l.id / {generation_size} % 3 <> p.leaf OR l.leaves & ~(1 << p.leaf) <> 0)
                 AND (SELECT t.rest FROM host.{q}__settlement t
-                    WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+                    WHERE t.lease_id = l.id AND t.lease_id / {generation_size} % 3 = l.id / {generation_size} % 3
                     ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0
             ORDER BY l.leased_at LIMIT 1))
     FROM host.queue q
-    CROSS JOIN (SELECT (last_value / 100000000000 % 3)::int AS leaf FROM queue.{q}_id_seq) p
+    CROSS JOIN (SELECT (last_value / {generation_size} % 3)::int AS leaf FROM queue.{q}_id_seq) p
     WHERE q.id = {queue_id}
 $$;

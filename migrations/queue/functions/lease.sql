@@ -17,7 +17,7 @@ BEGIN
         EXIT WHEN done >= p_count;
         SELECT count(*) AS n, count(*) FILTER (WHERE m.leaf = 0) AS a, count(*) FILTER (WHERE m.leaf = 1) AS b,
                 count(*) FILTER (WHERE m.leaf = 2) AS c INTO cut
-            FROM (SELECT m.id / 100000000000 % 3 AS leaf FROM queue.{q} m
+            FROM (SELECT m.id / {generation_size} % 3 AS leaf FROM queue.{q} m
                 WHERE {lanes?m.lane = p_lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                 ORDER BY m.txid, m.id LIMIT p_count - done) m;
         p_before := ARRAY[p_before[1] + cut.a, p_before[2] + cut.b, p_before[3] + cut.c];
@@ -36,7 +36,7 @@ END $$;
 -- It is alone in its transaction, which must have no xid when it begins. A snapshot does not list
 -- its own transaction as in progress, so rows that the same transaction inserted would be lost. The
 -- commit is asynchronous: a lease that is lost in a crash is a redelivery.
--- Locks: advisory (1752134402, handler) to the end of the transaction. Tables: message, lease.
+-- Locks: advisory ({cursor_lock}, handler) to the end of the transaction. Tables: message, lease.
 -- The plan is pinned: statistics of a table that is empty one minute and huge the next are useless.
 -- Plans that use a disabled node look expensive, which would trigger JIT. JIT took longer than all
 -- the rest, so it is off.
@@ -74,7 +74,7 @@ BEGIN
         RAISE EXCEPTION 'lease needs a READ COMMITTED transaction of its own';
     END IF;
     PERFORM set_config('synchronous_commit', 'off', true);
-    PERFORM pg_advisory_xact_lock(1752134402, p_handler);
+    PERFORM pg_advisory_xact_lock({cursor_lock}, p_handler);
     -- 0: nobody's, for what is settled in the same transaction (see purge).
     IF p_session <> 0 AND NOT EXISTS (SELECT FROM host.session s WHERE s.id = p_session AND s.ended_at IS NULL) THEN
         RAISE EXCEPTION 'session % has ended', p_session USING ERRCODE = 'HQ001';
@@ -174,11 +174,11 @@ BEGIN
             * allowed.step * interval '1 microsecond';
     END IF;
     account := c.leased;
-    IF id_max / 100000000000 > c.id / 100000000000 THEN
-        account := host.begun_account(account, c.id / 100000000000, id_max / 100000000000);
+    IF id_max / {generation_size} > c.id / {generation_size} THEN
+        account := host.begun_account(account, c.id / {generation_size}, id_max / {generation_size});
     END IF;
-    IF id_min / 100000000000 = id_max / 100000000000 THEN
-        leaf := id_min / 100000000000 % 3 + 1;
+    IF id_min / {generation_size} = id_max / {generation_size} THEN
+        leaf := id_min / {generation_size} % 3 + 1;
         account[leaf] := account[leaf] + row_count;
     ELSE
         account := host.{q}__leased(account, w, f_txid, f_id, row_count, p_lane);

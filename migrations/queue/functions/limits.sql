@@ -42,7 +42,7 @@ BEGIN
             WHERE l.handler_id = p_handler {keyed?AND l.lane = p_lane }AND l.row_count > 0
                 -- A probe for each: see strays.
                 AND (SELECT t.rest FROM host.{q}__settlement t
-                    WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+                    WHERE t.lease_id = l.id AND t.lease_id / {generation_size} % 3 = l.id / {generation_size} % 3
                     ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0) END;
         -- What was taken over goes on as its heirs: the lease of who took it, and what that one
         -- left. LIMIT 1, of what is one: so that each is probed for. A join would read the whole

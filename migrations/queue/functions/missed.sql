@@ -28,7 +28,7 @@ END $$;
 -- block is read once, whatever else keeps the leaf: the count is kept, and is made anew only when a
 -- message has come late. A call counts for half a second at most. `why` NULL: it is done; else how
 -- far it is, in words, and whether to go on.
--- Locks: advisory (1752134405, queue), tried; the leaf's row. Tables: message, schedule,
+-- Locks: advisory ({count_lock}, queue), tried; the leaf's row. Tables: message, schedule,
 -- host.partition_count.
 CREATE OR REPLACE FUNCTION host.{q}__count(p_kind text, p_leaf int, OUT why text, OUT again boolean)
 LANGUAGE plpgsql
@@ -46,7 +46,7 @@ BEGIN
     IF c.blocks = now_blocks AND NOT host.{q}__has_later(p_kind, p_leaf, c.hi) THEN
         RETURN;
     END IF;
-    IF NOT pg_try_advisory_xact_lock(1752134405, {queue_id}) THEN
+    IF NOT pg_try_advisory_xact_lock({count_lock}, {queue_id}) THEN
         why := 'another host counts its messages';
         RETURN;
     END IF;
@@ -113,9 +113,9 @@ END $$;
 -- says: in doubt, it runs once more. The leases that say so are there, since no leaf goes before
 -- the one that its leases are of. The same for the schedule. For the owner, once what hid the
 -- messages is mended. Returns how many it has inserted.
--- Locks: advisory (1752134404, queue), (1752134402, handlers) and (1752134403, queue), at most 10 s
--- each: hosts lease nothing meanwhile. Tables: message, lease, schedule, promotion,
--- host.partition_count.
+-- Locks: advisory ({rotation_lock}, queue), ({cursor_lock}, handlers) and ({promotion_lock},
+-- queue), at most 10 s each: hosts lease nothing meanwhile. Tables: message, lease, schedule,
+-- promotion, host.partition_count.
 CREATE OR REPLACE FUNCTION host.{q}__deliver_missed() RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '10s' SET jit = off AS $$
@@ -128,8 +128,8 @@ DECLARE
     total bigint := 0;
 BEGIN
     PERFORM host.require_read_committed('delivering messages again');
-    PERFORM pg_advisory_xact_lock(1752134404, {queue_id});
-    PERFORM pg_advisory_xact_lock(1752134402, id) FROM (SELECT id FROM host.handler WHERE queue_id = {queue_id} ORDER BY id) x;
+    PERFORM pg_advisory_xact_lock({rotation_lock}, {queue_id});
+    PERFORM pg_advisory_xact_lock({cursor_lock}, id) FROM (SELECT id FROM host.handler WHERE queue_id = {queue_id} ORDER BY id) x;
     FOR c IN SELECT * FROM host.partition_count x
         WHERE x.queue_id = {queue_id} AND x.kind = 'message' AND x.missed > 0 ORDER BY x.leaf LOOP
         FOR h IN SELECT id FROM host.handler WHERE queue_id = {queue_id} ORDER BY id LOOP

@@ -129,7 +129,7 @@ END $$;
 -- snapshot is taken before the transaction has an xid (see lease). What it promotes is taken into
 -- the account of its bucket. Raises HQ012 while a partition is detached. Asynchronous commit: lost,
 -- it happens again, since the cursor is lost with it.
--- Locks: advisory (1752134403, queue), tried. Tables: schedule, promotion, message.
+-- Locks: advisory ({promotion_lock}, queue), tried. Tables: schedule, promotion, message.
 DO $$
 BEGIN
     -- It had fewer columns once, which CREATE OR REPLACE does not change.
@@ -168,7 +168,7 @@ BEGIN
     promoted := 0;
     refused := 0;
     again := false;
-    IF NOT pg_try_advisory_xact_lock(1752134403, {queue_id}) THEN
+    IF NOT pg_try_advisory_xact_lock({promotion_lock}, {queue_id}) THEN
         next_ms := 50;
         RETURN;
     END IF;

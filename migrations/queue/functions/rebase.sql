@@ -12,9 +12,9 @@
 -- snapshot. Of a row that a producer has inserted since, it is this cluster's, and must not be
 -- compared. What tells them apart: a restore makes the table, then loads the rows, then makes the
 -- index; pg_upgrade makes the table anew around rows that are older.
--- Locks: advisory (1752134404, queue), (1752134403, queue) and (1752134402, handlers), and ACCESS
--- EXCLUSIVE on the queue's tables, to the end of the transaction. At most 10 s for each. Tables:
--- all of the queue's.
+-- Locks: advisory ({rotation_lock}, queue), ({promotion_lock}, queue) and ({cursor_lock},
+-- handlers), and ACCESS EXCLUSIVE on the queue's tables, to the end of the transaction. At most 10
+-- s for each. Tables: all of the queue's.
 CREATE OR REPLACE FUNCTION host.{q}__rebase(OUT messages bigint, OUT scheduled bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '10s' AS $$
@@ -25,9 +25,9 @@ DECLARE
     kept bigint;
 BEGIN
     PERFORM host.require_read_committed('rebasing a queue');
-    PERFORM pg_advisory_xact_lock(1752134404, {queue_id});
-    PERFORM pg_advisory_xact_lock(1752134403, {queue_id});
-    PERFORM pg_advisory_xact_lock(1752134402, id) FROM unnest(everyone) id;
+    PERFORM pg_advisory_xact_lock({rotation_lock}, {queue_id});
+    PERFORM pg_advisory_xact_lock({promotion_lock}, {queue_id});
+    PERFORM pg_advisory_xact_lock({cursor_lock}, id) FROM unnest(everyone) id;
     LOCK TABLE queue.{q}, host.{q}__lease, host.{q}__settlement, host.{q}__promotion, host.{q}__schedule
         IN ACCESS EXCLUSIVE MODE;
 
@@ -67,7 +67,7 @@ BEGIN
         ) r
         WHERE l.row_count > 0 AND (r.row_count <> l.row_count OR rest.positions @> r.pos)
             AND (SELECT t.rest FROM host.{q}__settlement t
-                WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+                WHERE t.lease_id = l.id AND t.lease_id / {generation_size} % 3 = l.id / {generation_size} % 3
                 ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0;
     CREATE INDEX ON pg_temp.rebase_open (handler_id, txid, id);
 
@@ -105,7 +105,7 @@ BEGIN
     GET DIAGNOSTICS scheduled = ROW_COUNT;
 
     -- A generation that no id belongs to: a logical copy may have come without its sequences.
-    SELECT 1 + max(id) / 100000000000 INTO g FROM (
+    SELECT 1 + max(id) / {generation_size} INTO g FROM (
         SELECT last_value AS id FROM queue.{q}_id_seq
         UNION ALL SELECT last_value FROM host.{q}__lease_id_seq
         UNION ALL SELECT last_value FROM host.{q}__promotion_id_seq
@@ -116,14 +116,14 @@ BEGIN
         UNION ALL SELECT max(message_id) FROM host.{q}__dead_letter
         UNION ALL SELECT max(message_id) FROM host.{q}__unique) ids;
     IF to_regclass('host.{q}__history') IS NOT NULL THEN
-        g := greatest(g, (SELECT 1 + max(message_id) / 100000000000 FROM host.{q}__history));
+        g := greatest(g, (SELECT 1 + max(message_id) / {generation_size} FROM host.{q}__history));
     END IF;
     TRUNCATE host.{q}__message_0, host.{q}__message_1, host.{q}__message_2, host.{q}__lease, host.{q}__settlement,
         host.{q}__promotion, host.{q}__schedule;
     DELETE FROM host.partition_count WHERE queue_id = {queue_id};
-    PERFORM setval('queue.{q}_id_seq', g * 100000000000 + 1, false),
-        setval('host.{q}__lease_id_seq', g * 100000000000 + 1, false),
-        setval('host.{q}__promotion_id_seq', g * 100000000000 + 1, false);
+    PERFORM setval('queue.{q}_id_seq', g * {generation_size} + 1, false),
+        setval('host.{q}__lease_id_seq', g * {generation_size} + 1, false),
+        setval('host.{q}__promotion_id_seq', g * {generation_size} + 1, false);
 
     INSERT INTO queue.{q} (enqueued_at, run_at, origin, handler_id, attempt, headers, history, payload, expires_at, priority,
             key)

@@ -41,13 +41,13 @@ BEGIN
         RETURN 'no handler is deployed yet';
     END IF;
     FOR h IN SELECT * FROM host.handler WHERE queue_id = {queue_id} ORDER BY id LOOP
-        IF EXISTS (SELECT FROM host.{q}__cursors(h.id) c WHERE c.id / 100000000000 % 3 = p_leaf) THEN
+        IF EXISTS (SELECT FROM host.{q}__cursors(h.id) c WHERE c.id / {generation_size} % 3 = p_leaf) THEN
             RETURN format('the cursor of handler "%s" has not been carried forward', h.name);
         END IF;
         -- A lease's row and its settlement show which session took it over.
         IF {limited} AND EXISTS (SELECT FROM host.{q}__cursors(h.id) c
                 WHERE {priorities?c.id = (SELECT max(id) FROM host.{q}__cursors(h.id)) AND }EXISTS (
-                        SELECT FROM unnest(c.held) x WHERE x / 100000000000 % 3 = p_leaf)
+                        SELECT FROM unnest(c.held) x WHERE x / {generation_size} % 3 = p_leaf)
                     AND (SELECT a.held <> '{}' FROM host.{q}__allowance(h.id, c.lane) a)) THEN
             RETURN format('handler "%s" has yet to note what is in flight of it', h.name);
         END IF;
@@ -56,11 +56,11 @@ BEGIN
         END IF;
     END LOOP;
     SELECT id INTO p FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
-    IF p / 100000000000 % 3 = p_leaf THEN
+    IF p / {generation_size} % 3 = p_leaf THEN
         RETURN 'the cursor of the schedule has not been carried forward';
     END IF;
     SELECT l.id, l.session_id, l.leased_at, l.lane, l.due INTO o FROM host.{q}__lease l
-        WHERE l.row_count > 0 AND (l.leaves & (1 << p_leaf) <> 0 OR l.id / 100000000000 % 3 = p_leaf)
+        WHERE l.row_count > 0 AND (l.leaves & (1 << p_leaf) <> 0 OR l.id / {generation_size} % 3 = p_leaf)
             -- What handlers that were removed had open is nobody's.
             AND EXISTS (SELECT FROM host.handler x WHERE x.id = l.handler_id)
             AND NOT EXISTS (SELECT FROM host.{q}__settlement s WHERE s.lease_id = l.id AND s.rest = 0)
@@ -73,10 +73,10 @@ BEGIN
     END IF;
     -- Its leases say what has run of the generation before, as long as that is there: see
     -- deliver_missed.
-    SELECT (greatest(a.last_value, b.last_value, c.last_value) / 100000000000 + 1) % 3 INTO oldest
+    SELECT (greatest(a.last_value, b.last_value, c.last_value) / {generation_size} + 1) % 3 INTO oldest
         FROM queue.{q}_id_seq a, host.{q}__lease_id_seq b, host.{q}__promotion_id_seq c;
     IF p_leaf <> oldest AND host.{q}__leaf_bytes(oldest) > 0 AND EXISTS (SELECT FROM host.{q}__lease l
-            WHERE l.id / 100000000000 % 3 = p_leaf AND l.row_count > 0 AND l.leaves & (1 << oldest) <> 0) THEN
+            WHERE l.id / {generation_size} % 3 = p_leaf AND l.row_count > 0 AND l.leaves & (1 << oldest) <> 0) THEN
         RETURN format('its leases are of messages in leaf %s, which goes first', oldest);
     END IF;
     RETURN NULL;
@@ -101,9 +101,9 @@ END $$;
 -- is proven by the owner's count of the leaf against the handlers' accounts: whatever hides a
 -- message from a host, it stays. `why`: what keeps it; NULL: it is truncated. `again`: they are
 -- being counted, so go on at once.
--- Locks: as count; advisory (1752134404, queue) and (1752134402, handlers), tried; ACCESS EXCLUSIVE
--- on the leaf, at most 20 ms a table, to the end of the transaction. SECURITY DEFINER: a host may
--- truncate what is settled, and nothing else.
+-- Locks: as count; advisory ({rotation_lock}, queue) and ({cursor_lock}, handlers), tried; ACCESS
+-- EXCLUSIVE on the leaf, at most 20 ms a table, to the end of the transaction. SECURITY DEFINER: a
+-- host may truncate what is settled, and nothing else.
 CREATE OR REPLACE FUNCTION host.{q}__try_truncate(p_leaf int, OUT why text, OUT again boolean)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '20ms' AS $$
@@ -115,9 +115,9 @@ DECLARE
 BEGIN
     again := false;
     PERFORM host.require_read_committed('truncating a partition');
-    IF p_leaf = (SELECT last_value / 100000000000 % 3 FROM queue.{q}_id_seq)
-        OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.{q}__lease_id_seq)
-        OR p_leaf = (SELECT last_value / 100000000000 % 3 FROM host.{q}__promotion_id_seq) THEN
+    IF p_leaf = (SELECT last_value / {generation_size} % 3 FROM queue.{q}_id_seq)
+        OR p_leaf = (SELECT last_value / {generation_size} % 3 FROM host.{q}__lease_id_seq)
+        OR p_leaf = (SELECT last_value / {generation_size} % 3 FROM host.{q}__promotion_id_seq) THEN
         why := 'it is the present one';
         RETURN;
     END IF;
@@ -128,12 +128,12 @@ BEGIN
     IF why IS NOT NULL THEN
         RETURN;
     END IF;
-    IF NOT pg_try_advisory_xact_lock(1752134404, {queue_id}) THEN
+    IF NOT pg_try_advisory_xact_lock({rotation_lock}, {queue_id}) THEN
         why := 'another host is rotating';
         RETURN;
     END IF;
     FOR h IN SELECT id, name FROM host.handler WHERE queue_id = {queue_id} ORDER BY id LOOP
-        IF NOT pg_try_advisory_xact_lock(1752134402, h.id) THEN
+        IF NOT pg_try_advisory_xact_lock({cursor_lock}, h.id) THEN
             why := format('handler "%s" is leasing', h.name);
             RETURN;
         END IF;
@@ -219,7 +219,7 @@ SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 DECLARE
     present int;
 BEGIN
-    SELECT greatest(a.last_value, b.last_value, c.last_value) / 100000000000 % 3 INTO present
+    SELECT greatest(a.last_value, b.last_value, c.last_value) / {generation_size} % 3 INTO present
         FROM queue.{q}_id_seq a, host.{q}__lease_id_seq b, host.{q}__promotion_id_seq c;
     SELECT coalesce(array_agg(leaf ORDER BY leaf) FILTER (WHERE leaf <> present AND bytes > 0), '{}'),
             bool_or(leaf = present AND bytes >= (SELECT rotate_bytes FROM host.queue WHERE id = {queue_id}))
@@ -230,9 +230,10 @@ END $$;
 -- Begins the next generation: sets the sequences, carries the cursors forward. Only when the
 -- present leaf is big and old enough and the next one is empty. The age is stretched as pg_class
 -- fills with dead rows, which is what TRUNCATE leaves while somebody holds a snapshot.
--- Locks: advisory (1752134404, queue), tried; (1752134403, queue) and (1752134402, handlers),
--- waited for up to a second, so that no cursor moves meanwhile. Tables: lease, promotion. SECURITY
--- DEFINER: a host may set the sequences to the next generation, and to nothing else.
+-- Locks: advisory ({rotation_lock}, queue), tried; ({promotion_lock}, queue) and ({cursor_lock},
+-- handlers), waited for up to a second, so that no cursor moves meanwhile. Tables: lease,
+-- promotion. SECURITY DEFINER: a host may set the sequences to the next generation, and to nothing
+-- else.
 CREATE OR REPLACE FUNCTION host.{q}__advance() RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '1s' AS $$
@@ -244,13 +245,13 @@ DECLARE
 BEGIN
     PERFORM host.require_read_committed('rotating a queue');
     SELECT rotate_bytes, rotate_age_ms INTO STRICT q FROM host.queue WHERE id = {queue_id};
-    SELECT greatest(a.last_value, b.last_value, c.last_value) / 100000000000 INTO g
+    SELECT greatest(a.last_value, b.last_value, c.last_value) / {generation_size} INTO g
         FROM queue.{q}_id_seq a, host.{q}__lease_id_seq b, host.{q}__promotion_id_seq c;
     IF host.{q}__leaf_bytes((g % 3)::int) < q.rotate_bytes THEN
         RETURN 'the present leaf is not full';
     END IF;
     SELECT leased_at INTO since FROM host.{q}__lease
-        WHERE id >= g * 100000000000 ORDER BY id LIMIT 1;
+        WHERE id >= g * {generation_size} ORDER BY id LIMIT 1;
     -- In the future: the clock was set back.
     IF since <= clock_timestamp() AND since > clock_timestamp() - q.rotate_age_ms * interval '1 ms'
             * (1 + pg_stat_get_dead_tuples('pg_class'::regclass) / 1000.0) THEN
@@ -259,12 +260,12 @@ BEGIN
     IF host.{q}__leaf_bytes(((g + 1) % 3)::int) > 0 THEN
         RETURN format('leaf %s, which would be next, is not empty', (g + 1) % 3);
     END IF;
-    IF NOT pg_try_advisory_xact_lock(1752134404, {queue_id}) THEN
+    IF NOT pg_try_advisory_xact_lock({rotation_lock}, {queue_id}) THEN
         RETURN 'another host is rotating';
     END IF;
-    PERFORM pg_advisory_xact_lock(1752134403, {queue_id});
-    PERFORM pg_advisory_xact_lock(1752134402, id) FROM (SELECT id FROM host.handler WHERE queue_id = {queue_id} ORDER BY id) x;
-    IF (SELECT last_value / 100000000000 FROM queue.{q}_id_seq) > g THEN
+    PERFORM pg_advisory_xact_lock({promotion_lock}, {queue_id});
+    PERFORM pg_advisory_xact_lock({cursor_lock}, id) FROM (SELECT id FROM host.handler WHERE queue_id = {queue_id} ORDER BY id) x;
+    IF (SELECT last_value / {generation_size} FROM queue.{q}_id_seq) > g THEN
         RETURN 'another host has just rotated';
     END IF;
     g := g + 1;
@@ -275,9 +276,9 @@ BEGIN
     -- In this order, and for good, even if this is cut off: what leases messages of a generation is
     -- of that generation then, so that its account says by itself which generation it is of (see
     -- begun_account).
-    PERFORM setval('host.{q}__lease_id_seq', g * 100000000000 + 1, false);
-    PERFORM setval('host.{q}__promotion_id_seq', g * 100000000000 + 1, false);
-    PERFORM setval('queue.{q}_id_seq', g * 100000000000 + 1, false);
+    PERFORM setval('host.{q}__lease_id_seq', g * {generation_size} + 1, false);
+    PERFORM setval('host.{q}__promotion_id_seq', g * {generation_size} + 1, false);
+    PERFORM setval('queue.{q}_id_seq', g * {generation_size} + 1, false);
     INSERT INTO host.{q}__promotion (due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi,
             promoted)
         SELECT due, schedule_id, hi, late_txids, late_txid, late_id, passed_due, passed_id, passed_hi, promoted
@@ -288,7 +289,7 @@ BEGIN
             SELECT host.cursor_seq(h.id, c.lane), c.from_txid, c.from_id, c.to_txid, c.to_id, h.id, 0, 0, 0, true, c.more,
                 gen_random_uuid(), c.hi, c.txids, c.lane, c.last_id, a.tat, a.held,
                 host.begun_account((SELECT coalesce(l.leased, ARRAY[NULL, NULL, NULL]::bigint[]) FROM host.{q}__lease l WHERE l.id = c.id),
-                    c.id / 100000000000, g)
+                    c.id / {generation_size}, g)
             FROM host.{q}__cursors(h.id) c CROSS JOIN LATERAL host.{q}__allowance(h.id, c.lane) a;
     END LOOP;
     RETURN NULL;

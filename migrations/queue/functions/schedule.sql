@@ -29,7 +29,7 @@ $$;
 -- Truncates the leaves of the schedule whose time is over and whose messages are all promoted.
 -- Returns how many. A leaf of which more are counted than were promoted stays, and that is noted.
 -- Counts before it locks a leaf, for half a second each; the next call goes on.
--- Locks: advisory (1752134403, queue), tried; ACCESS EXCLUSIVE on the leaf, at most 20 ms.
+-- Locks: advisory ({promotion_lock}, queue), tried; ACCESS EXCLUSIVE on the leaf, at most 20 ms.
 -- SECURITY DEFINER, as truncate. Tables: schedule, promotion, host.partition_count.
 CREATE OR REPLACE FUNCTION host.{q}__truncate_schedule() RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER
@@ -45,7 +45,7 @@ DECLARE
     account bigint[];
 BEGIN
     PERFORM host.require_read_committed('truncating the schedule');
-    IF NOT pg_try_advisory_xact_lock(1752134403, {queue_id}) THEN
+    IF NOT pg_try_advisory_xact_lock({promotion_lock}, {queue_id}) THEN
         RETURN 0;
     END IF;
     SELECT * INTO c FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
@@ -97,7 +97,7 @@ REVOKE EXECUTE ON FUNCTION host.{q}__truncate_schedule FROM PUBLIC;
 
 -- Puts the messages of each leaf of the schedule of which some were missed on the queue, and takes
 -- them into the account. One is known to have come if it is on the queue still: in doubt, it comes
--- once more. Returns how many. A part of deliver_missed. Locks: advisory (1752134403, queue).
+-- once more. Returns how many. A part of deliver_missed. Locks: advisory ({promotion_lock}, queue).
 -- Tables: schedule, message, promotion, host.partition_count.
 CREATE OR REPLACE FUNCTION host.{q}__promote_missed() RETURNS bigint
 LANGUAGE plpgsql
@@ -109,7 +109,7 @@ DECLARE
     total bigint := 0;
     account bigint[];
 BEGIN
-    PERFORM pg_advisory_xact_lock(1752134403, {queue_id});
+    PERFORM pg_advisory_xact_lock({promotion_lock}, {queue_id});
     SELECT p.promoted INTO account FROM host.{q}__promotion p ORDER BY p.id DESC LIMIT 1;
     FOR c IN SELECT x.leaf, x.hi, x.messages FROM host.partition_count x
         WHERE x.queue_id = {queue_id} AND x.kind = 'schedule' AND x.missed > 0 ORDER BY x.leaf

@@ -163,8 +163,8 @@ END $$;
 -- in order is no death. Returns NULL if nothing was left, or if it went to the dead letters. `gone`
 -- counts deleted messages: then the rest is a stray. Raises HQ002 when the lease is not to be had,
 -- and HQ012 while something hides messages of it.
--- Locks: advisory (1752134404, queue), shared, so that the leaf of its new row is not truncated
--- before it commits; waits for no one longer than lock_timeout. Tables: as settle.
+-- Locks: advisory ({rotation_lock}, queue), shared, so that the leaf of its new row is not
+-- truncated before it commits; waits for no one longer than lock_timeout. Tables: as settle.
 CREATE OR REPLACE FUNCTION host.{q}__take_over(
     p_lease bigint, p_session int, p_seq bigint, p_token uuid, p_n int, p_deaths_max int,
     OUT lease_id bigint, OUT row_count int, OUT more boolean, OUT gone int
@@ -180,7 +180,7 @@ DECLARE
     mine int4multirange;
     deaths int;
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(1752134404, {queue_id});
+    PERFORM pg_advisory_xact_lock_shared({rotation_lock}, {queue_id});
     SELECT * INTO l FROM host.{q}__lease WHERE id = p_lease;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'lease % is gone', p_lease USING ERRCODE = 'HQ002';
@@ -245,7 +245,7 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off SET e
         -- A probe for each: of a join without statistics Postgres makes one that compares every
         -- lease with every settlement.
         AND (SELECT t.rest FROM host.{q}__settlement t
-            WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+            WHERE t.lease_id = l.id AND t.lease_id / {generation_size} % 3 = l.id / {generation_size} % 3
             ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0
     -- Its own last: it may have any number that it knows of.
     ORDER BY s.id = p_session, l.id LIMIT p_limit

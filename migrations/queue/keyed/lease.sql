@@ -40,7 +40,7 @@ DECLARE
     waits record;
 BEGIN
     -- What may start is not another host's before this has taken it.
-    PERFORM pg_advisory_xact_lock(1752134402, p_handler);
+    PERFORM pg_advisory_xact_lock({cursor_lock}, p_handler);
     SELECT x.fleet_concurrency, x.rate_burst, 1000.0 * x.rate_ms / x.rate_count AS step INTO STRICT q
         FROM host.queue x WHERE x.id = {queue_id};
     present := txid_current_snapshot();
@@ -52,9 +52,9 @@ BEGIN
                     THEN sum(coalesce(t.rest, host.positions(l.positions), l.row_count)) END
                 FROM unnest(c.held || c.id) x
                 CROSS JOIN LATERAL (SELECT l.positions, l.row_count FROM host.{q}__lease l
-                    WHERE l.id = x AND l.id / 100000000000 % 3 = x / 100000000000 % 3 LIMIT 1) l
+                    WHERE l.id = x AND l.id / {generation_size} % 3 = x / {generation_size} % 3 LIMIT 1) l
                 LEFT JOIN LATERAL (SELECT t.rest, t.revoked FROM host.{q}__settlement t
-                    WHERE t.lease_id = x AND t.lease_id / 100000000000 % 3 = x / 100000000000 % 3
+                    WHERE t.lease_id = x AND t.lease_id / {generation_size} % 3 = x / {generation_size} % 3
                     ORDER BY t.seq DESC LIMIT 1) t ON true
             ) END AS in_flight
         FROM (SELECT (p_first + i) % {lanes} AS lane FROM generate_series(0, {lanes} - 1) i) n

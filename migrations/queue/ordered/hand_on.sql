@@ -8,8 +8,9 @@
 -- again after p_delay_ms, and the entry is for its history; p_pos says which that is. Without, the
 -- rest has not been tried, and is due at once. False: this had been done before, its reply lost.
 -- Raises HQ002 when the lease is not (or no longer) the session's.
--- Locks: advisory (1752134404, queue), shared, so that the leaf of the new row is not truncated
--- before it commits; waits for no one longer than lock_timeout. Tables: lease, settlement.
+-- Locks: advisory ({rotation_lock}, queue), shared, so that the leaf of the new row is not
+-- truncated before it commits; waits for no one longer than lock_timeout. Tables: lease,
+-- settlement.
 CREATE OR REPLACE FUNCTION host.{q}__hand_on(
     p_lease bigint, p_session int, p_token uuid, p_pos int, p_delay_ms bigint, p_entry jsonb
 ) RETURNS boolean
@@ -21,7 +22,7 @@ DECLARE
     s record;
     rest int4multirange;
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(1752134404, {queue_id});
+    PERFORM pg_advisory_xact_lock_shared({rotation_lock}, {queue_id});
     SELECT * INTO l FROM host.{q}__lease WHERE id = p_lease;
     IF NOT FOUND OR l.session_id <> p_session OR l.token <> p_token THEN
         RAISE EXCEPTION 'lease % is not held by session %', p_lease, p_session USING ERRCODE = 'HQ002';
@@ -136,7 +137,7 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = 
 DECLARE
     hidden boolean;
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(1752134404, {queue_id});
+    PERFORM pg_advisory_xact_lock_shared({rotation_lock}, {queue_id});
     SELECT i.lease_id, i.row_count, i.more, i.gone, i.hidden INTO lease_id, row_count, more, gone, hidden
         FROM host.{q}__inherit(p_lease, p_session, p_seq, p_token, p_deaths_max) i;
     IF hidden THEN
@@ -151,6 +152,6 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
     SELECT count(*), min(l.due), max(l.due) FROM host.{q}__lease l
     WHERE l.handler_id = p_handler AND l.session_id = 0 AND l.due IS NOT NULL
         AND (SELECT t.rest FROM host.{q}__settlement t
-            WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+            WHERE t.lease_id = l.id AND t.lease_id / {generation_size} % 3 = l.id / {generation_size} % 3
             ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0
 $$;

@@ -70,16 +70,16 @@ BEGIN
     END IF;
     more := cut.id_max < l_id;
     account := c.leased;
-    IF cut.id_max / 100000000000 > c.id / 100000000000 THEN
-        account := host.begun_account(account, c.id / 100000000000, cut.id_max / 100000000000);
+    IF cut.id_max / {generation_size} > c.id / {generation_size} THEN
+        account := host.begun_account(account, c.id / {generation_size}, cut.id_max / {generation_size});
     END IF;
-    IF cut.id_min / 100000000000 = cut.id_max / 100000000000 THEN
-        leaf := cut.id_min / 100000000000 % 3 + 1;
+    IF cut.id_min / {generation_size} = cut.id_max / {generation_size} THEN
+        leaf := cut.id_min / {generation_size} % 3 + 1;
         account[leaf] := account[leaf] + cut.n;
     ELSE
         SELECT ARRAY[account[1] + count(*) FILTER (WHERE m.leaf = 0), account[2] + count(*) FILTER (WHERE m.leaf = 1),
                 account[3] + count(*) FILTER (WHERE m.leaf = 2)] INTO account
-            FROM (SELECT m.id / 100000000000 % 3 AS leaf FROM queue.{q} m
+            FROM (SELECT m.id / {generation_size} % 3 AS leaf FROM queue.{q} m
                 WHERE m.lane = p_lane AND m.id > f_id AND m.id <= cut.id_max AND m.txid <@ w) m;
     END IF;
     INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
@@ -103,7 +103,7 @@ BEGIN
         RAISE EXCEPTION 'lease needs a READ COMMITTED transaction of its own';
     END IF;
     PERFORM set_config('synchronous_commit', 'off', true);
-    PERFORM pg_advisory_xact_lock(1752134402, p_handler);
+    PERFORM pg_advisory_xact_lock({cursor_lock}, p_handler);
     IF p_session <> 0 AND NOT EXISTS (SELECT FROM host.session s WHERE s.id = p_session AND s.ended_at IS NULL) THEN
         RAISE EXCEPTION 'session % has ended', p_session USING ERRCODE = 'HQ001';
     END IF;
@@ -162,7 +162,7 @@ BEGIN
         LEFT JOIN LATERAL (
             SELECT l.id, l.due, l.leased_at, l.session_id,
                 (SELECT t.rest FROM host.{q}__settlement t
-                    WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+                    WHERE t.lease_id = l.id AND t.lease_id / {generation_size} % 3 = l.id / {generation_size} % 3
                     ORDER BY t.seq DESC LIMIT 1) IS NOT DISTINCT FROM 0 AS settled
             FROM host.{q}__lease l
             WHERE l.handler_id = p_handler AND l.lane = n.lane

@@ -3,9 +3,9 @@
 --   host read them, and sums the numbers in their payloads. {q} is the queue's name, {queue_id} its
 --   number.
 -- Invariant: nothing is truncated that is not in the account; a lease is in it at most once.
--- Locks: advisory (1752134404, queue), which truncate tries to get; ACCESS SHARE. On a message's
--- way: none. Tables touched: host.{q}__account, which is appended to; reads lease, settlement and
--- message.
+-- Locks: advisory ({rotation_lock}, queue), which truncate tries to get; ACCESS SHARE. On a
+-- message's way: none. Tables touched: host.{q}__account, which is appended to; reads lease,
+-- settlement and message.
 CREATE TABLE host.{q}__account (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     lease_id bigint NOT NULL UNIQUE,
@@ -57,7 +57,7 @@ SET search_path = pg_catalog SET enable_sort = off SET jit = off SET enable_seqs
     ) m
     WHERE l.row_count > 0 AND l.id > coalesce(p_after, 0) AND l.id <= coalesce(p_upto, 9223372036854775807)
         AND l.handler_id = (SELECT id FROM host.handler WHERE queue_id = {queue_id} AND name = 'default')
-        AND (p_leaf IS NULL OR l.leaves & (1 << p_leaf) <> 0 OR l.id / 100000000000 % 3 = p_leaf)
+        AND (p_leaf IS NULL OR l.leaves & (1 << p_leaf) <> 0 OR l.id / {generation_size} % 3 = p_leaf)
         AND NOT EXISTS (SELECT FROM host.{q}__account a WHERE a.lease_id = l.id)
 $$;
 
@@ -67,7 +67,7 @@ CREATE FUNCTION host.{q}__audit_upto(p_after bigint, p_upto bigint) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock(1752134404, {queue_id});
+    PERFORM pg_advisory_xact_lock({rotation_lock}, {queue_id});
     PERFORM host.{q}__audit(NULL, p_after, p_upto);
 END $$;
 
@@ -83,14 +83,14 @@ DECLARE
 BEGIN
     IF why IS NULL AND (SELECT count(*) FROM (
             SELECT FROM host.{q}__lease l
-            WHERE l.row_count > 0 AND (l.leaves & (1 << p_leaf) <> 0 OR l.id / 100000000000 % 3 = p_leaf)
+            WHERE l.row_count > 0 AND (l.leaves & (1 << p_leaf) <> 0 OR l.id / {generation_size} % 3 = p_leaf)
                 AND l.handler_id = (SELECT id FROM host.handler WHERE queue_id = {queue_id} AND name = 'default')
                 AND NOT EXISTS (SELECT FROM host.{q}__account a WHERE a.lease_id = l.id)
             LIMIT 1001) behind) > 1000 THEN
         -- It would take longer than a statement may.
         why := 'the account is behind';
     END IF;
-    IF why IS NULL AND NOT pg_try_advisory_xact_lock(1752134404, {queue_id}) THEN
+    IF why IS NULL AND NOT pg_try_advisory_xact_lock({rotation_lock}, {queue_id}) THEN
         why := 'another host is rotating';
     END IF;
     IF why IS NOT NULL THEN
