@@ -920,6 +920,24 @@ CREATE FUNCTION host.excess_privileges() RETURNS TABLE(role text, rights text[],
     FROM excess e GROUP BY e.rolname ORDER BY e.rolname
 $$;
 
+CREATE FUNCTION host.expect_versions(p_queue text, p_handler text, p_newest integer, p_in_force integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    handler int;
+    in_force int;
+    newest int;
+BEGIN
+    SELECT h.id, h.version INTO handler, in_force FROM host.handler h JOIN host.queue q ON q.id = h.queue_id
+        WHERE q.name = p_queue AND h.name = p_handler FOR UPDATE OF h;
+    SELECT max(v.version) INTO newest FROM host.handler_version v WHERE v.handler_id = handler;
+    IF (coalesce(newest, 0), coalesce(in_force, 0)) <> (p_newest, p_in_force) THEN
+        RAISE EXCEPTION 'handler %/% was changed meanwhile: version % is in force now', p_queue, p_handler,
+            coalesce(in_force, 0) USING ERRCODE = 'HQ007', HINT = 'run the command again';
+    END IF;
+END $$;
+
 CREATE TABLE host.queue (
     id integer NOT NULL,
     name text NOT NULL,
@@ -1075,6 +1093,19 @@ BEGIN
     EXECUTE format('GRANT SELECT, INSERT ON queue.%I TO %I', p_queue || '__orm', p_role);
     EXECUTE format('GRANT SELECT ON SEQUENCE queue.%I TO %I', p_queue || '_id_seq', p_role);
 END $$;
+
+CREATE FUNCTION host.handler_versions(p_queue text, p_handler text) RETURNS TABLE(handler_id integer, version integer, in_force boolean, sha256 text, size_bytes bigint, settings jsonb, deployed_at timestamp with time zone, deployed_by text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT h.id, v.version, v.version = h.version, v.sha256, length(c.wasm), to_jsonb(v), v.deployed_at, v.deployed_by
+    FROM host.queue q
+    JOIN host.handler h ON h.queue_id = q.id
+    JOIN host.handler_version v ON v.handler_id = h.id
+    JOIN host.component c ON c.sha256 = v.sha256
+    WHERE q.name = p_queue AND h.name = p_handler
+    ORDER BY v.version DESC
+$$;
 
 CREATE FUNCTION host.handlers() RETURNS TABLE(queue text, handler text, version integer, in_force boolean, paused boolean, sha256 text, size_bytes bigint, isolation text, concurrency integer, batch_size integer, http text[], secrets text[], deployed_at timestamp with time zone, deployed_by text, runs_on text[], failed_on text[])
     LANGUAGE sql STABLE

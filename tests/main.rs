@@ -65,6 +65,7 @@ mod rotation;
 mod sandbox;
 mod scheduled;
 mod schema;
+mod settings;
 mod shape;
 mod squatters;
 mod standing;

@@ -88,7 +88,7 @@ const NOT_AN_OPERATORS: &[&str] = &[
     "SELECT host.begin_session('me', 1, '')",
     "SELECT host.work__truncate(0)",
     "SELECT host.work__advance()",
-    "SELECT host.work__promote(1)",
+    "INSERT INTO host.work__promotion (due) VALUES (now())",
     "SELECT host.apply_queue_functions('work')",
     "SELECT * FROM host.template",
 ];
@@ -114,6 +114,8 @@ async fn an_operator_runs_every_command_and_has_no_other_way_to_change_anything(
         ok(&["deploy", "--queue", "emails", &echo, "--no-wait", "--config", config]).await;
     }
     ok(&["rollback", "--queue", "emails", "--no-wait"]).await;
+    ok(&["handlers", "set", "emails", "--no-wait", "--cpu", "1s", "--settings-of", "1"]).await;
+    ok(&["handlers", "show", "emails"]).await;
     let handlers = ok(&["handlers"]).await;
     assert!(handlers.contains("host_operator_"), "the one who deployed it is named: {handlers}");
     let secret = tempfile::NamedTempFile::new().unwrap();

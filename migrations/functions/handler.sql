@@ -185,3 +185,42 @@ SET search_path = pg_catalog, pg_temp AS $$
     JOIN host.component c ON c.sha256 = v.sha256
     ORDER BY q.name, h.name, v.version DESC
 $$;
+
+-- Every version of one handler with its settings, the newest first. `settings`: the columns of
+-- host.handler_version.
+CREATE OR REPLACE FUNCTION host.handler_versions(p_queue text, p_handler text)
+RETURNS TABLE (
+    handler_id int, version int, in_force boolean, sha256 text, size_bytes bigint, settings jsonb,
+    deployed_at timestamptz, deployed_by text
+)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT h.id, v.version, v.version = h.version, v.sha256, length(c.wasm), to_jsonb(v), v.deployed_at, v.deployed_by
+    FROM host.queue q
+    JOIN host.handler h ON h.queue_id = q.id
+    JOIN host.handler_version v ON v.handler_id = h.id
+    JOIN host.component c ON c.sha256 = v.sha256
+    WHERE q.name = p_queue AND h.name = p_handler
+    ORDER BY v.version DESC
+$$;
+
+-- Refuses to go on (HQ007) unless a handler's newest version and the one in force are these; 0:
+-- there is no such handler. Whoever makes a version from another one asks first, so that no change
+-- of another's is lost.
+-- Locks: the handler's row, to the end of the transaction.
+CREATE OR REPLACE FUNCTION host.expect_versions(p_queue text, p_handler text, p_newest int, p_in_force int) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    handler int;
+    in_force int;
+    newest int;
+BEGIN
+    SELECT h.id, h.version INTO handler, in_force FROM host.handler h JOIN host.queue q ON q.id = h.queue_id
+        WHERE q.name = p_queue AND h.name = p_handler FOR UPDATE OF h;
+    SELECT max(v.version) INTO newest FROM host.handler_version v WHERE v.handler_id = handler;
+    IF (coalesce(newest, 0), coalesce(in_force, 0)) <> (p_newest, p_in_force) THEN
+        RAISE EXCEPTION 'handler %/% was changed meanwhile: version % is in force now', p_queue, p_handler,
+            coalesce(in_force, 0) USING ERRCODE = 'HQ007', HINT = 'run the command again';
+    END IF;
+END $$;

@@ -3,6 +3,8 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use self::set::Set;
+use self::version::Show;
 use crate::context::CommandContext;
 use crate::error::CommandError;
 use crate::global::Global;
@@ -13,7 +15,10 @@ use host_queue::connect::Pooled;
 use host_queue::deployments;
 use host_queue::inspect::{self, HandlerVersion};
 
-/// List, pause, resume and remove handlers
+mod set;
+mod version;
+
+/// List, show, change, pause, resume and remove handlers
 ///
 /// Without a command: lists the handlers, their versions, and the hosts that run them. A star marks
 /// the version in force.
@@ -22,6 +27,7 @@ use host_queue::inspect::{self, HandlerVersion};
 #[command(after_help = "\
 Examples:
   host handlers --queue emails
+  host handlers show emails
   host handlers pause emails/audit")]
 pub(crate) struct Handlers {
     #[command(subcommand)]
@@ -36,6 +42,8 @@ pub(crate) struct Handlers {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Show(Show),
+    Set(Box<Set>),
     Pause(Pause),
     Resume(Resume),
     Remove(Remove),
@@ -89,6 +97,8 @@ impl Handlers {
             let client = lookup::client(context).await?;
             match &self.command {
                 None => self.list(&client).await,
+                Some(Command::Show(command)) => command.run(&client).await,
+                Some(Command::Set(command)) => command.run(context, &client).await,
                 Some(Command::Pause(Pause { handler })) => set_paused(&client, handler, true).await,
                 Some(Command::Resume(Resume { handler })) => {
                     set_paused(&client, handler, false).await

@@ -5,7 +5,7 @@ use crate::error::CommandError;
 use host_core::secret::SecretName;
 use host_queue::catalog::{Catalog, Deployment, Queue};
 use host_queue::connect::Pooled;
-use host_queue::inspect::HandlerVersion;
+use host_queue::deployments::Version;
 use host_queue::migrate::{self, Migrations, SchemaState};
 use host_queue::secrets::SecretInfo;
 
@@ -57,21 +57,17 @@ pub(crate) fn handler_of<'a>(
     catalog.deployment(queue.id, name).ok_or_else(unknown)
 }
 
-/// The versions of one handler of a queue, newest first.
-pub(crate) fn versions<'a>(
-    all: &'a [HandlerVersion],
-    queue: &Queue,
+/// The version of that number, of a handler that is written `name`.
+pub(crate) fn version<'a>(
+    versions: &'a [Version],
+    number: i32,
     name: &str,
-) -> Result<Vec<&'a HandlerVersion>, CommandError> {
-    let on_queue = all.iter().filter(|v| v.queue == queue.name.as_str());
-    let known = on_queue.clone().map(|v| v.handler.as_str());
-    let versions: Vec<_> = on_queue.clone().filter(|v| v.handler == name).collect();
-    if versions.is_empty() {
-        return Err(CommandError::unknown(
-            &format!("handler on queue {}:", queue.name),
-            name,
-            known,
-        ));
-    }
-    Ok(versions)
+) -> Result<&'a Version, CommandError> {
+    let nearest = versions.iter().map(|v| v.deployed.version).min_by_key(|v| v.abs_diff(number));
+    versions.iter().find(|v| v.deployed.version == number).ok_or_else(|| {
+        CommandError::usage(format!(
+            "{name} has no version {number}; the nearest is {}",
+            nearest.unwrap_or_default()
+        ))
+    })
 }

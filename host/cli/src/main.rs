@@ -46,8 +46,10 @@ mod peek;
 mod psql;
 mod purge;
 mod queue;
+mod rollback;
 mod secret;
 mod serve;
+mod settings;
 mod show;
 mod status;
 mod try_component;
@@ -70,8 +72,8 @@ enum Command {
     Enqueue(enqueue::Enqueue),
     Deploy(Box<deploy::Deploy>),
     Serve(serve::Serve),
-    Rollback(deploy::Rollback),
-    Handlers(handlers::Handlers),
+    Rollback(rollback::Rollback),
+    Handlers(Box<handlers::Handlers>),
     Status(status::Status),
     Dead(dead::Dead),
     Peek(peek::Peek),

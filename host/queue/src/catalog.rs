@@ -23,7 +23,7 @@ use host_core::retry::RetryPolicy;
 use host_core::secret::SecretName;
 use host_core::unique::Unique;
 
-mod rows;
+pub(crate) mod rows;
 
 /// All queues and all deployments, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +104,9 @@ pub struct Deployment {
 
 /// Settings that are stored and make no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("its settings in the database cannot be read: {0}; deploy with --reset, or roll back")]
+#[error(
+    "its settings in the database cannot be read: {0}; deploy with --reset or --settings-of, or roll back"
+)]
 pub struct Unreadable(String);
 
 /// How a version of a handler is run.

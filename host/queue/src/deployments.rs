@@ -1,11 +1,14 @@
 //! Storing components, putting versions of handlers in force, and hearing what hosts make of them.
 //! Never looks into a component.
 
-use tokio_postgres::Client;
-use tokio_postgres::types::Json;
+use std::time::SystemTime;
 
-use super::catalog::Settings;
+use tokio_postgres::types::{Json, ToSql};
+use tokio_postgres::{Client, Row};
+
+use super::catalog::{Settings, Unreadable, rows};
 use super::error::QueueError;
+use super::json::Text;
 use host_core::clock::millis;
 use host_core::digest::Digest;
 use host_core::id::{HandlerId, SessionId};
@@ -34,25 +37,87 @@ pub struct SessionReport {
     pub result: Option<Result<(), String>>,
 }
 
+/// A version of a handler, in force or kept for a rollback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// The handler, and the number of the version.
+    pub deployed: Deployed,
+    /// Whether this is the one that hosts are to run.
+    pub in_force: bool,
+    /// The component.
+    pub sha256: Digest,
+    /// The component's size.
+    pub bytes: u64,
+    /// How it is run.
+    pub settings: Result<Settings, Unreadable>,
+    /// By the server's clock.
+    pub deployed_at: SystemTime,
+    /// The role that deployed it.
+    pub deployed_by: String,
+}
+
+/// A version to be.
+#[derive(Clone, Copy, Debug)]
+pub struct NewVersion<'a> {
+    /// The queue.
+    pub queue: &'a QueueName,
+    /// The handler, which is made if there is none.
+    pub handler: &'a HandlerName,
+    /// What to run.
+    pub component: Component<'a>,
+    /// How to run it.
+    pub settings: &'a Settings,
+    /// The newest version and the one in force that the settings were made from, 0 for none.
+    /// `None`: from neither.
+    pub made_from: Option<(i32, i32)>,
+    /// Whether a handler that is made begins after what is committed by now, and not with the
+    /// oldest message that is kept. For such a one only.
+    pub from_now: bool,
+}
+
+/// A component, as the database is to get it.
+#[derive(Clone, Copy, Debug)]
+pub enum Component<'a> {
+    /// Its bytes, which were checked.
+    Uploaded(&'a [u8]),
+    /// One that is stored.
+    Stored(&'a Digest),
+}
+
+impl Component<'_> {
+    /// Its digest.
+    #[must_use]
+    pub fn sha256(&self) -> Digest {
+        match self {
+            Self::Uploaded(wasm) => Digest::of(wasm),
+            Self::Stored(sha256) => (*sha256).clone(),
+        }
+    }
+}
+
 /// Stores a component, unless it is stored already, and puts it in force as the next version of a
-/// handler, which is made if there is none; all in one transaction. A handler that is made begins
-/// with the oldest message that is kept; with `from_now`, which is for such a one only, after what
-/// is committed by now.
-pub async fn deploy(
-    client: &mut Client,
-    queue: &QueueName,
-    handler: &HandlerName,
-    wasm: &[u8],
-    settings: &Settings,
-    from_now: bool,
-) -> Result<Deployed, QueueError> {
-    let sha256 = Digest::of(wasm);
+/// handler, all in one transaction.
+///
+/// # Errors
+/// [`QueueError::Refused`] with `HQ007` if the handler has other versions by now than the settings
+/// were made from.
+pub async fn deploy(client: &mut Client, new: &NewVersion<'_>) -> Result<Deployed, QueueError> {
+    let NewVersion { queue, handler, component, settings, made_from, from_now } = *new;
+    let sha256 = component.sha256();
     let limits = &settings.limits;
     let http: Vec<String> = settings.http.iter().map(ToString::to_string).collect();
     let secrets: Vec<&str> = settings.secrets.iter().map(SecretName::as_str).collect();
     let transaction = client.transaction().await?;
-    let upload = "SELECT host.upload($1, $2)";
-    transaction.execute(upload, &[&sha256.as_str(), &wasm]).await?;
+    if let Some((newest, in_force)) = made_from {
+        let expect = "SELECT host.expect_versions($1, $2, $3, $4)";
+        let params: [&(dyn ToSql + Sync); 4] =
+            [&queue.as_str(), &handler.as_str(), &newest, &in_force];
+        transaction.execute(expect, &params).await?;
+    }
+    if let Component::Uploaded(wasm) = component {
+        let upload = "SELECT host.upload($1, $2)";
+        transaction.execute(upload, &[&sha256.as_str(), &wasm]).await?;
+    }
     let row = transaction
         .query_one(
             "SELECT * FROM host.deploy($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
@@ -83,6 +148,34 @@ pub async fn deploy(
     }
     transaction.commit().await?;
     Ok(Deployed { handler: HandlerId::new(handler), version: row.try_get("version")? })
+}
+
+/// The versions of a handler, the newest first; none if there is no such handler.
+pub async fn versions(
+    client: &Client,
+    queue: &QueueName,
+    handler: &str,
+) -> Result<Vec<Version>, QueueError> {
+    let call = "SELECT * FROM host.handler_versions($1, $2)";
+    let rows = client.query(call, &[&queue.as_str(), &handler]).await?;
+    rows.iter().map(version).collect()
+}
+
+fn version(row: &Row) -> Result<Version, QueueError> {
+    let sha256: String = row.try_get("sha256")?;
+    let Text(settings) = row.try_get("settings")?;
+    Ok(Version {
+        deployed: Deployed {
+            handler: HandlerId::new(row.try_get("handler_id")?),
+            version: row.try_get("version")?,
+        },
+        in_force: row.try_get("in_force")?,
+        sha256: sha256.parse().map_err(|e| QueueError::Unexpected(format!("{e}")))?,
+        bytes: row.try_get::<_, i64>("size_bytes")?.cast_unsigned(),
+        settings: rows::settings(settings),
+        deployed_at: row.try_get("deployed_at")?,
+        deployed_by: row.try_get("deployed_by")?,
+    })
 }
 
 /// Puts another version of a handler in force; it keeps its number.

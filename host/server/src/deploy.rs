@@ -4,12 +4,10 @@
 use std::time::{Duration, Instant};
 
 use host_core::limits::{BATCH_SIZE, CONCURRENCY, OutOfRange, count_within};
-use host_core::name::HandlerName;
-use host_queue::catalog::{Deployment, Queue, Settings};
+use host_queue::catalog::Settings;
 use host_queue::connect::{Database, Pooled};
-use host_queue::deployments::{self, Deployed, SessionReport};
+use host_queue::deployments::{self, Deployed, NewVersion, SessionReport, Version};
 use host_queue::error::QueueError;
-use host_queue::inspect::HandlerVersion;
 use host_sandbox::{Checked, CompileCheck, Refusal, Terms};
 
 /// Between two looks at what hosts have reported. They hear of a deployment with their next
@@ -39,13 +37,16 @@ pub struct InForce {
     pub unchanged: bool,
 }
 
-/// Checks a component as a host would when it loads it.
-pub async fn check(wasm: &[u8], settings: &Settings) -> Result<Checked, DeployError> {
+/// Refuses settings that no version may have.
+pub fn check_settings(settings: &Settings) -> Result<(), OutOfRange> {
     settings.limits.check()?;
     count_within("concurrency", settings.concurrency, &CONCURRENCY)?;
-    if let Some(messages) = settings.batch_size {
-        count_within("batch-size", messages, &BATCH_SIZE)?;
-    }
+    settings.batch_size.map_or(Ok(()), |n| count_within("batch-size", n, &BATCH_SIZE))
+}
+
+/// Checks a component as a host would when it loads it.
+pub async fn check(wasm: &[u8], settings: &Settings) -> Result<Checked, DeployError> {
+    check_settings(settings)?;
     let terms = Terms {
         memory_bytes: settings.limits.memory_bytes,
         http: settings.http.clone(),
@@ -55,25 +56,19 @@ pub async fn check(wasm: &[u8], settings: &Settings) -> Result<Checked, DeployEr
     Ok(check.run(wasm, &terms).await?)
 }
 
-/// Stores a component that was checked, and puts it in force, unless it is with these settings.
+/// Stores a version that was checked, and puts it in force, unless it is the one that is.
 pub async fn store(
     database: &Database,
-    queue: &Queue,
-    handler: &HandlerName,
-    wasm: &[u8],
-    settings: &Settings,
-    before: Option<&Deployment>,
-    from_now: bool,
+    new: &NewVersion<'_>,
+    in_force: Option<&Version>,
 ) -> Result<InForce, DeployError> {
-    let sha256 = host_core::digest::Digest::of(wasm);
-    if let Some(same) = before.filter(|b| b.sha256 == sha256 && b.settings.as_ref() == Ok(settings))
-    {
-        let deployed = Deployed { handler: same.handler, version: same.version };
-        return Ok(InForce { deployed, unchanged: true });
+    let sha256 = new.component.sha256();
+    let is_same = |v: &&Version| v.sha256 == sha256 && v.settings.as_ref() == Ok(new.settings);
+    if let Some(same) = in_force.filter(is_same) {
+        return Ok(InForce { deployed: same.deployed, unchanged: true });
     }
     let mut client = database.get().await?;
-    let (client, queue) = (&mut client, &queue.name);
-    let deployed = deployments::deploy(client, queue, handler, wasm, settings, from_now).await?;
+    let deployed = deployments::deploy(&mut client, new).await?;
     Ok(InForce { deployed, unchanged: false })
 }
 
@@ -131,9 +126,9 @@ pub async fn wait(
 
 /// The version that a rollback goes to when it is not told: the newest before the one in force.
 #[must_use]
-pub fn version_before(versions: &[&HandlerVersion]) -> Option<i32> {
-    let in_force = versions.iter().find(|v| v.in_force)?.version;
-    versions.iter().map(|v| v.version).filter(|version| *version < in_force).max()
+pub fn version_before(versions: &[Version]) -> Option<i32> {
+    let in_force = versions.iter().find(|v| v.in_force)?.deployed.version;
+    versions.iter().map(|v| v.deployed.version).filter(|version| *version < in_force).max()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use host_core::limits::{BATCH_SIZE_DEFAULT, Isolation, Limits, TIMEOUT};
 use host_core::name::HandlerName;
 use host_queue::bench::load::Producer;
 use host_queue::catalog::Settings;
-use host_queue::deployments::Deployed;
+use host_queue::deployments::{Component, Deployed, NewVersion};
 use host_server::deploy;
 
 /// Messages that are worked off before anything is measured: caches and plans are warm then.
@@ -89,10 +89,15 @@ impl Environment<'_> {
         };
         let checked = deploy::check(&wasm, &settings).await?;
         settings.batch_size = checked.takes_batches.then_some(BATCH_SIZE_DEFAULT);
-        let stored =
-            deploy::store(self.database, &self.settings, &name, &wasm, &settings, None, false)
-                .await?;
-        Ok(stored.deployed)
+        let new = NewVersion {
+            queue: &self.settings.name,
+            handler: &name,
+            component: Component::Uploaded(&wasm),
+            settings: &settings,
+            made_from: None,
+            from_now: false,
+        };
+        Ok(deploy::store(self.database, &new, None).await?.deployed)
     }
 
     async fn wait_loaded(&mut self, version: Deployed) -> Result<(), BenchError> {

@@ -186,17 +186,22 @@ impl<'de> Deserialize<'de> for Deployment {
         // Twice: settings that cannot be read are said of the handler, which is known.
         let raw = <&RawValue>::deserialize(deserializer)?.get();
         let row: DeploymentRow = serde_json::from_str(raw).map_err(serde::de::Error::custom)?;
-        let settings: Result<SettingsRow, _> = serde_json::from_str(raw);
-        let settings = settings.map_err(|error| Unreadable(error.to_string()));
         Ok(Self {
             handler: HandlerId::new(row.handler),
             queue: QueueId::new(row.queue),
             name: row.name,
             version: row.version,
             sha256: row.sha256,
-            settings: settings.and_then(|row| row.checked().map_err(|e| Unreadable(e.to_string()))),
+            settings: settings(raw),
         })
     }
+}
+
+/// The settings of a version as the database writes them.
+pub(crate) fn settings(text: &str) -> Result<Settings, Unreadable> {
+    let row: SettingsRow =
+        serde_json::from_str(text).map_err(|error| Unreadable(error.to_string()))?;
+    row.checked().map_err(|error| Unreadable(error.to_string()))
 }
 
 impl SettingsRow {
