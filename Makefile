@@ -62,7 +62,7 @@ lint: plugins ## Check the format, and clippy with warnings denied
 	cargo clippy --locked $(guest) -- -D warnings
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check licenses bans sources; fi
 
-schema: setup ## Write migrations/schema.sql and host/core/src/diagnosis/shape.txt anew from a migrated database
+schema: setup ## Write migrations/schema.sql, tests/rendered and host/core/src/diagnosis/shape.txt anew from a migrated database
 	SCHEMA=write cargo test --locked --release --test tests schema
 
 clean: ## Remove what was built (the embedded Postgres in .host stays: it may hold messages)
