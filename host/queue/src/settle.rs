@@ -1,7 +1,7 @@
 //! Settle: makes outcomes durable. One transaction, which either happens whole or not at all.
 
 use deadpool_postgres::ClientWrapper;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio_postgres::Statement;
 use tokio_postgres::types::{Json, ToSql};
 
@@ -10,7 +10,7 @@ use host_core::clock::millis;
 use host_core::id::SessionId;
 use host_core::lane::Priority;
 use host_core::message::FollowUp;
-use host_core::settlement::{HandOn, Settlement};
+use host_core::settlement::{Dead, HandOn, Retry, Settlement};
 
 /// Sends a settlement; the reply says that it is durable. One that had been done before, its reply
 /// lost, is done.
@@ -57,84 +57,144 @@ async fn settle_positions(
     s: &Settlement,
 ) -> Result<(), QueueError> {
     let settled = s.multirange();
-    let retries = (!s.retries.is_empty()).then_some(&s.retries);
-    let dead = (!s.dead.is_empty()).then_some(&s.dead);
-    let follow_ups = (!s.follow_ups.is_empty()).then_some(&s.follow_ups);
+    let early = column(&s.early, |position| position.cast_signed());
+    let removed = s.removed_multirange();
+    let retries = Retries::of(&s.retries);
+    let dead_letters = DeadLetters::of(&s.dead);
+    let follow_ups = FollowUps::of(&s.follow_ups);
+    let results = Results::of(&s.results);
 
-    let position = |p: u32| p.cast_signed();
-    let entry = |e: &Value| Json(e.clone());
-    let retry_pos: Option<Vec<i32>> =
-        retries.map(|r| r.iter().map(|r| position(r.position)).collect());
-    let retry_delay: Option<Vec<i64>> =
-        retries.map(|r| r.iter().map(|r| millis(r.delay)).collect());
-    let retry_entry: Option<Vec<_>> = retries.map(|r| r.iter().map(|r| entry(&r.entry)).collect());
-    let early: Option<Vec<i32>> =
-        (!s.early.is_empty()).then(|| s.early.iter().map(|p| position(*p)).collect());
-    let dead_pos: Option<Vec<i32>> = dead.map(|d| d.iter().map(|d| position(d.position)).collect());
-    let dead_reason: Option<Vec<&str>> = dead.map(|d| d.iter().map(|d| d.reason.name()).collect());
-    let dead_entry: Option<Vec<_>> = dead.map(|d| d.iter().map(|d| entry(&d.entry)).collect());
-    let queues: Option<Vec<&str>> =
-        follow_ups.map(|f| f.iter().map(|(_, f)| f.queue.as_str()).collect());
-    let payloads: Option<Vec<&[u8]>> =
-        follow_ups.map(|f| f.iter().map(|(_, f)| f.payload.as_slice()).collect());
-    let headers: Option<Vec<_>> = follow_ups.map(|f| f.iter().map(|(_, f)| headers(f)).collect());
-    let delays: Option<Vec<i64>> =
-        follow_ups.map(|f| f.iter().map(|(_, f)| millis(f.delay)).collect());
-    let keys = any_of(&s.follow_ups, |f| f.key.as_deref());
-    let priorities = any_of(&s.follow_ups, |f| f.priority.map(Priority::number));
-    let unique_keys = any_of(&s.follow_ups, |f| f.unique_key.as_deref());
-    let results = (!s.results.is_empty()).then_some(&s.results);
-    let result_pos: Option<Vec<i32>> =
-        results.map(|r| r.iter().map(|(p, _)| position(*p)).collect());
-    let results: Option<Vec<&[u8]>> = results.map(|r| r.iter().map(|(_, r)| &**r).collect());
-
-    let settled = client
-        .execute(
-            statement,
-            &[
-                &s.lease.get(),
-                &session.get(),
-                &s.token,
-                &s.seq,
-                &settled,
-                &retry_pos,
-                &retry_delay,
-                &retry_entry,
-                &early,
-                &dead_pos,
-                &dead_reason,
-                &dead_entry,
-                &queues,
-                &payloads,
-                &headers,
-                &delays,
-                &s.removed_multirange(),
-                &result_pos,
-                &results,
-                &keys,
-                &priorities,
-                &unique_keys,
-            ],
-        )
-        .await;
+    let (lease, session) = (s.lease.get(), session.get());
+    let itself: [Parameter; 7] = [&lease, &session, &s.token, &s.seq, &settled, &early, &removed];
+    let parameters = [
+        &itself[..],
+        &retries.parameters(),
+        &dead_letters.parameters(),
+        &follow_ups.parameters(),
+        &results.parameters(),
+    ]
+    .concat();
+    let settled = client.execute(statement, &parameters).await;
     // What Postgres says of a follow-up may quote it.
     settled.map(|_| ()).map_err(|error| without(&s.secrets(), error))
 }
 
-/// A column that most follow-ups do not have: nothing at all if none has it.
-fn any_of<'a, T>(
-    follow_ups: &'a [(u32, FollowUp)],
-    column: impl Fn(&'a FollowUp) -> Option<T>,
-) -> Option<Vec<Option<T>>> {
-    let any = follow_ups.iter().any(|(_, f)| column(f).is_some());
-    any.then(|| follow_ups.iter().map(|(_, f)| column(f)).collect())
+type Parameter<'a> = &'a (dyn ToSql + Sync);
+
+/// A parameter with a value of each row; `None` without rows, which is NULL.
+type Column<T> = Option<Vec<T>>;
+
+fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Column<T> {
+    (!rows.is_empty()).then(|| rows.iter().map(value).collect())
 }
 
-fn headers(follow_up: &FollowUp) -> Option<Json<serde_json::Map<String, Value>>> {
+/// A column that most rows do not have: NULL if none has it.
+fn rare_column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> Option<T>) -> Column<Option<T>> {
+    rows.iter().any(|row| value(row).is_some()).then(|| rows.iter().map(value).collect())
+}
+
+/// The parameters `p_retry_*` of `settle.sql`, in its order. So are those that follow.
+struct Retries<'a> {
+    position: Column<i32>,
+    delay_ms: Column<i64>,
+    entry: Column<Json<&'a Value>>,
+}
+
+impl<'a> Retries<'a> {
+    fn of(retries: &'a [Retry]) -> Self {
+        Self {
+            position: column(retries, |retry| retry.position.cast_signed()),
+            delay_ms: column(retries, |retry| millis(retry.delay)),
+            entry: column(retries, |retry| Json(&retry.entry)),
+        }
+    }
+
+    fn parameters(&self) -> [Parameter<'_>; 3] {
+        [&self.position, &self.delay_ms, &self.entry]
+    }
+}
+
+/// `p_dead_*`
+struct DeadLetters<'a> {
+    position: Column<i32>,
+    reason: Column<&'static str>,
+    entry: Column<Json<&'a Value>>,
+}
+
+impl<'a> DeadLetters<'a> {
+    fn of(dead: &'a [Dead]) -> Self {
+        Self {
+            position: column(dead, |dead| dead.position.cast_signed()),
+            reason: column(dead, |dead| dead.reason.name()),
+            entry: column(dead, |dead| Json(&dead.entry)),
+        }
+    }
+
+    fn parameters(&self) -> [Parameter<'_>; 3] {
+        [&self.position, &self.reason, &self.entry]
+    }
+}
+
+/// `p_follow_up_*`
+struct FollowUps<'a> {
+    queue: Column<&'a str>,
+    payload: Column<&'a [u8]>,
+    headers: Column<Option<Json<Map<String, Value>>>>,
+    delay_ms: Column<i64>,
+    key: Column<Option<&'a str>>,
+    priority: Column<Option<i16>>,
+    unique_key: Column<Option<&'a str>>,
+}
+
+impl<'a> FollowUps<'a> {
+    fn of(follow_ups: &'a [(u32, FollowUp)]) -> Self {
+        Self {
+            queue: column(follow_ups, |(_, f)| f.queue.as_str()),
+            payload: column(follow_ups, |(_, f)| f.payload.as_slice()),
+            headers: column(follow_ups, |(_, f)| headers(f)),
+            delay_ms: column(follow_ups, |(_, f)| millis(f.delay)),
+            key: rare_column(follow_ups, |(_, f)| f.key.as_deref()),
+            priority: rare_column(follow_ups, |(_, f)| f.priority.map(Priority::number)),
+            unique_key: rare_column(follow_ups, |(_, f)| f.unique_key.as_deref()),
+        }
+    }
+
+    fn parameters(&self) -> [Parameter<'_>; 7] {
+        [
+            &self.queue,
+            &self.payload,
+            &self.headers,
+            &self.delay_ms,
+            &self.key,
+            &self.priority,
+            &self.unique_key,
+        ]
+    }
+}
+
+/// `p_result_*`
+struct Results<'a> {
+    position: Column<i32>,
+    result: Column<&'a [u8]>,
+}
+
+impl<'a> Results<'a> {
+    fn of(results: &'a [(u32, Vec<u8>)]) -> Self {
+        Self {
+            position: column(results, |(position, _)| position.cast_signed()),
+            result: column(results, |(_, result)| result.as_slice()),
+        }
+    }
+
+    fn parameters(&self) -> [Parameter<'_>; 2] {
+        [&self.position, &self.result]
+    }
+}
+
+fn headers(follow_up: &FollowUp) -> Option<Json<Map<String, Value>>> {
     if follow_up.headers.is_empty() {
         return None;
     }
-    Some(Json(
-        follow_up.headers.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str()))).collect(),
-    ))
+    let headers = follow_up.headers.iter();
+    Some(Json(headers.map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect()))
 }
