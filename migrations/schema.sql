@@ -2857,9 +2857,12 @@ BEGIN
         FOR part IN SELECT * FROM host.parts_after(w, f_txid, f_id) LOOP
             SELECT count(*)::int AS n, max(m.txid) AS txid, (array_agg(m.id))[count(*)] AS id,
                     min(m.id) AS id_min, max(m.id) AS id_max, sum(m.size) AS bytes INTO cut
-                FROM (SELECT m.txid, m.id, CASE WHEN pg_column_compression(m.payload) IS NULL
-                        THEN pg_column_size(m.payload) ELSE 1048576 END + CASE WHEN m.headers IS NULL
-                        THEN 0 WHEN pg_column_compression(m.headers) IS NULL THEN pg_column_size(m.headers) ELSE 65536 END AS size FROM queue.sample m
+                FROM (SELECT m.txid, m.id,
+                        CASE WHEN pg_column_compression(m.payload) IS NULL
+                            THEN pg_column_size(m.payload) ELSE 1048576 END
+                        + CASE WHEN m.headers IS NULL THEN 0
+                            WHEN pg_column_compression(m.headers) IS NULL THEN pg_column_size(m.headers) ELSE 65536 END AS size
+                    FROM queue.sample m
                     WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                     ORDER BY m.txid, m.id LIMIT p_n - row_count) m;
             IF bytes + cut.bytes > p_bytes THEN
@@ -2868,8 +2871,10 @@ BEGIN
                         min(m.id) AS id_min, max(m.id) AS id_max, p_bytes - bytes AS bytes INTO cut
                     FROM (SELECT m.txid, m.id,
                             sum(CASE WHEN pg_column_compression(m.payload) IS NULL
-                                THEN pg_column_size(m.payload) ELSE 1048576 END + CASE WHEN m.headers IS NULL
-                                THEN 0 WHEN pg_column_compression(m.headers) IS NULL THEN pg_column_size(m.headers) ELSE 65536 END) OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS total,
+                                THEN pg_column_size(m.payload) ELSE 1048576 END
+                            + CASE WHEN m.headers IS NULL THEN 0
+                                WHEN pg_column_compression(m.headers) IS NULL THEN pg_column_size(m.headers) ELSE 65536 END)
+                                OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS total,
                             row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS nth
                         FROM queue.sample m
                         WHERE (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b

@@ -31,7 +31,7 @@ CREATE TABLE queue.{q} (
     headers jsonb
         -- JSON's null is no headers: mappers write it for what is left out.
         CONSTRAINT headers_is_an_object CHECK (jsonb_typeof(headers) IN ('object', 'null'))
-        CONSTRAINT headers_are_at_most_65536_bytes CHECK (octet_length(headers::text) <= 65536),
+        CONSTRAINT headers_are_at_most_65536_bytes CHECK (octet_length(headers::text) <= {headers_bytes_max}),
     -- One entry per failed attempt.
     history jsonb,
     payload {payload} NOT NULL

@@ -2,6 +2,8 @@
 //! `id / {generation_size} % 3`; the numbers are here alone. They are filled in before the SQL goes
 //! to the database. They can never change: databases at work have them.
 
+use host_core::message::HEADERS_BYTES_MAX;
+
 /// How many numbers a generation has. An id divided by it is the id's generation.
 pub const GENERATION_SIZE: i64 = 100_000_000_000;
 
@@ -17,7 +19,8 @@ pub const ROTATION_LOCK: i64 = 1_752_134_404;
 pub const COUNT_LOCK: i64 = 1_752_134_405;
 
 /// All of them, by their names in SQL.
-const NAMES: [(&str, i64); 6] = [
+const NAMES: [(&str, i64); 7] = [
+    ("{headers_bytes_max}", HEADERS_BYTES_MAX as i64),
     ("{generation_size}", GENERATION_SIZE),
     ("{session_lock}", SESSION_LOCK),
     ("{cursor_lock}", CURSOR_LOCK),

@@ -14,6 +14,7 @@ use self::run::Run;
 use self::schemas::Schemas;
 
 mod files;
+mod parts;
 mod run;
 mod schemas;
 

@@ -41,6 +41,7 @@ impl Statements {
     #[must_use]
     pub fn new(id: QueueId, queue: &QueueName, lanes: Lanes) -> Self {
         let call = |text: &str| text.replace("{q}", queue.as_str());
+        let fetch_of = |kind| chosen(&call(include_str!("sql/fetch.sql")), kind);
         Self {
             queue: id,
             in_order: lanes.in_order(),
@@ -53,8 +54,8 @@ impl Statements {
             lease_lanes: call(
                 "SELECT * FROM host.{q}__lease_lanes($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             ),
-            fetch: call(include_str!("sql/fetch.sql")),
-            fetch_lanes: call(include_str!("sql/fetch_lanes.sql")),
+            fetch: fetch_of("plain"),
+            fetch_lanes: fetch_of("lanes"),
             settle: call(include_str!("sql/settle.sql")),
             hand_on: call("SELECT host.{q}__hand_on($1, $2, $3, $4, $5, $6)"),
             take_over: call(
@@ -110,5 +111,34 @@ impl Statements {
             Ok(false) => error,
             Err(unknown) => unknown.into(),
         }
+    }
+}
+
+/// The text of a statement for one kind of lease. `{kind?…}` stays without the braces, and the text
+/// for another kind goes.
+fn chosen(sql: &str, kind: &str) -> String {
+    let mut pieces = sql.split('{');
+    let mut made = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (condition, after) = piece.split_once('}').unwrap_or((piece, ""));
+        if let Some((name, text)) = condition.split_once('?')
+            && name == kind
+        {
+            made.push_str(text);
+        }
+        made.push_str(after);
+    }
+    made
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_is_for_one_kind() {
+        let sql = "SELECT a{lanes?, b} FROM {plain?x}{lanes?y} z";
+        assert_eq!(chosen(sql, "plain"), "SELECT a FROM x z");
+        assert_eq!(chosen(sql, "lanes"), "SELECT a, b FROM y z");
     }
 }

@@ -69,16 +69,7 @@ DECLARE
     account bigint[];
     began timestamptz := clock_timestamp();
 BEGIN
-    IF {keyed?NOT p_again AND }pg_current_xact_id_if_assigned() IS NOT NULL
-        OR current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'lease needs a READ COMMITTED transaction of its own';
-    END IF;
-    PERFORM set_config('synchronous_commit', 'off', true);
-    PERFORM pg_advisory_xact_lock({cursor_lock}, p_handler);
-    -- 0: nobody's, for what is settled in the same transaction (see purge).
-    IF p_session <> 0 AND NOT EXISTS (SELECT FROM host.session s WHERE s.id = p_session AND s.ended_at IS NULL) THEN
-        RAISE EXCEPTION 'session % has ended', p_session USING ERRCODE = 'HQ001';
-    END IF;
+    {begin_lease}
     SELECT l.* INTO c FROM host.{q}__lease l
         WHERE l.handler_id = p_handler {lanes?AND l.lane = p_lane }AND l.is_cursor ORDER BY l.id DESC LIMIT 1;
     IF NOT FOUND THEN
@@ -120,9 +111,9 @@ BEGIN
         FOR part IN SELECT * FROM host.parts_after(w, f_txid, f_id) LOOP
             SELECT count(*)::int AS n, max(m.txid) AS txid, (array_agg(m.id))[count(*)] AS id,
                     min(m.id) AS id_min, max(m.id) AS id_max, sum(m.size) AS bytes INTO cut
-                FROM (SELECT m.txid, m.id, CASE WHEN pg_column_compression(m.payload) IS NULL
-                        THEN pg_column_size(m.payload) ELSE {payload_bytes_max} END + CASE WHEN m.headers IS NULL
-                        THEN 0 WHEN pg_column_compression(m.headers) IS NULL THEN pg_column_size(m.headers) ELSE 65536 END AS size FROM queue.{q} m
+                FROM (SELECT m.txid, m.id,
+                        {message_bytes} AS size
+                    FROM queue.{q} m
                     WHERE {lanes?m.lane = p_lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
                     ORDER BY m.txid, m.id LIMIT p_n - row_count) m;
             IF bytes + cut.bytes > p_bytes THEN
@@ -130,9 +121,8 @@ BEGIN
                 SELECT count(*)::int AS n, max(m.txid) AS txid, (array_agg(m.id))[count(*)] AS id,
                         min(m.id) AS id_min, max(m.id) AS id_max, p_bytes - bytes AS bytes INTO cut
                     FROM (SELECT m.txid, m.id,
-                            sum(CASE WHEN pg_column_compression(m.payload) IS NULL
-                                THEN pg_column_size(m.payload) ELSE {payload_bytes_max} END + CASE WHEN m.headers IS NULL
-                                THEN 0 WHEN pg_column_compression(m.headers) IS NULL THEN pg_column_size(m.headers) ELSE 65536 END) OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS total,
+                            sum({message_bytes})
+                                OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS total,
                             row_number() OVER (ORDER BY m.txid, m.id ROWS UNBOUNDED PRECEDING) AS nth
                         FROM queue.{q} m
                         WHERE {lanes?m.lane = p_lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b

@@ -43,9 +43,7 @@ BEGIN
     PERFORM pg_advisory_xact_lock({cursor_lock}, p_handler);
     SELECT x.fleet_concurrency, x.rate_burst, 1000.0 * x.rate_ms / x.rate_count AS step INTO STRICT q
         FROM host.queue x WHERE x.id = {queue_id};
-    present := txid_current_snapshot();
-    done := int8multirange(int8range(0, txid_snapshot_xmax(present)))
-        - coalesce((SELECT range_agg(int8range(x, x + 1)) FROM txid_snapshot_xip(present) x), '{}');
+    {look_at_present}
     FOR its IN
         SELECT n.lane, c.tat, CASE WHEN {limited} AND c.held IS NOT NULL THEN (
                 SELECT CASE WHEN NOT bool_or(t.revoked IS TRUE)
@@ -63,14 +61,7 @@ BEGIN
             WHERE l.handler_id = p_handler AND l.lane = n.lane AND l.is_cursor ORDER BY l.id DESC LIMIT 1
         ) c
         WHERE c.more
-            OR EXISTS (SELECT FROM unnest(done) part CROSS JOIN LATERAL (
-                    SELECT FROM queue.{q} m
-                    WHERE m.lane = n.lane AND (m.txid, m.id) > (greatest(lower(part), txid_snapshot_xmax(c.hi)), 0)
-                        AND m.txid < upper(part) LIMIT 1) m
-                WHERE upper(part) > txid_snapshot_xmax(c.hi))
-            OR EXISTS (SELECT FROM txid_snapshot_xip(c.hi) late CROSS JOIN LATERAL (
-                    SELECT FROM queue.{q} m WHERE m.lane = n.lane AND m.txid = late LIMIT 1) m
-                WHERE txid_visible_in_snapshot(late, present))
+            OR {lane_has_messages}
     LOOP
         IF q.fleet_concurrency IS NOT NULL AND its.in_flight IS NULL THEN
             SELECT q.fleet_concurrency - a.messages INTO its.in_flight FROM host.{q}__allowance(p_handler, its.lane) a;

@@ -47,18 +47,17 @@ BEGIN
                 WHERE m.lane = p_lane AND (m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b) m;
     END IF;
     SELECT count(*)::int AS n, min(m.id) AS id_min, max(m.id) AS id_max, sum(m.size) AS size INTO cut
-        FROM (SELECT m.id, CASE WHEN pg_column_compression(m.payload) IS NULL
-                THEN pg_column_size(m.payload) ELSE {payload_bytes_max} END + CASE WHEN m.headers IS NULL
-                THEN 0 WHEN pg_column_compression(m.headers) IS NULL THEN pg_column_size(m.headers) ELSE 65536 END AS size FROM queue.{q} m
+        FROM (SELECT m.id,
+                {message_bytes} AS size
+            FROM queue.{q} m
             WHERE m.lane = p_lane AND m.id > f_id AND m.id <= l_id AND m.txid <@ w
             ORDER BY m.id LIMIT p_n) m;
     IF cut.size > p_bytes THEN
         -- Too much: again, only as far as the bytes allow, but at least one message.
         SELECT count(*)::int AS n, min(m.id) AS id_min, max(m.id) AS id_max, max(m.total) AS size INTO cut
             FROM (SELECT m.id,
-                    sum(CASE WHEN pg_column_compression(m.payload) IS NULL
-                        THEN pg_column_size(m.payload) ELSE {payload_bytes_max} END + CASE WHEN m.headers IS NULL
-                        THEN 0 WHEN pg_column_compression(m.headers) IS NULL THEN pg_column_size(m.headers) ELSE 65536 END) OVER (ORDER BY m.id ROWS UNBOUNDED PRECEDING) AS total,
+                    sum({message_bytes})
+                        OVER (ORDER BY m.id ROWS UNBOUNDED PRECEDING) AS total,
                     row_number() OVER (ORDER BY m.id ROWS UNBOUNDED PRECEDING) AS nth
                 FROM queue.{q} m
                 WHERE m.lane = p_lane AND m.id > f_id AND m.id <= l_id AND m.txid <@ w
@@ -92,21 +91,12 @@ BEGIN
     bytes := cut.size;
 END $$;
 
--- Refuses what a lease may not be, and waits for its lock. See lease in queue/functions, of which
--- this has the checks.
+-- The head of a lease of one lane or of several.
 CREATE OR REPLACE FUNCTION host.{q}__begin_lease(p_handler int, p_session int) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = '1s' AS $$
 BEGIN
-    IF pg_current_xact_id_if_assigned() IS NOT NULL
-        OR current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'lease needs a READ COMMITTED transaction of its own';
-    END IF;
-    PERFORM set_config('synchronous_commit', 'off', true);
-    PERFORM pg_advisory_xact_lock({cursor_lock}, p_handler);
-    IF p_session <> 0 AND NOT EXISTS (SELECT FROM host.session s WHERE s.id = p_session AND s.ended_at IS NULL) THEN
-        RAISE EXCEPTION 'session % has ended', p_session USING ERRCODE = 'HQ001';
-    END IF;
+    {begin_lease}
 END $$;
 
 -- As everywhere, but of a lane, and in order of the ids. For what needs no order (see purge).
@@ -148,9 +138,7 @@ DECLARE
     next_due timestamptz;
 BEGIN
     PERFORM host.{q}__begin_lease(p_handler, p_session);
-    present := txid_current_snapshot();
-    done := int8multirange(int8range(0, txid_snapshot_xmax(present)))
-        - coalesce((SELECT range_agg(int8range(x, x + 1)) FROM txid_snapshot_xip(present) x), '{}');
+    {look_at_present}
     FOR lane IN
         -- One that was handed on in the future is due: the clock was set back.
         SELECT n.lane, held.id AS held_id, CASE WHEN held.leased_at <= clock_timestamp() + interval '3 s' THEN held.due END AS due
@@ -172,14 +160,7 @@ BEGIN
         LEFT JOIN LATERAL (SELECT newest.id, newest.due, newest.leased_at) held ON NOT newest.settled AND newest.session_id = 0
         WHERE held.id IS NOT NULL
             OR coalesce(newest.settled, true) AND (c.more
-                OR EXISTS (SELECT FROM unnest(done) part CROSS JOIN LATERAL (
-                        SELECT FROM queue.{q} m
-                        WHERE m.lane = n.lane AND (m.txid, m.id) > (greatest(lower(part), txid_snapshot_xmax(c.hi)), 0)
-                            AND m.txid < upper(part) LIMIT 1) m
-                    WHERE upper(part) > txid_snapshot_xmax(c.hi))
-                OR EXISTS (SELECT FROM txid_snapshot_xip(c.hi) late CROSS JOIN LATERAL (
-                        SELECT FROM queue.{q} m WHERE m.lane = n.lane AND m.txid = late LIMIT 1) m
-                    WHERE txid_visible_in_snapshot(late, present)))
+                OR {lane_has_messages})
     LOOP
         IF lane.due > clock_timestamp() THEN
             next_due := least(next_due, lane.due);

@@ -4,6 +4,7 @@ use include_dir::{Dir, include_dir};
 use sha2::{Digest as _, Sha256};
 
 use super::MigrateError;
+use super::parts::Parts;
 use crate::constants;
 
 static DIR: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../migrations");
@@ -98,7 +99,7 @@ impl Migrations {
         Self::parse(files)
     }
 
-    /// Sorts files by their paths; one that fits nowhere is an error. Fills in the names of
+    /// Sorts files by their paths; one that fits nowhere is an error. Fills in parts and
     /// constants. A numbered migration has none: its digest is that of the file.
     pub fn parse(files: impl IntoIterator<Item = File>) -> Result<Self, MigrateError> {
         let mut files: Vec<File> = files.into_iter().collect();
@@ -106,13 +107,18 @@ impl Migrations {
         let (mut bootstrap, mut finish, mut numbered) = (None, None, Vec::new());
         let (mut functions, mut templates) = (Vec::new(), Vec::new());
         let filled = |file: File| File { sql: constants::fill(&file.sql), ..file };
+        let mut parts = Parts::default();
+        files.retain(|file| !parts.keep(&file.path, &file.sql));
         for file in files {
             match file.path.as_str() {
                 "README.md" | "schema.sql" => {}
                 "bootstrap.sql" => bootstrap = Some(filled(file)),
                 "finish.sql" => finish = Some(filled(file)),
                 path if path.starts_with("functions/") => functions.push(filled(file)),
-                path if path.starts_with("queue/") => templates.push(filled(file)),
+                path if path.starts_with("queue/") => {
+                    let sql = parts.insert(&file.sql);
+                    templates.push(filled(File { sql, ..file }));
+                }
                 _ => {
                     let version = numbered.len() as i32 + 1;
                     if version_of(&file.path) != Some(version) {
