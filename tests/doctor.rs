@@ -5,7 +5,7 @@ mod pooler;
 mod rights;
 
 use host_embedded::Embedded;
-use host_queue::constants::{CURSOR_LOCK, PROMOTION_LOCK, ROTATION_LOCK};
+use host_queue::constants::{COUNT_LOCK, CURSOR_LOCK, PROMOTION_LOCK, ROTATION_LOCK};
 use serde_json::Value;
 
 use crate::harness::server::{connect, scratch_dir};
@@ -261,6 +261,7 @@ async fn a_lock_that_hosts_wait_for_is_named_with_what_stands_still() {
         (CURSOR_LOCK, handler, "handler \"default\"", "error", "gets no messages"),
         (PROMOTION_LOCK, queue, "schedule", "error", "delayed messages and retries of q wait"),
         (ROTATION_LOCK, queue, "rotation", "warning", "rotation and deploys of q wait"),
+        (COUNT_LOCK, queue, "rotation", "warning", "rotation and deploys of q wait"),
     ] {
         let holder = db.client().await;
         holder.batch_execute(&format!("SELECT pg_advisory_lock({class}, {number})")).await.unwrap();

@@ -1,9 +1,10 @@
 //! Schemas of the names `host` and `queue` that are somebody else's: nothing in them is called, and
 //! it is said what to do.
 
+use host_queue::constants::SESSION_LOCK;
 use tokio_postgres::Client;
 
-use crate::harness::sql_host::value;
+use crate::harness::sql_host::{backend, value};
 use crate::harness::{Scene, TestDb};
 
 /// What everybody who asks a database for its schema calls first; it makes whoever may a superuser.
@@ -178,4 +179,25 @@ async fn a_search_path_does_not_lead_a_superuser_astray() {
     ] {
         db.host(args).await.ok();
     }
+}
+
+/// Anybody may take an advisory lock, those of sessions to come included.
+#[tokio::test]
+async fn who_keeps_a_host_from_beginning_is_named() {
+    let scene = Scene::new("").await;
+    let (name, squatter) = mallory(&scene.db).await;
+    let take = format!("SELECT pg_advisory_lock({SESSION_LOCK}, n) FROM generate_series(1, 20) n");
+    squatter.batch_execute(&take).await.unwrap();
+    let pid = backend(&squatter).await;
+    let host = scene.serve("host", &[]);
+    host.wait_for_log(&format!("is held by process {pid} of role {name}")).await;
+    let doctor = scene.db.host(&["doctor", "--patience", "0s"]).await;
+    assert_eq!(doctor.code, 6);
+    let says = format!("pg_terminate_backend({pid})");
+    assert!(doctor.stdout.contains("whose locks are held by process"), "{}", doctor.stdout);
+    assert!(doctor.stdout.contains(&says), "{}", doctor.stdout);
+    scene.run(&format!("SELECT {says}")).await;
+    host.wait_for_log("serving").await;
+    let doctor = scene.db.host(&["doctor", "--patience", "0s"]).await;
+    assert!(!doctor.stdout.contains("whose locks"), "{}", doctor.stdout);
 }

@@ -29,12 +29,13 @@ BEGIN
         WHERE l.locktype = 'relation' AND l.granted AND c.relnamespace = 'host'::regnamespace AND c.relispartition
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
         UNION ALL
-        SELECT DISTINCT q.name, CASE l.classid WHEN {promotion_lock} THEN 'schedule' WHEN {rotation_lock} THEN 'rotation'
-                ELSE format('handler "%s"', h.name) END, l.pid, l.virtualtransaction
+        SELECT DISTINCT q.name, CASE l.classid WHEN {cursor_lock} THEN format('handler "%s"', h.name)
+                WHEN {promotion_lock} THEN 'schedule' ELSE 'rotation' END, l.pid, l.virtualtransaction
         FROM pg_locks l
         LEFT JOIN host.handler h ON l.classid = {cursor_lock} AND h.id = l.objid::bigint
         JOIN host.queue q ON q.id = CASE WHEN l.classid = {cursor_lock} THEN h.queue_id ELSE l.objid::bigint END
-        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid IN ({cursor_lock}, {promotion_lock}, {rotation_lock})
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+            AND l.classid IN ({cursor_lock}, {promotion_lock}, {rotation_lock}, {count_lock})
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
         UNION ALL
         SELECT q.name, 'dump', host.dump_at_work(ARRAY[to_regclass(format('host.%I', q.name || '__message_0'))]), NULL
@@ -42,8 +43,8 @@ BEGIN
     )
     SELECT DISTINCT ON (d.queue, d.lock, d.pid, p.gid) d.queue, d.lock, d.pid, p.gid, nullif(a.application_name, ''),
         coalesce(a.usename, p.owner)::text, left(a.query, 200),
-        -- A lock of the session, not of a transaction: since it last did something.
-        (extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared, a.state_change)) * 1000)::bigint
+        -- A lock of the session, not of a transaction, is none of a host's: it may be as old.
+        (extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared, a.backend_start)) * 1000)::bigint
     FROM held d
     LEFT JOIN pg_stat_activity a ON a.pid = d.pid
     LEFT JOIN pg_locks own ON d.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
@@ -52,6 +53,22 @@ BEGIN
     WHERE (d.lock <> 'dump' OR d.pid IS NOT NULL) AND d.pid IS DISTINCT FROM pg_backend_pid();
 END $$;
 DROP FUNCTION IF EXISTS host.leaf_locks(text);
+
+-- Who holds locks of sessions that have not begun: hosts get these numbers next, and cannot begin.
+-- `first`: the lowest number; `sessions`: how many. The rest is as in held_locks.
+CREATE OR REPLACE FUNCTION host.held_sessions()
+RETURNS TABLE (first bigint, sessions bigint, pid int, prepared text, application text, role text, query text, age_ms bigint)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT min(l.objid::bigint), count(*), l.pid, NULL, nullif(min(a.application_name), ''), min(a.usename::text),
+        left(min(a.query), 200),
+        (extract(epoch FROM clock_timestamp() - min(coalesce(a.xact_start, a.backend_start))) * 1000)::bigint
+    FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = {session_lock}
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND NOT EXISTS (SELECT FROM host.session s WHERE s.id = l.objid::bigint)
+    GROUP BY l.pid ORDER BY l.pid
+$$;
 
 -- One queue.
 CREATE OR REPLACE FUNCTION host.examine_queue(p_queue text) RETURNS jsonb
@@ -156,6 +173,7 @@ BEGIN
             WHERE a.backend_xmin IS NOT NULL AND a.pid <> pg_backend_pid()
             ORDER BY age(a.backend_xmin) DESC LIMIT 1) o),
         'sessions', (SELECT coalesce(jsonb_agg(to_jsonb(s)), '[]') FROM host.sessions() s),
+        'held_sessions', (SELECT coalesce(jsonb_agg(to_jsonb(s)), '[]') FROM host.held_sessions() s),
         'handlers', (SELECT coalesce(jsonb_agg(jsonb_build_object('queue', h.queue, 'handler', h.handler,
                 'version', h.version, 'failed_on', h.failed_on)), '[]')
             FROM host.handlers() h WHERE h.in_force),

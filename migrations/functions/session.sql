@@ -16,6 +16,23 @@ BEGIN
     END IF;
 END $$;
 
+-- Refuses a session whose lock somebody else holds, and says who: anybody may take one.
+CREATE OR REPLACE FUNCTION host.refuse_held_session(p_session int) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    holder text := (SELECT format('process %s of role %s', l.pid, coalesce(a.usename, '?'))
+            || coalesce(format(' (%s)', nullif(a.application_name, '')), '')
+        FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+        WHERE l.locktype = 'advisory' AND l.classid = {session_lock} AND l.objid = p_session::oid AND l.objsubid = 2
+            AND l.granted AND l.pid <> pg_backend_pid()
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        LIMIT 1);
+BEGIN
+    RAISE EXCEPTION 'the advisory lock of session % is held by %', p_session, coalesce(holder, 'somebody who has just let it go')
+        USING ERRCODE = 'lock_not_available';
+END $$;
+
 -- Begins a session on the calling connection. Raises HQ003 on a database that came from another
 -- cluster.
 CREATE OR REPLACE FUNCTION host.begin_session(p_host_name text, p_pid int, p_host_version text) RETURNS int
@@ -30,7 +47,10 @@ BEGIN
     END IF;
     INSERT INTO host.session (host_name, pid, host_version)
         VALUES (p_host_name, p_pid, p_host_version) RETURNING id INTO session;
-    PERFORM pg_advisory_lock({session_lock}, session);
+    -- The next try gets the next number.
+    IF NOT pg_try_advisory_lock({session_lock}, session) THEN
+        PERFORM host.refuse_held_session(session);
+    END IF;
     RETURN session;
 END $$;
 
@@ -58,7 +78,11 @@ BEGIN
         WHERE l.locktype = 'advisory' AND l.classid = {session_lock} AND l.objid = p_session::oid AND l.objsubid = 2
             AND l.granted AND l.pid <> pg_backend_pid()
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
-    PERFORM pg_advisory_lock({session_lock}, p_session);
+    BEGIN
+        PERFORM pg_advisory_lock({session_lock}, p_session);
+    EXCEPTION WHEN lock_not_available THEN
+        PERFORM host.refuse_held_session(p_session);
+    END;
 END $$;
 
 -- One beat of a host; p_late says which of its loops are late. Returns a row for each live session:

@@ -80,6 +80,8 @@ pub enum Finding {
     SilentHost { session: i32, host: String, connected: bool, beat_age_ms: Option<i64> },
     /// A host that beats, and of which a loop is overdue.
     StandingHost { host: String, late: String },
+    /// Somebody holds the locks of sessions to come, so that hosts cannot begin.
+    HeldSessions { first: i64, sessions: i64, by: Holder },
     /// A handler that a host cannot run.
     HandlerFailed { queue: String, handler: String, version: i32, error: String },
     /// Messages without a handler.
@@ -116,7 +118,7 @@ pub fn diagnose(facts: &Facts, patience: Duration, release: &str) -> Vec<Finding
         findings.push(Finding::Restored);
     }
     about_the_server(facts, &mut findings);
-    about_hosts(facts, release, &mut findings);
+    about_hosts(facts, patience, release, &mut findings);
     for queue in &facts.queues {
         about_queue(queue, millis(patience), &mut findings);
     }
@@ -185,7 +187,7 @@ fn about_the_server(facts: &Facts, findings: &mut Vec<Finding>) {
     }
 }
 
-fn about_hosts(facts: &Facts, release: &str, findings: &mut Vec<Finding>) {
+fn about_hosts(facts: &Facts, patience: Duration, release: &str, findings: &mut Vec<Finding>) {
     let named = |s: &SessionFacts| format!("{}/{}", s.host_name, s.pid);
     let silent = |s: &&SessionFacts| s.beat_age_ms.is_none_or(|ms| ms > millis(TTL));
     for s in facts.sessions.iter().filter(silent) {
@@ -205,6 +207,13 @@ fn about_hosts(facts: &Facts, release: &str, findings: &mut Vec<Finding>) {
     for s in live.iter().filter(|s| s.host_version != release) {
         let version = s.host_version.clone();
         findings.push(Finding::HostVersion { host: named(s), version });
+    }
+    for held in &facts.held_sessions {
+        // One that begins has it for a moment before it shows.
+        if held.by.age_ms.is_none_or(|ms| ms >= millis(patience)) {
+            let (first, sessions, by) = (held.first, held.sessions, held.by.clone());
+            findings.push(Finding::HeldSessions { first, sessions, by });
+        }
     }
     let works = |q: &&Queue| !q.paused && q.handlers.iter().any(|h| h.waiting > 0);
     let queues: Vec<_> = facts.queues.iter().filter(works).map(|q| q.name.clone()).collect();

@@ -36,6 +36,8 @@ pub struct Facts {
     pub oldest_snapshot: Option<Holder>,
     /// Hosts that have not ended.
     pub sessions: Vec<SessionFacts>,
+    /// Who holds locks of sessions to come.
+    pub held_sessions: Vec<HeldSessions>,
     /// What is in force.
     pub handlers: Vec<Deployed>,
     /// All queues; none if the database was restored.
@@ -88,6 +90,18 @@ pub struct HeldLock {
     /// `host.held_locks`.
     pub lock: String,
     /// Who holds it.
+    #[serde(flatten)]
+    pub by: Holder,
+}
+
+/// Locks of sessions that have not begun, which somebody holds.
+#[derive(Clone, Debug, Deserialize)]
+pub struct HeldSessions {
+    /// The lowest of their numbers.
+    pub first: i64,
+    /// How many.
+    pub sessions: i64,
+    /// Who holds them.
     #[serde(flatten)]
     pub by: Holder,
 }

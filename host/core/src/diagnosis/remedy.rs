@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::facts::Holder;
 use super::{Finding, Severity};
 use crate::format;
 
@@ -30,6 +31,7 @@ impl Finding {
             | Self::Missed { .. }
             | Self::NoHost { .. }
             | Self::StandingHost { .. }
+            | Self::HeldSessions { .. }
             | Self::HandlerFailed { .. }
             | Self::Damaged { .. } => Severity::Error,
             Self::Setting { name, .. } if name.starts_with("default_transaction") => {
@@ -117,15 +119,7 @@ impl Finding {
             Self::FewLocks { wanted, .. } => format!(
                 "set max_locks_per_transaction = {wanted} in postgresql.conf and restart the server; or dump table by table (pg_dump -t)"
             ),
-            Self::Locked { by, .. } => match (&by.pid, &by.prepared) {
-                (_, Some(name)) => {
-                    let name = name.replace('\'', "''");
-                    format!("COMMIT PREPARED '{name}' or ROLLBACK PREPARED '{name}'")
-                }
-                (Some(_), None) if by.application.as_deref() == Some("pg_dump") => "it goes on when the dump is done".into(),
-                (Some(pid), None) => format!("let it commit, or SELECT pg_terminate_backend({pid})"),
-                (None, None) => "let it commit".into(),
-            },
+            Self::Locked { by, .. } | Self::HeldSessions { by, .. } => give_back(by),
             Self::SlowRotation { oldest_snapshot, .. } => match oldest_snapshot.as_ref().and_then(|h| h.pid) {
                 Some(pid) => format!("let it commit, or SELECT pg_terminate_backend({pid})"),
                 None => "VACUUM pg_class; look for replication slots that nobody reads".into(),
@@ -193,6 +187,11 @@ impl fmt::Display for Finding {
                 }
             }
             Self::StandingHost { host, late } => write!(f, "host {host}: {late}"),
+            Self::HeldSessions { first, sessions, by } => write!(
+                f,
+                "no host that gets one of these numbers can begin: {} from {first} on, whose locks are held by {by}",
+                format::plural(sessions.cast_unsigned(), "session"),
+            ),
             Self::HandlerFailed { queue, handler, version, error } => {
                 write!(f, "{queue}/{handler} v{version} cannot run on {error}")
             }
@@ -246,6 +245,21 @@ impl fmt::Display for Finding {
                 write!(f, "queue {queue} has additions: {}", added.join("; "))
             }
         }
+    }
+}
+
+/// What ends a lock's hold.
+fn give_back(by: &Holder) -> String {
+    match (&by.pid, &by.prepared) {
+        (_, Some(name)) => {
+            let name = name.replace('\'', "''");
+            format!("COMMIT PREPARED '{name}' or ROLLBACK PREPARED '{name}'")
+        }
+        (Some(_), None) if by.application.as_deref() == Some("pg_dump") => {
+            "it goes on when the dump is done".into()
+        }
+        (Some(pid), None) => format!("let it commit, or SELECT pg_terminate_backend({pid})"),
+        (None, None) => "let it commit".into(),
     }
 }
 
