@@ -97,12 +97,17 @@ BEGIN
 END $$;
 
 -- The rest of a queue's upgrade, in a transaction of its own, since it takes longer than the
--- other's locks should be held: comments and privileges. Then the queue is done with. Locks: SHARE
--- UPDATE EXCLUSIVE on tables whose comments change; no host or producer waits for it.
+-- other's locks should be held: comments and privileges. Then the queue is done with. One that was
+-- dropped in between is passed over. Locks: the queue's row, against a drop; SHARE UPDATE EXCLUSIVE
+-- on tables whose comments change; no host or producer waits for it.
 CREATE OR REPLACE FUNCTION host.end_upgrade(p_name text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    PERFORM FROM host.queue WHERE name = p_name FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
     PERFORM host.put_comments(p_name);
     PERFORM host.grant_privileges(p_name);
     UPDATE host.migration_queue m SET functions = host.migration_target()
