@@ -104,3 +104,49 @@ async fn a_dead_hosts_messages_run_elsewhere_while_a_change_is_open() {
     scene.wait_done("work").await;
     open.batch_execute("COMMIT").await.unwrap();
 }
+
+/// What changes nothing has no host read the catalog again.
+#[tokio::test]
+async fn a_statement_that_changes_nothing_is_no_change() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    create_queue(&client, "q", "").await;
+    deploy(&client, "q", "default").await;
+    client
+        .batch_execute(
+            "INSERT INTO host.secret (name, value) VALUES ('a', 'b');
+             SELECT host.cron_add('c', 'q', '@daily', 'UTC', 'one', '1', '{}', now(), false)",
+        )
+        .await
+        .unwrap();
+    let raised = async |change: &str| {
+        let before: i64 = value(&client, VERSION).await;
+        client.batch_execute(change).await.unwrap_or_else(|e| panic!("{change}: {e:?}"));
+        value::<i64>(&client, VERSION).await > before
+    };
+    for (table, set) in [
+        ("queue", "paused"),
+        ("handler", "paused"),
+        ("handler_version", "cpu_ms"),
+        ("secret", "value"),
+        ("cron", "paused"),
+    ] {
+        for nothing in [
+            format!("UPDATE host.{table} SET {set} = {set}"),
+            format!("UPDATE host.{table} SET {set} = {set} WHERE false"),
+            format!("DELETE FROM host.{table} WHERE false"),
+            format!("INSERT INTO host.{table} SELECT * FROM host.{table} WHERE false"),
+        ] {
+            // An identity of its own is not to be given, even to no row.
+            let nothing = nothing.replace("SELECT *", "OVERRIDING SYSTEM VALUE SELECT *");
+            assert!(!raised(&nothing).await, "{nothing}");
+        }
+        let other = match set {
+            "paused" => "NOT paused",
+            "cpu_ms" => "cpu_ms + 1",
+            _ => "'other'",
+        };
+        assert!(raised(&format!("UPDATE host.{table} SET {set} = {other}")).await, "{table}");
+    }
+    assert!(raised("DELETE FROM host.cron").await);
+}

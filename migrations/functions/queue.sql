@@ -100,23 +100,26 @@ BEGIN
 END $$;
 
 -- Tells hosts that there is something to load. A row of its own, so that no change waits for
--- another's transaction.
+-- another's transaction. An UPDATE to what was there before is no change: each would have all hosts
+-- read the catalog.
 CREATE OR REPLACE FUNCTION host.bump_catalog() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO host.catalog_change DEFAULT VALUES;
+    IF TG_OP <> 'UPDATE' OR OLD IS DISTINCT FROM NEW THEN
+        INSERT INTO host.catalog_change DEFAULT VALUES;
+    END IF;
     RETURN NULL;
 END $$;
 CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OR DELETE ON host.queue
-    FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+    FOR EACH ROW EXECUTE FUNCTION host.bump_catalog();
 CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OR DELETE ON host.handler
-    FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+    FOR EACH ROW EXECUTE FUNCTION host.bump_catalog();
 CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OR DELETE ON host.handler_version
-    FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+    FOR EACH ROW EXECUTE FUNCTION host.bump_catalog();
 -- Not at a firing: only for what hosts would otherwise sleep through.
 CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OF paused OR DELETE ON host.cron
-    FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+    FOR EACH ROW EXECUTE FUNCTION host.bump_catalog();
 -- Whatever session_replication_role somebody has: hosts would never hear of it.
 ALTER TABLE host.queue ENABLE ALWAYS TRIGGER bump_catalog;
 ALTER TABLE host.handler ENABLE ALWAYS TRIGGER bump_catalog;

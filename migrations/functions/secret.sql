@@ -63,5 +63,5 @@ $$;
 
 -- Tells hosts to read their secrets anew.
 CREATE OR REPLACE TRIGGER bump_catalog AFTER INSERT OR UPDATE OR DELETE ON host.secret
-    FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+    FOR EACH ROW EXECUTE FUNCTION host.bump_catalog();
 ALTER TABLE host.secret ENABLE ALWAYS TRIGGER bump_catalog;
