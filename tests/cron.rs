@@ -144,6 +144,8 @@ async fn what_makes_no_entry_is_refused() {
         said.stderr
     };
     let to_texts = ["--queue", "texts", "--payload", "x"];
+    // It fits into a message, and not beside what a firing adds.
+    let long = format!("a={}", "x".repeat(65_500));
     for (name, pattern, more, why) in [
         ("A", "@daily", &to_texts[..], "\"A\" is not a cron name"),
         ("a", "* * * *", &to_texts, "\"* * * *\" is not a cron pattern"),
@@ -176,6 +178,12 @@ async fn what_makes_no_entry_is_refused() {
         (
             "a",
             "@daily",
+            &["--queue", "texts", "--payload", "x", "--header", &long],
+            "a message has at most 65536",
+        ),
+        (
+            "a",
+            "@daily",
             &["--queue", "texts", "--payload", "x", "--missed", "some"],
             "skip, one, all",
         ),
@@ -183,6 +191,11 @@ async fn what_makes_no_entry_is_refused() {
         let text = refused(name, pattern, more).await;
         assert!(text.contains(why), "{text}");
     }
+    let by_hand = format!(
+        "SELECT host.cron_add('a', 'texts', '@daily', 'UTC', 'one', 'x', jsonb_build_object('a', repeat('x', 65500)), now(), false)"
+    );
+    let error = scene.client.batch_execute(&by_hand).await.unwrap_err();
+    assert!(error.as_db_error().unwrap().message().contains("too long"), "{error:?}");
     for command in ["pause", "resume", "remove", "run"] {
         let text = scene.cron_refused(&[command, "nigtly"], 2).await;
         assert_eq!(text, "no cron entry \"nigtly\"; did you mean \"nightly\"?");
@@ -268,4 +281,40 @@ async fn a_queue_goes_with_its_entries_only_if_that_is_meant() {
     for host in hosts {
         assert!(!host.log().contains("cannot be fired"), "{}", host.log());
     }
+}
+
+/// A trigger that skips the message: the entry has not fired, and says so.
+#[tokio::test]
+async fn a_firing_that_a_trigger_skips_is_none() {
+    let scene = scene().await;
+    scene.cron(&["add", "skipped", "* * * * * *", "--queue", "texts", "--payload", "1"]).await;
+    scene
+        .run(
+            "CREATE FUNCTION public.skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+             CREATE TRIGGER skip BEFORE INSERT ON queue.texts FOR EACH ROW EXECUTE FUNCTION public.skip()",
+        )
+        .await;
+    let text = scene.cron_refused(&["run", "skipped"], 1).await;
+    assert!(text.contains("1 of 1 messages were not written to queue.texts"), "{text}");
+    let host = scene.serve("host", &[]);
+    host.wait_for_log("something leaves them out").await;
+    let text = scene.db.host(&["status"]).await.ok();
+    assert!(text.contains("! cron skipped: due ") && text.contains("drop the trigger"), "{text}");
+    assert_eq!(scene.cron_entry("skipped").await["messages"], 0);
+
+    scene.run("DROP TRIGGER skip ON queue.texts; UPDATE host.cron SET retry_at = now()").await;
+    wait_until("it fires", async || scene.number("SELECT count(*) FROM queue.texts").await > 0)
+        .await;
+    // The id is that of the message, whatever a trigger enqueues beside it.
+    scene
+        .run(
+            "CREATE FUNCTION public.more() RETURNS trigger LANGUAGE plpgsql AS
+                 'BEGIN IF NEW.payload = ''1'' THEN INSERT INTO queue.texts (payload) VALUES (''more''); END IF; RETURN NULL; END';
+             CREATE TRIGGER more AFTER INSERT ON queue.texts FOR EACH ROW EXECUTE FUNCTION public.more()",
+        )
+        .await;
+    let json: Value =
+        serde_json::from_str(&scene.cron(&["run", "skipped", "--json"]).await).unwrap();
+    let of = format!("SELECT payload FROM queue.texts WHERE id = {}", json["id"].as_str().unwrap());
+    assert_eq!(scene.texts(&of).await, ["1"]);
 }

@@ -3,21 +3,27 @@
 -- database's clock. Tables touched: host.cron, and the queue of a firing. Locks: the entry's row.
 
 -- Puts the messages of an entry on its queue, in the caller's transaction: one for each time, which
--- its headers name, as they name the entry.
-CREATE OR REPLACE FUNCTION host.cron_enqueue(p_id int, p_times timestamptz[]) RETURNS void
+-- its headers name, as they name the entry. Returns the last one's id. Raises HQ012 if something
+-- leaves one out: then the entry has not fired.
+CREATE OR REPLACE FUNCTION host.cron_enqueue(p_id int, p_times timestamptz[]) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     c record;
+    ids bigint[];
 BEGIN
     SELECT x.name, x.payload, x.headers, q.name AS queue, q.payload_type INTO STRICT c
         FROM host.cron x JOIN host.queue q ON q.id = x.queue_id WHERE x.id = p_id;
     EXECUTE format(
-        'INSERT INTO queue.%I (payload, headers)
-         SELECT %s, $2 || jsonb_build_object(''cron'', $3, ''cron-at'', host.rfc3339(t.at))
-         FROM unnest($4) t (at) ORDER BY t.at',
+        'WITH enqueued AS (
+             INSERT INTO queue.%I (payload, headers)
+             SELECT %s, $2 || jsonb_build_object(''cron'', $3, ''cron-at'', host.rfc3339(t.at))
+             FROM unnest($4) t (at) ORDER BY t.at RETURNING id
+         ) SELECT array_agg(id ORDER BY id) FROM enqueued',
         c.queue, host.payload_cast('$1', c.payload_type))
-    USING c.payload, c.headers, c.name, p_times;
+    INTO ids USING c.payload, c.headers, c.name, p_times;
+    PERFORM host.require_kept(coalesce(cardinality(ids), 0), cardinality(p_times), format('queue.%I', c.queue));
+    RETURN ids[cardinality(ids)];
 END $$;
 
 -- A moment in UTC as text; with a fraction if it has one.
@@ -29,7 +35,8 @@ SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- Adds an entry. Raises unique_violation if there is one of that name, unless p_replace: then that
--- goes, and a host that is firing it finds it gone.
+-- goes, and a host that is firing it finds it gone. Headers that would be too long at each firing
+-- are refused here.
 CREATE OR REPLACE FUNCTION host.cron_add(
     p_name text, p_queue text, p_schedule text, p_time_zone text, p_missed text, p_payload bytea, p_headers jsonb,
     p_next_at timestamptz, p_replace boolean
@@ -42,6 +49,11 @@ BEGIN
     SELECT id INTO queue FROM host.queue WHERE name = p_queue;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
+    END IF;
+    IF octet_length((p_headers || jsonb_build_object('cron', p_name,
+            'cron-at', host.rfc3339('2030-01-31 08:00:00.000001')))::text) > 65536 THEN
+        RAISE EXCEPTION 'the headers of cron entry "%" are too long: with those that a firing adds, a message has at most 65536 bytes', p_name
+            USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF p_replace THEN
         DELETE FROM host.cron WHERE name = p_name;
@@ -100,12 +112,11 @@ DECLARE
     c record;
 BEGIN
     UPDATE host.cron SET messages = messages + 1, fired_at = clock_timestamp() WHERE name = p_name
-        RETURNING id, queue_id, fired_at INTO c;
+        RETURNING id, fired_at INTO c;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    PERFORM host.cron_enqueue(c.id, ARRAY[c.fired_at]);
-    RETURN (SELECT currval(format('queue.%I', q.name || '_id_seq')) FROM host.queue q WHERE q.id = c.queue_id);
+    RETURN host.cron_enqueue(c.id, ARRAY[c.fired_at]);
 END $$;
 
 -- The entries that are due first, at most p_limit. `in_ms`: how long until then; 0 or less: it is

@@ -174,6 +174,7 @@ impl Add {
             headers: self.header.into_iter().collect(),
             next_at,
         };
+        entry.check_headers().map_err(CommandError::usage)?;
         if let Some(name) = HEADERS.iter().find(|name| entry.headers.contains_key(**name)) {
             return Err(CommandError::usage(format!(
                 "the header {name:?} is set by each firing; choose another name"

@@ -12,6 +12,7 @@ use super::error::QueueError;
 use host_core::clock::millis;
 use host_core::cron::{Firing, Missed};
 use host_core::id::{CronId, MessageId};
+use host_core::message::check_headers;
 use host_core::name::{CronName, QueueName};
 
 /// An entry to be.
@@ -33,6 +34,20 @@ pub struct NewEntry {
     pub headers: BTreeMap<String, String>,
     /// When it fires first.
     pub next_at: SystemTime,
+}
+
+impl NewEntry {
+    /// Says why no firing could store the headers, if none could.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check_headers(&self) -> Result<(), String> {
+        let pairs = self.headers.iter().map(|(name, value)| (name.clone(), value.clone()));
+        // What a firing adds, at its longest.
+        let at = "2030-01-31T08:00:00.000001Z".to_owned();
+        let own = [("cron".to_owned(), self.name.to_string()), ("cron-at".to_owned(), at)];
+        check_headers(&pairs.chain(own).collect::<Vec<_>>())
+    }
 }
 
 /// An entry, for people.
