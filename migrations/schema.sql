@@ -104,7 +104,10 @@ BEGIN
     END IF;
     INSERT INTO host.session (host_name, pid, host_version)
         VALUES (p_host_name, p_pid, p_host_version) RETURNING id INTO session;
-    PERFORM pg_advisory_lock(1752134401, session);
+    -- The next try gets the next number.
+    IF NOT pg_try_advisory_lock(1752134401, session) THEN
+        PERFORM host.refuse_held_session(session);
+    END IF;
     RETURN session;
 END $$;
 
@@ -124,7 +127,9 @@ CREATE FUNCTION host.bump_catalog() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
-    INSERT INTO host.catalog_change DEFAULT VALUES;
+    IF TG_OP <> 'UPDATE' OR OLD IS DISTINCT FROM NEW THEN
+        INSERT INTO host.catalog_change DEFAULT VALUES;
+    END IF;
     RETURN NULL;
 END $$;
 
@@ -405,6 +410,11 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
     END IF;
+    IF octet_length((p_headers || jsonb_build_object('cron', p_name,
+            'cron-at', host.rfc3339('2030-01-31 08:00:00.000001')))::text) > 65536 THEN
+        RAISE EXCEPTION 'the headers of cron entry "%" are too long: with those that a firing adds, a message has at most 65536 bytes', p_name
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     IF p_replace THEN
         DELETE FROM host.cron WHERE name = p_name;
     END IF;
@@ -422,21 +432,26 @@ CREATE FUNCTION host.cron_ahead() RETURNS TABLE(id integer, name text, schedule 
     WHERE NOT c.paused AND greatest(c.fired_at, c.created_at) > t.now AND c.next_at > t.now
 $$;
 
-CREATE FUNCTION host.cron_enqueue(p_id integer, p_times timestamp with time zone[]) RETURNS void
+CREATE FUNCTION host.cron_enqueue(p_id integer, p_times timestamp with time zone[]) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 DECLARE
     c record;
+    ids bigint[];
 BEGIN
     SELECT x.name, x.payload, x.headers, q.name AS queue, q.payload_type INTO STRICT c
         FROM host.cron x JOIN host.queue q ON q.id = x.queue_id WHERE x.id = p_id;
     EXECUTE format(
-        'INSERT INTO queue.%I (payload, headers)
-         SELECT %s, $2 || jsonb_build_object(''cron'', $3, ''cron-at'', host.rfc3339(t.at))
-         FROM unnest($4) t (at) ORDER BY t.at',
+        'WITH enqueued AS (
+             INSERT INTO queue.%I (payload, headers)
+             SELECT %s, $2 || jsonb_build_object(''cron'', $3, ''cron-at'', host.rfc3339(t.at))
+             FROM unnest($4) t (at) ORDER BY t.at RETURNING id
+         ) SELECT array_agg(id ORDER BY id) FROM enqueued',
         c.queue, host.payload_cast('$1', c.payload_type))
-    USING c.payload, c.headers, c.name, p_times;
+    INTO ids USING c.payload, c.headers, c.name, p_times;
+    PERFORM host.require_kept(coalesce(cardinality(ids), 0), cardinality(p_times), format('queue.%I', c.queue));
+    RETURN ids[cardinality(ids)];
 END $_$;
 
 CREATE FUNCTION host.cron_failed(p_id integer, p_next_at timestamp with time zone, p_error text, p_wait_ms bigint) RETURNS boolean
@@ -530,12 +545,11 @@ DECLARE
     c record;
 BEGIN
     UPDATE host.cron SET messages = messages + 1, fired_at = clock_timestamp() WHERE name = p_name
-        RETURNING id, queue_id, fired_at INTO c;
+        RETURNING id, fired_at INTO c;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    PERFORM host.cron_enqueue(c.id, ARRAY[c.fired_at]);
-    RETURN (SELECT currval(format('queue.%I', q.name || '_id_seq')) FROM host.queue q WHERE q.id = c.queue_id);
+    RETURN host.cron_enqueue(c.id, ARRAY[c.fired_at]);
 END $$;
 
 CREATE FUNCTION host.cron_set_back(p_id integer, p_next_at timestamp with time zone, p_then timestamp with time zone) RETURNS boolean
@@ -731,6 +745,10 @@ CREATE FUNCTION host.end_upgrade(p_name text) RETURNS void
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
+    PERFORM FROM host.queue WHERE name = p_name FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
     PERFORM host.put_comments(p_name);
     PERFORM host.grant_privileges(p_name);
     UPDATE host.migration_queue m SET functions = host.migration_target()
@@ -803,6 +821,7 @@ BEGIN
             WHERE a.backend_xmin IS NOT NULL AND a.pid <> pg_backend_pid()
             ORDER BY age(a.backend_xmin) DESC LIMIT 1) o),
         'sessions', (SELECT coalesce(jsonb_agg(to_jsonb(s)), '[]') FROM host.sessions() s),
+        'held_sessions', (SELECT coalesce(jsonb_agg(to_jsonb(s)), '[]') FROM host.held_sessions() s),
         'handlers', (SELECT coalesce(jsonb_agg(jsonb_build_object('queue', h.queue, 'handler', h.handler,
                 'version', h.version, 'failed_on', h.failed_on)), '[]')
             FROM host.handlers() h WHERE h.in_force),
@@ -963,8 +982,9 @@ CREATE TABLE host.queue (
     rate_burst integer,
     keyed_lanes integer,
     CONSTRAINT a_queue_has_one_kind_of_lanes CHECK (((keyed_lanes IS NULL) OR ((NOT priorities) AND (ordered_lanes IS NULL)))),
+    CONSTRAINT delays_are_at_most_a_year CHECK (((0 <= ALL (delays_ms)) AND ('31536000000'::bigint >= ALL (delays_ms)))),
     CONSTRAINT delays_are_one_to_a_hundred CHECK ((((cardinality(delays_ms) >= 1) AND (cardinality(delays_ms) <= 100)) AND (array_position(delays_ms, NULL::bigint) IS NULL))),
-    CONSTRAINT keep_is_a_time CHECK ((keep_ms > 0)),
+    CONSTRAINT keep_is_at_most_10_years CHECK (((keep_ms >= 1) AND (keep_ms <= '315360000000'::bigint))),
     CONSTRAINT keyed_lanes_are_a_power_of_two CHECK ((keyed_lanes = ANY (ARRAY[2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]))),
     CONSTRAINT limits_are_not_for_queues_that_keep_an_order CHECK (((ordered_lanes IS NULL) OR (num_nonnulls(fleet_concurrency, rate_count) = 0))),
     CONSTRAINT ordered_lanes_are_a_power_of_two CHECK ((ordered_lanes = ANY (ARRAY[2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]))),
@@ -984,7 +1004,8 @@ CREATE TABLE host.queue (
     CONSTRAINT queue_rotate_bytes_check CHECK ((rotate_bytes >= 8192)),
     CONSTRAINT queue_unique_ms_check CHECK (((unique_ms >= 0) AND (unique_ms <= '31536000000'::bigint))),
     CONSTRAINT rate_is_at_most_1000_a_millisecond CHECK ((rate_count <= (rate_ms * 1000))),
-    CONSTRAINT rate_is_whole CHECK ((num_nulls(rate_count, rate_ms, rate_burst) = ANY (ARRAY[0, 3])))
+    CONSTRAINT rate_is_whole CHECK ((num_nulls(rate_count, rate_ms, rate_burst) = ANY (ARRAY[0, 3]))),
+    CONSTRAINT rotate_age_is_at_most_a_year CHECK ((rotate_age_ms <= '31536000000'::bigint))
 );
 
 COMMENT ON TABLE host.queue IS 'Queues and their settings: see host queue.';
@@ -1147,12 +1168,13 @@ BEGIN
         WHERE l.locktype = 'relation' AND l.granted AND c.relnamespace = 'host'::regnamespace AND c.relispartition
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
         UNION ALL
-        SELECT DISTINCT q.name, CASE l.classid WHEN 1752134403 THEN 'schedule' WHEN 1752134404 THEN 'rotation'
-                ELSE format('handler "%s"', h.name) END, l.pid, l.virtualtransaction
+        SELECT DISTINCT q.name, CASE l.classid WHEN 1752134402 THEN format('handler "%s"', h.name)
+                WHEN 1752134403 THEN 'schedule' ELSE 'rotation' END, l.pid, l.virtualtransaction
         FROM pg_locks l
         LEFT JOIN host.handler h ON l.classid = 1752134402 AND h.id = l.objid::bigint
         JOIN host.queue q ON q.id = CASE WHEN l.classid = 1752134402 THEN h.queue_id ELSE l.objid::bigint END
-        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid IN (1752134402, 1752134403, 1752134404)
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+            AND l.classid IN (1752134402, 1752134403, 1752134404, 1752134405)
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
         UNION ALL
         SELECT q.name, 'dump', host.dump_at_work(ARRAY[to_regclass(format('host.%I', q.name || '__message_0'))]), NULL
@@ -1160,8 +1182,8 @@ BEGIN
     )
     SELECT DISTINCT ON (d.queue, d.lock, d.pid, p.gid) d.queue, d.lock, d.pid, p.gid, nullif(a.application_name, ''),
         coalesce(a.usename, p.owner)::text, left(a.query, 200),
-        -- A lock of the session, not of a transaction: since it last did something.
-        (extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared, a.state_change)) * 1000)::bigint
+        -- A lock of the session, not of a transaction, is none of a host's: it may be as old.
+        (extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared, a.backend_start)) * 1000)::bigint
     FROM held d
     LEFT JOIN pg_stat_activity a ON a.pid = d.pid
     LEFT JOIN pg_locks own ON d.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
@@ -1169,6 +1191,20 @@ BEGIN
     LEFT JOIN pg_prepared_xacts p ON p.transaction = own.transactionid
     WHERE (d.lock <> 'dump' OR d.pid IS NOT NULL) AND d.pid IS DISTINCT FROM pg_backend_pid();
 END $$;
+
+CREATE FUNCTION host.held_sessions() RETURNS TABLE(first bigint, sessions bigint, pid integer, prepared text, application text, role text, query text, age_ms bigint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT min(l.objid::bigint), count(*), l.pid, NULL, nullif(min(a.application_name), ''), min(a.usename::text),
+        left(min(a.query), 200),
+        (extract(epoch FROM clock_timestamp() - min(coalesce(a.xact_start, a.backend_start))) * 1000)::bigint
+    FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid = 1752134401
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND NOT EXISTS (SELECT FROM host.session s WHERE s.id = l.objid::bigint)
+    GROUP BY l.pid ORDER BY l.pid
+$$;
 
 CREATE FUNCTION host.history_slot(at timestamp with time zone, keep_ms bigint) RETURNS smallint
     LANGUAGE sql IMMUTABLE
@@ -1764,6 +1800,23 @@ BEGIN
             HINT = 'copy only the columns payload, headers, run_at, expires_at, priority, key and unique_key';
 END $$;
 
+CREATE FUNCTION host.refuse_held_session(p_session integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    holder text := (SELECT format('process %s of role %s', l.pid, coalesce(a.usename, '?'))
+            || coalesce(format(' (%s)', nullif(a.application_name, '')), '')
+        FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+        WHERE l.locktype = 'advisory' AND l.classid = 1752134401 AND l.objid = p_session::oid AND l.objsubid = 2
+            AND l.granted AND l.pid <> pg_backend_pid()
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        LIMIT 1);
+BEGIN
+    RAISE EXCEPTION 'the advisory lock of session % is held by %', p_session, coalesce(holder, 'somebody who has just let it go')
+        USING ERRCODE = 'lock_not_available';
+END $$;
+
 CREATE FUNCTION host.rejoin_session(p_session integer) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1777,7 +1830,11 @@ BEGIN
         WHERE l.locktype = 'advisory' AND l.classid = 1752134401 AND l.objid = p_session::oid AND l.objsubid = 2
             AND l.granted AND l.pid <> pg_backend_pid()
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
-    PERFORM pg_advisory_lock(1752134401, p_session);
+    BEGIN
+        PERFORM pg_advisory_lock(1752134401, p_session);
+    EXCEPTION WHEN lock_not_available THEN
+        PERFORM host.refuse_held_session(p_session);
+    END;
 END $$;
 
 CREATE FUNCTION host.release_all_keys(p_queue text, p_handler integer) RETURNS void
@@ -7305,23 +7362,23 @@ ALTER INDEX host.sample__schedule_due ATTACH PARTITION host.sample__schedule_9_d
 
 ALTER INDEX host.sample__schedule_late ATTACH PARTITION host.sample__schedule_9_txid_id_idx;
 
-CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE OF paused ON host.cron FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE OF paused ON host.cron FOR EACH ROW EXECUTE FUNCTION host.bump_catalog();
 
 ALTER TABLE host.cron ENABLE ALWAYS TRIGGER bump_catalog;
 
-CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.handler FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.handler FOR EACH ROW EXECUTE FUNCTION host.bump_catalog();
 
 ALTER TABLE host.handler ENABLE ALWAYS TRIGGER bump_catalog;
 
-CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.handler_version FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.handler_version FOR EACH ROW EXECUTE FUNCTION host.bump_catalog();
 
 ALTER TABLE host.handler_version ENABLE ALWAYS TRIGGER bump_catalog;
 
-CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.queue FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.queue FOR EACH ROW EXECUTE FUNCTION host.bump_catalog();
 
 ALTER TABLE host.queue ENABLE ALWAYS TRIGGER bump_catalog;
 
-CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.secret FOR EACH STATEMENT EXECUTE FUNCTION host.bump_catalog();
+CREATE TRIGGER bump_catalog AFTER INSERT OR DELETE OR UPDATE ON host.secret FOR EACH ROW EXECUTE FUNCTION host.bump_catalog();
 
 ALTER TABLE host.secret ENABLE ALWAYS TRIGGER bump_catalog;
 

@@ -3,6 +3,7 @@
 use host_queue::migrate::{File, Migrations, SchemaState, check, migrate};
 
 use crate::harness::TestDb;
+use crate::harness::sql_host::{backend, value, wait_for_lock};
 
 mod busy;
 mod many;
@@ -113,4 +114,41 @@ async fn the_command_says_what_it_did() {
     let json: serde_json::Value =
         serde_json::from_str(&db.host(&["migrate", "--json"]).await.ok()).unwrap();
     assert_eq!(json["applied"], serde_json::json!([]));
+}
+
+/// Durations that were set before there were bounds are brought to the nearest.
+#[tokio::test]
+async fn durations_without_bounds_are_cut_to_them() {
+    let db = TestDb::empty().await;
+    let client = db.client().await;
+    old::migrate_as_then(&client, &old::version_13()).await;
+    client
+        .batch_execute(
+            "SELECT host.create_queue('q', p_keep_ms => 1000, p_delays_ms => '{5}');
+             UPDATE host.queue SET keep_ms = 9e18, rotate_age_ms = 9e18, delays_ms = '{-5, 7, 9000000000000000000}'",
+        )
+        .await
+        .unwrap();
+    db.host(&["migrate"]).await.ok();
+    let cut = "SELECT concat_ws(' ', keep_ms, rotate_age_ms, delays_ms) FROM host.queue";
+    assert_eq!(value::<String>(&client, cut).await, "315360000000 31536000000 {0,7,31536000000}");
+}
+
+/// A queue that is dropped between the two halves of its upgrade.
+#[tokio::test]
+async fn a_queue_that_is_dropped_in_between_is_passed_over() {
+    let db = TestDb::new().await;
+    let (client, other) = (db.client().await, db.client().await);
+    client.batch_execute("SELECT host.create_queue('q')").await.unwrap();
+    client.batch_execute("SELECT host.upgrade_queue('q')").await.unwrap();
+    other.batch_execute("BEGIN; SELECT host.drop_queue('q', true)").await.unwrap();
+    let pid = backend(&client).await;
+    let end = client.batch_execute("SELECT host.end_upgrade('q')");
+    let drop = async {
+        wait_for_lock(&other, pid).await;
+        other.batch_execute("COMMIT").await
+    };
+    let (ended, dropped) = tokio::join!(end, drop);
+    dropped.unwrap();
+    ended.unwrap();
 }

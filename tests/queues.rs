@@ -5,7 +5,7 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::harness::server::connect;
-use crate::harness::sql_host::value;
+use crate::harness::sql_host::{sqlstate, value};
 use crate::harness::{Deployment, Scene, TestDb, wait_until};
 
 pub async fn count(client: &Client, queue: &str) -> i64 {
@@ -326,4 +326,44 @@ async fn a_dropped_queues_calls_are_interrupted() {
     scene.run(waits).await;
     // It has their slots.
     wait_until("as many are again", async || scene.in_flight("work").await == 4).await;
+}
+
+/// A time plus a duration that is none would stop whoever meets it later: a host, a promotion.
+#[tokio::test]
+async fn a_duration_that_overflows_is_refused_where_it_is_set() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    db.host(&["queue", "create", "q", "--keep", "1h", "--unique", "1h"]).await.ok();
+    let most = i64::MAX;
+    for set in [
+        format!("keep_ms = {most}"),
+        format!("delays_ms = ARRAY[1, {most}]"),
+        "delays_ms = '{-1}'".into(),
+        format!("rotate_age_ms = {most}"),
+        format!("unique_ms = {most}"),
+        format!("backoff_cap_ms = {most}"),
+        format!("rate_count = 1, rate_burst = 1, rate_ms = {most}"),
+    ] {
+        let update = format!("UPDATE host.queue SET {set}");
+        assert_eq!(sqlstate(client.batch_execute(&update).await), "23514", "{set}");
+    }
+    let long = "500000000000y";
+    for args in [
+        &["queue", "create", "p", "--keep", long][..],
+        &["queue", "create", "p", "--delays", long],
+        &["queue", "create", "p", "--backoff", long],
+        &["queue", "create", "p", "--backoff-cap", long],
+        &["queue", "create", "p", "--rotate-age", long],
+        &["queue", "set", "q", "--keep", long],
+        &["queue", "set", "q", "--unique", long],
+        &["enqueue", "q", "1", "--delay", long],
+        &["enqueue", "q", "1", "--expires-in", long],
+        &["serve", "--poll", long],
+        &["migrate", "--lock-timeout", long],
+    ] {
+        let text = db.host(args).await.error(2);
+        assert!(text.contains("is out of range: use "), "{args:?}: {text}");
+    }
+    // The longest that there is.
+    db.host(&["enqueue", "q", "1", "--delay", "10950days", "--expires-in", "10950days"]).await.ok();
 }

@@ -120,7 +120,7 @@ fn what_happened(label: &str, in_force: InForce, wasm: &[u8]) -> String {
 
 fn fail(error: DeployError, file: &Path) -> CommandError {
     match error {
-        DeployError::OutOfRange(error) => CommandError::usage(error.to_string()),
+        DeployError::OutOfRange(error) => error.into(),
         DeployError::Refused(error) => CommandError::failed(format!("{}: {error}", file.display())),
         DeployError::Queue(error) => error.into(),
     }

@@ -15,6 +15,7 @@ use crate::global::{Global, key_value};
 use crate::{lookup, show};
 use host_core::format;
 use host_core::lane::Priority;
+use host_core::limits;
 use host_core::message::PayloadType;
 use host_queue::catalog::{self, Queue};
 use host_queue::connect::Pooled;
@@ -133,7 +134,13 @@ impl Enqueue {
         lack.map_or(Ok(()), |lack| Err(CommandError::usage(format!("queue {} {lack}", queue.name))))
     }
 
-    fn envelope(&self) -> Envelope {
+    fn envelope(&self) -> Result<Envelope, CommandError> {
+        let within = |what, time: Option<humantime::Duration>| match time {
+            Some(time) => limits::duration_within(what, *time, &limits::DELAY),
+            None => Ok(()),
+        };
+        within("delay", self.delay)?;
+        within("expires-in", self.expires_in)?;
         let when = match (self.delay, self.run_at) {
             (Some(delay), _) => When::After(Duration::from(delay)),
             (None, Some(time)) => When::At(time),
@@ -141,7 +148,8 @@ impl Enqueue {
         };
         let expires = self.expires_in.map(|time| When::After(time.into()));
         let headers = self.header.iter().cloned().collect();
-        Envelope { headers, when, expires, priority: self.priority, key: self.key.clone() }
+        let (priority, key) = (self.priority, self.key.clone());
+        Ok(Envelope { headers, when, expires, priority, key })
     }
 
     async fn enqueue_one(
@@ -151,7 +159,7 @@ impl Enqueue {
         payload: &[u8],
     ) -> Result<(), CommandError> {
         check(queue, payload, "the message")?;
-        let (envelope, key) = (self.envelope(), self.unique_key.as_deref());
+        let (envelope, key) = (self.envelope()?, self.unique_key.as_deref());
         let enqueued = producer::enqueue(client, &queue.name, envelope, key, payload).await?;
         match (enqueued, self.json) {
             (Enqueued::As(id), false) => println!("{id}"),
@@ -176,7 +184,7 @@ impl Enqueue {
     ) -> Result<Counts, CommandError> {
         let (mut input, bar) = self.open().await?;
         let mut batch =
-            Batch::begin(client, &queue.name, queue.payload_type, self.envelope()).await?;
+            Batch::begin(client, &queue.name, queue.payload_type, self.envelope()?).await?;
         let (mut line, mut number, mut blank_lines) = (Vec::new(), 0u64, 0u64);
         loop {
             line.clear();

@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use crate::exit_codes::{FAILED, NO_CONNECTION, SCHEMA, USAGE};
+use host_core::limits::OutOfRange;
 use host_embedded::EmbeddedError;
 use host_queue::error::{QueueError, SQLSTATE_CANNOT_CONNECT};
 use host_queue::migrate::{MigrateError, SchemaState};
@@ -77,6 +78,12 @@ impl CommandError {
 impl From<anyhow::Error> for CommandError {
     fn from(error: anyhow::Error) -> Self {
         Self { code: FAILED, message: format!("{error:#}") }
+    }
+}
+
+impl From<OutOfRange> for CommandError {
+    fn from(error: OutOfRange) -> Self {
+        Self::usage(error.to_string())
     }
 }
 

@@ -1,7 +1,5 @@
 //! `host migrate`.
 
-use std::time::Duration;
-
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -10,6 +8,7 @@ use crate::context::CommandContext;
 use crate::error::CommandError;
 use crate::global::Global;
 use crate::show;
+use host_core::limits;
 use host_queue::migrate::{self, Migrations, Report, Step};
 use host_queue::pooler;
 use host_queue::restore::{self, Rebased};
@@ -50,12 +49,7 @@ enum Origin {
 impl Migrate {
     /// Does it.
     pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
-        if *self.lock_timeout < Duration::from_millis(1) {
-            return Err(CommandError::usage(format!(
-                "--lock-timeout {} is too short: give 1ms or more",
-                self.lock_timeout
-            )));
-        }
+        limits::duration_within("lock-timeout", *self.lock_timeout, &limits::LOCK_TIMEOUT)?;
         let (report, origin) = crate::context::with(global, async |context: &CommandContext| {
             pooler::refuse(&context.database).await?;
             let mut alone = context.database.connect_alone().await?;

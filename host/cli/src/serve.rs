@@ -1,7 +1,6 @@
 //! `host serve`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use bytesize::ByteSize;
@@ -12,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::CommandContext;
 use crate::error::CommandError;
 use crate::global::Global;
+use host_core::limits;
 use host_core::progress::Progress;
 use host_queue::connect::retry;
 use host_queue::migrate::{self, Migrations, SchemaState};
@@ -56,8 +56,6 @@ pub(crate) struct Serve {
 
 /// The least that can hold one message of the largest kind.
 const PAYLOAD_MEMORY_MIN: ByteSize = ByteSize::mib(64);
-/// Shorter, and polling is all that a host does.
-const POLL_MIN: Duration = Duration::from_millis(1);
 
 impl Serve {
     /// Serves.
@@ -78,12 +76,7 @@ impl Serve {
                 self.payload_memory
             )));
         }
-        if *self.poll < POLL_MIN {
-            return Err(CommandError::usage(format!(
-                "--poll {} is too short: give 1ms or more",
-                self.poll
-            )));
-        }
+        limits::duration_within("poll", *self.poll, &limits::POLL)?;
         Ok(ServeConfig {
             host_name: self.name.unwrap_or_else(machine_name),
             concurrency: self.concurrency,

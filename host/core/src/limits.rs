@@ -98,6 +98,13 @@ pub const RATE_INTERVAL: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_hours(365 * 24);
 /// The fewest and the most messages that a queue may let start at once.
 pub const RATE_BURST: RangeInclusive<u32> = 1..=1_000_000;
+/// The shortest and the longest time after which a new message is delivered, or expires.
+pub const DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(30 * 365 * 24);
+/// The shortest and the longest time between two looks of a host for messages.
+pub const POLL: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
+/// The shortest and the longest time that an upgrade waits for a lock in one try.
+pub const LOCK_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_hours(1);
 /// The largest component that is accepted, in bytes.
 pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 /// The largest result of a message, in bytes.

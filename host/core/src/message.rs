@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::id::MessageId;
 use crate::lane::{Lanes, Priority};
+use crate::limits::DELAY;
 use crate::secret::Secret;
 
 mod json;
@@ -15,7 +16,7 @@ mod json;
 /// The most that headers may have as JSON text, in bytes.
 pub const HEADERS_BYTES_MAX: usize = 65_536;
 /// The longest delay of a follow-up. Postgres takes 30 years.
-pub const FOLLOW_UP_DELAY_MAX: Duration = Duration::from_hours(30 * 365 * 24);
+pub const FOLLOW_UP_DELAY_MAX: Duration = *DELAY.end();
 /// The longest key, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 /// The longest unique key, in bytes.

@@ -14,6 +14,7 @@ use super::error::QueueError;
 use super::unique::taken_by;
 use host_core::id::MessageId;
 use host_core::lane::Priority;
+use host_core::limits::DELAY;
 use host_core::message::PayloadType;
 use host_core::name::QueueName;
 
@@ -38,7 +39,7 @@ pub enum When {
     /// The present.
     #[default]
     Now,
-    /// This long from now, by the server's clock.
+    /// This long from now, by the server's clock; no longer than [`DELAY`] allows.
     After(Duration),
     /// Then.
     At(SystemTime),
@@ -166,7 +167,7 @@ async fn times(
     let at = |when: &When| match when {
         When::Now => None,
         When::At(time) => Some(*time),
-        When::After(delay) => Some(now.checked_add(*delay).unwrap_or(now)),
+        When::After(delay) => Some(now + (*delay).min(*DELAY.end())),
     };
     Ok((at(&envelope.when), envelope.expires.as_ref().and_then(at)))
 }
