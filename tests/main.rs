@@ -6,7 +6,6 @@
 mod harness;
 
 mod accounts;
-mod at_rest;
 mod bad_guests;
 mod batches;
 mod bench;
@@ -60,6 +59,7 @@ mod queues;
 mod random;
 mod readme;
 mod replay;
+mod rest;
 mod restore;
 mod retries;
 mod rotation;

@@ -43,7 +43,7 @@ pub(crate) struct Serve {
     /// not settled
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     payload_memory: ByteSize,
-    /// The longest time between two looks for messages while a handler sleeps
+    /// How often to ask whether anything came to idle queues
     #[arg(long, value_name = "TIME", default_value = "1s")]
     poll: humantime::Duration,
     /// How long messages in flight may take after SIGTERM

@@ -30,6 +30,8 @@ pub(crate) mod rows;
 pub struct Catalog {
     /// Raised by every change of a queue, a handler or a deployment, and by the end of a session.
     pub version: i64,
+    /// How many sessions have ended. Each may have left leases behind.
+    pub sessions_ended: i64,
     /// In order of the name.
     pub queues: Vec<Queue>,
     /// The version in force of each handler, in order of the handler's id.

@@ -23,6 +23,7 @@ pub mod migrate;
 pub mod pooler;
 pub mod producer;
 pub mod queues;
+pub mod rest;
 pub mod restore;
 pub mod rotate;
 pub mod schedule;

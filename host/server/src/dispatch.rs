@@ -36,6 +36,7 @@ use self::run::workers::Workers;
 use self::settle::open_lease::Extent;
 use self::settle::open_leases::OpenLeases;
 use self::settle::outcome_context::OutcomeContext;
+use crate::rest::RestObserver;
 use host_core::id::LeaseKey;
 use host_core::progress::{ROUND_EVERY, Watch};
 
@@ -55,6 +56,8 @@ pub struct Dispatcher {
     control: watch::Receiver<Control>,
     /// Notified when a message may have come.
     woken: Arc<Notify>,
+    /// Whether the queue is at rest.
+    rest: RestObserver,
     /// To be notified when the schedule has new messages.
     schedule_changed: Arc<Notify>,
     planner: LeasePlanner,
@@ -86,6 +89,7 @@ impl Dispatcher {
             version,
             control: config.control,
             woken: config.woken,
+            rest: config.rest,
             schedule_changed: config.schedule_changed,
             planner,
             slot_wait: SlotWait::default(),
@@ -126,6 +130,7 @@ impl Dispatcher {
                 }
                 slot = self.slot_wait.slot() => self.lease(slot, Instant::now()),
                 () = self.woken.notified() => self.wake(Instant::now()),
+                stir = self.rest.stirred() => self.stirred(stir, Instant::now()),
                 changed = self.control.changed() => match changed {
                     Ok(()) => self.obey(Instant::now()),
                     Err(_) => return,
@@ -145,8 +150,8 @@ impl Dispatcher {
         next.map_or(round, |at| at.clamp(now + Duration::from_millis(1), round))
     }
 
-    /// Does what the handler manager says. A queue that was paused, or a dead host, may have left
-    /// messages: it looks for them at once.
+    /// Does what the handler manager says. A queue that was paused may have messages: it looks for
+    /// them at once.
     fn obey(&mut self, now: Instant) {
         self.wake(now);
         self.planner.strays.search_now(now);

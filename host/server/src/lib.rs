@@ -2,4 +2,5 @@
 
 pub mod deploy;
 pub mod dispatch;
+pub mod rest;
 pub mod serve;

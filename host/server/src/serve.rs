@@ -14,6 +14,7 @@ use self::cron::CronLoop;
 use self::handler_manager::{HandlerManager, SPARE_SANDBOXES};
 use self::heartbeat::Heartbeat;
 use self::load::{Components, Loader};
+use self::rest_watch::RestWatch;
 use crate::dispatch::config::HostResources;
 use crate::dispatch::health::SlowLane;
 use crate::dispatch::run::threads::LongCallThreads;
@@ -32,6 +33,8 @@ mod handler_manager;
 mod heartbeat;
 mod load;
 mod maintenance;
+mod rest_watch;
+mod upkeep;
 
 /// Notifications that nobody has looked at yet; more are dropped, since each is only a hint.
 const NOTIFICATIONS_MAX: usize = 256;
@@ -50,7 +53,7 @@ pub struct ServeConfig {
     /// Payload in memory, over all handlers, in bytes; and of follow-ups that are not settled, as
     /// much again.
     pub payload_bytes: u64,
-    /// The longest that a sleeping handler goes without a look.
+    /// How often to ask whether anything came to idle queues.
     pub poll_max: Duration,
     /// How long messages in flight may take when the host is told to stop.
     pub drain: Duration,
@@ -193,12 +196,19 @@ async fn one_session(
     let watch = config.progress.watch("the loop of cron");
     let cron = CronLoop::new(host.database.clone(), catalog_changed.clone(), watch);
     let mut handlers = HandlerManager::new(host, loader.clone(), slots);
+    let rest_watch = RestWatch {
+        database: database.clone(),
+        rests: handlers.rests(),
+        every: config.poll_max,
+        watch: config.progress.watch("the watch over idle queues"),
+    };
 
     let lost = tokio::select! {
         _ = &mut heartbeat => true,
         () = stop_now.cancelled() => true,
         never = handlers.run(catalog_changed, woken) => match never {},
         never = cron.run() => match never {},
+        never = rest_watch.run() => match never {},
         () = shutdown.drain.cancelled() => false,
         () = shutdown.stop.cancelled() => false,
     };

@@ -27,7 +27,7 @@
 //!   settlement log, and from there. In between, another session may have written.
 //! - [`World::take_over_read`], [`World::take_over_write`]: `host.{q}__take_over`, in the same way.
 //! - [`World::end_session`]: `host.end_session`. The session need not be dead, and need not know.
-//! - [`World::promote`]: `host.{q}__promote`.
+//! - [`World::promote`][]: `host.{q}__promote`.
 //! - [`World::truncate_look`], [`World::truncate_finish`]: `host.{q}__truncate`, up to the LOCK
 //!   TABLE, and from there.
 //! - [`World::advance_begin`], [`World::advance_carry`]: `host.{q}__advance`. First its setval,

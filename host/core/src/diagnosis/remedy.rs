@@ -90,7 +90,7 @@ impl Finding {
             }
             Self::ExcessPrivileges { role, statements, .. } => {
                 // What the release grants it goes with the rest.
-                let again = role.starts_with("host_").then_some("; host migrate").unwrap_or_default();
+                let again = if role.starts_with("host_") { "; host migrate" } else { "" };
                 format!("unless that is meant, as the owner: {}{again}", statements.join("; "))
             }
             Self::CannotSee => "GRANT pg_monitor to it".into(),
@@ -180,11 +180,7 @@ impl fmt::Display for Finding {
                 write!(f, "no host is running, and messages are waiting on {}", queues.join(", "))
             }
             Self::SilentHost { host, connected, beat_age_ms, .. } => {
-                write!(f, "host {host} {}", if *connected { "is connected, but" } else { "is not connected, and" })?;
-                match beat_age_ms {
-                    Some(ms) => write!(f, " has not beaten for {}", span(*ms)),
-                    None => f.write_str(" has no heartbeat"),
-                }
+                f.write_str(&silent(host, *connected, *beat_age_ms))
             }
             Self::StandingHost { host, late } => write!(f, "host {host}: {late}"),
             Self::HeldSessions { first, sessions, by } => write!(
@@ -210,13 +206,7 @@ impl fmt::Display for Finding {
                 "rotation of {queue} waits for lease {lease} of session {session}, open for {}",
                 span(*age_ms)
             ),
-            Self::Locked { queue, lock, by } => match lock.as_str() {
-                "leaf" => write!(f, "rotation of {queue} waits for {by}"),
-                "rotation" => write!(f, "rotation and deploys of {queue} wait for their lock, held by {by}"),
-                "schedule" => write!(f, "delayed messages and retries of {queue} wait for their lock, held by {by}"),
-                "dump" => write!(f, "rotation of {queue} waits for a dump that may be about to read it: {by}"),
-                handler => write!(f, "{handler} of {queue} gets no messages, because its lock is held by {by}"),
-            },
+            Self::Locked { queue, lock, by } => f.write_str(&locked(queue, lock, by)),
             Self::FewLocks { room, dump, per_transaction, .. } => write!(
                 f,
                 "max_locks_per_transaction is {per_transaction}, so the server has room for {room} locks, and pg_dump takes {dump} of this database at once"
@@ -260,6 +250,32 @@ fn give_back(by: &Holder) -> String {
         }
         (Some(pid), None) => format!("let it commit, or SELECT pg_terminate_backend({pid})"),
         (None, None) => "let it commit".into(),
+    }
+}
+
+/// A host that gives no sign of life.
+fn silent(host: &str, connected: bool, beat_age_ms: Option<i64>) -> String {
+    let connected = if connected { "is connected, but" } else { "is not connected, and" };
+    match beat_age_ms {
+        Some(ms) => format!("host {host} {connected} has not beaten for {}", span(ms)),
+        None => format!("host {host} {connected} has no heartbeat"),
+    }
+}
+
+/// Who holds a lock, and what waits for it.
+fn locked(queue: &str, lock: &str, by: &Holder) -> String {
+    match lock {
+        "leaf" => format!("rotation of {queue} waits for {by}"),
+        "rotation" => format!("rotation and deploys of {queue} wait for their lock, held by {by}"),
+        "schedule" => {
+            format!("delayed messages and retries of {queue} wait for their lock, held by {by}")
+        }
+        "dump" => {
+            format!("rotation of {queue} waits for a dump that may be about to read it: {by}")
+        }
+        handler => {
+            format!("{handler} of {queue} gets no messages, because its lock is held by {by}")
+        }
     }
 }
 

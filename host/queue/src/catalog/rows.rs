@@ -28,7 +28,8 @@ pub(super) fn catalog(text: &str) -> Result<Catalog, serde_json::Error> {
     let mut left_out = Vec::new();
     let queues = each(&read.queues, "queue", &mut left_out);
     let deployments = each(&read.deployments, "handler", &mut left_out);
-    Ok(Catalog { version: read.version, queues, deployments, told: read.told, left_out })
+    let CatalogRow { version, sessions_ended, told, .. } = read;
+    Ok(Catalog { version, sessions_ended, queues, deployments, told, left_out })
 }
 
 fn each<'a, T: Deserialize<'a>>(
@@ -141,6 +142,7 @@ impl From<ToldRow> for Told {
 #[derive(Deserialize)]
 struct CatalogRow<'a> {
     version: i64,
+    sessions_ended: i64,
     #[serde(borrow)]
     queues: Vec<&'a RawValue>,
     #[serde(borrow)]
@@ -306,7 +308,7 @@ mod tests {
         };
         let deep = format!(r#"{{"a": {}{}}}"#, "[".repeat(200), "]".repeat(200));
         let text = format!(
-            r#"{{"version": 7, "told": [], "queues": [{}, {}], "deployments": [{}, {}, {}, {}, {}]}}"#,
+            r#"{{"version": 7, "sessions_ended": 0, "told": [], "queues": [{}, {}], "deployments": [{}, {}, {}, {}, {}]}}"#,
             queue("good", "3"),
             queue("bad", "1e400"),
             deployment("good", "{}", "1000"),

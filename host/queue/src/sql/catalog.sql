@@ -4,6 +4,7 @@
 --   host.queue, host.handler, host.handler_version, host.cancellation.
 SELECT jsonb_build_object(
     'version', host.catalog_version(),
+    'sessions_ended', (SELECT count(*) FROM host.session s WHERE s.ended_at IS NOT NULL),
     'queues', coalesce((SELECT jsonb_agg(jsonb_build_object(
             'id', q.id,
             'name', q.name,

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::health::SlowLane;
 use super::run::handler_version::HandlerVersion;
 use super::run::threads::LongCallThreads;
+use crate::rest::RestObserver;
 use host_core::id::{HandlerId, MessageId, SessionId};
 use host_core::lane::Lanes;
 use host_core::memory_gauge::MemoryGauge;
@@ -45,7 +46,7 @@ pub struct HostResources {
     pub long_calls: LongCallThreads,
     /// This host's name, for the history.
     pub host_name: Arc<str>,
-    /// The longest that a sleeping handler goes without a look.
+    /// How often to ask whether anything came to idle queues.
     pub poll_max: Duration,
     /// Processors.
     pub cores: u32,
@@ -67,8 +68,6 @@ pub struct Control {
     pub policy: RetryPolicy,
     /// Messages that an operator has removed. This host may have leased some of them.
     pub removed: Arc<HashSet<MessageId>>,
-    /// The catalog's version. It is raised when a session may have left leases behind.
-    pub catalog_version: i64,
 }
 
 /// Whether a handler's loop takes leases. It finishes open leases in each mode.
@@ -109,6 +108,8 @@ pub struct DispatcherConfig {
     pub control: watch::Receiver<Control>,
     /// Notified when a message may have come.
     pub woken: Arc<Notify>,
+    /// Whether the queue is at rest.
+    pub rest: RestObserver,
     /// To be notified when the schedule has new messages.
     pub schedule_changed: Arc<Notify>,
 }

@@ -13,6 +13,7 @@ use super::lease::idle::Announcement;
 use super::lease::slots::Slot;
 use super::round_trip::{Done, LeasePlan, LeaseRoom, LeaseSource, Leased, Settled};
 use super::settle::open_lease::Extent;
+use crate::rest::Stir;
 use host_core::id::LeaseKey;
 use host_queue::error::QueueError;
 use host_queue::lease::Taken;
@@ -31,11 +32,21 @@ impl Dispatcher {
     /// Wake: a message may have come.
     pub(super) fn wake(&mut self, now: Instant) {
         self.planner.idle.wake(now);
+        self.planner.strays.wake(now);
+    }
+
+    /// Wake: the queue was at rest, and something has stirred it.
+    pub(super) fn stirred(&mut self, stir: Stir, now: Instant) {
+        self.wake(now);
+        if stir == Stir::Alarm {
+            self.planner.strays.search_now(now);
+        }
     }
 
     /// Looks for leases that dead hosts have left, now and then and when told to.
     pub(super) fn search(&mut self, mode: Mode, now: Instant) {
-        if mode == Mode::Leasing && self.planner.strays.begin_search(now) {
+        let rests = self.planner.idle.rests();
+        if mode == Mode::Leasing && self.planner.strays.begin_search(rests, now) {
             self.round_trips.search();
         }
     }
@@ -95,13 +106,12 @@ impl Dispatcher {
 
     fn lease_source(&mut self) -> LeaseSource {
         let open = &self.open;
-        match self.planner.strays.next(|lease| open.contains(lease)) {
-            Some(stray) => LeaseSource::Stray(stray),
-            None => LeaseSource::Queue {
-                announcement: self.announcement(),
-                turn: self.planner.turns.next(),
-            },
+        if let Some(stray) = self.planner.strays.next(|lease| open.contains(lease)) {
+            return LeaseSource::Stray(stray);
         }
+        self.rest.begin_look();
+        let announcement = self.announcement();
+        LeaseSource::Queue { announcement, turn: self.planner.turns.next() }
     }
 
     /// The next announcement to producers, unless one is on its way.
@@ -158,13 +168,14 @@ impl Dispatcher {
         if !taken.leases.is_empty() {
             self.planner.turns.go_on_after(taken.last_lane);
             self.planner.pace.observe_round_trip(took);
+            self.rest.note_activity();
             self.planner.idle.found(taken.more, now);
             self.announce_if_awake();
             return self.start(taken, room);
         }
         match taken.limit {
             Some(limit) => self.planner.idle.limited(limit, now),
-            None => self.planner.idle.nothing(now),
+            None => self.planner.idle.nothing(self.rest.may_rest(), now),
         }
         if let Some(wait) = taken.wait {
             self.planner.idle.look_by(now + wait);
@@ -177,6 +188,7 @@ impl Dispatcher {
             self.planner.strays.missed(now);
         } else {
             self.planner.strays.taken_over(now);
+            self.rest.note_activity();
             self.start(taken, room);
         }
     }
@@ -263,6 +275,7 @@ impl Dispatcher {
         let context = self.outcome_context();
         for Settled { settlement, result } in settled {
             if result.is_ok() {
+                self.rest.note_activity();
                 if settlement.schedules() {
                     self.schedule_changed.notify_one();
                 }

@@ -3,23 +3,21 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use futures_util::FutureExt as _;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use super::load::{Loader, Loads, Ready, WantedVersion, report_all};
-use super::maintenance::Maintenance;
+use super::rest_watch::Rests;
+use super::upkeep::{Upkeep, watched};
 use crate::dispatch::Dispatcher;
 use crate::dispatch::config::{Control, DispatcherConfig, HandlerRef, HostResources, Mode};
 use crate::dispatch::lease::slots::Slots;
 use crate::dispatch::run::handler_version::HandlerVersion;
-use host_core::id::{HandlerId, QueueId};
+use host_core::id::HandlerId;
 use host_core::incident::Incident;
 use host_core::name::{HandlerName, QueueName};
 use host_core::progress::{ROUND_EVERY, Watch};
@@ -27,7 +25,6 @@ use host_core::secret::SecretName;
 use host_queue::catalog::{self, Catalog, Deployment, LoadReport, Queue, Told};
 use host_queue::connect::retry;
 use host_queue::secrets;
-use host_queue::statements::Statements;
 
 /// Sandboxes that a host may keep warm beside those in use, and that handlers have in reserve.
 pub(super) const SPARE_SANDBOXES: u32 = 256;
@@ -44,25 +41,19 @@ pub(super) struct HandlerManager {
     reporter: JoinHandle<()>,
     slots: Arc<Semaphore>,
     warm_room: Arc<Semaphore>,
-    queues: HashMap<QueueId, Upkeep>,
+    upkeep: Upkeep,
     handlers: HashMap<HandlerId, Entry>,
     /// The version that each handler is to have, loaded or being loaded.
     wanted: HashMap<HandlerId, WantedVersion>,
     /// What operators have told handlers.
     told: HashMap<HandlerId, Told>,
-    catalog_version: i64,
+    /// The catalog's version, and how many sessions had ended.
+    seen: (i64, i64),
     /// What was left out of the catalog, and is named.
     left_out: Vec<String>,
     /// The secrets that are granted could not be read: their handlers wait.
     secrets_unread: bool,
     watch: Watch,
-}
-
-/// A queue that is kept in order.
-struct Upkeep {
-    statements: Arc<Statements>,
-    schedule_changed: Arc<Notify>,
-    maintenance: JoinHandle<()>,
 }
 
 /// A handler that runs.
@@ -89,15 +80,20 @@ impl HandlerManager {
             reporter,
             slots,
             warm_room: Arc::new(Semaphore::new(SPARE_SANDBOXES as usize / 2)),
-            queues: HashMap::new(),
+            upkeep: Upkeep::default(),
             handlers: HashMap::new(),
             wanted: HashMap::new(),
             told: HashMap::new(),
-            catalog_version: 0,
+            seen: (0, 0),
             left_out: Vec::new(),
             secrets_unread: false,
             watch,
         }
+    }
+
+    /// The queues that are watched over while they are at rest.
+    pub(super) fn rests(&self) -> Rests {
+        self.upkeep.rests()
     }
 
     /// Follows the catalog, and wakes handlers that are told of messages, until dropped.
@@ -148,7 +144,7 @@ impl HandlerManager {
         self.loads.abort();
         self.reporter.abort();
         self.handlers.drain().for_each(|(_, entry)| entry.dispatcher.abort());
-        self.queues.drain().for_each(|(_, upkeep)| upkeep.maintenance.abort());
+        self.upkeep.close();
     }
 
     async fn reload(&mut self) {
@@ -180,9 +176,14 @@ impl HandlerManager {
         self.loads.loader().targets.store(Arc::new(shapes.collect()));
         self.loads.loader().components.retain(&catalog.deployments);
         self.load_secrets(&catalog).await;
-        self.catalog_version = catalog.version;
+        // The same version again: the server is another. Else a host may have ended.
+        let (version, ended) = (catalog.version, catalog.sessions_ended);
+        let before = std::mem::replace(&mut self.seen, (version, ended));
         self.told = catalog.told.iter().map(|told| (told.handler, told.clone())).collect();
-        self.keep_queues(&catalog);
+        self.upkeep.keep(&catalog, &self.host);
+        if before.0 == version || before.1 != ended {
+            self.upkeep.alarm();
+        }
         self.drop_handlers(&catalog);
         for deployment in &catalog.deployments {
             let Some(queue) = catalog.queues.iter().find(|q| q.id == deployment.queue) else {
@@ -226,39 +227,6 @@ impl HandlerManager {
         }
     }
 
-    fn keep_queues(&mut self, catalog: &Catalog) {
-        self.queues.retain(|id, upkeep| {
-            let kept = catalog.queues.iter().any(|q| q.id == *id);
-            if !kept {
-                upkeep.maintenance.abort();
-            }
-            kept
-        });
-        for queue in &catalog.queues {
-            self.queues.entry(queue.id).or_insert_with(|| {
-                let statements = Arc::new(Statements::new(queue.id, &queue.name, queue.lanes));
-                let schedule_changed = Arc::new(Notify::new());
-                let maintenance = Maintenance {
-                    database: self.host.database.clone(),
-                    queue: queue.name.clone(),
-                    statements: statements.clone(),
-                    schedule_changed: schedule_changed.clone(),
-                    poll_max: self.host.poll_max,
-                    slow_lane: self.host.slow_lane.clone(),
-                    progress: self.host.progress.clone(),
-                };
-                Upkeep {
-                    statements,
-                    schedule_changed,
-                    maintenance: tokio::spawn(watched(
-                        maintenance.run(),
-                        self.host.stop_now.clone(),
-                    )),
-                }
-            });
-        }
-    }
-
     fn drop_handlers(&mut self, catalog: &Catalog) {
         let kept = |id: &HandlerId| catalog.deployments.iter().any(|d| d.handler == *id);
         self.handlers.retain(|id, entry| {
@@ -275,13 +243,18 @@ impl HandlerManager {
         self.wanted.retain(|id, _| kept(id));
     }
 
-    /// Tells a handler what its queue's row says now, and that leases may have been left behind.
+    /// Tells a handler what its queue's row says now, if that is news.
     fn tell(&self, queue: &Queue, handler: HandlerId) {
         if let Some(entry) = self.handlers.get(&handler) {
             let control = self.control(queue, handler);
             let mode = control.mode;
-            let before = entry.control.send_replace(control);
-            if before.mode != mode {
+            let before = entry.control.borrow().mode;
+            entry.control.send_if_modified(|told| {
+                let is_news = *told != control;
+                *told = control;
+                is_news
+            });
+            if before != mode {
                 let resumed = mode == Mode::Leasing;
                 let what = if resumed { "resumed" } else { "paused" };
                 let whole = if resumed || queue.paused { "queue" } else { "handler" };
@@ -330,7 +303,6 @@ impl HandlerManager {
             wake_up: queue.wake_up,
             policy: queue.policy.clone(),
             removed: told.map(|t| t.cancelled.clone()).unwrap_or_default(),
-            catalog_version: self.catalog_version,
         }
     }
 
@@ -346,7 +318,7 @@ impl HandlerManager {
             entry.version.store(version);
             return;
         }
-        let Some(upkeep) = self.queues.get(&queue.id) else { return };
+        let Some(kept) = self.upkeep.queue(queue.id) else { return };
         let version = Arc::new(ArcSwap::new(version));
         let (control, receiver) = watch::channel(self.control(queue, deployment.handler));
         let woken = Arc::new(Notify::new());
@@ -356,13 +328,14 @@ impl HandlerManager {
                 queue: queue.name.clone(),
                 name: deployment.name.clone(),
                 id: deployment.handler,
-                statements: upkeep.statements.clone(),
+                statements: kept.statements.clone(),
             },
             lanes: queue.lanes,
             version: version.clone(),
             control: receiver,
             woken: woken.clone(),
-            schedule_changed: upkeep.schedule_changed.clone(),
+            rest: kept.rest.observe(),
+            schedule_changed: kept.schedule_changed.clone(),
         });
         let entry = Entry {
             queue: queue.name.clone(),
@@ -373,14 +346,5 @@ impl HandlerManager {
             dispatcher: tokio::spawn(watched(dispatcher.run(), self.host.stop_now.clone())),
         };
         self.handlers.insert(deployment.handler, entry);
-    }
-}
-
-/// Runs a loop. Should it panic, its leases have no master while the session lives, or its queue is
-/// not kept in order: so the session is ended, and everything begins anew.
-async fn watched(goes_on: impl Future<Output = ()>, stop_now: CancellationToken) {
-    if AssertUnwindSafe(goes_on).catch_unwind().await.is_err() {
-        tracing::error!("a loop of this host panicked; ending the session");
-        stop_now.cancel();
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::dispatch::health::{Health, SlowLane};
+use crate::rest::{QueueRest, look_anyway_after};
 use host_core::incident::Incident;
 use host_core::name::QueueName;
 use host_core::progress::Progress;
@@ -36,6 +37,10 @@ const NAME_AFTER: Duration = Duration::from_mins(1);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How often the leaves of the schedule and of the history are looked through, and the unique keys.
 const OTHERS_EVERY: Duration = Duration::from_secs(20);
+/// How often the database's clock is asked whether a message is due: it may be set forward.
+const CLOCK_EVERY: Duration = Duration::from_mins(1);
+/// How often an idle queue is asked whether its full partition is old enough to be followed.
+const FULL_AGAIN: Duration = Duration::from_secs(15);
 /// Unique keys forgotten in one transaction.
 const FORGET_MAX: i32 = 2_000;
 
@@ -45,6 +50,7 @@ pub(super) struct Maintenance {
     pub(super) queue: QueueName,
     pub(super) statements: Arc<Statements>,
     pub(super) schedule_changed: Arc<Notify>,
+    pub(super) rest: Arc<QueueRest>,
     pub(super) poll_max: Duration,
     pub(super) slow_lane: SlowLane,
     pub(super) progress: Progress,
@@ -59,6 +65,25 @@ struct HeldPartition {
     named: bool,
 }
 
+/// What a round of rotation has left to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// Something that can go on at once.
+    More,
+    /// Nothing before this time, if nothing happens to the queue.
+    Until(Instant),
+}
+
+impl Left {
+    /// There will be something at this time.
+    fn by(self, at: Instant) -> Self {
+        match self {
+            Self::More => Self::More,
+            Self::Until(until) => Self::Until(until.min(at)),
+        }
+    }
+}
+
 impl Maintenance {
     /// Goes on until dropped.
     pub(super) async fn run(self) {
@@ -70,9 +95,11 @@ impl Maintenance {
         let mut refusals = Incident::default();
         let watch = self.progress.watch(format!("the promotion of queue {}", self.queue));
         let mut messages_max = PROMOTE_MAX;
+        let mut rest = self.rest.observe();
         loop {
             let began = Instant::now();
             let at_gates = watch.at_gates();
+            rest.begin_look();
             let place = health.lane().await;
             let promoted = promote(&self.database, &self.statements, messages_max).await;
             drop((place, at_gates));
@@ -93,7 +120,7 @@ impl Maintenance {
             };
             let wait = match promoted {
                 Ok(promoted) if promoted.again => continue,
-                Ok(promoted) => promoted.next_in.map_or(self.poll_max, |t| t.min(self.poll_max)),
+                Ok(promoted) => self.until_due(promoted.next_in, rest.may_rest()),
                 Err(_) => AFTER_FAILURE,
             };
             watch.round_after(wait);
@@ -101,7 +128,17 @@ impl Maintenance {
                 () = tokio::time::sleep(wait) => {}
                 // Something was put there; when it is due, the next promotion says.
                 () = self.schedule_changed.notified() => {}
+                _ = rest.stirred() => {}
             }
+        }
+    }
+
+    /// How long the schedule needs no look, if the next message is due in that time.
+    fn until_due(&self, next_in: Option<Duration>, may_rest: bool) -> Duration {
+        match next_in {
+            None if may_rest => look_anyway_after(),
+            Some(due) if may_rest => due.min(CLOCK_EVERY),
+            _ => next_in.map_or(self.poll_max, |due| due.min(self.poll_max)),
         }
     }
 
@@ -110,35 +147,50 @@ impl Maintenance {
         let mut others_at = Instant::now();
         let mut health = Health::of(self.queue.as_str(), "rotation", &self.slow_lane);
         let watch = self.progress.watch(format!("the rotation of queue {}", self.queue));
-        let mut again = false;
+        let mut rest = self.rest.observe();
+        let mut left = Left::More;
         loop {
-            if !again {
+            if left != Left::More {
                 tokio::time::sleep(ROTATE_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
             }
             let began = Instant::now();
             let at_gates = watch.at_gates();
             let place = health.lane().await;
+            rest.begin_look();
             let rotated = self.rotate_once(&mut held, &mut others_at).await;
             drop((place, at_gates));
             health.note("rotate", rotated.as_ref().err(), began, Instant::now());
             if rotated.is_err() {
                 tokio::time::sleep(AFTER_FAILURE).await;
             }
-            again = rotated.unwrap_or(false);
+            left = rotated.unwrap_or(Left::Until(began));
+            if let Left::Until(again) = left
+                && rest.may_rest()
+            {
+                let wait = again.saturating_duration_since(Instant::now());
+                watch.round_after(wait);
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = rest.disturbed() => {}
+                }
+            }
         }
     }
 
-    /// Whether there is more to do at once.
+    /// One round. Says what is left to do.
     async fn rotate_once(
         &self,
         held: &mut [HeldPartition; 3],
         others_at: &mut Instant,
-    ) -> Result<bool, QueueError> {
-        let mut again = false;
+    ) -> Result<Left, QueueError> {
+        let mut left = Left::Until(Instant::now() + look_anyway_after());
         let found = rotation(&self.database, &self.statements).await?;
         for leaf in found.used {
             let state = &mut held[leaf as usize % 3];
-            if state.ask_at.is_some_and(|at| Instant::now() < at) {
+            if let Some(ask_at) = state.ask_at
+                && Instant::now() < ask_at
+            {
+                left = left.by(ask_at);
                 continue;
             }
             match truncate(&self.database, &self.statements, leaf).await? {
@@ -146,11 +198,12 @@ impl Maintenance {
                     tracing::debug!(queue = %self.queue, leaf, "leaf truncated");
                     *state = HeldPartition::default();
                 }
-                Truncated::Counting => again = true,
-                Truncated::Held(why) => state.note(&self.queue, leaf, &why),
+                Truncated::Counting => left = Left::More,
+                Truncated::Held(why) => left = left.by(state.note(&self.queue, leaf, &why)),
             }
         }
         if found.full {
+            left = left.by(Instant::now() + FULL_AGAIN);
             match advance(&self.database, &self.statements).await? {
                 None => tracing::debug!(queue = %self.queue, "next generation"),
                 Some(why) => {
@@ -166,21 +219,24 @@ impl Maintenance {
             {
             }
         }
-        Ok(again)
+        Ok(left)
     }
 }
 
 impl HeldPartition {
-    fn note(&mut self, queue: &QueueName, leaf: i32, why: &str) {
+    /// Notes why it stays. Returns when to try again.
+    fn note(&mut self, queue: &QueueName, leaf: i32, why: &str) -> Instant {
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
         // Each try makes those who come after it wait for up to 20 ms.
         self.wait = (self.wait * 2).clamp(ROTATE_EVERY, IN_THE_WAY_MAX);
-        self.ask_at = Some(now + self.wait);
+        let ask_at = now + self.wait;
+        self.ask_at = Some(ask_at);
         tracing::debug!(%queue, leaf, why, "leaf stays");
         if now - since >= NAME_AFTER && !self.named {
             self.named = true;
             tracing::warn!(%queue, leaf, why, "a partition could not be truncated for a minute");
         }
+        ask_at
     }
 }

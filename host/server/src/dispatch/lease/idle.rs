@@ -1,10 +1,11 @@
 //! When to look for messages. A look that finds some is followed by another at once. Looks in vain
 //! are followed by longer and longer waits, and at last by sleep: then a flag in the database has
-//! producers notify. A notification is only a hint, so the looks never stop. Pure: the time is
-//! passed in.
+//! producers notify. A notification is only a hint, so the looks go on until the queue is at rest
+//! (see [`crate::rest`]). Pure: the time is passed in.
 
 use std::time::{Duration, Instant};
 
+use crate::rest::look_anyway_after;
 use host_queue::lease::Wait;
 
 /// After messages were found, this many looks in vain are followed by another at once. Where some
@@ -73,6 +74,10 @@ pub(crate) struct Idle {
     /// There may be something at this time, whatever a look that is under way finds.
     by: Option<Instant>,
     wait_max: Duration,
+    /// Whether producers notify at all.
+    wake_up: bool,
+    /// The last look was the last until something wakes it.
+    rests: bool,
 }
 
 impl Idle {
@@ -87,7 +92,15 @@ impl Idle {
             woken: false,
             by: None,
             wait_max,
+            wake_up: true,
+            rests: false,
         }
+    }
+
+    /// Whether it does not look until something wakes it.
+    #[must_use]
+    pub(crate) const fn rests(&self) -> bool {
+        self.rests
     }
 
     /// When to look next. `None`: first, one of the looks that are under way must answer.
@@ -107,18 +120,19 @@ impl Idle {
         }
         self.looking = if more { Looking::Busy } else { Looking::Eager { looks_left: EAGER } };
         self.woken = false;
+        self.rests = false;
         self.next_look = now;
     }
 
-    /// A look has found nothing.
-    pub(crate) fn nothing(&mut self, now: Instant) {
+    /// A look has found nothing. `may_rest`: and nothing can have come since without a stir.
+    pub(crate) fn nothing(&mut self, may_rest: bool, now: Instant) {
         if std::mem::take(&mut self.woken) {
             self.flag = Flag::Unknown;
         }
         let looks_left = match self.looking {
             Looking::Busy => EAGER,
             Looking::Eager { looks_left } => looks_left,
-            Looking::BackingOff { wait } => return self.back_off(wait, now),
+            Looking::BackingOff { wait } => return self.back_off(wait, may_rest, now),
         };
         self.looking = match looks_left - 1 {
             0 => Looking::BackingOff { wait: FIRST },
@@ -127,9 +141,13 @@ impl Idle {
         self.next_look = now;
     }
 
-    fn back_off(&mut self, wait: Duration, now: Instant) {
+    fn back_off(&mut self, wait: Duration, may_rest: bool, now: Instant) {
+        // Not before producers know that this host sleeps.
+        let is_said = matches!(self.flag, Flag::Said(Announcement::Asleep));
+        self.rests = may_rest && (is_said || !self.wake_up && wait > SLEEP_FROM);
         // Up to a quarter less, so that hosts do not look in step.
-        self.next_look = now + wait.mul_f64(1.0 - fastrand::f64() / 4.0);
+        let wait_now = wait.mul_f64(1.0 - fastrand::f64() / 4.0);
+        self.next_look = now + if self.rests { look_anyway_after() } else { wait_now };
         self.looking = Looking::BackingOff { wait: (wait * 2).min(self.wait_max) };
         if let Some(by) = self.by.take() {
             self.next_look = self.next_look.min(by);
@@ -171,7 +189,7 @@ impl Idle {
         };
         self.by = None;
         self.looking = Looking::BackingOff { wait };
-        self.nothing(now);
+        self.nothing(false, now);
         self.look_by(now + limit.time);
         self.limit = if limit.until_settled { Limit::UntilSettled(now) } else { Limit::Off };
     }
@@ -188,6 +206,7 @@ impl Idle {
     pub(crate) fn wake(&mut self, now: Instant) {
         self.next_look = self.next_look.min(now);
         self.woken = true;
+        self.rests = false;
         if let Looking::BackingOff { wait } = &mut self.looking {
             *wait = (*wait).min(SLEEP_FROM * 2);
         }
@@ -209,6 +228,7 @@ impl Idle {
     /// that no message falls between the two. "Awake" is told at once, since a busy host may not
     /// look again for a while.
     pub(crate) fn announce(&mut self, wake_up: bool) -> Option<Announcement> {
+        self.wake_up = wake_up;
         let sleeps = match self.looking {
             Looking::Busy | Looking::Eager { .. } => false,
             Looking::BackingOff { wait } => wake_up && wait > SLEEP_FROM,
@@ -239,13 +259,13 @@ mod tests {
         for _ in 0..20 {
             assert_eq!(idle.next_look(1), None, "idle: one look at a time");
             announced.extend(idle.announce(true));
-            idle.nothing(now);
+            idle.nothing(false, now);
             let next = idle.next_look(0).unwrap();
             assert!(next > now && next <= now + Duration::from_secs(1));
             now = next;
         }
         assert_eq!(announced, [Announcement::Asleep], "said once that it sleeps");
-        idle.nothing(now);
+        idle.nothing(false, now);
         idle.wake(now);
         assert_eq!(idle.next_look(0), Some(now));
         idle.found(true, now);
@@ -259,12 +279,12 @@ mod tests {
         let mut idle = Idle::new(Duration::from_secs(1), now);
         idle.found(false, now);
         for _ in 0..EAGER {
-            idle.nothing(now);
+            idle.nothing(false, now);
             assert_eq!(idle.next_look(0), Some(now));
         }
         let mut waits = Vec::new();
         for _ in 0..3 {
-            idle.nothing(now);
+            idle.nothing(false, now);
             waits.extend(idle.next_look(0).map(|next| next - now));
         }
         assert!(waits.is_sorted() && waits[0] > Duration::ZERO, "{waits:?}");
@@ -274,13 +294,13 @@ mod tests {
     fn what_another_host_may_have_cleared_is_said_again() {
         let now = Instant::now();
         let mut idle = Idle::new(Duration::from_secs(1), now);
-        (0..20).for_each(|_| idle.nothing(now));
+        (0..20).for_each(|_| idle.nothing(false, now));
         assert_eq!(idle.announce(true), Some(Announcement::Asleep));
-        idle.nothing(now);
+        idle.nothing(false, now);
         assert_eq!(idle.announce(true), None);
         idle.wake(now);
         assert_eq!(idle.announce(true), None, "first a look, at once");
-        idle.nothing(now);
+        idle.nothing(false, now);
         assert_eq!(idle.announce(true), Some(Announcement::Asleep));
     }
 
@@ -288,13 +308,13 @@ mod tests {
     fn what_is_known_to_come_is_looked_for_then() {
         let now = Instant::now();
         let mut idle = Idle::new(Duration::from_secs(1), now);
-        (0..20).for_each(|_| idle.nothing(now));
+        (0..20).for_each(|_| idle.nothing(false, now));
         let due = now + Duration::from_millis(100);
         idle.look_by(due);
         assert_eq!(idle.next_look(0), Some(due));
-        idle.nothing(now);
+        idle.nothing(false, now);
         assert_eq!(idle.next_look(0), Some(due), "a look that was under way knew nothing of it");
-        idle.nothing(due);
+        idle.nothing(false, due);
         assert!(idle.next_look(0).unwrap() > due, "once");
     }
 
@@ -338,7 +358,29 @@ mod tests {
     fn without_wake_up_it_only_looks() {
         let now = Instant::now();
         let mut idle = Idle::new(Duration::from_secs(1), now);
-        (0..20).for_each(|_| idle.nothing(now));
+        (0..20).for_each(|_| idle.nothing(false, now));
         assert_eq!(idle.announce(false), None);
+    }
+
+    #[test]
+    fn at_rest_it_does_not_look_until_it_is_woken_or_something_is_due() {
+        let now = Instant::now();
+        let mut idle = Idle::new(Duration::from_secs(1), now);
+        (0..20).for_each(|_| idle.nothing(true, now));
+        assert!(!idle.rests(), "producers do not know yet that it sleeps");
+        assert_eq!(idle.announce(true), Some(Announcement::Asleep));
+        idle.nothing(true, now);
+        assert!(idle.rests() && idle.next_look(0) > Some(now + Duration::from_mins(20)));
+        idle.wake(now);
+        assert!(!idle.rests());
+        assert_eq!(idle.next_look(0), Some(now));
+        idle.nothing(true, now);
+        assert!(!idle.rests(), "another host may have cleared the flag");
+        let due = now + Duration::from_secs(5);
+        idle.announce(true);
+        idle.look_by(due);
+        idle.nothing(true, now);
+        assert!(idle.rests());
+        assert_eq!(idle.next_look(0), Some(due));
     }
 }

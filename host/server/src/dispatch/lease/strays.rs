@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::rest::look_anyway_after;
 use host_core::id::LeaseId;
 use host_queue::take_over::Stray;
 
@@ -46,11 +47,12 @@ impl Strays {
         (self.search == Search::Waits).then_some(self.search_at)
     }
 
-    /// Begins a search, if it is time for one.
-    pub(crate) fn begin_search(&mut self, now: Instant) -> bool {
+    /// Begins a search, if it is time for one. `rests`: the queue is at rest, and none is needed
+    /// until something wakes the loop.
+    pub(crate) fn begin_search(&mut self, rests: bool, now: Instant) -> bool {
         let begins = self.search_at().is_some_and(|at| at <= now);
         if begins {
-            self.search_at = now + SEARCH_EVERY;
+            self.search_at = now + if rests { look_anyway_after() } else { SEARCH_EVERY };
             self.search = Search::UnderWay;
         }
         begins
@@ -67,6 +69,11 @@ impl Strays {
     /// The next stray to take over that is not one of our own open leases.
     pub(crate) fn next(&mut self, is_open: impl Fn(LeaseId) -> bool) -> Option<Stray> {
         std::iter::from_fn(|| self.known.pop_front()).find(|stray| !is_open(stray.lease))
+    }
+
+    /// The queue is looked at again: a search that waited is due as usual.
+    pub(crate) fn wake(&mut self, now: Instant) {
+        self.search_at = self.search_at.min(now + SEARCH_EVERY);
     }
 
     /// Sessions may have left leases behind.
@@ -111,11 +118,11 @@ mod tests {
     fn a_search_is_not_begun_twice() {
         let now = Instant::now();
         let mut strays = Strays::new(now);
-        assert!(strays.begin_search(now) && !strays.begin_search(now));
+        assert!(strays.begin_search(false, now) && !strays.begin_search(false, now));
         strays.search_now(now);
-        assert_eq!((strays.search_at(), strays.begin_search(now)), (None, false));
+        assert_eq!((strays.search_at(), strays.begin_search(false, now)), (None, false));
         strays.end_search(Some([stray(1), stray(2)].into_iter()));
-        assert!(strays.begin_search(now), "it was told to look while it looked");
+        assert!(strays.begin_search(false, now), "it was told to look while it looked");
         strays.end_search(None::<std::iter::Empty<_>>);
         assert_eq!(strays.search_at(), Some(now + SEARCH_EVERY));
         assert!(!strays.is_empty(), "a search that fails forgets nothing");
@@ -128,7 +135,7 @@ mod tests {
         strays.end_search(Some([stray(1), stray(2)].into_iter()));
         assert_eq!(strays.next(|id| id == LeaseId::new(1)).map(|s| s.lease), Some(LeaseId::new(2)));
         assert!(strays.is_empty());
-        strays.begin_search(now);
+        strays.begin_search(false, now);
         strays.end_search(Some(std::iter::empty()));
         strays.reply_lost(now);
         assert_eq!(strays.search_at(), Some(now + LOST_REPLY_AFTER));

@@ -1,0 +1,2 @@
+-- Purpose: which queues to look at. Tables: host.queue.
+SELECT name FROM host.queue ORDER BY name
