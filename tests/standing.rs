@@ -94,6 +94,24 @@ async fn a_component_of_many_handlers_is_compiled_once() {
     }
 }
 
+/// One that cannot be compiled fails once for all of them, not once for each in turn.
+#[tokio::test]
+async fn a_component_that_fails_is_tried_once_for_its_handlers() {
+    let scene = Scene::new("").await;
+    // It begins as a component does.
+    let broken = [&std::fs::read(plugin("echo")).unwrap()[..200], b"broken"].concat();
+    for n in 1..=12 {
+        scene.queue(&format!("q{n}"), "").await;
+        scene.deploy_bytes(&format!("q{n}"), &broken, Deployment::default()).await;
+    }
+    let host = scene.serve("host", &["--log-level", "debug"]);
+    let failed = "SELECT count(*) FROM host.loaded WHERE error IS NOT NULL";
+    scene.wait_number(failed, 12).await;
+    assert_eq!(host.log().matches("component read").count(), 1, "{}", host.log());
+    let why = "SELECT DISTINCT error FROM host.loaded";
+    assert_eq!(scene.texts(why).await.len(), 1);
+}
+
 /// A host that lost its server loads all handlers at once, beside what it settles and looks for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_an_outage_all_handlers_come_back() {

@@ -61,7 +61,7 @@ impl Default for Bounds {
 }
 
 /// What a component is tried for: what of its deployment matters before it runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// Linear memory, in bytes.
     pub memory_bytes: u64,

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio::sync::{OnceCell, Semaphore, mpsc};
@@ -23,6 +24,10 @@ use host_sandbox::{
 /// Deployments that are loaded at once: while some are compiled, the next are read. More would only
 /// hold more components in memory.
 const AT_ONCE: usize = 4;
+
+/// How long handlers of one component share its failure. Longer than their loads take turns, and
+/// shorter than it takes an operator to mend it.
+const FAILURE_KEPT: Duration = Duration::from_secs(10);
 
 /// A deployment, and what its queue says that its guests are told.
 #[derive(Clone, PartialEq)]
@@ -94,12 +99,30 @@ impl Loader {
         sha256: &Digest,
         terms: &Terms,
     ) -> Result<Compiled, String> {
+        // What has just failed for the same terms would fail again, for each handler in turn.
+        if let Some(why) = self.components.failure(sha256, terms) {
+            return Err(why);
+        }
+        let compiled = self.compile_anew(database, sha256, terms).await;
+        if let Err(why) = &compiled {
+            self.components.failed(sha256, terms, why);
+        }
+        compiled
+    }
+
+    async fn compile_anew(
+        &self,
+        database: &Database,
+        sha256: &Digest,
+        terms: &Terms,
+    ) -> Result<Compiled, String> {
         let _turn = self.components.0.turns.acquire().await;
         let wasm = retry("read a component", || async {
             let client = database.get().await?;
             client.ask(catalog::component(&client, sha256)).await
         });
         let wasm = wasm.await.map_err(|e| e.to_string())?;
+        tracing::debug!(%sha256, "component read");
         self.compile_check.run(&wasm, terms).await.map_err(|e| e.to_string())?;
         let sandbox = self.sandbox.clone();
         let compiled = tokio::task::spawn_blocking(move || sandbox.compile(&wasm)).await;
@@ -110,18 +133,30 @@ impl Loader {
 }
 
 /// The components of this host's handlers. Each is read, checked and compiled once, however many
-/// handlers have it. A failure is not kept: the next handler tries again.
+/// handlers have it. A failure is kept for [`FAILURE_KEPT`]: after that, a handler tries again.
 #[derive(Clone)]
 pub(super) struct Components(Arc<Inner>);
 
 struct Inner {
     compiled: Mutex<HashMap<Digest, Arc<OnceCell<Compiled>>>>,
+    failures: Mutex<HashMap<Digest, Failure>>,
     turns: Semaphore,
+}
+
+/// Why a component could not be compiled for some terms.
+struct Failure {
+    terms: Terms,
+    why: String,
+    at: Instant,
 }
 
 impl Default for Components {
     fn default() -> Self {
-        Self(Arc::new(Inner { compiled: Mutex::default(), turns: Semaphore::new(AT_ONCE) }))
+        Self(Arc::new(Inner {
+            compiled: Mutex::default(),
+            failures: Mutex::default(),
+            turns: Semaphore::new(AT_ONCE),
+        }))
     }
 }
 
@@ -136,6 +171,23 @@ impl Components {
     pub(super) fn retain(&self, deployments: &[Deployment]) {
         let deployed: HashSet<&Digest> = deployments.iter().map(|d| &d.sha256).collect();
         self.lock().retain(|sha256, _| deployed.contains(sha256));
+        self.failures().retain(|sha256, _| deployed.contains(sha256));
+    }
+
+    /// Why the component could not be compiled for these terms, a moment ago.
+    fn failure(&self, sha256: &Digest, terms: &Terms) -> Option<String> {
+        let failures = self.failures();
+        let failure = failures.get(sha256).filter(|failure| failure.terms == *terms)?;
+        (failure.at.elapsed() < FAILURE_KEPT).then(|| failure.why.clone())
+    }
+
+    fn failed(&self, sha256: &Digest, terms: &Terms, why: &str) {
+        let failure = Failure { terms: terms.clone(), why: why.to_owned(), at: Instant::now() };
+        self.failures().insert(sha256.clone(), failure);
+    }
+
+    fn failures(&self) -> MutexGuard<'_, HashMap<Digest, Failure>> {
+        self.0.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Arc<OnceCell<Compiled>>>> {
