@@ -786,7 +786,7 @@ END $_$;
 CREATE FUNCTION host.examine() RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
+    AS $_$
 BEGIN
     RETURN jsonb_build_object(
         'restored', host.restored(),
@@ -821,6 +821,11 @@ BEGIN
             WHERE a.backend_xmin IS NOT NULL AND a.pid <> pg_backend_pid()
             ORDER BY age(a.backend_xmin) DESC LIMIT 1) o),
         'sessions', (SELECT coalesce(jsonb_agg(to_jsonb(s)), '[]') FROM host.sessions() s),
+        'failing_cron', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', c.name, 'queue', q.name, 'error', c.error) ORDER BY c.name), '[]')
+            FROM host.cron c JOIN host.queue q ON q.id = c.queue_id WHERE c.error IS NOT NULL AND NOT c.paused),
+        'detached', ARRAY(SELECT format('ALTER TABLE host.heartbeat ATTACH PARTITION host.heartbeat_%1$s FOR VALUES IN (%1$s)', n)
+            FROM generate_series(0, 2) n
+            WHERE NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = to_regclass('host.heartbeat_' || n) AND NOT i.inhdetachpending)),
         'held_sessions', (SELECT coalesce(jsonb_agg(to_jsonb(s)), '[]') FROM host.held_sessions() s),
         'handlers', (SELECT coalesce(jsonb_agg(jsonb_build_object('queue', h.queue, 'handler', h.handler,
                 'version', h.version, 'failed_on', h.failed_on)), '[]')
@@ -829,11 +834,12 @@ BEGIN
             FROM host.lock_table() l),
         'queues', CASE WHEN host.restored() THEN '[]' ELSE
             (SELECT coalesce(jsonb_agg(q.name ORDER BY q.name), '[]') FROM host.queue q) END);
-END $$;
+END $_$;
 
 CREATE FUNCTION host.examine_each(p_queues text[]) RETURNS SETOF jsonb
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '2s'
     AS $$
 DECLARE
     one text;
@@ -1204,6 +1210,25 @@ CREATE FUNCTION host.held_sessions() RETURNS TABLE(first bigint, sessions bigint
         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND NOT EXISTS (SELECT FROM host.session s WHERE s.id = l.objid::bigint)
     GROUP BY l.pid ORDER BY l.pid
+$$;
+
+CREATE FUNCTION host.held_tables() RETURNS TABLE(tables text[], pid integer, prepared text, application text, role text, query text, age_ms bigint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT array_agg(DISTINCT l.relation::regclass::text), l.pid, p.gid, nullif(min(a.application_name), ''),
+        coalesce(min(a.usename), min(p.owner))::text, left(min(a.query), 200),
+        (extract(epoch FROM clock_timestamp() - min(coalesce(a.xact_start, p.prepared))) * 1000)::bigint
+    FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+        AND c.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname IN ('host', 'queue'))
+    LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+    LEFT JOIN pg_locks own ON l.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
+        AND own.virtualtransaction = l.virtualtransaction
+    LEFT JOIN pg_prepared_xacts p ON p.transaction = own.transactionid
+    WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock' AND l.pid IS DISTINCT FROM pg_backend_pid()
+        AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    GROUP BY l.pid, p.gid ORDER BY l.pid
 $$;
 
 CREATE FUNCTION host.history_slot(at timestamp with time zone, keep_ms bigint) RETURNS smallint
@@ -1743,6 +1768,7 @@ DECLARE
     b record;
     held record;
     limited text;
+    refused bigint;
     later bigint := 0;
 BEGIN
     EXECUTE format('SELECT unhandled, scheduled, dead, bytes FROM host.%I($1)', p_queue || '__stored')
@@ -1758,6 +1784,8 @@ BEGIN
             INTO limited USING h.id;
         lag := lag || jsonb_build_object('handler', h.name, 'version', h.version, 'paused', h.paused,
             'waiting', b.waiting, 'in_flight', b.in_flight, 'limited', limited);
+        EXECUTE format('SELECT messages FROM host.%I($1)', p_queue || '__refused') INTO refused USING h.id;
+        lag := jsonb_set(lag, '{-1,refused}', to_jsonb(refused));
         IF h.ordered_lanes IS NOT NULL THEN
             EXECUTE format('SELECT * FROM host.%I($1)', p_queue || '__held_lanes') INTO held USING h.id;
             lag := jsonb_set(lag, '{-1,held}', jsonb_build_object('lanes', held.lanes,
@@ -2592,7 +2620,8 @@ CREATE FUNCTION host.sample__examine() RETURNS jsonb
             WHERE c.relrowsecurity AND (c.oid = 'queue.sample'::regclass
                 OR c.relnamespace = 'host'::regnamespace AND starts_with(c.relname, 'sample__'))),
         'unhandled', (SELECT unhandled FROM host.sample__stored(1000000)),
-        'handlers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', h.name, 'waiting', g.waiting,
+        'handlers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', h.name, 'paused', h.paused, 'waiting', g.waiting,
+                'refused', (SELECT to_jsonb(r) FROM host.sample__refused(h.id) r WHERE r.messages > 0),
                 'oldest_age_ms', CASE WHEN isfinite(g.oldest)
                     THEN (extract(epoch FROM clock_timestamp() - g.oldest) * 1000)::bigint END) ORDER BY h.name), '[]')
             FROM host.handler h CROSS JOIN LATERAL host.sample__lag(h.id, 1000000) g WHERE h.queue_id = q.id),
@@ -3750,6 +3779,23 @@ BEGIN
         USING ERRCODE = 'HQ012',
             HINT = 'attach the partition again, or REINDEX TABLE queue.sample; until then they wait, and nothing of them is lost';
 END $$;
+
+CREATE FUNCTION host.sample__refused(p_handler integer, OUT messages bigint, OUT why text) RETURNS record
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+    SELECT count(*), min(x.error) FROM (
+        SELECT s.handler_id, s.history -> -1 ->> 'error' AS error FROM host.sample__schedule s
+        WHERE (s.due, s.id) > (SELECT c.due, c.schedule_id FROM host.sample__promotion c ORDER BY c.id DESC LIMIT 1)
+        ORDER BY s.due, s.id LIMIT 1000) x
+    WHERE x.handler_id = p_handler AND (starts_with(x.error, 'cannot be put back on the queue: ')
+        OR starts_with(x.error, 'the message cannot be read: '))
+$$;
 
 CREATE FUNCTION host.sample__release_keys(p_handler integer, p_messages bigint[]) RETURNS void
     LANGUAGE plpgsql

@@ -3,6 +3,7 @@
 mod damage;
 mod pooler;
 mod rights;
+mod still;
 
 use host_embedded::Embedded;
 use host_queue::constants::{COUNT_LOCK, CURSOR_LOCK, PROMOTION_LOCK, ROTATION_LOCK};

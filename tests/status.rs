@@ -55,7 +55,7 @@ async fn it_counts_what_waits_is_in_flight_settled_scheduled_and_dead() {
         json!({
             "name": "emails", "paused": false, "waiting": 4, "in_flight": 2, "scheduled": 1, "dead": 1,
             "settled_last_minute": 4, "bytes": null, "handlers": ["default v1"], "held_up_by": [],
-            "lag": [{"handler": "default", "version": 1, "paused": false, "waiting": 4, "in_flight": 2, "limited": null}],
+            "lag": [{"handler": "default", "version": 1, "paused": false, "waiting": 4, "in_flight": 2, "limited": null, "refused": 0}],
         })
     );
     assert_eq!(json["queues"][1]["paused"], true);

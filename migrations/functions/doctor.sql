@@ -70,6 +70,27 @@ SET search_path = pg_catalog, pg_temp AS $$
     GROUP BY l.pid ORDER BY l.pid
 $$;
 
+-- Who has locked tables of ours whole, against every reader. Not the partitions that a truncation
+-- empties: see held_locks. Reads only the catalog of Postgres, which nobody locks so.
+CREATE OR REPLACE FUNCTION host.held_tables()
+RETURNS TABLE (tables text[], pid int, prepared text, application text, role text, query text, age_ms bigint)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT array_agg(DISTINCT l.relation::regclass::text), l.pid, p.gid, nullif(min(a.application_name), ''),
+        coalesce(min(a.usename), min(p.owner))::text, left(min(a.query), 200),
+        (extract(epoch FROM clock_timestamp() - min(coalesce(a.xact_start, p.prepared))) * 1000)::bigint
+    FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+        AND c.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname IN ('host', 'queue'))
+    LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+    LEFT JOIN pg_locks own ON l.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
+        AND own.virtualtransaction = l.virtualtransaction
+    LEFT JOIN pg_prepared_xacts p ON p.transaction = own.transactionid
+    WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock' AND l.pid IS DISTINCT FROM pg_backend_pid()
+        AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    GROUP BY l.pid, p.gid ORDER BY l.pid
+$$;
+
 -- One queue.
 CREATE OR REPLACE FUNCTION host.examine_queue(p_queue text) RETURNS jsonb
 LANGUAGE plpgsql
@@ -96,7 +117,7 @@ END $$;
 -- Some queues, a look at each taking its locks and giving them back, as host.status_of_each does.
 CREATE OR REPLACE FUNCTION host.examine_each(p_queues text[]) RETURNS SETOF jsonb
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp AS $$
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 DECLARE
     one text;
     facts jsonb;
@@ -173,6 +194,11 @@ BEGIN
             WHERE a.backend_xmin IS NOT NULL AND a.pid <> pg_backend_pid()
             ORDER BY age(a.backend_xmin) DESC LIMIT 1) o),
         'sessions', (SELECT coalesce(jsonb_agg(to_jsonb(s)), '[]') FROM host.sessions() s),
+        'failing_cron', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', c.name, 'queue', q.name, 'error', c.error) ORDER BY c.name), '[]')
+            FROM host.cron c JOIN host.queue q ON q.id = c.queue_id WHERE c.error IS NOT NULL AND NOT c.paused),
+        'detached', ARRAY(SELECT format('ALTER TABLE host.heartbeat ATTACH PARTITION host.heartbeat_%1$s FOR VALUES IN (%1$s)', n)
+            FROM generate_series(0, 2) n
+            WHERE NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = to_regclass('host.heartbeat_' || n) AND NOT i.inhdetachpending)),
         'held_sessions', (SELECT coalesce(jsonb_agg(to_jsonb(s)), '[]') FROM host.held_sessions() s),
         'handlers', (SELECT coalesce(jsonb_agg(jsonb_build_object('queue', h.queue, 'handler', h.handler,
                 'version', h.version, 'failed_on', h.failed_on)), '[]')

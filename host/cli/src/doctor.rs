@@ -10,7 +10,8 @@ use crate::error::CommandError;
 use crate::exit_codes;
 use crate::global::Global;
 use crate::show;
-use host_core::diagnosis::{Finding, Severity, clock_skew, diagnose};
+use host_core::diagnosis::{Finding, Severity, clock_skew, diagnose, held_tables};
+use host_queue::connect::Pooled;
 use host_queue::migrate::{self, Migrations, SchemaState};
 use host_queue::{doctor, pooler, shape};
 
@@ -68,13 +69,31 @@ impl Doctor {
             return Ok(vec![Finding::Pooled]);
         }
         let client = context.database.get().await?;
+        doctor::wait_for_nobody(&client).await?;
         let state = migrate::check(&client, &Migrations::embedded()?).await?;
         if !matches!(state, SchemaState::Current { .. }) {
             return Ok(vec![Finding::Schema { state: state.to_string() }]);
         }
-        let (ahead_ms, within) = doctor::clock(&client).await?;
-        let mut findings = shape::damage(&client).await?;
-        match doctor::facts(&context.database, &client).await {
+        let mut findings = held_tables(&doctor::held_tables(&client).await?, *self.patience);
+        match self.look_further(context, &client).await {
+            Ok(further) => findings.extend(further),
+            // What is locked is why.
+            Err(error) if findings.is_empty() => return Err(error),
+            Err(_) => {}
+        }
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity()));
+        Ok(findings)
+    }
+
+    /// All that reads tables.
+    async fn look_further(
+        &self,
+        context: &CommandContext,
+        client: &Pooled,
+    ) -> Result<Vec<Finding>, CommandError> {
+        let (ahead_ms, within) = doctor::clock(client).await?;
+        let mut findings = shape::damage(client).await?;
+        match doctor::facts(&context.database, client).await {
             Ok(facts) => {
                 findings.extend(diagnose(&facts, *self.patience, env!("CARGO_PKG_VERSION")));
             }
@@ -83,7 +102,6 @@ impl Doctor {
             Err(_) => {}
         }
         findings.extend(clock_skew(ahead_ms, within));
-        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity()));
         Ok(findings)
     }
 }

@@ -91,6 +91,7 @@ fn lag_json(l: &Lag) -> Value {
         "waiting": l.waiting,
         "in_flight": l.in_flight,
         "limited": l.limited,
+        "refused": l.refused,
     });
     // Only a queue that keeps order has lanes to hold.
     if let Some(held) = &l.held {
@@ -165,7 +166,17 @@ fn queues_text(queues: &[QueueStatus]) -> String {
             .iter()
             .map(|why| format!("! {}: rotation waits for {}\n", queue.name, show::one_line(why)))
     });
-    show::table(&columns, rows) + &held.collect::<String>()
+    let refused = queues.iter().flat_map(|queue| {
+        let lags = queue.lag.iter().filter(|lag| lag.refused > 0);
+        lags.map(|lag| {
+            let messages = show::plural(lag.refused as usize, "message");
+            format!(
+                "! {}/{}: {messages} refused by the database, see `host doctor`\n",
+                queue.name, lag.handler
+            )
+        })
+    });
+    show::table(&columns, rows) + &held.collect::<String>() + &refused.collect::<String>()
 }
 
 fn sessions_text(sessions: &[ListedSession]) -> String {

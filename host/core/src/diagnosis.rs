@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use self::facts::Facts;
-use self::facts::{HeldLock, Holder, LockTable, Queue, SessionFacts};
+use self::facts::{HeldLock, HeldTables, Holder, LockTable, Queue, Refused, SessionFacts};
 use crate::clock::millis;
 use crate::liveness::TTL;
 
@@ -86,8 +86,18 @@ pub enum Finding {
     HandlerFailed { queue: String, handler: String, version: i32, error: String },
     /// Messages without a handler.
     NoHandler { queue: String, waiting: i64 },
-    /// Messages on a paused queue.
+    /// A queue is paused.
     Paused { queue: String },
+    /// A handler is paused.
+    PausedHandler { queue: String, handler: String },
+    /// A cron entry is due and cannot fire.
+    CronFails { cron: String, queue: String, error: String },
+    /// Messages whose tries fail before they reach the handler.
+    Refused { queue: String, handler: String, messages: i64, why: String },
+    /// Partitions of the heartbeat are detached: no host can say that it lives.
+    NoHeartbeat { attach: Vec<String> },
+    /// Whole tables are locked.
+    HeldTables { tables: Vec<String>, by: Holder },
     /// A handler is behind.
     Lagging { queue: String, handler: String, waiting: i64, oldest_age_ms: i64 },
     /// A lease that keeps a leaf from being truncated.
@@ -132,6 +142,17 @@ pub fn diagnose(facts: &Facts, patience: Duration, release: &str) -> Vec<Finding
 pub fn clock_skew(ahead_ms: i64, within: Duration) -> Option<Finding> {
     let off = u128::from(ahead_ms.unsigned_abs()) > (SKEW_MAX + within).as_millis();
     off.then_some(Finding::ClockSkew { ahead_ms })
+}
+
+/// The findings about tables that somebody has locked whole. `patience` is as in [`diagnose`].
+#[must_use]
+pub fn held_tables(held: &[HeldTables], patience: Duration) -> Vec<Finding> {
+    let lasts = |held: &&HeldTables| held.by.age_ms.is_none_or(|ms| ms >= millis(patience));
+    let finding = |held: &HeldTables| {
+        let (tables, by) = (held.tables.clone(), held.by.clone());
+        Finding::HeldTables { tables, by }
+    };
+    held.iter().filter(lasts).map(finding).collect()
 }
 
 fn about_the_server(facts: &Facts, findings: &mut Vec<Finding>) {
@@ -215,7 +236,14 @@ fn about_hosts(facts: &Facts, patience: Duration, release: &str, findings: &mut 
             findings.push(Finding::HeldSessions { first, sessions, by });
         }
     }
-    let works = |q: &&Queue| !q.paused && q.handlers.iter().any(|h| h.waiting > 0);
+    for failing in &facts.failing_cron {
+        let (cron, queue) = (failing.name.clone(), failing.queue.clone());
+        findings.push(Finding::CronFails { cron, queue, error: failing.error.clone() });
+    }
+    if !facts.detached.is_empty() {
+        findings.push(Finding::NoHeartbeat { attach: facts.detached.clone() });
+    }
+    let works = |q: &&Queue| !q.paused && q.handlers.iter().any(|h| h.waiting > 0 && !h.paused);
     let queues: Vec<_> = facts.queues.iter().filter(works).map(|q| q.name.clone()).collect();
     if live.is_empty() && !queues.is_empty() {
         findings.push(Finding::NoHost { queues });
@@ -246,7 +274,16 @@ fn about_queue(q: &Queue, patience_ms: i64, findings: &mut Vec<Finding>) {
     if q.paused {
         findings.push(Finding::Paused { queue: queue() });
     }
-    for lag in q.handlers.iter().filter(|_| !q.paused) {
+    for lag in &q.handlers {
+        if let Some(Refused { messages, why }) = lag.refused.clone() {
+            let handler = lag.name.clone();
+            findings.push(Finding::Refused { queue: queue(), handler, messages, why });
+        }
+        if lag.paused {
+            findings.push(Finding::PausedHandler { queue: queue(), handler: lag.name.clone() });
+        }
+    }
+    for lag in q.handlers.iter().filter(|lag| !q.paused && !lag.paused) {
         let Some(oldest_age_ms) = lag.oldest_age_ms.filter(|ms| *ms >= patience_ms) else {
             continue;
         };

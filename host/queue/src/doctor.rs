@@ -11,6 +11,7 @@ use super::error::QueueError;
 use super::inspect;
 use host_core::clock::millis;
 use host_core::diagnosis::Facts;
+use host_core::diagnosis::facts::HeldTables;
 
 /// By how many milliseconds the server's clock is ahead of this machine's, and how exactly that is
 /// known.
@@ -21,6 +22,18 @@ pub async fn clock(client: &Client) -> Result<(i64, Duration), QueueError> {
     let trip = started.elapsed();
     let half = trip / 2;
     Ok((since_1970(row.try_get(0)?) - since_1970(asked + half), half))
+}
+
+/// From now on, what the connection does waits for no lock for long.
+pub async fn wait_for_nobody(client: &Client) -> Result<(), QueueError> {
+    Ok(client.batch_execute("SET lock_timeout = '2s'").await?)
+}
+
+/// Who has locked whole tables, without reading one of these.
+pub async fn held_tables(client: &Client) -> Result<Vec<HeldTables>, QueueError> {
+    let all = "SELECT to_jsonb(h) FROM host.held_tables() h";
+    let rows = client.query(all, &[]).await?;
+    rows.iter().map(|row| decoded(row.try_get(0)?)).collect()
 }
 
 /// Everything else.

@@ -61,6 +61,9 @@ pub struct Lag {
     pub in_flight: u64,
     /// Why the queue's limits let none start, at this moment.
     pub limited: Option<String>,
+    /// Messages that the database did not take, or that could not be read, when they were due.
+    #[serde(default)]
+    pub refused: u64,
     /// Lanes that a retry holds; only of a queue that keeps an order.
     #[serde(default)]
     pub held: Option<HeldLanes>,

@@ -100,6 +100,21 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Of the next 1,000 messages on the schedule, those of a handler that the database did not take
+-- when they were due, or that could not be read when leased: how many, and why one of them. Each
+-- such try is an attempt. The words are those of put_off and of a host's verdict.
+CREATE OR REPLACE FUNCTION host.{q}__refused(p_handler int, OUT messages bigint, OUT why text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off
+SET enable_sort = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+    SELECT count(*), min(x.error) FROM (
+        SELECT s.handler_id, s.history -> -1 ->> 'error' AS error FROM host.{q}__schedule s
+        WHERE (s.due, s.id) > (SELECT c.due, c.schedule_id FROM host.{q}__promotion c ORDER BY c.id DESC LIMIT 1)
+        ORDER BY s.due, s.id LIMIT 1000) x
+    WHERE x.handler_id = p_handler AND (starts_with(x.error, 'cannot be put back on the queue: ')
+        OR starts_with(x.error, 'the message cannot be read: '))
+$$;
+
 -- The queue, its handlers, and the oldest open lease that keeps a leaf from being truncated.
 CREATE OR REPLACE FUNCTION host.{q}__examine() RETURNS jsonb
 LANGUAGE sql STABLE
@@ -117,7 +132,8 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
             WHERE c.relrowsecurity AND (c.oid = 'queue.{q}'::regclass
                 OR c.relnamespace = 'host'::regnamespace AND starts_with(c.relname, '{q}__'))),
         'unhandled', (SELECT unhandled FROM host.{q}__stored(1000000)),
-        'handlers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', h.name, 'waiting', g.waiting,
+        'handlers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', h.name, 'paused', h.paused, 'waiting', g.waiting,
+                'refused', (SELECT to_jsonb(r) FROM host.{q}__refused(h.id) r WHERE r.messages > 0),
                 'oldest_age_ms', CASE WHEN isfinite(g.oldest)
                     THEN (extract(epoch FROM clock_timestamp() - g.oldest) * 1000)::bigint END) ORDER BY h.name), '[]')
             FROM host.handler h CROSS JOIN LATERAL host.{q}__lag(h.id, 1000000) g WHERE h.queue_id = q.id),

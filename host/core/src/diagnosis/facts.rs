@@ -36,6 +36,10 @@ pub struct Facts {
     pub oldest_snapshot: Option<Holder>,
     /// Hosts that have not ended.
     pub sessions: Vec<SessionFacts>,
+    /// Cron entries that are due and cannot fire.
+    pub failing_cron: Vec<FailingCron>,
+    /// What would attach the partitions of the heartbeat that are detached.
+    pub detached: Vec<String>,
     /// Who holds locks of sessions to come.
     pub held_sessions: Vec<HeldSessions>,
     /// What is in force.
@@ -191,10 +195,44 @@ pub struct Trigger {
 pub struct Lag {
     /// The handler.
     pub name: String,
+    /// Nothing is leased for it.
+    pub paused: bool,
     /// Messages that it has not leased.
     pub waiting: i64,
     /// Since the first of these was enqueued, in milliseconds.
     pub oldest_age_ms: Option<i64>,
+    /// Messages that the database did not take when they were due, or that could not be read.
+    pub refused: Option<Refused>,
+}
+
+/// Messages whose tries fail before they reach the handler.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Refused {
+    /// How many.
+    pub messages: i64,
+    /// Why, of one of them.
+    pub why: String,
+}
+
+/// A cron entry that is due and cannot fire.
+#[derive(Clone, Debug, Deserialize)]
+pub struct FailingCron {
+    /// Its name.
+    pub name: String,
+    /// Where it enqueues.
+    pub queue: String,
+    /// Why it cannot.
+    pub error: String,
+}
+
+/// Whole tables that somebody has locked, so that nobody else reads or writes them.
+#[derive(Clone, Debug, Deserialize)]
+pub struct HeldTables {
+    /// Their names, with the schema.
+    pub tables: Vec<String>,
+    /// Who holds them.
+    #[serde(flatten)]
+    pub by: Holder,
 }
 
 /// An open lease.

@@ -32,6 +32,9 @@ impl Finding {
             | Self::NoHost { .. }
             | Self::StandingHost { .. }
             | Self::HeldSessions { .. }
+            | Self::HeldTables { .. }
+            | Self::NoHeartbeat { .. }
+            | Self::CronFails { .. }
             | Self::HandlerFailed { .. }
             | Self::Damaged { .. } => Severity::Error,
             Self::Setting { name, .. } if name.starts_with("default_transaction") => {
@@ -49,6 +52,7 @@ impl Finding {
             | Self::SilentHost { .. }
             | Self::NoHandler { .. }
             | Self::Lagging { .. }
+            | Self::Refused { .. }
             | Self::OpenLease { .. }
             | Self::Locked { .. }
             | Self::FewLocks { .. }
@@ -59,6 +63,7 @@ impl Finding {
             | Self::CannotSee
             | Self::HostVersion { .. }
             | Self::Paused { .. }
+            | Self::PausedHandler { .. }
             | Self::Extended { .. } => Severity::Note,
         }
     }
@@ -112,6 +117,14 @@ impl Finding {
             Self::HandlerFailed { queue, .. } => format!("deploy it again, or host rollback --queue {queue}"),
             Self::NoHandler { queue, .. } => format!("host deploy --queue {queue} FILE.wasm"),
             Self::Paused { queue } => format!("host queue resume {queue}"),
+            Self::PausedHandler { queue, handler } => format!("host handlers resume {queue}/{handler}"),
+            Self::CronFails { cron, .. } => format!(
+                "mend what it says, and a host fires it within 10 s; or host cron pause {cron}"
+            ),
+            Self::Refused { queue, .. } => format!(
+                "mend the trigger or constraint that it names: each try is an attempt, and the last makes a dead letter (host dead list {queue})"
+            ),
+            Self::NoHeartbeat { attach } => format!("as the owner: {}", attach.join("; ")),
             Self::Lagging { queue, .. } => format!(
                 "more hosts, or host deploy with more --concurrency; host dead list {queue} and the hosts' logs say whether it fails"
             ),
@@ -119,7 +132,7 @@ impl Finding {
             Self::FewLocks { wanted, .. } => format!(
                 "set max_locks_per_transaction = {wanted} in postgresql.conf and restart the server; or dump table by table (pg_dump -t)"
             ),
-            Self::Locked { by, .. } | Self::HeldSessions { by, .. } => give_back(by),
+            Self::Locked { by, .. } | Self::HeldSessions { by, .. } | Self::HeldTables { by, .. } => give_back(by),
             Self::SlowRotation { oldest_snapshot, .. } => match oldest_snapshot.as_ref().and_then(|h| h.pid) {
                 Some(pid) => format!("let it commit, or SELECT pg_terminate_backend({pid})"),
                 None => "VACUUM pg_class; look for replication slots that nobody reads".into(),
@@ -195,6 +208,21 @@ impl fmt::Display for Finding {
                 write!(f, "queue {queue} has no handler: {}, so its partitions are not truncated", wait(*waiting))
             }
             Self::Paused { queue } => write!(f, "queue {queue} is paused"),
+            Self::PausedHandler { queue, handler } => write!(f, "{queue}/{handler} is paused"),
+            Self::CronFails { cron, queue, error } => {
+                write!(f, "cron entry {cron} is due and cannot enqueue on {queue}: {error}")
+            }
+            Self::Refused { queue, handler, messages, why } => write!(
+                f,
+                "{} of {queue}/{handler} did not reach the handler when due: {why}",
+                format::plural(messages.cast_unsigned(), "message")
+            ),
+            Self::NoHeartbeat { .. } => f.write_str(
+                "a partition of host.heartbeat is detached: in two of three hours hosts run, in the third none can stay alive",
+            ),
+            Self::HeldTables { tables, by } => {
+                write!(f, "nobody else can read or write {}, locked by {by}", tables.join(", "))
+            }
             Self::Lagging { queue, handler, waiting, oldest_age_ms } => write!(
                 f,
                 "{queue}/{handler} is behind: {}, the first for {}",
