@@ -22,6 +22,15 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// one asks twice at most, and opening one is bounded.
 const MOVES_WITHIN: Duration = Duration::from_secs(90);
 
+/// Statements of a connection. Each calls a function of one queue. Its server process keeps what it
+/// has compiled of that: some 0.8 MB. A connection that has met more is replaced.
+const STATEMENTS_MAX: usize = 512;
+/// Statements of a connection that is old: of some twenty busy queues. More may be of queues that
+/// are idle by now.
+const STATEMENTS_OLD_MAX: usize = 128;
+/// When a connection is old.
+const OLD_AFTER: Duration = Duration::from_mins(10);
+
 /// Connections to one database. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Connections {
@@ -191,10 +200,33 @@ impl Manager for Opener {
         Ok(Kept { client: ClientWrapper::new(opened.client, opened.driver), made_at })
     }
 
-    async fn recycle(&self, kept: &mut Kept, _: &Metrics) -> RecycleResult<QueueError> {
+    async fn recycle(&self, kept: &mut Kept, metrics: &Metrics) -> RecycleResult<QueueError> {
         if kept.client.is_closed() || kept.made_at != *self.given_up.borrow() {
             return Err(RecycleError::message("it is of no more use"));
         }
+        if is_replaced(kept.client.statement_cache.size(), metrics.created.elapsed()) {
+            return Err(RecycleError::message("its server process has grown large"));
+        }
         Ok(())
+    }
+}
+
+/// Whether a connection that knows so many statements is given up for the memory of its server
+/// process.
+fn is_replaced(statements: usize, age: Duration) -> bool {
+    let max = if age < OLD_AFTER { STATEMENTS_MAX } else { STATEMENTS_OLD_MAX };
+    statements > max
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_has_met_many_queues_is_replaced() {
+        assert!(!is_replaced(STATEMENTS_MAX, Duration::ZERO));
+        assert!(is_replaced(STATEMENTS_MAX + 1, Duration::ZERO));
+        assert!(is_replaced(STATEMENTS_MAX, OLD_AFTER));
+        assert!(!is_replaced(STATEMENTS_OLD_MAX, OLD_AFTER * 100), "of busy queues");
     }
 }
