@@ -8,6 +8,7 @@ use host_queue::constants;
 
 use crate::harness::repository;
 
+mod architecture;
 mod imports;
 
 /// The crates of `host/`, from the bottom up, and which of ours each may build on. Cargo holds the
