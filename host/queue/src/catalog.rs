@@ -36,16 +36,16 @@ pub struct Catalog {
     pub queues: Vec<Queue>,
     /// The version in force of each handler, in order of the handler's id.
     pub deployments: Vec<Deployment>,
-    /// What operators have told handlers. A handler that was told nothing is left out.
-    pub told: Vec<Told>,
+    /// Operators' instructions to handlers. A handler without any is left out.
+    pub instructions: Vec<Instructions>,
     /// Queues and deployments that are left out, since their rows make no sense: which, and why.
     pub left_out: Vec<String>,
 }
 
-/// What an operator has told a handler: nothing of it has to do with a version.
+/// An operator's instructions to a handler, whatever its version.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "rows::ToldRow")]
-pub struct Told {
+#[serde(from = "rows::InstructionsRow")]
+pub struct Instructions {
     /// The handler.
     pub handler: HandlerId,
     /// Whether it is to lease no messages.

@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
-use super::check::Refusal;
+use super::component_check::Refusal;
 use super::error::SandboxError;
 use super::measure::Measure;
 use super::sandbox::Sandbox;

@@ -5,7 +5,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::check::Refusal;
+use super::component_check::Refusal;
 use super::error::SandboxError;
 
 /// How much these threads give way: one of them has a tenth of what a busy thread beside it gets.

@@ -55,10 +55,10 @@ impl Instance {
         meter: &Arc<Meter>,
         started: Instant,
     ) -> Result<Box<Self>, Failure> {
-        if let Some(mut live) = warm {
-            live.store.data_mut().begin(subject, started);
-            live.store.set_epoch_deadline(1);
-            return Ok(live);
+        if let Some(mut instance) = warm {
+            instance.store.data_mut().begin(subject, started);
+            instance.store.set_epoch_deadline(1);
+            return Ok(instance);
         }
         // On the heap: it would make the state of every call as large as that of the making of a
         // sandbox.
@@ -130,8 +130,8 @@ impl Instance {
     ) -> Result<(Verdict, CallOutput), Failure> {
         let Guest::One(guest) = &self.guest else {
             let messages = std::slice::from_ref(message);
-            let (mut verdicts, left) = Box::pin(self.handle_batch(settings, messages)).await?;
-            return Ok((verdicts.remove(0), left));
+            let (mut verdicts, output) = Box::pin(self.handle_batch(settings, messages)).await?;
+            return Ok((verdicts.remove(0), output));
         };
         self.served += 1;
         let headers = headers(message);
@@ -140,8 +140,8 @@ impl Instance {
             Ok(verdict) => {
                 let state = self.store.data_mut();
                 let verdict = in_words(verdict, |reason| state.shown(reason));
-                let left = state.end(verdict == Verdict::Ack);
-                Ok((verdict, left))
+                let output = state.end(verdict == Verdict::Ack);
+                Ok((verdict, output))
             }
             Err(error) => Err(failure(&error, self.store.data_mut(), false)),
         }
@@ -174,8 +174,8 @@ impl Instance {
                 let verdicts = verdicts.into_iter();
                 let verdicts: Vec<_> =
                     verdicts.map(|v| in_words(v, |reason| state.shown(reason))).collect();
-                let left = state.end(verdicts.contains(&Verdict::Ack));
-                Ok((verdicts, left))
+                let output = state.end(verdicts.contains(&Verdict::Ack));
+                Ok((verdicts, output))
             }
             Err(error) => Err(failure(&error, self.store.data_mut(), false)),
         }

@@ -12,10 +12,10 @@
 
 mod bindings;
 mod cache;
-mod check;
 mod code;
 mod compile_check;
 mod compiler;
+mod component_check;
 mod engine;
 mod error;
 mod failure;
@@ -32,8 +32,8 @@ mod settings;
 mod state;
 mod timeout;
 
-pub use self::check::Refusal;
 pub use self::compile_check::{Bounds, Checked, CompileCheck, Terms, try_here};
+pub use self::component_check::Refusal;
 pub use self::error::SandboxError;
 pub use self::meter::{Busy, thread_time};
 pub use self::runner::{BatchRun, Run, Runner};

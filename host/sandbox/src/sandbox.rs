@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use wasmtime::Cache;
 use wasmtime::component::Component;
 
-use super::check::{self, Refusal};
 use super::code::{Code, LoadedHandler, Pre};
 use super::compiler::Compiler;
+use super::component_check::{self, Refusal};
 use super::engine::GuestEngine;
 use super::error::SandboxError;
 use super::image::Image;
@@ -67,7 +67,7 @@ impl Sandbox {
     /// # Errors
     /// Why the component cannot be deployed here.
     pub fn compile(&self, wasm: &[u8]) -> Result<Compiled, Refusal> {
-        let inspected = check::inspect(wasm)?;
+        let inspected = component_check::inspect(wasm)?;
         let guest_engine = self.guest_engine(inspected.image)?;
         let component = self.0.compiler.compile(&guest_engine.engine, wasm)?;
         let interface = |error: wasmtime::Error| Refusal::Interface(format!("{error:#}"));

@@ -52,7 +52,7 @@ pub(super) struct State {
     pub(super) started: Instant,
 }
 
-/// What a call has left for its acks.
+/// The output of a call, for its acks.
 #[derive(Default)]
 pub(super) struct CallOutput {
     /// What it enqueued.
@@ -121,12 +121,12 @@ impl State {
         self.others.extend(others);
     }
 
-    /// Ends a call that gave a verdict. Returns what the guest has left, if it is to be kept.
+    /// Ends a call that gave a verdict. Returns the guest's output, or none if it is not kept.
     pub(super) fn end(&mut self, keep: bool) -> CallOutput {
         self.log.end();
         self.output_bytes = 0;
-        let left = std::mem::take(&mut self.output);
-        if keep { left } else { CallOutput::default() }
+        let output = std::mem::take(&mut self.output);
+        if keep { output } else { CallOutput::default() }
     }
 
     /// Ends a call that failed. Returns the guest's last words, if it panicked.

@@ -80,7 +80,8 @@ impl Dispatcher {
         let DispatcherConfig { mut host, handler, lanes, version, .. } = config;
         // The calls of this handler end with its loop.
         host.stop_now = host.stop_now.child_token();
-        let health = Health::of(handler.queue.as_str(), handler.name.as_str(), &host.slow_lane);
+        let health =
+            Health::of(handler.queue.as_str(), handler.name.as_str(), &host.shared_connections);
         let watch = host.progress.watch(format!("the loop of {}/{}", handler.queue, handler.name));
         let planner = LeasePlanner::new(lanes, host.poll_max, host.cores, Instant::now());
         let caller = Caller { database: host.database.clone(), session: host.session, handler };

@@ -16,7 +16,7 @@ use self::heartbeat::Heartbeat;
 use self::load::{Components, Loader};
 use self::rest_watch::RestWatch;
 use crate::dispatch::config::HostResources;
-use crate::dispatch::health::SlowLane;
+use crate::dispatch::health::SharedConnections;
 use crate::dispatch::run::threads::LongCallThreads;
 use host_core::id::SessionId;
 use host_core::liveness::Observer;
@@ -109,7 +109,7 @@ pub async fn serve(
         components: Components::default(),
     };
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-    let long_calls = LongCallThreads::new(cores)?;
+    let kept = Kept { loader, long_calls: LongCallThreads::new(cores)? };
     let observer = Arc::new(Mutex::new(Observer::default()));
     // Sessions that ended without a word to the database.
     let mut unsaid = Vec::new();
@@ -143,8 +143,7 @@ pub async fn serve(
             unsaid.extend(say_farewell(&pool, before).await);
         }
         let heartbeat = Heartbeat::new(pool.clone(), session, observer.clone(), progress.clone());
-        let serving =
-            one_session(&pool, &config, &shutdown, (&loader, &long_calls), id, heartbeat, woken);
+        let serving = one_session(&pool, &config, &shutdown, &kept, id, heartbeat, woken);
         let ended = Box::pin(serving).await;
         // Lost or not: nothing of it runs any more, so that its messages are not to blame.
         unsaid.extend(say_farewell(&pool, id).await);
@@ -154,6 +153,12 @@ pub async fn serve(
         tracing::warn!("the session was lost; beginning another");
     }
     Ok(())
+}
+
+/// What a host keeps from one session to the next.
+struct Kept {
+    loader: Loader,
+    long_calls: LongCallThreads,
 }
 
 #[derive(PartialEq, Eq)]
@@ -166,7 +171,7 @@ async fn one_session(
     database: &Database,
     config: &ServeConfig,
     shutdown: &Shutdown,
-    (loader, long_calls): (&Loader, &LongCallThreads),
+    kept: &Kept,
     id: SessionId,
     heartbeat: Heartbeat,
     woken: mpsc::Receiver<String>,
@@ -181,12 +186,12 @@ async fn one_session(
         payload_kib: Arc::new(Semaphore::new((config.payload_bytes >> 10) as usize)),
         follow_ups: MemoryGauge::default(),
         follow_up_bytes_max: config.payload_bytes,
-        slow_lane: SlowLane::new(config.connections),
+        shared_connections: SharedConnections::new(config.connections),
         host_name: config.host_name.as_str().into(),
         poll_max: config.poll_max,
-        cores: long_calls.cores(),
+        cores: kept.long_calls.cores(),
         progress: config.progress.clone(),
-        long_calls: long_calls.clone(),
+        long_calls: kept.long_calls.clone(),
         tasks: tasks.clone(),
         stop_now: stop_now.clone(),
     };
@@ -195,7 +200,7 @@ async fn one_session(
     let slots = Arc::new(Semaphore::new(config.concurrency as usize));
     let watch = config.progress.watch("the loop of cron");
     let cron = CronLoop::new(host.database.clone(), catalog_changed.clone(), watch);
-    let mut handlers = HandlerManager::new(host, loader.clone(), slots);
+    let mut handlers = HandlerManager::new(host, kept.loader.clone(), slots);
     let rest_watch = RestWatch {
         database: database.clone(),
         rests: handlers.rests(),

@@ -36,7 +36,7 @@ impl Show {
         let version = lookup::version(&versions, self.version.unwrap_or(handler.version), &name)?;
         let number = version.deployed.version;
         let before = versions.iter().find(|v| v.deployed.version < number);
-        let paused = catalog.told.iter().any(|t| t.handler == handler.handler && t.paused);
+        let paused = catalog.instructions.iter().any(|t| t.handler == handler.handler && t.paused);
         if self.json {
             let mut all = json!({
                 "queue": queue.name.as_str(),

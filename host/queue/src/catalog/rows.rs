@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::{Catalog, Deployment, Queue, Settings, Told, Unreadable};
+use super::{Catalog, Deployment, Instructions, Queue, Settings, Unreadable};
 use host_core::digest::Digest;
 use host_core::grant::HttpGrant;
 use host_core::id::{HandlerId, MessageId, QueueId};
@@ -28,8 +28,8 @@ pub(super) fn catalog(text: &str) -> Result<Catalog, serde_json::Error> {
     let mut left_out = Vec::new();
     let queues = each(&read.queues, "queue", &mut left_out);
     let deployments = each(&read.deployments, "handler", &mut left_out);
-    let CatalogRow { version, sessions_ended, told, .. } = read;
-    Ok(Catalog { version, sessions_ended, queues, deployments, told, left_out })
+    let CatalogRow { version, sessions_ended, instructions, .. } = read;
+    Ok(Catalog { version, sessions_ended, queues, deployments, instructions, left_out })
 }
 
 fn each<'a, T: Deserialize<'a>>(
@@ -122,14 +122,14 @@ impl From<QueueRow> for Queue {
 }
 
 #[derive(Deserialize)]
-pub(super) struct ToldRow {
+pub(super) struct InstructionsRow {
     handler: i32,
     paused: bool,
     cancelled: Vec<i64>,
 }
 
-impl From<ToldRow> for Told {
-    fn from(row: ToldRow) -> Self {
+impl From<InstructionsRow> for Instructions {
+    fn from(row: InstructionsRow) -> Self {
         Self {
             handler: HandlerId::new(row.handler),
             paused: row.paused,
@@ -147,7 +147,8 @@ struct CatalogRow<'a> {
     queues: Vec<&'a RawValue>,
     #[serde(borrow)]
     deployments: Vec<&'a RawValue>,
-    told: Vec<Told>,
+    #[serde(rename = "told")]
+    instructions: Vec<Instructions>,
 }
 
 #[derive(Deserialize)]

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::health::SlowLane;
+use super::health::SharedConnections;
 use super::run::handler_version::HandlerVersion;
 use super::run::threads::LongCallThreads;
 use crate::rest::RestObserver;
@@ -39,7 +39,7 @@ pub struct HostResources {
     /// How much memory these may take, in bytes.
     pub follow_up_bytes_max: u64,
     /// The connections of queues that have an incident.
-    pub slow_lane: SlowLane,
+    pub shared_connections: SharedConnections,
     /// Whether the host's loops go round.
     pub progress: Progress,
     /// The threads for calls that compute for long.

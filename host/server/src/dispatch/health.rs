@@ -11,11 +11,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use host_core::incident::{Incident, Over, PATIENCE};
 use host_queue::error::QueueError;
 
-/// The connections that ailing queues share. Cheap to clone.
+/// The connections that unhealthy queues share. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct SlowLane(Arc<Semaphore>);
+pub struct SharedConnections(Arc<Semaphore>);
 
-impl SlowLane {
+impl SharedConnections {
     /// For a host with that many connections.
     #[must_use]
     pub fn new(connections: usize) -> Self {
@@ -31,39 +31,41 @@ pub struct Health {
     incident: Incident,
     /// Of each thing that fails: how often, since it last went well.
     in_a_row: HashMap<&'static str, u32>,
-    poor: bool,
-    lane: SlowLane,
+    unhealthy: bool,
+    shared: SharedConnections,
 }
 
 /// One is an accident, as when two hosts want the same lock.
-const POOR_AFTER: u32 = 2;
+const UNHEALTHY_AFTER: u32 = 2;
 
 impl Health {
     /// Of a task that goes by that name in the log.
     #[must_use]
-    pub fn of(queue: &str, task: &str, lane: &SlowLane) -> Self {
+    pub fn of(queue: &str, task: &str, shared: &SharedConnections) -> Self {
         Self {
             queue: queue.to_owned(),
             task: task.to_owned(),
             incident: Incident::default(),
             in_a_row: HashMap::new(),
-            poor: false,
-            lane: lane.clone(),
+            unhealthy: false,
+            shared: shared.clone(),
         }
     }
 
     /// Whether there is an incident that was no accident.
     #[must_use]
-    pub const fn is_poor(&self) -> bool {
-        self.poor && self.incident.is_on()
+    pub const fn is_unhealthy(&self) -> bool {
+        self.unhealthy && self.incident.is_on()
     }
 
-    /// Waits for a place in the slow lane, if health is poor. The place is free again when it is
-    /// dropped.
-    pub fn lane(&self) -> impl Future<Output = Option<OwnedSemaphorePermit>> + Send + use<> {
-        let lane = self.is_poor().then(|| self.lane.0.clone());
+    /// Waits for a turn at the shared connections, if the task is unhealthy. The turn ends when it
+    /// is dropped.
+    pub fn connection_turn(
+        &self,
+    ) -> impl Future<Output = Option<OwnedSemaphorePermit>> + Send + use<> {
+        let shared = self.is_unhealthy().then(|| self.shared.0.clone());
         // It is never closed.
-        async { lane?.acquire_owned().await.ok() }
+        async { shared?.acquire_owned().await.ok() }
     }
 
     /// Notes how something went that was begun at `began`. Failures that concern no single queue
@@ -76,13 +78,13 @@ impl Health {
         began: Instant,
         now: Instant,
     ) {
-        let Self { queue, task, incident, in_a_row, poor, .. } = self;
+        let Self { queue, task, incident, in_a_row, unhealthy, .. } = self;
         let Some(error) = error else {
             in_a_row.remove(what);
             if let Some(Over { lasted, times }) = incident.calm(now) {
                 tracing::info!(queue, task, ?lasted, times, "can {what} again");
             }
-            *poor &= incident.is_on();
+            *unhealthy &= incident.is_on();
             return;
         };
         let elsewhere =
@@ -92,7 +94,7 @@ impl Health {
         if !elsewhere && !matches!(error, QueueError::Hidden(_)) {
             let times = in_a_row.entry(what).or_default();
             *times += 1;
-            *poor |= *times >= POOR_AFTER;
+            *unhealthy |= *times >= UNHEALTHY_AFTER;
         }
         if elsewhere || !incident.shows(error.kind(), patience, began, now) {
             tracing::debug!(queue, task, %error, "cannot {what} now");
@@ -107,41 +109,41 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn ailing_queues_share_half_of_the_connections_and_healthy_ones_wait_for_nobody() {
-        let lane = SlowLane::new(4);
-        let healthy = Health::of("good", "default", &lane);
-        let mut ailing = Health::of("bad", "default", &lane);
+    async fn unhealthy_queues_share_half_of_the_connections_and_healthy_ones_wait_for_nobody() {
+        let shared = SharedConnections::new(4);
+        let healthy = Health::of("good", "default", &shared);
+        let mut unhealthy = Health::of("bad", "default", &shared);
         let locked = QueueError::Busy("locked".into());
         let now = Instant::now();
-        ailing.note("lease", Some(&locked), now, now);
-        assert!(!ailing.is_poor(), "once is an accident");
-        ailing.note("lease", None, now, now);
-        ailing.note("lease", Some(&locked), now, now);
-        assert!(!ailing.is_poor(), "and not twice in a row");
-        ailing.note("settle", None, now, now);
-        ailing.note("lease", Some(&locked), now, now);
-        assert!(ailing.is_poor());
-        ailing.note("lease", None, now, now);
-        assert!(ailing.is_poor(), "it may come back");
-        let mut beside_hidden = Health::of("good", "audit", &lane);
+        unhealthy.note("lease", Some(&locked), now, now);
+        assert!(!unhealthy.is_unhealthy(), "once is an accident");
+        unhealthy.note("lease", None, now, now);
+        unhealthy.note("lease", Some(&locked), now, now);
+        assert!(!unhealthy.is_unhealthy(), "and not twice in a row");
+        unhealthy.note("settle", None, now, now);
+        unhealthy.note("lease", Some(&locked), now, now);
+        assert!(unhealthy.is_unhealthy());
+        unhealthy.note("lease", None, now, now);
+        assert!(unhealthy.is_unhealthy(), "it may come back");
+        let mut beside_hidden = Health::of("good", "audit", &shared);
         for _ in 0..3 {
             beside_hidden.note("lease", Some(&QueueError::Hidden("detached".into())), now, now);
         }
-        assert!(!beside_hidden.is_poor(), "one lease's trouble");
-        let places = [ailing.lane().await, ailing.lane().await];
+        assert!(!beside_hidden.is_unhealthy(), "one lease's trouble");
+        let places = [unhealthy.connection_turn().await, unhealthy.connection_turn().await];
         assert!(places.iter().all(Option::is_some));
-        let mut third = Box::pin(ailing.lane());
+        let mut third = Box::pin(unhealthy.connection_turn());
         assert!(futures_util::poll!(&mut third).is_pending());
-        assert!(healthy.lane().await.is_none());
+        assert!(healthy.connection_turn().await.is_none());
         drop(places);
         assert!(third.await.is_some());
     }
 
     #[test]
     fn without_a_server_no_queue_ails() {
-        let mut health = Health::of("good", "default", &SlowLane::new(4));
+        let mut health = Health::of("good", "default", &SharedConnections::new(4));
         let now = Instant::now();
         health.note("lease", Some(&QueueError::Unavailable("gone".into())), now, now);
-        assert!(!health.is_poor());
+        assert!(!health.is_unhealthy());
     }
 }

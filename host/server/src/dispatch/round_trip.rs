@@ -139,7 +139,7 @@ impl RoundTrips {
 
     /// Whether the queue has an incident.
     pub(super) const fn is_ailing(&self) -> bool {
-        self.health.is_poor()
+        self.health.is_unhealthy()
     }
 
     /// Whether one more may lease.
@@ -162,9 +162,9 @@ impl RoundTrips {
     ) {
         self.leasing += usize::from(plan.is_some());
         let caller = self.caller.clone();
-        let lane = self.health.lane();
+        let turn = self.health.connection_turn();
         self.under_way.push(Box::pin(async move {
-            let _place = lane.await;
+            let _turn = turn.await;
             caller.exchange(settlements, plan, now).await
         }));
     }

@@ -26,7 +26,7 @@ const NO_MEMORY_AGAIN: Duration = Duration::from_millis(5);
 /// How long to wait after a lease that failed for a passing reason.
 const UNAVAILABLE_AGAIN: Duration = Duration::from_millis(200);
 /// How long to wait after a lease that Postgres refused.
-const REFUSED_AGAIN: Duration = Duration::from_secs(1);
+const LEASE_REFUSED_AGAIN: Duration = Duration::from_secs(1);
 
 impl Dispatcher {
     /// Wake: a message may have come.
@@ -201,7 +201,7 @@ impl Dispatcher {
             tracing::info!(%queue, handler = %name, "the queue or the handler is gone");
             return ControlFlow::Break(());
         }
-        let again = if error.is_passing() { UNAVAILABLE_AGAIN } else { REFUSED_AGAIN };
+        let again = if error.is_passing() { UNAVAILABLE_AGAIN } else { LEASE_REFUSED_AGAIN };
         self.planner.idle.wait(now, again);
         ControlFlow::Continue(())
     }

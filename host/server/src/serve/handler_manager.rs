@@ -22,7 +22,7 @@ use host_core::incident::Incident;
 use host_core::name::{HandlerName, QueueName};
 use host_core::progress::{ROUND_EVERY, Watch};
 use host_core::secret::SecretName;
-use host_queue::catalog::{self, Catalog, Deployment, LoadReport, Queue, Told};
+use host_queue::catalog::{self, Catalog, Deployment, Instructions, LoadReport, Queue};
 use host_queue::connect::retry;
 use host_queue::secrets;
 
@@ -45,8 +45,8 @@ pub(super) struct HandlerManager {
     handlers: HashMap<HandlerId, Entry>,
     /// The version that each handler is to have, loaded or being loaded.
     wanted: HashMap<HandlerId, WantedVersion>,
-    /// What operators have told handlers.
-    told: HashMap<HandlerId, Told>,
+    /// Operators' instructions.
+    instructions: HashMap<HandlerId, Instructions>,
     /// The catalog's version, and how many sessions had ended.
     seen: (i64, i64),
     /// What was left out of the catalog, and is named.
@@ -83,7 +83,7 @@ impl HandlerManager {
             upkeep: Upkeep::default(),
             handlers: HashMap::new(),
             wanted: HashMap::new(),
-            told: HashMap::new(),
+            instructions: HashMap::new(),
             seen: (0, 0),
             left_out: Vec::new(),
             secrets_unread: false,
@@ -179,7 +179,7 @@ impl HandlerManager {
         // The same version again: the server is another. Else a host may have ended.
         let (version, ended) = (catalog.version, catalog.sessions_ended);
         let before = std::mem::replace(&mut self.seen, (version, ended));
-        self.told = catalog.told.iter().map(|told| (told.handler, told.clone())).collect();
+        self.instructions = catalog.instructions.iter().map(|i| (i.handler, i.clone())).collect();
         self.upkeep.keep(&catalog, &self.host);
         if before.0 == version || before.1 != ended {
             self.upkeep.alarm();
@@ -249,9 +249,9 @@ impl HandlerManager {
             let control = self.control(queue, handler);
             let mode = control.mode;
             let before = entry.control.borrow().mode;
-            entry.control.send_if_modified(|told| {
-                let is_news = *told != control;
-                *told = control;
+            entry.control.send_if_modified(|last| {
+                let is_news = *last != control;
+                *last = control;
                 is_news
             });
             if before != mode {
@@ -266,10 +266,10 @@ impl HandlerManager {
     /// Begins to load what is new. Compiling can take seconds, in which the others go on.
     fn deploy(&mut self, queue: &Queue, deployment: &Deployment) {
         // Of the queue, only what a guest is told matters.
-        let told = |q: &Queue| (q.payload_type, q.policy.max_attempts);
+        let shown = |q: &Queue| (q.payload_type, q.policy.max_attempts);
         let wanted = WantedVersion { queue: queue.clone(), deployment: deployment.clone() };
         let before = self.wanted.insert(deployment.handler, wanted.clone());
-        if before.is_some_and(|w| w.deployment == *deployment && told(&w.queue) == told(queue)) {
+        if before.is_some_and(|w| w.deployment == *deployment && shown(&w.queue) == shown(queue)) {
             return;
         }
         self.loads.begin(wanted);
@@ -296,13 +296,13 @@ impl HandlerManager {
     }
 
     fn control(&self, queue: &Queue, handler: HandlerId) -> Control {
-        let told = self.told.get(&handler);
-        let paused = queue.paused || told.is_some_and(|t| t.paused);
+        let instructions = self.instructions.get(&handler);
+        let paused = queue.paused || instructions.is_some_and(|i| i.paused);
         Control {
             mode: if paused { Mode::Paused } else { Mode::Leasing },
             wake_up: queue.wake_up,
             policy: queue.policy.clone(),
-            removed: told.map(|t| t.cancelled.clone()).unwrap_or_default(),
+            removed: instructions.map(|i| i.cancelled.clone()).unwrap_or_default(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::dispatch::health::{Health, SlowLane};
+use crate::dispatch::health::{Health, SharedConnections};
 use crate::rest::{QueueRest, look_anyway_after};
 use host_core::incident::Incident;
 use host_core::name::QueueName;
@@ -52,7 +52,7 @@ pub(super) struct Maintenance {
     pub(super) schedule_changed: Arc<Notify>,
     pub(super) rest: Arc<QueueRest>,
     pub(super) poll_max: Duration,
-    pub(super) slow_lane: SlowLane,
+    pub(super) shared_connections: SharedConnections,
     pub(super) progress: Progress,
 }
 
@@ -91,7 +91,7 @@ impl Maintenance {
     }
 
     async fn promote(&self) {
-        let mut health = Health::of(self.queue.as_str(), "promotion", &self.slow_lane);
+        let mut health = Health::of(self.queue.as_str(), "promotion", &self.shared_connections);
         let mut refusals = Incident::default();
         let watch = self.progress.watch(format!("the promotion of queue {}", self.queue));
         let mut messages_max = PROMOTE_MAX;
@@ -100,7 +100,7 @@ impl Maintenance {
             let began = Instant::now();
             let at_gates = watch.at_gates();
             rest.begin_look();
-            let place = health.lane().await;
+            let place = health.connection_turn().await;
             let promoted = promote(&self.database, &self.statements, messages_max).await;
             drop((place, at_gates));
             health.note("promote", promoted.as_ref().err(), began, Instant::now());
@@ -145,7 +145,7 @@ impl Maintenance {
     async fn rotate(&self) {
         let mut held: [HeldPartition; 3] = Default::default();
         let mut others_at = Instant::now();
-        let mut health = Health::of(self.queue.as_str(), "rotation", &self.slow_lane);
+        let mut health = Health::of(self.queue.as_str(), "rotation", &self.shared_connections);
         let watch = self.progress.watch(format!("the rotation of queue {}", self.queue));
         let mut rest = self.rest.observe();
         let mut left = Left::More;
@@ -155,7 +155,7 @@ impl Maintenance {
             }
             let began = Instant::now();
             let at_gates = watch.at_gates();
-            let place = health.lane().await;
+            let place = health.connection_turn().await;
             rest.begin_look();
             let rotated = self.rotate_once(&mut held, &mut others_at).await;
             drop((place, at_gates));
@@ -185,21 +185,21 @@ impl Maintenance {
     ) -> Result<Left, QueueError> {
         let mut left = Left::Until(Instant::now() + look_anyway_after());
         let found = rotation(&self.database, &self.statements).await?;
-        for leaf in found.used {
-            let state = &mut held[leaf as usize % 3];
+        for partition in found.used {
+            let state = &mut held[partition as usize % 3];
             if let Some(ask_at) = state.ask_at
                 && Instant::now() < ask_at
             {
                 left = left.by(ask_at);
                 continue;
             }
-            match truncate(&self.database, &self.statements, leaf).await? {
+            match truncate(&self.database, &self.statements, partition).await? {
                 Truncated::Done => {
-                    tracing::debug!(queue = %self.queue, leaf, "leaf truncated");
+                    tracing::debug!(queue = %self.queue, partition, "partition truncated");
                     *state = HeldPartition::default();
                 }
                 Truncated::Counting => left = Left::More,
-                Truncated::Held(why) => left = left.by(state.note(&self.queue, leaf, &why)),
+                Truncated::Held(why) => left = left.by(state.note(&self.queue, partition, &why)),
             }
         }
         if found.full {
@@ -225,17 +225,17 @@ impl Maintenance {
 
 impl HeldPartition {
     /// Notes why it stays. Returns when to try again.
-    fn note(&mut self, queue: &QueueName, leaf: i32, why: &str) -> Instant {
+    fn note(&mut self, queue: &QueueName, partition: i32, why: &str) -> Instant {
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
         // Each try makes those who come after it wait for up to 20 ms.
         self.wait = (self.wait * 2).clamp(ROTATE_EVERY, IN_THE_WAY_MAX);
         let ask_at = now + self.wait;
         self.ask_at = Some(ask_at);
-        tracing::debug!(%queue, leaf, why, "leaf stays");
+        tracing::debug!(%queue, partition, why, "partition stays");
         if now - since >= NAME_AFTER && !self.named {
             self.named = true;
-            tracing::warn!(%queue, leaf, why, "a partition could not be truncated for a minute");
+            tracing::warn!(%queue, partition, why, "a partition could not be truncated for a minute");
         }
         ask_at
     }

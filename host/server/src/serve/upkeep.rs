@@ -81,7 +81,7 @@ impl KeptQueue {
             schedule_changed: schedule_changed.clone(),
             rest: rest.clone(),
             poll_max: host.poll_max,
-            slow_lane: host.slow_lane.clone(),
+            shared_connections: host.shared_connections.clone(),
             progress: host.progress.clone(),
         };
         let maintenance = tokio::spawn(watched(maintenance.run(), host.stop_now.clone()));

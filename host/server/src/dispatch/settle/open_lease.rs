@@ -15,7 +15,7 @@ use host_queue::error::QueueError;
 use host_queue::lease::Lease;
 
 /// How long a settlement waits that Postgres refuses, and that has nothing more to leave out.
-pub(super) const REFUSED_AGAIN: Duration = Duration::from_secs(5);
+pub(super) const SETTLEMENT_REFUSED_AGAIN: Duration = Duration::from_secs(5);
 
 /// Which leases are settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +160,7 @@ impl OpenLease {
             }
             self.waiting.push_front(sent);
         } else {
-            self.try_again(sent, now + REFUSED_AGAIN);
+            self.try_again(sent, now + SETTLEMENT_REFUSED_AGAIN);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::open_lease::{Extent, OpenLease, REFUSED_AGAIN};
+use super::open_lease::{Extent, OpenLease, SETTLEMENT_REFUSED_AGAIN};
 use super::outcome_context::OutcomeContext;
 use crate::dispatch::lease::pace::{Cost, Pace};
 use crate::dispatch::run::batch::Batch;
@@ -171,7 +171,7 @@ impl OpenLeases {
             // The queue was dropped, and this with it.
             Err(QueueError::Gone) => self.drop_lease(key),
             Err(error @ QueueError::Refused { .. }) => open.refused(sent, &error, context, now),
-            Err(_) => open.try_again(sent, now + REFUSED_AGAIN),
+            Err(_) => open.try_again(sent, now + SETTLEMENT_REFUSED_AGAIN),
         }
     }
 
