@@ -96,23 +96,23 @@ async fn the_functions_of_each_kind_of_queue_are_current() {
     for (kind, settings) in KINDS {
         let (_db, client) = sample(&format!(", {settings}")).await;
         let its = functions(&client).await;
-        let mut text = String::new();
+        let mut shown = Vec::new();
         for (name, function) in its.iter().filter(|(name, its)| plain.get(*name) != Some(its)) {
-            let (what, shown) = match plain.get(name) {
+            let (what, text) = match plain.get(name) {
                 Some(plain) => ("differs", difference(plain, function)),
                 None => ("is new", format!("{function}\n")),
             };
-            text += &format!("\n-- {name} {what}\n{shown}");
+            shown.push(format!("\n-- {name} {what}\n{text}"));
         }
         for name in plain.keys().filter(|name| !its.contains_key(*name)) {
-            text += &format!("\n-- {name} is not there\n");
+            shown.push(format!("\n-- {name} is not there\n"));
         }
         let header = format!(
             "-- Functions of a queue made with {settings}: what differs from a plain queue, whose
 -- functions are in migrations/schema.sql. For reading and for review, never applied.
 -- Written by `make schema` from PostgreSQL "
         );
-        compare(&client, &format!("tests/rendered/{kind}.diff"), &header, &text).await;
+        compare(&client, &format!("tests/rendered/{kind}.diff"), &header, &shown.concat()).await;
     }
 }
 

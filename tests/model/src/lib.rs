@@ -19,22 +19,23 @@
 //!   given out twice.
 //!
 //! # Actions, and the SQL that they are
-//! - [`World::produce`], [`World::draw_message`], [`World::insert`]: a producer's `BEGIN` and
+//! - [`World::produce`], [`World::draw_message`], [`World::insert`] are a producer's `BEGIN` and
 //!   `INSERT INTO queue.{q}`. An id may be drawn long before its row is there.
-//! - [`World::deploy`]: `host.deploy` of a new handler.
-//! - [`World::lease`], [`World::read`]: `host.{q}__lease`, `host.{q}__read`.
-//! - [`World::settle_read`], [`World::settle_write`]: `host.{q}__settle`, up to its INSERT into the
-//!   settlement log, and from there. In between, another session may have written.
-//! - [`World::take_over_read`], [`World::take_over_write`]: `host.{q}__take_over`, in the same way.
-//! - [`World::end_session`]: `host.end_session`. The session need not be dead, and need not know.
-//! - [`World::promote`][]: `host.{q}__promote`.
-//! - [`World::truncate_look`], [`World::truncate_finish`]: `host.{q}__truncate`, up to the LOCK
+//! - [`World::deploy`] is `host.deploy` of a new handler.
+//! - [`World::lease`], [`World::read`] are `host.{q}__lease`, `host.{q}__read`.
+//! - [`World::settle_read`], [`World::settle_write`] are `host.{q}__settle`, up to its INSERT into
+//!   the settlement log, and from there. In between, another session may have written.
+//! - [`World::take_over_read`], [`World::take_over_write`] are `host.{q}__take_over`, in the same
+//!   way.
+//! - [`World::end_session`] is `host.end_session`. The session need not be dead, and need not know.
+//! - [`World::promote`] is `host.{q}__promote`.
+//! - [`World::truncate_look`], [`World::truncate_finish`] are `host.{q}__truncate`, up to the LOCK
 //!   TABLE, and from there.
-//! - [`World::advance_begin`], [`World::advance_carry`]: `host.{q}__advance`. First its setval,
+//! - [`World::advance_begin`], [`World::advance_carry`] are `host.{q}__advance`. First its setval,
 //!   which everybody sees at once and no rollback undoes; then the rest.
-//! - [`World::truncate_schedule`]: `host.{q}__truncate_schedule` of a leaf, at any time.
-//! - [`World::commit`], [`World::abort`]: the end of the transaction of any of these. A connection
-//!   that is cut aborts.
+//! - [`World::truncate_schedule`] is `host.{q}__truncate_schedule` of a leaf, at any time.
+//! - [`World::commit`], [`World::abort`] are the end of the transaction of any of these. A
+//!   connection that is cut aborts.
 //!
 //! The checker adds what happens around the database:
 //! - A **crash** goes back to any of the states since the last commit that waited for the disk.
