@@ -6,6 +6,7 @@
 mod harness;
 
 mod accounts;
+mod at_rest;
 mod bad_guests;
 mod batches;
 mod bench;

@@ -91,42 +91,62 @@ SET search_path = pg_catalog, pg_temp AS $$
     GROUP BY l.pid, p.gid ORDER BY l.pid
 $$;
 
--- One queue.
-CREATE OR REPLACE FUNCTION host.examine_queue(p_queue text) RETURNS jsonb
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    facts jsonb;
-BEGIN
-    EXECUTE format('SELECT host.%I()', p_queue || '__examine') INTO facts;
-    RETURN facts || jsonb_build_object(
-        -- Somebody's, without a search path of their own: hosts insert with one that has pg_catalog
-        -- alone.
-        'triggers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', t.tgname, 'function', p.oid::regprocedure::text)
-                ORDER BY t.tgname), '[]')
-            FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language g ON g.oid = p.prolang
-            WHERE t.tgrelid = to_regclass(format('queue.%I', p_queue)) AND NOT t.tgisinternal
-                AND p.pronamespace <> 'host'::regnamespace AND g.lanname NOT IN ('internal', 'c')
-                AND NOT EXISTS (SELECT FROM unnest(p.proconfig) s WHERE starts_with(s, 'search_path='))),
-        'autovacuum', (SELECT coalesce(jsonb_agg(c.relname ORDER BY c.relname), '[]') FROM pg_class c
+-- What the catalog says of queues, by their names; only of those where it says something.
+-- `triggers`: somebody's, without a search path of their own: hosts insert with one that has
+-- pg_catalog alone. One look for all queues.
+CREATE OR REPLACE FUNCTION host.examine_catalog() RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+    SELECT coalesce(jsonb_object_agg(f.queue, f.facts), '{}') FROM (
+        SELECT x.queue, jsonb_object_agg(x.kind, x.list) AS facts FROM (
+            SELECT c.relname AS queue, 'triggers' AS kind, jsonb_agg(jsonb_build_object(
+                'name', t.tgname, 'function', p.oid::regprocedure::text) ORDER BY t.tgname) AS list
+            FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid AND c.relnamespace = 'queue'::regnamespace
+                JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language g ON g.oid = p.prolang
+            WHERE NOT t.tgisinternal AND p.pronamespace <> 'host'::regnamespace AND g.lanname NOT IN ('internal', 'c')
+                AND NOT EXISTS (SELECT FROM unnest(p.proconfig) s WHERE starts_with(s, 'search_path='))
+            GROUP BY c.relname
+            UNION ALL
+            SELECT split_part(c.relname, '__', 1), 'autovacuum', jsonb_agg(c.relname ORDER BY c.relname) FROM pg_class c
             WHERE c.relnamespace = 'host'::regnamespace AND c.relkind = 'r' AND c.relispartition
-                AND c.relname >= p_queue || '__' AND c.relname < p_queue || '_`'
-                AND NOT coalesce(c.reloptions, '{}') && '{autovacuum_enabled=off,autovacuum_enabled=false}'));
-END $$;
+                AND NOT coalesce(c.reloptions, '{}') && '{autovacuum_enabled=off,autovacuum_enabled=false}'
+            GROUP BY 1
+            UNION ALL
+            SELECT h.queue, 'locks', jsonb_agg(to_jsonb(h) - 'queue') FROM host.held_locks() h GROUP BY h.queue
+        ) x GROUP BY x.queue
+    ) f
+$$;
+DROP FUNCTION IF EXISTS host.examine_queue(text);
 
--- Some queues, a look at each taking its locks and giving them back, as host.status_of_each does.
-CREATE OR REPLACE FUNCTION host.examine_each(p_queues text[]) RETURNS SETOF jsonb
+-- Some queues, a look at each taking its locks and giving them back, as host.status_of_each does;
+-- p_at_rest: as there.
+DROP FUNCTION IF EXISTS host.examine_each(text[]);
+CREATE OR REPLACE FUNCTION host.examine_each(p_queues text[], p_at_rest boolean DEFAULT false) RETURNS SETOF jsonb
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 DECLARE
     one text;
     facts jsonb;
-    locks jsonb := (SELECT coalesce(jsonb_object_agg(l.queue, l.locks), '{}') FROM (
-        SELECT h.queue, jsonb_agg(to_jsonb(h) - 'queue') AS locks FROM host.held_locks() h GROUP BY h.queue) l);
+    rest record;
+    hiding text[] := ARRAY(SELECT host.hiding_queues());
+    of_catalog jsonb := host.examine_catalog();
 BEGIN
     FOREACH one IN ARRAY p_queues LOOP
         BEGIN
-            facts := host.examine_queue(one);
+            facts := NULL;
+            SELECT * INTO rest FROM host.at_rest(one, 1) r WHERE one <> ALL (hiding);
+            IF rest.resting THEN
+                facts := (SELECT jsonb_build_object('name', q.name, 'paused', q.paused, 'clock_ms', rest.clock_ms, 'missed', NULL,
+                        'row_security', '[]'::jsonb, 'unhandled', 0, 'open_lease', NULL, 'handlers', (
+                            SELECT coalesce(jsonb_agg(jsonb_build_object('name', h.name, 'waiting', 0, 'oldest_age_ms', NULL)
+                                ORDER BY h.name), '[]')
+                            FROM host.handler h WHERE h.queue_id = q.id))
+                    FROM host.queue q WHERE q.name = one);
+            ELSIF p_at_rest THEN
+                facts := to_jsonb(one);
+            ELSE
+                EXECUTE format('SELECT host.%I()', one || '__examine') INTO facts;
+            END IF;
             RAISE SQLSTATE 'HQ009';
         EXCEPTION
             WHEN SQLSTATE 'HQ009' THEN NULL;
@@ -136,8 +156,10 @@ BEGIN
                 END IF;
                 facts := NULL;
         END;
-        IF facts IS NOT NULL THEN
-            RETURN NEXT facts || jsonb_build_object('locks', coalesce(locks -> one, '[]'));
+        IF jsonb_typeof(facts) = 'object' THEN
+            RETURN NEXT '{"triggers": [], "autovacuum": [], "locks": []}' || facts || coalesce(of_catalog -> one, '{}');
+        ELSIF facts IS NOT NULL THEN
+            RETURN NEXT facts;
         END IF;
     END LOOP;
 END $$;
@@ -155,8 +177,7 @@ SET search_path = pg_catalog, pg_temp AS $$
             'pg_catalog'::regnamespace, 'pg_toast'::regnamespace, 'information_schema'::regnamespace))
 $$;
 
--- Everything but the queues, which are named only: see examine_each. Those of a database that was
--- restored are not to be looked at: their cursors mean nothing.
+-- Everything but the queues: see examine_each.
 CREATE OR REPLACE FUNCTION host.examine() RETURNS jsonb
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -204,7 +225,5 @@ BEGIN
                 'version', h.version, 'failed_on', h.failed_on)), '[]')
             FROM host.handlers() h WHERE h.in_force),
         'locks', (SELECT to_jsonb(l) || jsonb_build_object('per_transaction', current_setting('max_locks_per_transaction')::int)
-            FROM host.lock_table() l),
-        'queues', CASE WHEN host.restored() THEN '[]' ELSE
-            (SELECT coalesce(jsonb_agg(q.name ORDER BY q.name), '[]') FROM host.queue q) END);
+            FROM host.lock_table() l));
 END $$;

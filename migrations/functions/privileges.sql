@@ -59,6 +59,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.begin_from_now', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.at_rest', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.remove_handler', 'EXECUTE', NULL),
         -- Peeking is an operator's business.
         ('host_operator', 'TABLE', 'queue.{q}', 'SELECT', NULL),

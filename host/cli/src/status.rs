@@ -29,7 +29,7 @@ impl Status {
     pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
         crate::context::with(global, async |context: &CommandContext| {
             let client = lookup::client(context).await?;
-            let queues = inspect::status(&context.database).await?;
+            let queues = inspect::status(&context.database, &client).await?;
             let handlers = inspect::handlers(&client).await?;
             let sessions = inspect::sessions(&client).await?;
             let cron = cron::list(&client).await?;

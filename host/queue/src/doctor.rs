@@ -38,12 +38,20 @@ pub async fn held_tables(client: &Client) -> Result<Vec<HeldTables>, QueueError>
 
 /// Everything else.
 pub async fn facts(database: &Database, client: &Client) -> Result<Facts, QueueError> {
-    let row = client.query_one("SELECT host.examine()", &[]).await?;
+    let row = client.query_typed_one("SELECT host.examine()", &[]).await?;
     let mut facts: Value = row.try_get(0)?;
-    let names: Vec<String> = decoded(facts["queues"].take())?;
-    let rows = inspect::each(database, &names, "SELECT host.examine_each($1)").await?;
-    facts["queues"] =
-        rows.iter().map(|row| row.try_get::<_, Value>(0)).collect::<Result<_, _>>()?;
+    let (mut queues, mut names) = (Vec::new(), Vec::new());
+    for row in client.query_typed(include_str!("sql/examine.sql"), &[]).await? {
+        match row.try_get(0)? {
+            Value::String(name) => names.push(name),
+            queue => queues.push(queue),
+        }
+    }
+    for row in inspect::each(database, client, &names, "SELECT host.examine_each($1)").await? {
+        queues.push(row.try_get(0)?);
+    }
+    queues.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    facts["queues"] = queues.into();
     decoded(facts)
 }
 

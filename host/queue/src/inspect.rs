@@ -1,9 +1,10 @@
 //! What there is and how it goes, for people and for machines that watch. Only reads.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
-use tokio_postgres::types::Json;
+use tokio_postgres::types::{Json, Type};
 use tokio_postgres::{Client, Row};
 
 use super::connect::Database;
@@ -15,8 +16,8 @@ use host_core::name::QueueName;
 /// Messages that wait, are scheduled or dead are counted as far as this.
 pub const COUNT_MAX: u64 = 1_000_000;
 
-/// Of each queue that it has looked at, a connection's backend remembers a megabyte for as long as
-/// it lives.
+/// Of each queue that it has looked at in full, a connection's backend remembers a megabyte for as
+/// long as it lives.
 const QUEUES_A_CONNECTION: usize = 100;
 
 /// One queue, in numbers.
@@ -136,25 +137,37 @@ pub struct ListedSession {
     pub late: Option<String>,
 }
 
-/// All queues, in order of the name.
-pub async fn status(database: &Database) -> Result<Vec<QueueStatus>, QueueError> {
-    let names = database.get().await?.query(include_str!("sql/queue_names.sql"), &[]).await?;
-    let names: Vec<String> = names.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+/// All queues, in order of the name. One look is enough for those at rest; the others are then
+/// looked at in full.
+pub async fn status(database: &Database, client: &Client) -> Result<Vec<QueueStatus>, QueueError> {
+    let (mut known, mut names) = (BTreeMap::new(), Vec::new());
+    for row in client.query_typed(include_str!("sql/status.sql"), &[]).await? {
+        match row.try_get::<_, Option<Vec<String>>>("handlers")? {
+            Some(_) => drop(known.insert(row.try_get("queue")?, queue_status(&row)?)),
+            None => names.push(row.try_get("queue")?),
+        }
+    }
     let call = format!("SELECT * FROM host.status_of_each($1, {COUNT_MAX})");
-    each(database, &names, &call).await?.iter().map(queue_status).collect()
+    for row in each(database, client, &names, &call).await? {
+        known.insert(row.try_get::<_, String>("queue")?, queue_status(&row)?);
+    }
+    Ok(known.into_values().collect())
 }
 
 /// What a function of queues' names returns, for all of them. Each connection is asked about some
 /// only.
 pub(super) async fn each(
     database: &Database,
+    client: &Client,
     names: &[String],
     call: &str,
 ) -> Result<Vec<Row>, QueueError> {
-    let mut rows = Vec::new();
-    for some in names.chunks(QUEUES_A_CONNECTION) {
+    let mut chunks = names.chunks(QUEUES_A_CONNECTION);
+    let Some(first) = chunks.next() else { return Ok(Vec::new()) };
+    let mut rows = client.query_typed(call, &[(&first, Type::TEXT_ARRAY)]).await?;
+    for some in chunks {
         let alone = database.connect_alone().await?;
-        rows.extend(alone.client.query(call, &[&some]).await?);
+        rows.extend(alone.client.query_typed(call, &[(&some, Type::TEXT_ARRAY)]).await?);
     }
     Ok(rows)
 }
@@ -167,13 +180,13 @@ pub async fn status_of(client: &Client, queue: &QueueName) -> Result<QueueStatus
 
 /// All versions of all handlers: by queue and name, the newest first.
 pub async fn handlers(client: &Client) -> Result<Vec<HandlerVersion>, QueueError> {
-    let rows = client.query("SELECT * FROM host.handlers()", &[]).await?;
+    let rows = client.query_typed("SELECT * FROM host.handlers()", &[]).await?;
     rows.iter().map(handler_version).collect()
 }
 
 /// The sessions that have not ended, in order of their start.
 pub async fn sessions(client: &Client) -> Result<Vec<ListedSession>, QueueError> {
-    let rows = client.query("SELECT * FROM host.sessions()", &[]).await?;
+    let rows = client.query_typed("SELECT * FROM host.sessions()", &[]).await?;
     rows.iter().map(session).collect()
 }
 

@@ -72,7 +72,7 @@ BEGIN
     SELECT count(*) INTO dead FROM (SELECT FROM host.{q}__dead_letter LIMIT p_cap) d;
     -- All that begin with {q}__, by the index on their names: a thousand queues have a hundred
     -- thousand tables and indexes.
-    SELECT sum(pg_total_relation_size(r.oid))::bigint INTO bytes FROM pg_class r
+    SELECT sum(host.table_bytes(r.oid))::bigint INTO bytes FROM pg_class r
         WHERE r.relkind = 'r' AND r.relnamespace = 'host'::regnamespace AND r.relname >= '{q}__' AND r.relname < '{q}_`';
 END $$;
 
