@@ -29,6 +29,102 @@ BEGIN
     PERFORM host.note_functions(q.id);
 END $$;
 
+CREATE FUNCTION host.at_rest(p_queue text, p_cap integer, OUT resting boolean, OUT dead bigint, OUT last_minute bigint, OUT bytes bigint, OUT clock_ms bigint) RETURNS record
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $_$
+DECLARE
+    q host.queue;
+    s record;
+    leaf int;
+    lanes int;
+BEGIN
+    resting := false;
+    SELECT * INTO q FROM host.queue x WHERE x.name = p_queue;
+    IF NOT FOUND OR host.is_limited(q) THEN
+        RETURN;
+    END IF;
+    EXECUTE format(
+        'SELECT m.last_value / 100000000000 AS message, m.is_called AS used, l.last_value / 100000000000 AS lease,
+            p.last_value / 100000000000 AS promotion, s.is_called AS scheduled
+        FROM queue.%I m, host.%I l, host.%I p, host.%I s',
+        q.name || '_id_seq', q.name || '__lease_id_seq', q.name || '__promotion_id_seq', q.name || '__schedule_id_seq')
+        INTO s;
+    IF s.message <> s.lease OR s.message <> s.promotion THEN
+        RETURN;
+    END IF;
+    leaf := s.message % 3;
+    -- In the first generation, the other partitions have never been used.
+    IF s.message > 0 AND EXISTS (
+            SELECT FROM unnest(ARRAY['message', 'lease', 'settlement', 'promotion']) kind CROSS JOIN generate_series(0, 2) n
+            WHERE n <> leaf AND pg_relation_size(format('host.%I', format('%s__%s_%s', q.name, kind, n))::regclass) > 0)
+        OR s.scheduled AND EXISTS (
+            SELECT FROM generate_series(0, 20) n
+            WHERE pg_relation_size(format('host.%I', format('%s__schedule_%s', q.name, n))::regclass) > 0) THEN
+        RETURN;
+    END IF;
+    last_minute := 0;
+    IF s.used THEN
+        lanes := host.lanes(q);
+        EXECUTE format(
+            'SELECT NOT EXISTS (
+                    SELECT FROM host.handler h CROSS JOIN generate_series(0, %4$s - 1) n
+                    LEFT JOIN LATERAL (SELECT l.* FROM host.%2$I l
+                        WHERE l.handler_id = h.id AND l.lane = n AND l.is_cursor ORDER BY l.id DESC LIMIT 1) c ON true
+                    WHERE h.queue_id = $1 AND (c.id IS NULL
+                        -- Of a database that was restored.
+                        OR txid_snapshot_xmax(c.hi) > txid_snapshot_xmax(txid_current_snapshot())
+                        OR EXISTS (SELECT FROM host.%1$I m WHERE %5$s m.txid >= txid_snapshot_xmax(c.hi))
+                        OR EXISTS (SELECT FROM host.%1$I m WHERE %5$s m.txid = ANY (ARRAY(SELECT txid_snapshot_xip(c.hi))))
+                        OR c.more AND EXISTS (%6$s)))
+                AND (EXISTS (SELECT FROM host.handler h WHERE h.queue_id = $1) OR NOT EXISTS (SELECT FROM host.%1$I))
+                AND NOT EXISTS (
+                    SELECT FROM host.%2$I l WHERE l.row_count > 0
+                        AND (SELECT t.rest FROM host.%3$I t WHERE t.lease_id = l.id ORDER BY t.seq DESC LIMIT 1)
+                            IS DISTINCT FROM 0),
+                (SELECT coalesce(sum(host.positions(t.settled) - coalesce(t.parked, 0)), 0) FROM host.%3$I t
+                    WHERE t.settled_at > clock_timestamp() - interval ''1 minute''
+                        AND EXISTS (SELECT FROM host.%2$I l JOIN host.handler h ON h.id = l.handler_id WHERE l.id = t.lease_id))',
+            q.name || '__message_' || leaf, q.name || '__lease_' || leaf, q.name || '__settlement_' || leaf, lanes,
+            CASE WHEN lanes > 1 THEN 'm.lane = n AND' END,
+            format(CASE WHEN q.ordered_lanes IS NULL THEN
+                    'SELECT FROM host.parts_after(c.txids, c.to_txid, c.to_id) p JOIN host.%I m
+                        ON %s (m.txid, m.id) > (p.a_txid, p.a_id) AND m.txid < p.b'
+                ELSE 'SELECT FROM host.%I m WHERE %s m.id > c.to_id AND m.id <= c.last_id AND m.txid <@ c.txids' END,
+                q.name || '__message_' || leaf, CASE WHEN lanes > 1 THEN 'm.lane = n AND' END))
+            INTO resting, last_minute USING q.id;
+        IF NOT resting THEN
+            RETURN;
+        END IF;
+    END IF;
+    resting := true;
+    EXECUTE format(
+        'SELECT min((extract(epoch FROM clock_timestamp() - x.due) * 1000)::bigint)
+        FROM (SELECT p.passed_due || p.due AS dues FROM host.%I p ORDER BY p.id DESC LIMIT 1) p
+        CROSS JOIN LATERAL unnest(p.dues) x (due) WHERE isfinite(x.due)', q.name || '__promotion_' || leaf)
+        INTO clock_ms;
+    last_minute := last_minute + coalesce((SELECT sum(p.messages) FROM host.pace p JOIN host.handler h ON h.id = p.handler_id
+        WHERE p.queue_id = q.id AND p.settled_at > clock_timestamp() - interval '1 minute'), 0);
+    dead := 0;
+    IF pg_relation_size(format('host.%I', q.name || '__dead_letter')::regclass) > 0 THEN
+        EXECUTE format('SELECT count(*) FROM (SELECT FROM host.%I LIMIT $1) d', q.name || '__dead_letter')
+            INTO dead USING p_cap;
+    END IF;
+    bytes := (SELECT sum(host.table_bytes(format('host.%I', q.name || '__' || t)::regclass))
+        FROM unnest(ARRAY['message_' || leaf, 'lease_' || leaf, 'settlement_' || leaf, 'promotion_' || leaf, 'dead_letter',
+            'unique']) t);
+    IF q.keep_ms IS NOT NULL THEN
+        bytes := bytes + (SELECT sum(host.table_bytes(c.oid)) FROM pg_class c
+            WHERE c.relnamespace = 'host'::regnamespace AND c.relkind = 'r'
+                AND c.relname >= q.name || '__history_' AND c.relname < q.name || '__history`');
+    END IF;
+END $_$;
+
 CREATE FUNCTION host.beat(p_session integer, p_beat bigint, p_late text DEFAULT NULL::text) RETURNS TABLE(session_id integer, beat bigint, locked boolean, catalog_version bigint, server_started timestamp with time zone)
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -831,12 +927,35 @@ BEGIN
                 'version', h.version, 'failed_on', h.failed_on)), '[]')
             FROM host.handlers() h WHERE h.in_force),
         'locks', (SELECT to_jsonb(l) || jsonb_build_object('per_transaction', current_setting('max_locks_per_transaction')::int)
-            FROM host.lock_table() l),
-        'queues', CASE WHEN host.restored() THEN '[]' ELSE
-            (SELECT coalesce(jsonb_agg(q.name ORDER BY q.name), '[]') FROM host.queue q) END);
+            FROM host.lock_table() l));
 END $_$;
 
-CREATE FUNCTION host.examine_each(p_queues text[]) RETURNS SETOF jsonb
+CREATE FUNCTION host.examine_catalog() RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $$
+    SELECT coalesce(jsonb_object_agg(f.queue, f.facts), '{}') FROM (
+        SELECT x.queue, jsonb_object_agg(x.kind, x.list) AS facts FROM (
+            SELECT c.relname AS queue, 'triggers' AS kind, jsonb_agg(jsonb_build_object(
+                'name', t.tgname, 'function', p.oid::regprocedure::text) ORDER BY t.tgname) AS list
+            FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid AND c.relnamespace = 'queue'::regnamespace
+                JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language g ON g.oid = p.prolang
+            WHERE NOT t.tgisinternal AND p.pronamespace <> 'host'::regnamespace AND g.lanname NOT IN ('internal', 'c')
+                AND NOT EXISTS (SELECT FROM unnest(p.proconfig) s WHERE starts_with(s, 'search_path='))
+            GROUP BY c.relname
+            UNION ALL
+            SELECT split_part(c.relname, '__', 1), 'autovacuum', jsonb_agg(c.relname ORDER BY c.relname) FROM pg_class c
+            WHERE c.relnamespace = 'host'::regnamespace AND c.relkind = 'r' AND c.relispartition
+                AND NOT coalesce(c.reloptions, '{}') && '{autovacuum_enabled=off,autovacuum_enabled=false}'
+            GROUP BY 1
+            UNION ALL
+            SELECT h.queue, 'locks', jsonb_agg(to_jsonb(h) - 'queue') FROM host.held_locks() h GROUP BY h.queue
+        ) x GROUP BY x.queue
+    ) f
+$$;
+
+CREATE FUNCTION host.examine_each(p_queues text[], p_at_rest boolean DEFAULT false) RETURNS SETOF jsonb
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '2s'
@@ -844,12 +963,27 @@ CREATE FUNCTION host.examine_each(p_queues text[]) RETURNS SETOF jsonb
 DECLARE
     one text;
     facts jsonb;
-    locks jsonb := (SELECT coalesce(jsonb_object_agg(l.queue, l.locks), '{}') FROM (
-        SELECT h.queue, jsonb_agg(to_jsonb(h) - 'queue') AS locks FROM host.held_locks() h GROUP BY h.queue) l);
+    rest record;
+    hiding text[] := ARRAY(SELECT host.hiding_queues());
+    of_catalog jsonb := host.examine_catalog();
 BEGIN
     FOREACH one IN ARRAY p_queues LOOP
         BEGIN
-            facts := host.examine_queue(one);
+            facts := NULL;
+            SELECT * INTO rest FROM host.at_rest(one, 1) r WHERE one <> ALL (hiding);
+            IF rest.resting THEN
+                facts := (SELECT jsonb_build_object('name', q.name, 'paused', q.paused, 'clock_ms', rest.clock_ms, 'missed', NULL,
+                        'row_security', '[]'::jsonb, 'unhandled', 0, 'open_lease', NULL, 'handlers', (
+                            SELECT coalesce(jsonb_agg(jsonb_build_object('name', h.name, 'paused', h.paused, 'waiting', 0,
+                                'refused', NULL, 'oldest_age_ms', NULL)
+                                ORDER BY h.name), '[]')
+                            FROM host.handler h WHERE h.queue_id = q.id))
+                    FROM host.queue q WHERE q.name = one);
+            ELSIF p_at_rest THEN
+                facts := to_jsonb(one);
+            ELSE
+                EXECUTE format('SELECT host.%I()', one || '__examine') INTO facts;
+            END IF;
             RAISE SQLSTATE 'HQ009';
         EXCEPTION
             WHEN SQLSTATE 'HQ009' THEN NULL;
@@ -859,33 +993,12 @@ BEGIN
                 END IF;
                 facts := NULL;
         END;
-        IF facts IS NOT NULL THEN
-            RETURN NEXT facts || jsonb_build_object('locks', coalesce(locks -> one, '[]'));
+        IF jsonb_typeof(facts) = 'object' THEN
+            RETURN NEXT '{"triggers": [], "autovacuum": [], "locks": []}' || facts || coalesce(of_catalog -> one, '{}');
+        ELSIF facts IS NOT NULL THEN
+            RETURN NEXT facts;
         END IF;
     END LOOP;
-END $$;
-
-CREATE FUNCTION host.examine_queue(p_queue text) RETURNS jsonb
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-DECLARE
-    facts jsonb;
-BEGIN
-    EXECUTE format('SELECT host.%I()', p_queue || '__examine') INTO facts;
-    RETURN facts || jsonb_build_object(
-        -- Somebody's, without a search path of their own: hosts insert with one that has pg_catalog
-        -- alone.
-        'triggers', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', t.tgname, 'function', p.oid::regprocedure::text)
-                ORDER BY t.tgname), '[]')
-            FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language g ON g.oid = p.prolang
-            WHERE t.tgrelid = to_regclass(format('queue.%I', p_queue)) AND NOT t.tgisinternal
-                AND p.pronamespace <> 'host'::regnamespace AND g.lanname NOT IN ('internal', 'c')
-                AND NOT EXISTS (SELECT FROM unnest(p.proconfig) s WHERE starts_with(s, 'search_path='))),
-        'autovacuum', (SELECT coalesce(jsonb_agg(c.relname ORDER BY c.relname), '[]') FROM pg_class c
-            WHERE c.relnamespace = 'host'::regnamespace AND c.relkind = 'r' AND c.relispartition
-                AND c.relname >= p_queue || '__' AND c.relname < p_queue || '_`'
-                AND NOT coalesce(c.reloptions, '{}') && '{autovacuum_enabled=off,autovacuum_enabled=false}'));
 END $$;
 
 CREATE FUNCTION host.excess_privileges() RETURNS TABLE(role text, rights text[], statements text[])
@@ -1230,6 +1343,21 @@ CREATE FUNCTION host.held_tables() RETURNS TABLE(tables text[], pid integer, pre
         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     GROUP BY l.pid, p.gid ORDER BY l.pid
 $$;
+
+CREATE FUNCTION host.hiding_queues() RETURNS SETOF text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
+    AS $_$
+    SELECT split_part(c.relname, '__', 1) FROM pg_class c
+    WHERE c.relnamespace IN ('host'::regnamespace, 'queue'::regnamespace) AND (c.relrowsecurity
+        OR NOT c.relispartition AND c.relkind = 'r'
+            AND c.relname ~ '__(message|lease|settlement|promotion|schedule|history)_[0-9]+$')
+    UNION
+    SELECT split_part(c.relname, '__', 1) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhdetachpending
+    UNION
+    SELECT q.name FROM host.partition_count x JOIN host.queue q ON q.id = x.queue_id WHERE x.missed > 0
+$_$;
 
 CREATE FUNCTION host.history_slot(at timestamp with time zone, keep_ms bigint) RETURNS smallint
     LANGUAGE sql IMMUTABLE
@@ -1615,6 +1743,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.begin_from_now', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.at_rest', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.remove_handler', 'EXECUTE', NULL),
         -- Peeking is an operator's business.
         ('host_operator', 'TABLE', 'queue.{q}', 'SELECT', NULL),
@@ -4152,7 +4281,7 @@ BEGIN
     SELECT count(*) INTO dead FROM (SELECT FROM host.sample__dead_letter LIMIT p_cap) d;
     -- All that begin with sample__, by the index on their names: a thousand queues have a hundred
     -- thousand tables and indexes.
-    SELECT sum(pg_total_relation_size(r.oid))::bigint INTO bytes FROM pg_class r
+    SELECT sum(host.table_bytes(r.oid))::bigint INTO bytes FROM pg_class r
         WHERE r.relkind = 'r' AND r.relnamespace = 'host'::regnamespace AND r.relname >= 'sample__' AND r.relname < 'sample_`';
 END $$;
 
@@ -4732,10 +4861,24 @@ CREATE FUNCTION host.shape(p_queue text DEFAULT NULL::text) RETURNS TABLE(queue 
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname IN ('host', 'queue')
         JOIN q ON q.name = split_part(c.relname, '__', 1)
         WHERE c.relkind IN ('r', 'p', 'v', 'S')
+    ), index AS MATERIALIZED (
+        -- Postgres opens a table to write down an index. So this is done once for all that are the
+        -- same in the catalog; where an expression says which column, in the same table.
+        SELECT r.name, r.suffix, r.called, i.indexrelid, i.indisunique, i.indisvalid, concat_ws('|', r.called, ic.relam, ic.reloptions,
+            to_jsonb(i) - '{indexrelid,indrelid,indpred,indexprs,indcheckxmin,indisvalid,indisready,indisclustered}'::text[],
+            (SELECT string_agg(a.attname, ',' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = i.indexrelid),
+            CASE WHEN num_nonnulls(i.indpred, i.indexprs) > 0 THEN
+                regexp_replace(concat_ws('|', i.indpred, i.indexprs), ':location -?[0-9]+', '', 'g')
+                    || (SELECT string_agg(a.attname, ',' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = i.indrelid)
+            END) AS raw
+        FROM rel r JOIN pg_index i ON i.indrelid = r.oid JOIN pg_class ic ON ic.oid = i.indexrelid
+        -- What hangs on an index of the whole cannot be dropped alone.
+        WHERE NOT ic.relispartition
     ), line (queue, suffix, line) AS (
         SELECT r.name, r.suffix, concat_ws(' ',
             CASE r.relkind WHEN 'v' THEN 'view' WHEN 'S' THEN 'sequence' ELSE 'table' END,
-            r.called, pg_get_expr(r.relpartbound, r.oid))
+            -- It names no column, so its table need not be opened.
+            r.called, pg_get_expr(r.relpartbound, 0))
         FROM rel r
         UNION ALL
         SELECT r.name, r.suffix, concat_ws(' ', 'column', r.called || '.' || a.attname,
@@ -4751,12 +4894,10 @@ CREATE FUNCTION host.shape(p_queue text DEFAULT NULL::text) RETURNS TABLE(queue 
         WHERE NOT r.relispartition AND r.relkind <> 'S'
         UNION ALL
         -- The names of indexes differ between a new queue and one that was migrated.
-        SELECT r.name, r.suffix, format('index: CREATE %sINDEX ON %s%s%s', CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, r.called,
-            substr(x.text, strpos(x.text, ' USING ')), CASE WHEN i.indisvalid THEN '' ELSE ', which is not valid' END)
-        FROM rel r JOIN pg_index i ON i.indrelid = r.oid JOIN pg_class ic ON ic.oid = i.indexrelid
-        CROSS JOIN pg_get_indexdef(i.indexrelid) x (text)
-        -- What hangs on an index of the whole cannot be dropped alone.
-        WHERE NOT ic.relispartition
+        SELECT i.name, i.suffix, format('index: CREATE %sINDEX ON %s%s%s', CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, i.called,
+            d.text, CASE WHEN i.indisvalid THEN '' ELSE ', which is not valid' END)
+        FROM index i JOIN (SELECT x.raw, pg_get_indexdef(min(x.indexrelid)) AS def FROM index x GROUP BY x.raw) x USING (raw)
+        CROSS JOIN substr(x.def, strpos(x.def, ' USING ')) d (text)
         UNION ALL
         SELECT r.name, r.suffix, CASE
             WHEN k.conname = format('payload_is_at_most_%s_bytes', r.payload_bytes_max) THEN
@@ -4819,17 +4960,37 @@ CREATE FUNCTION host.status_of(p_queue text, p_cap integer DEFAULT 1000000) RETU
     WHERE q.name = p_queue
 $$;
 
-CREATE FUNCTION host.status_of_each(p_queues text[], p_cap integer DEFAULT 1000000) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[], lag jsonb)
+CREATE FUNCTION host.status_of_each(p_queues text[], p_cap integer DEFAULT 1000000, p_at_rest boolean DEFAULT false) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[], lag jsonb)
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
     one text;
+    rest record;
+    hiding text[] := ARRAY(SELECT host.hiding_queues());
 BEGIN
     FOREACH one IN ARRAY p_queues LOOP
         BEGIN
-            SELECT s.* INTO queue, paused, waiting, in_flight, scheduled, dead, last_minute, bytes, handlers, held, lag
-                FROM host.status_of(one, p_cap) s;
+            queue := NULL;
+            SELECT * INTO rest FROM host.at_rest(one, p_cap) r WHERE one <> ALL (hiding);
+            IF rest.resting THEN
+                SELECT q.name, q.paused, 0, 0, 0, rest.dead, rest.last_minute, rest.bytes, h.names, '{}', h.lag
+                    INTO queue, paused, waiting, in_flight, scheduled, dead, last_minute, bytes, handlers, held, lag
+                    FROM host.queue q CROSS JOIN LATERAL (
+                        SELECT coalesce(array_agg(format('%s v%s', h.name, h.version) ORDER BY h.name), '{}') AS names,
+                            coalesce(jsonb_agg(jsonb_build_object('handler', h.name, 'version', h.version, 'paused', h.paused,
+                                    'waiting', 0, 'in_flight', 0, 'limited', NULL, 'refused', 0)
+                                || CASE WHEN q.ordered_lanes IS NULL THEN '{}' ELSE '{"held": {"lanes": 0, "until": null}}'::jsonb END
+                                ORDER BY h.name), '[]') AS lag
+                        FROM host.handler h WHERE h.queue_id = q.id) h
+                    WHERE q.name = one;
+            ELSIF p_at_rest THEN
+                SELECT q.name, q.paused INTO queue, paused FROM host.queue q WHERE q.name = one;
+                handlers := NULL;
+            ELSE
+                SELECT s.* INTO queue, paused, waiting, in_flight, scheduled, dead, last_minute, bytes, handlers, held, lag
+                    FROM host.status_of(one, p_cap) s;
+            END IF;
             RAISE SQLSTATE 'HQ009';
         EXCEPTION
             WHEN SQLSTATE 'HQ009' THEN NULL;
@@ -4844,6 +5005,16 @@ BEGIN
         END IF;
     END LOOP;
 END $$;
+
+CREATE FUNCTION host.table_bytes(p_table oid) RETURNS bigint
+    LANGUAGE sql
+    BEGIN ATOMIC
+ SELECT
+         CASE
+             WHEN (pg_relation_size((p_table)::regclass) > 0) THEN pg_total_relation_size((p_table)::regclass)
+             ELSE (0)::bigint
+         END AS "case";
+END;
 
 CREATE FUNCTION host.templates_since(p_directory text, p_version integer) RETURNS text[]
     LANGUAGE sql STABLE
@@ -7481,6 +7652,9 @@ GRANT USAGE ON SCHEMA host TO host_serve;
 GRANT USAGE ON SCHEMA queue TO host_producer;
 GRANT USAGE ON SCHEMA queue TO host_operator;
 GRANT USAGE ON SCHEMA queue TO host_serve;
+
+REVOKE ALL ON FUNCTION host.at_rest(p_queue text, p_cap integer, OUT resting boolean, OUT dead bigint, OUT last_minute bigint, OUT bytes bigint, OUT clock_ms bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.at_rest(p_queue text, p_cap integer, OUT resting boolean, OUT dead bigint, OUT last_minute bigint, OUT bytes bigint, OUT clock_ms bigint) TO host_operator;
 
 REVOKE ALL ON FUNCTION host.begin_from_now(p_handler integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.begin_from_now(p_handler integer) TO host_operator;

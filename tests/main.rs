@@ -64,6 +64,7 @@ mod rest;
 mod restore;
 mod retries;
 mod rotation;
+mod round_trips;
 mod sandbox;
 mod scheduled;
 mod schema;

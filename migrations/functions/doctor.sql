@@ -138,7 +138,8 @@ BEGIN
             IF rest.resting THEN
                 facts := (SELECT jsonb_build_object('name', q.name, 'paused', q.paused, 'clock_ms', rest.clock_ms, 'missed', NULL,
                         'row_security', '[]'::jsonb, 'unhandled', 0, 'open_lease', NULL, 'handlers', (
-                            SELECT coalesce(jsonb_agg(jsonb_build_object('name', h.name, 'waiting', 0, 'oldest_age_ms', NULL)
+                            SELECT coalesce(jsonb_agg(jsonb_build_object('name', h.name, 'paused', h.paused, 'waiting', 0,
+                                'refused', NULL, 'oldest_age_ms', NULL)
                                 ORDER BY h.name), '[]')
                             FROM host.handler h WHERE h.queue_id = q.id))
                     FROM host.queue q WHERE q.name = one);

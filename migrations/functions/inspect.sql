@@ -148,7 +148,7 @@ BEGIN
                     FROM host.queue q CROSS JOIN LATERAL (
                         SELECT coalesce(array_agg(format('%s v%s', h.name, h.version) ORDER BY h.name), '{}') AS names,
                             coalesce(jsonb_agg(jsonb_build_object('handler', h.name, 'version', h.version, 'paused', h.paused,
-                                    'waiting', 0, 'in_flight', 0, 'limited', NULL)
+                                    'waiting', 0, 'in_flight', 0, 'limited', NULL, 'refused', 0)
                                 || CASE WHEN q.ordered_lanes IS NULL THEN '{}' ELSE '{"held": {"lanes": 0, "until": null}}'::jsonb END
                                 ORDER BY h.name), '[]') AS lag
                         FROM host.handler h WHERE h.queue_id = q.id) h

@@ -22,10 +22,24 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname IN ('host', 'queue')
         JOIN q ON q.name = split_part(c.relname, '__', 1)
         WHERE c.relkind IN ('r', 'p', 'v', 'S')
+    ), index AS MATERIALIZED (
+        -- Postgres opens a table to write down an index. So this is done once for all that are the
+        -- same in the catalog; where an expression says which column, in the same table.
+        SELECT r.name, r.suffix, r.called, i.indexrelid, i.indisunique, i.indisvalid, concat_ws('|', r.called, ic.relam, ic.reloptions,
+            to_jsonb(i) - '{indexrelid,indrelid,indpred,indexprs,indcheckxmin,indisvalid,indisready,indisclustered}'::text[],
+            (SELECT string_agg(a.attname, ',' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = i.indexrelid),
+            CASE WHEN num_nonnulls(i.indpred, i.indexprs) > 0 THEN
+                regexp_replace(concat_ws('|', i.indpred, i.indexprs), ':location -?[0-9]+', '', 'g')
+                    || (SELECT string_agg(a.attname, ',' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = i.indrelid)
+            END) AS raw
+        FROM rel r JOIN pg_index i ON i.indrelid = r.oid JOIN pg_class ic ON ic.oid = i.indexrelid
+        -- What hangs on an index of the whole cannot be dropped alone.
+        WHERE NOT ic.relispartition
     ), line (queue, suffix, line) AS (
         SELECT r.name, r.suffix, concat_ws(' ',
             CASE r.relkind WHEN 'v' THEN 'view' WHEN 'S' THEN 'sequence' ELSE 'table' END,
-            r.called, pg_get_expr(r.relpartbound, r.oid))
+            -- It names no column, so its table need not be opened.
+            r.called, pg_get_expr(r.relpartbound, 0))
         FROM rel r
         UNION ALL
         SELECT r.name, r.suffix, concat_ws(' ', 'column', r.called || '.' || a.attname,
@@ -41,12 +55,10 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
         WHERE NOT r.relispartition AND r.relkind <> 'S'
         UNION ALL
         -- The names of indexes differ between a new queue and one that was migrated.
-        SELECT r.name, r.suffix, format('index: CREATE %sINDEX ON %s%s%s', CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, r.called,
-            substr(x.text, strpos(x.text, ' USING ')), CASE WHEN i.indisvalid THEN '' ELSE ', which is not valid' END)
-        FROM rel r JOIN pg_index i ON i.indrelid = r.oid JOIN pg_class ic ON ic.oid = i.indexrelid
-        CROSS JOIN pg_get_indexdef(i.indexrelid) x (text)
-        -- What hangs on an index of the whole cannot be dropped alone.
-        WHERE NOT ic.relispartition
+        SELECT i.name, i.suffix, format('index: CREATE %sINDEX ON %s%s%s', CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, i.called,
+            d.text, CASE WHEN i.indisvalid THEN '' ELSE ', which is not valid' END)
+        FROM index i JOIN (SELECT x.raw, pg_get_indexdef(min(x.indexrelid)) AS def FROM index x GROUP BY x.raw) x USING (raw)
+        CROSS JOIN substr(x.def, strpos(x.def, ' USING ')) d (text)
         UNION ALL
         SELECT r.name, r.suffix, CASE
             WHEN k.conname = format('payload_is_at_most_%s_bytes', r.payload_bytes_max) THEN

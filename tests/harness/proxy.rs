@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -49,6 +49,8 @@ struct Shared {
     mode: watch::Sender<Mode>,
     cuts: broadcast::Sender<Cut>,
     trap: Mutex<Option<Trap>>,
+    /// Over all connections: how often a client has gone on after an answer, or begun.
+    round_trips: AtomicUsize,
     /// Sides of connections whose other side does not know that they are over.
     half_open: Mutex<Vec<Half>>,
 }
@@ -78,6 +80,7 @@ impl Proxy {
             mode: watch::Sender::new(Mode::Pass),
             cuts: broadcast::Sender::new(16),
             trap: Mutex::default(),
+            round_trips: AtomicUsize::default(),
             half_open: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(listener, shared.clone())).abort_handle();
@@ -87,6 +90,11 @@ impl Proxy {
     /// Carries otherwise from now on.
     pub fn set(&self, mode: Mode) {
         self.shared.mode.send_replace(mode);
+    }
+
+    /// How many round trips clients have waited for so far.
+    pub fn round_trips(&self) -> usize {
+        self.shared.round_trips.load(Ordering::Relaxed)
     }
 
     /// Ends all connections.
@@ -141,10 +149,16 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>, mut cuts: broadcast::
     }
     let Ok(mut server) = UnixStream::connect(&shared.server).await else { return reset(client) };
     let _ = client.set_nodelay(true);
-    let swallow = AtomicBool::new(false);
+    let (swallow, answered) = (AtomicBool::new(false), AtomicBool::new(true));
     let cut = {
         let (client_reads, client_writes) = client.split();
         let (server_reads, server_writes) = server.split();
+        let asked = |piece: &[u8]| {
+            // A client that ends says so, and waits for nothing.
+            if !piece.is_empty() && piece[0] != b'X' && answered.swap(false, Ordering::Relaxed) {
+                shared.round_trips.fetch_add(1, Ordering::Relaxed);
+            }
+        };
         let request = |piece: &[u8]| match shared.spring(piece) {
             None => true,
             Some(arrives) => {
@@ -152,10 +166,13 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>, mut cuts: broadcast::
                 arrives
             }
         };
-        let answer = |_: &[u8]| !swallow.load(Ordering::Relaxed);
+        let answer = |_: &[u8]| {
+            answered.store(true, Ordering::Relaxed);
+            !swallow.load(Ordering::Relaxed)
+        };
         tokio::select! {
-            _ = pump(client_reads, server_writes, shared.mode.subscribe(), request) => Cut::Both,
-            _ = pump(server_reads, client_writes, shared.mode.subscribe(), answer) => Cut::Both,
+            _ = pump(client_reads, server_writes, shared.mode.subscribe(), asked, request) => Cut::Both,
+            _ = pump(server_reads, client_writes, shared.mode.subscribe(), |_| {}, answer) => Cut::Both,
             cut = cuts.recv() => cut.unwrap_or(Cut::Both),
         }
     };
@@ -180,16 +197,19 @@ impl Shared {
     }
 }
 
-/// Carries pieces in one direction until either side ends, or `goes_on` says no.
+/// Carries pieces in one direction until either side ends, or `goes_on` says no. `comes` sees each
+/// before it is delayed.
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut mode: watch::Receiver<Mode>,
+    comes: impl Fn(&[u8]),
     goes_on: impl Fn(&[u8]) -> bool,
 ) -> io::Result<()> {
     let mut piece = vec![0; 64 << 10];
     loop {
         let n = from.read(&mut piece).await?;
+        comes(&piece[..n]);
         let now = *mode.borrow_and_update();
         match now {
             Mode::Stall => drop(mode.wait_for(|mode| *mode != Mode::Stall).await),

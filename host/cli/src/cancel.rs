@@ -12,7 +12,6 @@ use crate::global::Global;
 use crate::lookup;
 use host_core::id::MessageId;
 use host_core::name::QueueName;
-use host_queue::catalog;
 use host_queue::connect::Pooled;
 use host_queue::message::{self, State, Whereabouts};
 
@@ -48,8 +47,7 @@ impl Cancel {
     /// Does it.
     pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
         crate::context::with(global, async |context: &CommandContext| {
-            let client = lookup::client(context).await?;
-            let catalog = catalog::load(&client).await?;
+            let (client, catalog) = lookup::client_and_catalog(context).await?;
             let queue = lookup::queue(&catalog, &self.queue)?;
             let id = MessageId::new(self.id);
             if message::find(&client, &queue.name, id).await?.is_none() {

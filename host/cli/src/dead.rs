@@ -10,7 +10,6 @@ use crate::global::Global;
 use crate::lookup;
 use crate::show::{self, Column};
 use host_core::name::QueueName;
-use host_queue::catalog;
 use host_queue::connect::Pooled;
 use host_queue::dead::{self, DeadLetter, Details, Which};
 
@@ -77,8 +76,7 @@ impl Dead {
     /// Does it.
     pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
         crate::context::with(global, async |context: &CommandContext| {
-            let client = lookup::client(context).await?;
-            let catalog = catalog::load(&client).await?;
+            let (client, catalog) = lookup::client_and_catalog(context).await?;
             let queue = |name| Ok::<_, CommandError>(&lookup::queue(&catalog, name)?.name);
             match &self.command {
                 Command::List(command) => command.run(&client, queue(&command.queue)?).await,

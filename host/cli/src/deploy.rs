@@ -54,11 +54,13 @@ impl Deploy {
     pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
         let wasm = component_file::read(&self.file).await?;
         crate::context::with(global, async |context: &CommandContext| {
-            let client = lookup::client(context).await?;
-            let catalog = catalog::load(&client).await?;
+            let (client, (catalog, versions)) = lookup::client_and(context, async |client| {
+                let versions = deployments::versions(client, &self.queue, self.name.as_str());
+                tokio::try_join!(catalog::load(client), versions)
+            })
+            .await?;
             let queue = lookup::queue(&catalog, &self.queue)?;
             let name = format!("{}/{}", queue.name, self.name);
-            let versions = deployments::versions(&client, &queue.name, self.name.as_str()).await?;
             if !versions.is_empty() && self.from.is_some() {
                 return Err(CommandError::usage(format!(
                     "handler {name} exists already; --from works only for a new handler"
@@ -79,7 +81,7 @@ impl Deploy {
                 made_from: Some(made_from(&versions)),
                 from_now: self.from.as_deref() == Some("now"),
             };
-            let stored = deploy::store(&context.database, &new, before).await;
+            let stored = deploy::store(&client, &new, before).await;
             let in_force = stored.map_err(named)?;
             let label = format!("{name} v{}", in_force.deployed.version);
             let made = Made::new(&base, before, &settings);

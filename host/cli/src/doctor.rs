@@ -92,8 +92,13 @@ impl Doctor {
         client: &Pooled,
     ) -> Result<Vec<Finding>, CommandError> {
         let (ahead_ms, within) = doctor::clock(client).await?;
-        let mut findings = shape::damage(client).await?;
-        match doctor::facts(&context.database, client).await {
+        let (first, second) = tokio::join!(another(context), another(context));
+        let (damage, facts) = tokio::join!(
+            shape::damage(first.as_ref().unwrap_or(client), second.as_ref().unwrap_or(client)),
+            doctor::facts(&context.database, client)
+        );
+        let mut findings = damage?;
+        match facts {
             Ok(facts) => {
                 findings.extend(diagnose(&facts, *self.patience, env!("CARGO_PKG_VERSION")));
             }
@@ -104,6 +109,16 @@ impl Doctor {
         findings.extend(clock_skew(ahead_ms, within));
         Ok(findings)
     }
+}
+
+/// Another connection, so that Postgres can look at several things at once; `None`: there is none
+/// to be had, which is no reason to say nothing.
+async fn another(context: &CommandContext) -> Option<Pooled> {
+    let client = context.database.get().await.ok()?;
+    doctor::wait_for_nobody(&client).await.ok()?;
+    // It refuses what cannot be trusted, and sets where names are looked up.
+    migrate::check(&client, &Migrations::embedded().ok()?).await.ok()?;
+    Some(client)
 }
 
 const fn name(severity: Severity) -> &'static str {

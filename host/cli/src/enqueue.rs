@@ -17,7 +17,7 @@ use host_core::format;
 use host_core::lane::Priority;
 use host_core::limits;
 use host_core::message::PayloadType;
-use host_queue::catalog::{self, Queue};
+use host_queue::catalog::Queue;
 use host_queue::connect::Pooled;
 use host_queue::producer::{self, Batch, Enqueued, Envelope, When};
 
@@ -85,8 +85,7 @@ impl Enqueue {
     /// Does it.
     pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
         crate::context::with(global, async |context: &CommandContext| {
-            let mut client = lookup::client(context).await?;
-            let catalog = catalog::load(&client).await?;
+            let (mut client, catalog) = lookup::client_and_catalog(context).await?;
             let queue = lookup::queue(&catalog, &self.queue)?;
             self.check_lane(queue)?;
             if self.unique_key.is_some() && queue.unique.is_none() {
@@ -97,7 +96,7 @@ impl Enqueue {
                 )));
             }
             if let Some(payload) = self.whole(queue.payload_type).await? {
-                return self.enqueue_one(&mut client, queue, &payload).await;
+                return self.enqueue_one(&client, queue, &payload).await;
             }
             if self.unique_key.is_some() {
                 return Err(CommandError::usage(
@@ -154,13 +153,13 @@ impl Enqueue {
 
     async fn enqueue_one(
         &self,
-        client: &mut Pooled,
+        client: &Pooled,
         queue: &Queue,
         payload: &[u8],
     ) -> Result<(), CommandError> {
         check(queue, payload, "the message")?;
         let (envelope, key) = (self.envelope()?, self.unique_key.as_deref());
-        let enqueued = producer::enqueue(client, &queue.name, envelope, key, payload).await?;
+        let enqueued = producer::enqueue(client, queue, envelope, key, payload).await?;
         match (enqueued, self.json) {
             (Enqueued::As(id), false) => println!("{id}"),
             (Enqueued::As(id), true) => println!("{}", json!({ "id": id.to_string() })),

@@ -98,7 +98,7 @@ impl Handlers {
             match &self.command {
                 None => self.list(&client).await,
                 Some(Command::Show(command)) => command.run(&client).await,
-                Some(Command::Set(command)) => command.run(context, &client).await,
+                Some(Command::Set(command)) => command.run(&client).await,
                 Some(Command::Pause(Pause { handler })) => set_paused(&client, handler, true).await,
                 Some(Command::Resume(Resume { handler })) => {
                     set_paused(&client, handler, false).await

@@ -3,19 +3,36 @@
 use crate::context::CommandContext;
 use crate::error::CommandError;
 use host_core::secret::SecretName;
-use host_queue::catalog::{Catalog, Deployment, Queue};
+use host_queue::catalog::{self, Catalog, Deployment, Queue};
 use host_queue::connect::Pooled;
 use host_queue::deployments::Version;
-use host_queue::migrate::{self, Migrations, SchemaState};
+use host_queue::error::QueueError;
+use host_queue::migrate::{self, Migrations};
 use host_queue::secrets::SecretInfo;
 
 /// A connection to a database that has this host's schema.
 pub(crate) async fn client(context: &CommandContext) -> Result<Pooled, CommandError> {
+    Ok(client_and(context, async |_| Ok(())).await?.0)
+}
+
+/// The same, and the answer to a question that is asked in the same round trip as the schema's
+/// version. It changes nothing.
+pub(crate) async fn client_and<T>(
+    context: &CommandContext,
+    question: impl AsyncFnOnce(&Pooled) -> Result<T, QueueError>,
+) -> Result<(Pooled, T), CommandError> {
     let client = context.database.get().await?;
-    match migrate::check(&client, &Migrations::embedded()?).await? {
-        SchemaState::Current { .. } => Ok(client),
-        state => Err(CommandError::schema(state)),
+    match migrate::check_and(&client, &Migrations::embedded()?, question(&client)).await? {
+        Ok(answer) => Ok((client, answer?)),
+        Err(state) => Err(CommandError::schema(state)),
     }
+}
+
+/// The same with the question what there is.
+pub(crate) async fn client_and_catalog(
+    context: &CommandContext,
+) -> Result<(Pooled, Catalog), CommandError> {
+    client_and(context, async |client| catalog::load(client).await).await
 }
 
 /// The queue of that name.

@@ -10,7 +10,6 @@ use crate::lookup;
 use crate::show;
 use host_core::id::MessageId;
 use host_core::name::QueueName;
-use host_queue::catalog;
 use host_queue::message::{self, Event, Found, State, Whereabouts};
 
 /// Show a message's story: where it is, and what happened to it
@@ -35,8 +34,7 @@ impl Message {
     /// Does it.
     pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
         crate::context::with(global, async |context: &CommandContext| {
-            let client = lookup::client(context).await?;
-            let catalog = catalog::load(&client).await?;
+            let (client, catalog) = lookup::client_and_catalog(context).await?;
             let queue = &lookup::queue(&catalog, &self.queue)?.name;
             let id = MessageId::new(self.id);
             let found = message::find(&client, queue, id).await?;

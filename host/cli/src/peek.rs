@@ -8,7 +8,6 @@ use crate::error::CommandError;
 use crate::global::Global;
 use crate::lookup;
 use crate::show::{self, Column};
-use host_queue::catalog;
 use host_queue::message::{self, Settled, Waiting};
 
 /// Characters of a payload that a table shows.
@@ -43,8 +42,7 @@ impl Peek {
     /// Does it.
     pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
         crate::context::with(global, async |context: &CommandContext| {
-            let client = lookup::client(context).await?;
-            let catalog = catalog::load(&client).await?;
+            let (client, catalog) = lookup::client_and_catalog(context).await?;
             let queue = lookup::queue(&catalog, &self.queue)?;
             let of_queue: Vec<_> =
                 catalog.deployments.iter().filter(|d| d.queue == queue.id).collect();

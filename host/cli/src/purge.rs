@@ -6,7 +6,6 @@ use serde_json::json;
 use crate::context::CommandContext;
 use crate::error::CommandError;
 use crate::{lookup, show};
-use host_queue::catalog;
 use host_queue::inspect;
 use host_queue::message::{self, Purged};
 
@@ -40,8 +39,7 @@ pub(crate) struct Purge {
 impl Purge {
     /// Does it.
     pub(crate) async fn run(self, context: &CommandContext) -> Result<(), CommandError> {
-        let client = lookup::client(context).await?;
-        let catalog = catalog::load(&client).await?;
+        let (client, catalog) = lookup::client_and_catalog(context).await?;
         let queue = lookup::queue(&catalog, &self.name)?;
         let handlers: Vec<_> = match &self.handler {
             Some(name) => vec![lookup::handler_of(&catalog, queue, name)?],

@@ -267,8 +267,7 @@ impl List {
 
 impl Show {
     async fn run(self, context: &CommandContext) -> Result<(), CommandError> {
-        let client = lookup::client(context).await?;
-        let catalog = catalog::load(&client).await?;
+        let (client, catalog) = lookup::client_and_catalog(context).await?;
         let queue = lookup::queue(&catalog, &self.name)?;
         let status = inspect::status_of(&client, &queue.name).await?;
         if self.json {
@@ -288,8 +287,7 @@ impl Show {
 
 impl Drop {
     async fn run(self, context: &CommandContext) -> Result<(), CommandError> {
-        let client = lookup::client(context).await?;
-        let catalog = catalog::load(&client).await?;
+        let (client, catalog) = lookup::client_and_catalog(context).await?;
         let queue = lookup::queue(&catalog, &self.name)?;
         queues::drop(&client, &queue.name, self.force).await.map_err(|error| match error {
             DropError::MessagesLeft(error) => CommandError::failed(error.to_string()),
@@ -302,8 +300,7 @@ impl Drop {
 
 impl Grant {
     async fn run(self, context: &CommandContext) -> Result<(), CommandError> {
-        let client = lookup::client(context).await?;
-        let catalog = catalog::load(&client).await?;
+        let (client, catalog) = lookup::client_and_catalog(context).await?;
         let queue = lookup::queue(&catalog, &self.name)?;
         let roles = queues::roles(&client).await?;
         if !roles.contains(&self.role) {
@@ -324,8 +321,7 @@ async fn set_paused(
     name: &str,
     paused: bool,
 ) -> Result<(), CommandError> {
-    let client = lookup::client(context).await?;
-    let catalog = catalog::load(&client).await?;
+    let (client, catalog) = lookup::client_and_catalog(context).await?;
     let queue = lookup::queue(&catalog, name)?;
     let changed = queues::set_paused(&client, &queue.name, paused).await?;
     let already = if changed { "" } else { " already" };

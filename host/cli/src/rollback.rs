@@ -8,7 +8,6 @@ use crate::deploy::waiting::Waiting;
 use crate::error::CommandError;
 use crate::global::Global;
 use crate::{lookup, settings};
-use host_queue::catalog;
 use host_queue::deployments::{self, Version};
 use host_server::deploy;
 
@@ -38,12 +37,11 @@ impl Rollback {
     /// Does it.
     pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
         crate::context::with(global, async |context: &CommandContext| {
-            let client = lookup::client(context).await?;
-            let catalog = catalog::load(&client).await?;
+            let (client, catalog) = lookup::client_and_catalog(context).await?;
             let queue = lookup::queue(&catalog, &self.queue)?;
             let handler = lookup::handler_of(&catalog, queue, &self.name)?;
             let name = format!("{}/{}", queue.name, handler.name);
-            let versions = deployments::versions(&client, &queue.name, &self.name).await?;
+            let versions = deployments::versions(&client, queue.name.as_str(), &self.name).await?;
             let to = self.version(&versions, &name)?;
             let version = to.deployed.version;
             let from = versions.iter().find(|v| v.in_force);

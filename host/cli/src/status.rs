@@ -28,11 +28,14 @@ impl Status {
     /// Does it.
     pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
         crate::context::with(global, async |context: &CommandContext| {
-            let client = lookup::client(context).await?;
-            let queues = inspect::status(&context.database, &client).await?;
-            let handlers = inspect::handlers(&client).await?;
-            let sessions = inspect::sessions(&client).await?;
-            let cron = cron::list(&client).await?;
+            let (client, (glance, handlers, sessions, cron)) =
+                lookup::client_and(context, async |client| {
+                    let handlers = inspect::handlers(client);
+                    let (sessions, cron) = (inspect::sessions(client), cron::list(client));
+                    tokio::try_join!(inspect::glance(client), handlers, sessions, cron)
+                })
+                .await?;
+            let queues = inspect::status(&context.database, &client, glance).await?;
             if self.json {
                 println!(
                     "{}",

@@ -169,7 +169,7 @@ impl Queue {
 
 /// Reads the catalog, in one round trip and of one moment.
 pub async fn load(client: &Client) -> Result<Catalog, QueueError> {
-    let row = client.query_one(include_str!("sql/catalog.sql"), &[]).await?;
+    let row = client.query_typed_one(include_str!("sql/catalog.sql"), &[]).await?;
     let Text(text) = row.try_get(0)?;
     rows::catalog(text)
         .map_err(|error| QueueError::Unexpected(format!("the catalog cannot be read: {error}")))

@@ -128,7 +128,7 @@ pub async fn add(client: &Client, entry: &NewEntry, replace: bool) -> Result<boo
 
 /// All entries, in order of the name.
 pub async fn list(client: &Client) -> Result<Vec<Entry>, QueueError> {
-    let rows = client.query("SELECT * FROM host.cron_list()", &[]).await?;
+    let rows = client.query_typed("SELECT * FROM host.cron_list()", &[]).await?;
     rows.iter().map(entry).collect()
 }
 

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use serde_json::Value;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
 use super::error::QueueError;
@@ -80,7 +81,16 @@ pub async fn list(
 ) -> Result<Vec<DeadLetter>, QueueError> {
     let call = format!("SELECT * FROM host.{queue}__dead_list($1, $2, $3::text::jsonpath)");
     let limit = limit.map(i64::from);
-    let rows = client.query(&call, &[&limit, &which.ids, &which.jsonpath()]).await?;
+    let rows = client
+        .query_typed(
+            &call,
+            &[
+                (&limit, Type::INT8),
+                (&which.ids, Type::INT8_ARRAY),
+                (&which.jsonpath(), Type::TEXT),
+            ],
+        )
+        .await?;
     rows.iter().map(dead_letter).collect()
 }
 

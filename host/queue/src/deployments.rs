@@ -3,7 +3,8 @@
 
 use std::time::SystemTime;
 
-use tokio_postgres::types::{Json, ToSql};
+use futures_util::future;
+use tokio_postgres::types::{Json, ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 use super::catalog::{Settings, Unreadable, rows};
@@ -101,64 +102,78 @@ impl Component<'_> {
 /// # Errors
 /// [`QueueError::Refused`] with `HQ007` if the handler has other versions by now than the settings
 /// were made from.
-pub async fn deploy(client: &mut Client, new: &NewVersion<'_>) -> Result<Deployed, QueueError> {
+pub async fn deploy(client: &Client, new: &NewVersion<'_>) -> Result<Deployed, QueueError> {
     let NewVersion { queue, handler, component, settings, made_from, from_now } = *new;
     let sha256 = component.sha256();
     let limits = &settings.limits;
     let http: Vec<String> = settings.http.iter().map(ToString::to_string).collect();
     let secrets: Vec<&str> = settings.secrets.iter().map(SecretName::as_str).collect();
-    let transaction = client.transaction().await?;
-    if let Some((newest, in_force)) = made_from {
-        let expect = "SELECT host.expect_versions($1, $2, $3, $4)";
-        let params: [&(dyn ToSql + Sync); 4] =
-            [&queue.as_str(), &handler.as_str(), &newest, &in_force];
-        transaction.execute(expect, &params).await?;
-    }
-    if let Component::Uploaded(wasm) = component {
-        let upload = "SELECT host.upload($1, $2)";
-        transaction.execute(upload, &[&sha256.as_str(), &wasm]).await?;
-    }
-    let row = transaction
-        .query_one(
-            "SELECT * FROM host.deploy($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
-            &[
-                &queue.as_str(),
-                &handler.as_str(),
-                &sha256.as_str(),
-                &Json(&settings.config),
-                &settings.isolation.name(),
-                &(settings.concurrency as i32),
-                &(limits.memory_bytes as i64),
-                &millis(limits.timeout),
-                &millis(limits.cpu),
-                &(limits.log_bytes as i64),
-                &(limits.follow_ups as i32),
-                &(limits.follow_up_bytes as i64),
-                &http,
-                &secrets,
-                &(limits.http_requests as i32),
-                &(limits.http_bytes as i64),
-                &settings.batch_size.map(u32::cast_signed),
-            ],
-        )
-        .await?;
-    let handler: i32 = row.try_get("handler_id")?;
-    if from_now {
-        transaction.execute("SELECT host.begin_from_now($1)", &[&handler]).await?;
-    }
-    transaction.commit().await?;
-    Ok(Deployed { handler: HandlerId::new(handler), version: row.try_get("version")? })
+    let names: [(&(dyn ToSql + Sync), Type); 2] =
+        [(&queue.as_str(), Type::TEXT), (&handler.as_str(), Type::TEXT)];
+    let expect = async {
+        let Some((newest, in_force)) = made_from else { return Ok(Vec::new()) };
+        let [queue, handler] = names.clone();
+        let params = [queue, handler, (&newest as _, Type::INT4), (&in_force as _, Type::INT4)];
+        client.query_typed("SELECT host.expect_versions($1, $2, $3, $4)", &params).await
+    };
+    let upload = async {
+        let Component::Uploaded(wasm) = component else { return Ok(Vec::new()) };
+        let params: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&sha256.as_str(), Type::TEXT), (&wasm, Type::BYTEA)];
+        client.query_typed("SELECT host.upload($1, $2)", &params).await
+    };
+    let begin_from_now = async {
+        let call = include_str!("sql/begin_from_now.sql");
+        if from_now { client.query_typed(call, &names).await } else { Ok(Vec::new()) }
+    };
+    let params: [(&(dyn ToSql + Sync), Type); 17] = [
+        (&queue.as_str(), Type::TEXT),
+        (&handler.as_str(), Type::TEXT),
+        (&sha256.as_str(), Type::TEXT),
+        (&Json(&settings.config), Type::JSONB),
+        (&settings.isolation.name(), Type::TEXT),
+        (&(settings.concurrency as i32), Type::INT4),
+        (&(limits.memory_bytes as i64), Type::INT8),
+        (&millis(limits.timeout), Type::INT8),
+        (&millis(limits.cpu), Type::INT8),
+        (&(limits.log_bytes as i64), Type::INT8),
+        (&(limits.follow_ups as i32), Type::INT4),
+        (&(limits.follow_up_bytes as i64), Type::INT8),
+        (&http, Type::TEXT_ARRAY),
+        (&secrets, Type::TEXT_ARRAY),
+        (&(limits.http_requests as i32), Type::INT4),
+        (&(limits.http_bytes as i64), Type::INT8),
+        (&settings.batch_size.map(u32::cast_signed), Type::INT4),
+    ];
+    let call = "SELECT * FROM host.deploy($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+    // All in one round trip. After an error, the rest does nothing, and COMMIT rolls back.
+    let (begun, expected, uploaded, deployed, (moved, committed)) = future::join5(
+        client.batch_execute("BEGIN"),
+        expect,
+        upload,
+        client.query_typed_one(call, &params),
+        future::join(begin_from_now, client.batch_execute("COMMIT")),
+    )
+    .await;
+    begun?;
+    expected?;
+    uploaded?;
+    let row = deployed?;
+    moved?;
+    committed?;
+    let handler = HandlerId::new(row.try_get("handler_id")?);
+    Ok(Deployed { handler, version: row.try_get("version")? })
 }
 
 /// The versions of a handler, the newest first; none if there is no such handler.
 pub async fn versions(
     client: &Client,
-    queue: &QueueName,
+    queue: &str,
     handler: &str,
 ) -> Result<Vec<Version>, QueueError> {
     let call = "SELECT * FROM host.handler_versions($1, $2)";
-    let rows = client.query(call, &[&queue.as_str(), &handler]).await?;
-    rows.iter().map(version).collect()
+    let params: [(&(dyn ToSql + Sync), Type); 2] = [(&queue, Type::TEXT), (&handler, Type::TEXT)];
+    client.query_typed(call, &params).await?.iter().map(version).collect()
 }
 
 fn version(row: &Row) -> Result<Version, QueueError> {
@@ -205,7 +220,9 @@ pub async fn remove(client: &Client, handler: HandlerId) -> Result<(), QueueErro
 /// What each live session has made of a version so far, in order of their start.
 pub async fn reports(client: &Client, of: Deployed) -> Result<Vec<SessionReport>, QueueError> {
     let call = "SELECT * FROM host.reports($1, $2)";
-    let rows = client.query(call, &[&of.handler.get(), &of.version]).await?;
+    let params: [(&(dyn ToSql + Sync), Type); 2] =
+        [(&of.handler.get(), Type::INT4), (&of.version, Type::INT4)];
+    let rows = client.query_typed(call, &params).await?;
     let mut reports = Vec::with_capacity(rows.len());
     for row in &rows {
         let (host, pid): (String, i32) = (row.try_get("host_name")?, row.try_get("pid")?);

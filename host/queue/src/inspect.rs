@@ -137,19 +137,38 @@ pub struct ListedSession {
     pub late: Option<String>,
 }
 
-/// All queues, in order of the name. One look is enough for those at rest; the others are then
-/// looked at in full.
-pub async fn status(database: &Database, client: &Client) -> Result<Vec<QueueStatus>, QueueError> {
-    let (mut known, mut names) = (BTreeMap::new(), Vec::new());
+/// What one look says of all queues.
+#[derive(Clone, Debug, Default)]
+pub struct Glance {
+    /// Those at rest, by the name.
+    at_rest: BTreeMap<String, QueueStatus>,
+    /// The names of the others, which are to be looked at in full.
+    others: Vec<String>,
+}
+
+/// Has one look at all queues.
+pub async fn glance(client: &Client) -> Result<Glance, QueueError> {
+    let mut glance = Glance::default();
     for row in client.query_typed(include_str!("sql/status.sql"), &[]).await? {
+        let name = row.try_get("queue")?;
         match row.try_get::<_, Option<Vec<String>>>("handlers")? {
-            Some(_) => drop(known.insert(row.try_get("queue")?, queue_status(&row)?)),
-            None => names.push(row.try_get("queue")?),
+            Some(_) => drop(glance.at_rest.insert(name, queue_status(&row)?)),
+            None => glance.others.push(name),
         }
     }
+    Ok(glance)
+}
+
+/// All queues, in order of the name, once there was a look at them.
+pub async fn status(
+    database: &Database,
+    client: &Client,
+    glance: Glance,
+) -> Result<Vec<QueueStatus>, QueueError> {
+    let Glance { at_rest: mut known, others } = glance;
     let call = format!("SELECT * FROM host.status_of_each($1, {COUNT_MAX})");
-    for row in each(database, client, &names, &call).await? {
-        known.insert(row.try_get::<_, String>("queue")?, queue_status(&row)?);
+    for row in each(database, client, &others, &call).await? {
+        known.insert(row.try_get("queue")?, queue_status(&row)?);
     }
     Ok(known.into_values().collect())
 }

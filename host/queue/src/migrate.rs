@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use futures_util::future;
 use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::{Client, GenericClient};
 
@@ -32,8 +33,6 @@ const NO_SCHEMA: &str = "3F000";
 const NO_FUNCTION: &str = "42883";
 /// What stands before the digest of the functions until all queues have theirs.
 const UNFINISHED: &str = "unfinished ";
-/// The SQLSTATE of a database with an encoding that will not do.
-const SQLSTATE_ENCODING: &str = "22021";
 
 /// Why a database was not migrated.
 #[derive(Debug, thiserror::Error)]
@@ -261,7 +260,6 @@ async fn migrate_locked(
     lock_timeout: Duration,
     watch: &mut (dyn FnMut(Step<'_>) + Send),
 ) -> Result<Report, MigrateError> {
-    refuse_encoding(client).await?;
     let schemas = Schemas::look(client).await?;
     let before = if schemas.has_migrations() { applied(client).await? } else { Vec::new() };
     let from = before.last().map_or(0, |(version, _)| *version);
@@ -304,55 +302,50 @@ fn line_of(error: &tokio_postgres::Error, sql: &str) -> usize {
 
 /// Compares a database with this binary. `host serve` goes on only with `Current`.
 pub async fn check(client: &Client, files: &Migrations) -> Result<SchemaState, QueueError> {
-    refuse_encoding(client).await?;
-    let want = files.version();
-    let known = Schemas::look(client).await?.has_migrations();
-    let before = if known { applied(client).await? } else { Vec::new() };
-    let have = before.last().map_or(0, |(version, _)| *version);
-    if have != want {
-        let newer = have > want;
-        return Ok(if newer {
-            SchemaState::Newer { have, want }
-        } else {
-            SchemaState::Older { have, want }
-        });
-    }
-    let functions = functions_sha256(client).await?;
-    Ok(match functions {
-        Some(functions) if functions == files.functions_sha256() => {
-            SchemaState::Current { version: want }
-        }
-        Some(functions) if functions.starts_with(UNFINISHED) => {
-            SchemaState::Unfinished { version: want }
-        }
-        _ => SchemaState::Older { have, want },
-    })
+    let version = files.version();
+    let checked = check_and(client, files, async {}).await?;
+    Ok(checked.map_or_else(|state| state, |()| SchemaState::Current { version }))
 }
 
-/// Refuses a database that cannot hold all text: a handler's reason may have any character, and a
-/// payload that is no UTF-8 can be given to none.
-async fn refuse_encoding(client: &Client) -> Result<(), QueueError> {
-    let encoding: String = client.query_one("SHOW server_encoding", &[]).await?.try_get(0)?;
-    if encoding == "UTF8" {
-        return Ok(());
+/// The same, and what `question` brings, which goes out in the same round trip as the check. It may
+/// call what is in the schemas, since they can be trusted by then, but change nothing: the schema
+/// may turn out to be another's. Then that is the answer.
+pub async fn check_and<T>(
+    client: &Client,
+    files: &Migrations,
+    question: impl Future<Output = T>,
+) -> Result<Result<T, SchemaState>, QueueError> {
+    let want = files.version();
+    if !Schemas::look(client).await?.has_migrations() {
+        return Ok(Err(SchemaState::Older { have: 0, want }));
     }
-    Err(QueueError::Refused {
-        sqlstate: SQLSTATE_ENCODING.to_owned(),
-        message: format!("the database's encoding is {encoding}, and host needs UTF8"),
-        hint: Some("make another: createdb --template=template0 --encoding=UTF8 NAME".to_owned()),
+    let (before, functions, answer) =
+        future::join3(applied(client), functions_sha256(client), question).await;
+    let have = before?.last().map_or(0, |(version, _)| *version);
+    if have > want {
+        return Ok(Err(SchemaState::Newer { have, want }));
+    } else if have < want {
+        return Ok(Err(SchemaState::Older { have, want }));
+    }
+    Ok(match functions? {
+        Some(functions) if functions == files.functions_sha256() => Ok(answer),
+        Some(functions) if functions.starts_with(UNFINISHED) => {
+            Err(SchemaState::Unfinished { version: want })
+        }
+        _ => Err(SchemaState::Older { have, want }),
     })
 }
 
 /// Version and digest of what was applied, in order; none in a database without our schema.
 async fn applied(client: &Client) -> Result<Vec<(i32, String)>, QueueError> {
-    match client.query("SELECT * FROM host.migration_applied()", &[]).await {
+    match client.query_typed("SELECT * FROM host.migration_applied()", &[]).await {
         Ok(rows) => Ok(rows.iter().map(|row| (row.get(0), row.get(2))).collect()),
         Err(error) => none_without_schema(error.into(), Vec::new()),
     }
 }
 
 async fn functions_sha256(client: &impl GenericClient) -> Result<Option<String>, QueueError> {
-    match client.query_one("SELECT host.migration_functions_sha256()", &[]).await {
+    match client.query_typed_one("SELECT host.migration_functions_sha256()", &[]).await {
         Ok(row) => Ok(row.get(0)),
         Err(error) => none_without_schema(error.into(), None),
     }

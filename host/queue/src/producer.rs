@@ -10,6 +10,7 @@ use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{IsNull, Json, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Transaction};
 
+use super::catalog::Queue;
 use super::error::QueueError;
 use super::unique::taken_by;
 use host_core::id::MessageId;
@@ -66,39 +67,53 @@ pub enum Enqueued {
     DuplicateOf(Option<MessageId>),
 }
 
-/// Enqueues one message.
+/// Enqueues one message, in one round trip; a duplicate takes another.
 pub async fn enqueue(
-    client: &mut Client,
-    queue: &QueueName,
+    client: &Client,
+    queue: &Queue,
     envelope: Envelope,
     unique_key: Option<&str>,
     payload: &[u8],
 ) -> Result<Enqueued, QueueError> {
-    let transaction = client.transaction().await?;
-    let (run_at, expires_at) = times(&transaction, &envelope).await?;
-    let priority = envelope.priority.map(Priority::number);
+    let (name, priority) = (&queue.name, envelope.priority.map(Priority::number));
     let (key, headers) = (envelope.key, headers(envelope.headers));
-    let insert = include_str!("sql/enqueue.sql").replace("{q}", queue.as_str());
-    let row = transaction
-        .query_opt(
+    let (run_at, delay_us) = envelope.when.parts();
+    let (expires_at, expires_us) = envelope.expires.unwrap_or_default().parts();
+    let insert = include_str!("sql/enqueue.sql").replace("{q}", name.as_str());
+    let row = client
+        .query_typed_opt(
             &insert,
-            &[&Payload(payload), &headers, &run_at, &expires_at, &priority, &key, &unique_key],
+            &[
+                (&Payload(payload), sql_type(queue.payload_type)),
+                (&headers, Type::JSONB),
+                (&run_at, Type::TIMESTAMPTZ),
+                (&delay_us, Type::INT8),
+                (&expires_at, Type::TIMESTAMPTZ),
+                (&expires_us, Type::INT8),
+                (&priority, Type::INT2),
+                (&key, Type::TEXT),
+                (&unique_key, Type::TEXT),
+            ],
         )
         .await?;
-    let enqueued = match (row, unique_key) {
-        (Some(row), _) => Enqueued::As(MessageId::new(row.try_get(0)?)),
-        (None, Some(key)) => {
-            Enqueued::DuplicateOf(taken_by(transaction.client(), queue, key).await?)
+    match (row, unique_key) {
+        (Some(row), _) => Ok(Enqueued::As(MessageId::new(row.try_get(0)?))),
+        (None, Some(key)) => Ok(Enqueued::DuplicateOf(taken_by(client, name, key).await?)),
+        (None, None) => Err(QueueError::Unexpected(format!(
+            "queue {name} did not take a message; a trigger on its table may have skipped it"
+        ))),
+    }
+}
+
+impl When {
+    /// A time, or microseconds from now.
+    fn parts(&self) -> (Option<SystemTime>, Option<i64>) {
+        match self {
+            Self::Now => (None, None),
+            Self::At(time) => (Some(*time), None),
+            Self::After(delay) => (None, Some((*delay).min(*DELAY.end()).as_micros() as i64)),
         }
-        (None, None) => {
-            let text = format!(
-                "queue {queue} did not take a message; a trigger on its table may have skipped it"
-            );
-            return Err(QueueError::Unexpected(text));
-        }
-    };
-    transaction.commit().await?;
-    Ok(enqueued)
+    }
 }
 
 impl<'a> Batch<'a> {
@@ -163,7 +178,7 @@ async fn times(
     transaction: &Transaction<'_>,
     envelope: &Envelope,
 ) -> Result<(Option<SystemTime>, Option<SystemTime>), QueueError> {
-    let now: SystemTime = transaction.query_one("SELECT now()", &[]).await?.try_get(0)?;
+    let now: SystemTime = transaction.query_typed_one("SELECT now()", &[]).await?.try_get(0)?;
     let at = |when: &When| match when {
         When::Now => None,
         When::At(time) => Some(*time),

@@ -29,7 +29,7 @@ pub async fn set(client: &Client, name: &SecretName, value: &Secret) -> Result<b
 
 /// All secrets but for their values, in order of the name.
 pub async fn list(client: &Client) -> Result<Vec<SecretInfo>, QueueError> {
-    let rows = client.query("SELECT * FROM host.secrets()", &[]).await?;
+    let rows = client.query_typed("SELECT * FROM host.secrets()", &[]).await?;
     let info = |row: &tokio_postgres::Row| {
         Ok(SecretInfo {
             name: row.try_get("name")?,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future;
 use tokio_postgres::Client;
 
 use super::error::QueueError;
@@ -10,14 +11,20 @@ use host_core::diagnosis::Finding;
 use host_core::diagnosis::shape::{Difference, Kind, findings};
 
 /// The findings about all queues that are not like new ones. Two looks at the catalog, and one more
-/// for each queue that differs.
-pub async fn damage(client: &Client) -> Result<Vec<Finding>, QueueError> {
+/// for each queue that differs. Postgres looks at functions and tables at once if the connections
+/// are two.
+pub async fn damage(client: &Client, beside: &Client) -> Result<Vec<Finding>, QueueError> {
+    let (functions, shapes) = future::try_join(
+        client.query_typed("SELECT * FROM host.changed_functions()", &[]),
+        beside.query_typed(include_str!("sql/shapes.sql"), &[]),
+    )
+    .await?;
     let mut changed: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
-    for row in client.query("SELECT * FROM host.changed_functions()", &[]).await? {
+    for row in functions {
         changed.entry(row.try_get(0)?).or_default().push((row.try_get(1)?, row.try_get(2)?));
     }
     let mut found = Vec::new();
-    for row in client.query(include_str!("sql/shapes.sql"), &[]).await? {
+    for row in shapes {
         let queue: &str = row.try_get("name")?;
         let kind = Kind {
             lanes: row.try_get("lanes")?,

@@ -2,6 +2,7 @@
 //! business.
 
 use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 
 use super::connect::Database;
 use super::error::QueueError;
@@ -32,7 +33,7 @@ pub(super) async fn taken_by(
     key: &str,
 ) -> Result<Option<MessageId>, QueueError> {
     let sql = include_str!("sql/taken_by.sql").replace("{q}", queue.as_str());
-    let row = client.query_opt(&sql, &[&key]).await?;
+    let row = client.query_typed_opt(&sql, &[(&key, Type::TEXT)]).await?;
     row.map(|row| Ok(MessageId::new(row.try_get(0)?))).transpose()
 }
 

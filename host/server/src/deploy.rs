@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use host_core::limits::{BATCH_SIZE, CONCURRENCY, OutOfRange, count_within};
 use host_queue::catalog::Settings;
-use host_queue::connect::{Database, Pooled};
+use host_queue::connect::Pooled;
 use host_queue::deployments::{self, Deployed, NewVersion, SessionReport, Version};
 use host_queue::error::QueueError;
 use host_sandbox::{Checked, CompileCheck, Refusal, Terms};
@@ -58,7 +58,7 @@ pub async fn check(wasm: &[u8], settings: &Settings) -> Result<Checked, DeployEr
 
 /// Stores a version that was checked, and puts it in force, unless it is the one that is.
 pub async fn store(
-    database: &Database,
+    client: &Pooled,
     new: &NewVersion<'_>,
     in_force: Option<&Version>,
 ) -> Result<InForce, DeployError> {
@@ -67,8 +67,7 @@ pub async fn store(
     if let Some(same) = in_force.filter(is_same) {
         return Ok(InForce { deployed: same.deployed, unchanged: true });
     }
-    let mut client = database.get().await?;
-    let deployed = deployments::deploy(&mut client, new).await?;
+    let deployed = deployments::deploy(client, new).await?;
     Ok(InForce { deployed, unchanged: false })
 }
 

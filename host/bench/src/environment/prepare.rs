@@ -97,7 +97,7 @@ impl Environment<'_> {
             made_from: None,
             from_now: false,
         };
-        Ok(deploy::store(self.database, &new, None).await?.deployed)
+        Ok(deploy::store(&self.database.get().await?, &new, None).await?.deployed)
     }
 
     async fn wait_loaded(&mut self, version: Deployed) -> Result<(), BenchError> {

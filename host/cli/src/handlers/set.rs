@@ -3,7 +3,6 @@
 use clap::Args;
 use serde_json::json;
 
-use crate::context::CommandContext;
 use crate::deploy::flags::{FLAGS, Flags};
 use crate::deploy::made::Made;
 use crate::deploy::made_from;
@@ -38,15 +37,12 @@ pub(super) struct Set {
 }
 
 impl Set {
-    pub(super) async fn run(
-        &self,
-        context: &CommandContext,
-        client: &Pooled,
-    ) -> Result<(), CommandError> {
+    pub(super) async fn run(&self, client: &Pooled) -> Result<(), CommandError> {
         let catalog = catalog::load(client).await?;
         let (queue, handler) = lookup::handler(&catalog, &self.handler)?;
         let name = format!("{}/{}", queue.name, handler.name);
-        let versions = deployments::versions(client, &queue.name, handler.name.as_str()).await?;
+        let versions =
+            deployments::versions(client, queue.name.as_str(), handler.name.as_str()).await?;
         let before = lookup::version(&versions, handler.version, &name)?;
         self.settings.refuse_a_choice(&versions, before, &name)?;
         let base = self.settings.base(&versions, &name)?;
@@ -63,7 +59,7 @@ impl Set {
             made_from: Some(made_from(&versions)),
             from_now: false,
         };
-        let in_force = deploy::store(&context.database, &new, Some(before)).await;
+        let in_force = deploy::store(client, &new, Some(before)).await;
         let in_force = in_force.map_err(|error| fail(error, &name))?;
         let label = format!("{name} v{}", in_force.deployed.version);
         let made = Made::new(&base, Some(before), &settings);

@@ -32,7 +32,8 @@ impl Show {
         let catalog = catalog::load(client).await?;
         let (queue, handler) = lookup::handler(&catalog, &self.handler)?;
         let name = format!("{}/{}", queue.name, handler.name);
-        let versions = deployments::versions(client, &queue.name, handler.name.as_str()).await?;
+        let versions =
+            deployments::versions(client, queue.name.as_str(), handler.name.as_str()).await?;
         let version = lookup::version(&versions, self.version.unwrap_or(handler.version), &name)?;
         let number = version.deployed.version;
         let before = versions.iter().find(|v| v.deployed.version < number);

@@ -12,7 +12,7 @@ use crate::{lookup, show};
 use host_core::lane::Lanes;
 use host_core::queue_limits::{PerInterval, QueueLimits, Rate};
 use host_core::unique::{OnDuplicate, Unique};
-use host_queue::{catalog, limits, queues, unique};
+use host_queue::{limits, queues, unique};
 
 /// Change a queue's settings
 ///
@@ -140,8 +140,7 @@ impl LimitArgs {
 
 impl Set {
     pub(super) async fn run(self, context: &CommandContext) -> Result<(), CommandError> {
-        let client = lookup::client(context).await?;
-        let catalog = catalog::load(&client).await?;
+        let (client, catalog) = lookup::client_and_catalog(context).await?;
         let queue = lookup::queue(&catalog, &self.name)?;
         let unique = self.unique.resolve(queue.unique)?;
         let limits = self.limits.resolve(queue.limits)?;

@@ -6,6 +6,9 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::error::{QueueError, SQLSTATE_NOT_OURS};
 
+/// The SQLSTATE of a database with an encoding that will not do.
+const SQLSTATE_ENCODING: &str = "22021";
+
 /// What a database has of the two schemas, once it is known that they can be trusted.
 #[derive(Debug)]
 pub(crate) struct Schemas {
@@ -35,6 +38,7 @@ impl Schemas {
         for message in &messages {
             let SimpleQueryMessage::Row(row) = message else { continue };
             if let Ok(path) = row.try_get("path") {
+                refuse_encoding(row.try_get("encoding")?.unwrap_or_default())?;
                 pin(client, path.unwrap_or_default()).await?;
                 continue;
             }
@@ -85,6 +89,19 @@ async fn pin(client: &Client, path: &str) -> Result<(), QueueError> {
         client.batch_execute("SET search_path = pg_catalog, pg_temp").await?;
     }
     Ok(())
+}
+
+/// Refuses a database that cannot hold all text: a handler's reason may have any character, and a
+/// payload that is no UTF-8 can be given to none.
+fn refuse_encoding(encoding: &str) -> Result<(), QueueError> {
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    Err(QueueError::Refused {
+        sqlstate: SQLSTATE_ENCODING.to_owned(),
+        message: format!("the database's encoding is {encoding}, and host needs UTF8"),
+        hint: Some("make another: createdb --template=template0 --encoding=UTF8 NAME".to_owned()),
+    })
 }
 
 fn refuse_strangers(row: &SimpleQueryRow) -> Result<(), QueueError> {

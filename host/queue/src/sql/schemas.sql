@@ -2,7 +2,7 @@
 -- nothing of theirs is called. One simple query, and by no search path but its own. Locks: none.
 -- Tables: the catalog's.
 BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;
-SELECT pg_catalog.current_schemas(true) AS path;
+SELECT pg_catalog.current_schemas(true) AS path, pg_catalog.current_setting('server_encoding') AS encoding;
 SET LOCAL search_path = pg_catalog, pg_temp;
 WITH me AS (
     SELECT bool_or(r.rolsuper) AS is_super FROM pg_roles r WHERE r.rolname IN (current_user, session_user)
