@@ -102,15 +102,17 @@ async fn what_a_lost_host_has_left_is_found() {
     scene.wait_held("work", heir).await;
 }
 
+/// What a host does with a queue itself it knows without asking.
 #[tokio::test]
 async fn a_rotation_goes_on_until_nothing_is_left_to_truncate() {
     let scene = scene("p_rotate_bytes => 8192, p_rotate_age_ms => 10", 0).await;
-    let _host = scene.serve("host", &[]);
-    scene.wait_loaded("work", 1, 1).await;
-    let many =
-        r#"INSERT INTO queue.work (payload) SELECT '{"do": "ack"}' FROM generate_series(1, 3000)"#;
-    scene.run(many).await;
-    let left = "SELECT count(*) FROM queue.work";
-    scene.wait_number(left, 0).await;
-    wait_at_rest(&scene).await;
+    for poll in ["1h", "1s"] {
+        let host = scene.serve("host", &["--poll", poll]);
+        scene.wait_loaded("work", 1, 1).await;
+        wait_at_rest(&scene).await;
+        let many = r#"INSERT INTO queue.work (payload) SELECT '{"do": "ack"}' FROM generate_series(1, 3000)"#;
+        scene.run(many).await;
+        scene.wait_number("SELECT count(*) FROM queue.work", 0).await;
+        assert!(host.terminate().await.success());
+    }
 }

@@ -7,14 +7,20 @@ use super::connect::Database;
 use super::error::QueueError;
 use host_core::id::QueueId;
 
-/// Queues of one statement. It holds a lock for each, and Postgres has room for some thousands.
-const QUEUES_MAX: usize = 200;
+/// Queues of one statement. It holds two locks for each, and Postgres has room for some thousands.
+const QUEUES_MAX: usize = 100;
 
 /// How far the ids of a queue have come. It changes with each INSERT, whether or not that commits,
 /// and with each rotation. It only says whether something happened.
-pub type Mark = Option<i64>;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The last id of a message in this generation.
+    pub message: Option<i64>,
+    /// The last id of a promotion; a rotation gives one out.
+    pub promotion: Option<i64>,
+}
 
-/// The marks of queues. One that was dropped has none.
+/// The marks of queues. One that was dropped is left out.
 pub async fn marks(
     database: &Database,
     queues: &[QueueId],
@@ -22,7 +28,11 @@ pub async fn marks(
     let mut marks = HashMap::with_capacity(queues.len());
     for some in numbers(queues).chunks(QUEUES_MAX) {
         let row = database.call(include_str!("sql/rest_marks.sql"), &[&some]).await?;
-        let (ids, found): (Vec<i32>, Vec<Mark>) = (row.try_get(0)?, row.try_get(1)?);
+        let ids: Vec<i32> = row.try_get(0)?;
+        let messages: Vec<Option<i64>> = row.try_get(1)?;
+        let promotions: Vec<Option<i64>> = row.try_get(2)?;
+        let found = messages.into_iter().zip(promotions);
+        let found = found.map(|(message, promotion)| Mark { message, promotion });
         marks.extend(ids.into_iter().map(QueueId::new).zip(found));
     }
     Ok(marks)

@@ -94,8 +94,6 @@ impl QueueRest {
             self.stir(Stir::Alarm);
         } else if is_stirred {
             self.stir(Stir::Message);
-        } else if is_active {
-            self.set_calm(false);
         }
         !is_active
     }
@@ -106,9 +104,12 @@ impl QueueRest {
         self.rest.borrow().is_calm
     }
 
-    /// Nobody can have written to it since its mark was read.
+    /// Nobody else can have written to it since its mark was read.
     pub fn calm(&self) {
         self.set_calm(true);
+        if self.is_active.load(Ordering::Relaxed) {
+            self.set_calm(false);
+        }
     }
 
     /// Its mark cannot be read: it is looked at now and then.
@@ -163,6 +164,9 @@ impl RestObserver {
     /// Has leased or settled something.
     pub fn note_activity(&self) {
         self.queue.is_active.store(true, Ordering::Relaxed);
+        if self.queue.is_calm() {
+            self.queue.set_calm(false);
+        }
     }
 
     /// Waits until the queue is stirred, or not calm any more: this host has done something with
@@ -208,20 +212,24 @@ mod tests {
         (queue, observer)
     }
 
+    fn mark(id: i64) -> Mark {
+        Mark { message: Some(id), promotion: None }
+    }
+
     #[tokio::test]
     async fn a_look_that_begins_in_calm_is_the_last() {
         let (queue, mut observer) = pair();
         let now = Instant::now();
-        assert!(queue.look(Some(5), now));
+        assert!(queue.look(mark(5), now));
         assert_eq!(observer.stirred().await, Stir::Message, "what was before is unknown");
         observer.begin_look();
         queue.calm();
         assert!(!observer.may_rest(), "it began before");
         observer.begin_look();
         assert!(observer.may_rest());
-        assert!(queue.look(Some(5), now));
+        assert!(queue.look(mark(5), now));
         assert!(observer.may_rest(), "nothing came");
-        queue.look(Some(6), now);
+        queue.look(mark(6), now);
         assert!(!observer.may_rest(), "something came while it looked");
         assert_eq!(observer.stirred().await, Stir::Message);
         observer.begin_look();
@@ -232,15 +240,18 @@ mod tests {
     async fn what_this_host_does_keeps_a_queue_awake_and_stirs_nothing() {
         let (queue, mut observer) = pair();
         let now = Instant::now();
-        queue.look(Some(5), now);
+        queue.look(mark(5), now);
         observer.stirred().await;
         queue.calm();
         observer.begin_look();
         observer.note_activity();
-        assert!(!queue.look(Some(5), now) && !queue.is_calm());
+        assert!(!queue.is_calm(), "at once");
+        queue.calm();
+        assert!(!queue.is_calm(), "whoever asked for the locks knew nothing of it");
+        assert!(!queue.look(mark(5), now) && !queue.is_calm());
         observer.disturbed().await;
         assert!(observer.may_rest(), "its own look was in calm");
-        assert!(queue.look(Some(5), now), "nothing more was done");
+        assert!(queue.look(mark(5), now), "nothing more was done");
         let stirred = tokio::time::timeout(Duration::ZERO, observer.stirred()).await;
         assert!(stirred.is_err());
     }
@@ -249,18 +260,18 @@ mod tests {
     async fn an_alarm_comes_twice_and_a_lost_mark_is_one() {
         let (queue, mut observer) = pair();
         let now = Instant::now();
-        queue.look(Some(5), now);
+        queue.look(mark(5), now);
         observer.stirred().await;
         queue.calm();
         queue.alarm(now);
         assert!(!queue.is_calm());
         assert_eq!(observer.stirred().await, Stir::Alarm);
-        assert!(queue.look(Some(5), now + ALARM_AGAIN_AFTER));
+        assert!(queue.look(mark(5), now + ALARM_AGAIN_AFTER));
         assert_eq!(observer.stirred().await, Stir::Alarm, "once more");
         queue.calm();
         queue.lose_track();
         assert!(!queue.is_calm());
-        queue.look(Some(5), now);
+        queue.look(mark(5), now);
         assert_eq!(observer.stirred().await, Stir::Alarm, "the server may be another");
     }
 }

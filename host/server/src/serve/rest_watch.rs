@@ -82,7 +82,7 @@ impl RestWatch {
         let ids: Vec<QueueId> = queues.keys().copied().collect();
         let marks = marks(&self.database, &ids).await?;
         let now = Instant::now();
-        let mark = |id| marks.get(id).copied().flatten();
+        let mark = |id| marks.get(id).copied().unwrap_or_default();
         let still = queues.iter().filter(|(id, queue)| queue.look(mark(id), now));
         let restless: Vec<QueueId> =
             still.filter(|(_, queue)| !queue.is_calm()).map(|(id, _)| *id).collect();
