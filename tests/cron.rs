@@ -191,10 +191,9 @@ async fn what_makes_no_entry_is_refused() {
         let text = refused(name, pattern, more).await;
         assert!(text.contains(why), "{text}");
     }
-    let by_hand = format!(
-        "SELECT host.cron_add('a', 'texts', '@daily', 'UTC', 'one', 'x', jsonb_build_object('a', repeat('x', 65500)), now(), false)"
-    );
-    let error = scene.client.batch_execute(&by_hand).await.unwrap_err();
+    let by_hand = "SELECT host.cron_add('a', 'texts', '@daily', 'UTC', 'one', 'x',
+        jsonb_build_object('a', repeat('x', 65500)), now(), false)";
+    let error = scene.client.batch_execute(by_hand).await.unwrap_err();
     assert!(error.as_db_error().unwrap().message().contains("too long"), "{error:?}");
     for command in ["pause", "resume", "remove", "run"] {
         let text = scene.cron_refused(&[command, "nigtly"], 2).await;

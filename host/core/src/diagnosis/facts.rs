@@ -196,6 +196,7 @@ pub struct Lag {
     /// The handler.
     pub name: String,
     /// Nothing is leased for it.
+    #[serde(default)]
     pub paused: bool,
     /// Messages that it has not leased.
     pub waiting: i64,

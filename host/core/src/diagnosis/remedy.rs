@@ -170,20 +170,12 @@ impl fmt::Display for Finding {
                 write!(f, "the group roles lack: {}", statements.join("; "))
             }
             Self::OpenPrivileges { statements, defaults } => f.write_str(&open(statements, defaults)),
-            Self::ExcessPrivileges { role, rights, .. } => write!(
-                f,
-                "the role {role} may change what is host's beyond what it needs to enqueue, operate or serve: {}",
-                rights.join("; ")
-            ),
+            Self::ExcessPrivileges { role, rights, .. } => f.write_str(&excess(role, rights)),
             Self::CannotSee => f.write_str(
                 "this role cannot see what other roles' connections do, so a finding may not name who is in the way",
             ),
             Self::Setting { name, value, role } => {
-                write!(f, "{name} is {value}{}: ", on_behalf(role.as_deref()))?;
-                f.write_str(match name.as_str() {
-                    "default_transaction_read_only" => "nothing can be enqueued, leased or settled",
-                    _ => "a crash of the server can lose committed messages",
-                })
+                f.write_str(&setting(name, value, role.as_deref()))
             }
             Self::Connections { used, max } => {
                 write!(f, "{used} of the server's {max} connections are taken")
@@ -196,11 +188,9 @@ impl fmt::Display for Finding {
                 f.write_str(&silent(host, *connected, *beat_age_ms))
             }
             Self::StandingHost { host, late } => write!(f, "host {host}: {late}"),
-            Self::HeldSessions { first, sessions, by } => write!(
-                f,
-                "no host that gets one of these numbers can begin: {} from {first} on, whose locks are held by {by}",
-                format::plural(sessions.cast_unsigned(), "session"),
-            ),
+            Self::HeldSessions { first, sessions, by } => {
+                f.write_str(&held_sessions(*first, *sessions, by))
+            }
             Self::HandlerFailed { queue, handler, version, error } => {
                 write!(f, "{queue}/{handler} v{version} cannot run on {error}")
             }
@@ -212,11 +202,10 @@ impl fmt::Display for Finding {
             Self::CronFails { cron, queue, error } => {
                 write!(f, "cron entry {cron} is due and cannot enqueue on {queue}: {error}")
             }
-            Self::Refused { queue, handler, messages, why } => write!(
-                f,
-                "{} of {queue}/{handler} did not reach the handler when due: {why}",
-                format::plural(messages.cast_unsigned(), "message")
-            ),
+            Self::Refused { queue, handler, messages, why } => {
+                let messages = format::plural(messages.cast_unsigned(), "message");
+                write!(f, "{messages} of {queue}/{handler} did not reach the handler when due: {why}")
+            }
             Self::NoHeartbeat { .. } => f.write_str(
                 "a partition of host.heartbeat is detached: in two of three hours hosts run, in the third none can stay alive",
             ),
@@ -240,11 +229,7 @@ impl fmt::Display for Finding {
                 "max_locks_per_transaction is {per_transaction}, so the server has room for {room} locks, and pg_dump takes {dump} of this database at once"
             ),
             Self::SlowRotation { dead_catalog_rows, oldest_snapshot } => {
-                write!(f, "pg_class has {dead_catalog_rows} dead rows, which delays rotation")?;
-                match oldest_snapshot {
-                    Some(holder) => write!(f, "; the oldest snapshot is that of {holder}"),
-                    None => Ok(()),
-                }
+                f.write_str(&slow_rotation(*dead_catalog_rows, oldest_snapshot.as_ref()))
             }
             Self::Trigger { queue, trigger, function } => write!(
                 f,
@@ -345,6 +330,32 @@ fn open(statements: &[String], defaults: &[String]) -> String {
     }
 }
 
-fn on_behalf(role: Option<&str>) -> String {
-    role.map(|role| format!(" for role {role}")).unwrap_or_default()
+/// A setting that hurts, and how.
+fn setting(name: &str, value: &str, role: Option<&str>) -> String {
+    let on_behalf = role.map(|role| format!(" for role {role}")).unwrap_or_default();
+    let hurts = match name {
+        "default_transaction_read_only" => "nothing can be enqueued, leased or settled",
+        _ => "a crash of the server can lose committed messages",
+    };
+    format!("{name} is {value}{on_behalf}: {hurts}")
+}
+
+fn excess(role: &str, rights: &[String]) -> String {
+    let rights = rights.join("; ");
+    format!(
+        "the role {role} may change what is host's beyond what it needs to enqueue, operate or serve: {rights}"
+    )
+}
+
+fn held_sessions(first: i64, sessions: i64, by: &Holder) -> String {
+    let sessions = format::plural(sessions.cast_unsigned(), "session");
+    format!(
+        "no host that gets one of these numbers can begin: {sessions} from {first} on, whose locks are held by {by}"
+    )
+}
+
+fn slow_rotation(dead_catalog_rows: i64, oldest_snapshot: Option<&Holder>) -> String {
+    let oldest = oldest_snapshot.map(|holder| format!("; the oldest snapshot is that of {holder}"));
+    let oldest = oldest.unwrap_or_default();
+    format!("pg_class has {dead_catalog_rows} dead rows, which delays rotation{oldest}")
 }
