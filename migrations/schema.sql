@@ -3684,6 +3684,10 @@ BEGIN
             PERFORM host.sample__release_keys(s.handler_id, ARRAY[s.origin]);
         END IF;
     ELSE
+        -- Nobody's attempts end: without a handler it is tried for as long as it takes.
+        IF s.handler_id IS NULL AND jsonb_array_length(entry) > 100 THEN
+            entry := entry - 0;
+        END IF;
         s.due := clock_timestamp() + host.retry_delay(q, s.attempt);
         INSERT INTO host.sample__schedule (due, slot, origin, enqueued_at, handler_id, attempt, headers, history, payload, expires_at, priority, key)
             VALUES (s.due, host.slot(s.due, now()), s.origin, s.enqueued_at, s.handler_id, least(s.attempt, q.max_attempts - 1) + 1,

@@ -263,3 +263,18 @@ async fn a_lock_that_one_message_waits_for_stops_no_other() {
     })
     .await;
 }
+
+/// A message of no handler has no last attempt: its history keeps the newest.
+#[tokio::test]
+async fn the_history_of_a_message_of_no_handler_has_an_end() {
+    let (_db, client, _hand) = SqlHost::with_queue("").await;
+    let put = "INSERT INTO host.q__schedule (due, slot, origin, enqueued_at, attempt, payload, history)
+        SELECT now(), host.slot(now(), now()), 1, now(), 1, '1', jsonb_agg(jsonb_build_object('n', n))
+        FROM generate_series(1, 100) n";
+    client.batch_execute(put).await.unwrap();
+    let put_off = "SELECT host.q__put_off(due, id, 'no') FROM host.q__schedule WHERE history -> 0 ->> 'n' = '1'";
+    client.batch_execute(put_off).await.unwrap();
+    let kept = "SELECT concat_ws(' ', jsonb_array_length(history), history -> 0 ->> 'n', history -> -1 ->> 'error')
+        FROM host.q__schedule ORDER BY id DESC LIMIT 1";
+    assert_eq!(value::<String>(&client, kept).await, "100 2 cannot be put back on the queue: no");
+}
