@@ -373,6 +373,11 @@ CREATE FUNCTION host.comments() RETURNS TABLE(relation text, comment text, colum
             "error": "Why it last failed.", "retry_at": "When a firing that failed is tried again.",
             "fired_at": "When it last fired.", "messages": "How often it has fired.",
             "created_at": "When it was made.", "created_by": "By which role."}'),
+        ('host.failing',
+            'How many messages of a handler failed lately, as each host reports it.',
+            '{"session_id": "The host''s session.", "handler_id": "The handler.", "version": "The version that last failed.",
+            "calls": "Messages that ran in the five minutes before.", "failed": "Of these: failed.",
+            "dead": "Of these: dead letters.", "error": "The commonest error.", "reported_at": "When."}'),
         ('host.handler',
             'Handlers of queues.',
             '{"id": "Its number.", "queue_id": "The queue.", "name": "Its name.", "version": "The version in force.",
@@ -879,6 +884,18 @@ BEGIN
     END LOOP;
 END $_$;
 
+CREATE FUNCTION host.error_kind(p_error text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT left(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(p_error,
+            '"[^"]*"', '"…"', 'g'),
+            '[^ ]+@[^ ]+', '#', 'g'),
+            '[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}', '#', 'g'),
+            '(?=[0-9A-Za-z]*[0-9])(?=[0-9A-Za-z]*[A-Za-z])[0-9A-Za-z]{8,}', '#', 'g'),
+            '[0-9]+', '#', 'g'), 200)
+$$;
+
 CREATE FUNCTION host.examine() RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1075,6 +1092,50 @@ BEGIN
             coalesce(in_force, 0) USING ERRCODE = 'HQ007', HINT = 'run the command again';
     END IF;
 END $$;
+
+CREATE FUNCTION host.failing_handlers() RETURNS TABLE(queue text, handler text, version integer, calls bigint, failed bigint, dead bigint, error text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT q.name, h.name, h.version, sum(f.calls)::bigint, sum(f.failed)::bigint, sum(f.dead)::bigint,
+        (array_agg(f.error ORDER BY f.failed DESC, f.session_id))[1]
+    FROM host.failing f JOIN host.handler h ON h.id = f.handler_id AND h.version = f.version
+        JOIN host.queue q ON q.id = h.queue_id
+    WHERE f.reported_at > now() - interval '2 minutes'
+    GROUP BY q.name, h.name, h.version ORDER BY q.name, h.name
+$$;
+
+CREATE FUNCTION host.fresh_dead_letters(p_within interval DEFAULT '01:00:00'::interval) RETURNS TABLE(queue text, letters bigint, since timestamp with time zone, error text)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    one text;
+BEGIN
+    FOR one IN SELECT q.name FROM host.queue q ORDER BY q.name LOOP
+        letters := 0;
+        CONTINUE WHEN coalesce(pg_relation_size(to_regclass(format('host.%I', one || '__dead_letter'))), 0) = 0;
+        BEGIN
+            EXECUTE format(
+                'WITH fresh AS MATERIALIZED (
+                    SELECT d.died_at, d.error FROM (SELECT * FROM host.%I ORDER BY id DESC LIMIT 1000) d
+                    WHERE d.died_at > clock_timestamp() - $1
+                )
+                SELECT count(*), min(f.died_at), (SELECT min(c.error) FROM fresh c GROUP BY host.error_kind(c.error)
+                    ORDER BY count(*) DESC, min(c.died_at) LIMIT 1)
+                FROM fresh f', one || '__dead_letter')
+                INTO letters, since, error USING p_within;
+            RAISE SQLSTATE 'HQ009';
+        EXCEPTION
+            WHEN SQLSTATE 'HQ009' THEN NULL;
+            WHEN undefined_table THEN NULL;
+        END;
+        IF letters > 0 THEN
+            queue := one;
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END $_$;
 
 CREATE TABLE host.queue (
     id integer NOT NULL,
@@ -1726,6 +1787,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'TABLE', 'host.handler_version', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.loaded', 'SELECT DELETE', NULL),
         ('host_operator', 'TABLE', 'host.session', 'SELECT', NULL),
+        ('host_operator', 'TABLE', 'host.failing', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.heartbeat', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.pace', 'SELECT', NULL),
         ('host_operator', 'TABLE', 'host.cron', 'SELECT INSERT UPDATE DELETE', NULL),
@@ -1786,6 +1848,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_serve', 'TABLE', 'host.session', 'UPDATE', '{ended_at,lost}'),
         ('host_serve', 'TABLE', 'host.heartbeat', 'SELECT INSERT', NULL),
         ('host_serve', 'TABLE', 'host.cron', 'SELECT UPDATE', NULL),
+        ('host_serve', 'TABLE', 'host.failing', 'SELECT INSERT UPDATE DELETE', NULL),
         ('host_serve', 'TABLE', 'host.secret', 'SELECT', '{name,value}'),
         ('host_serve', 'FUNCTION', 'host.truncate_heartbeat', 'EXECUTE', NULL),
         ('host_serve', 'TABLE', 'queue.{q}', 'SELECT INSERT', NULL),
@@ -2087,6 +2150,19 @@ BEGIN
     END IF;
     RETURN made;
 END $$;
+
+CREATE FUNCTION host.report_failing(p_session integer, p_rows jsonb) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    DELETE FROM host.failing f WHERE f.reported_at < now() - interval '1 day';
+    INSERT INTO host.failing (session_id, handler_id, version, calls, failed, dead, error)
+        SELECT p_session, r.handler_id, r.version, r.calls, r.failed, r.dead, r.error
+        FROM jsonb_to_recordset(p_rows) r (handler_id int, version int, calls bigint, failed bigint, dead bigint, error text)
+        ORDER BY r.handler_id
+        ON CONFLICT (session_id, handler_id) DO UPDATE SET version = EXCLUDED.version, calls = EXCLUDED.calls,
+            failed = EXCLUDED.failed, dead = EXCLUDED.dead, error = EXCLUDED.error, reported_at = now()
+$$;
 
 CREATE FUNCTION host.report_loaded(p_session integer, p_handlers integer[], p_versions integer[], p_errors text[]) RETURNS void
     LANGUAGE sql
@@ -5277,6 +5353,35 @@ ALTER TABLE host.cron ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE host.failing (
+    session_id integer NOT NULL,
+    handler_id integer NOT NULL,
+    version integer NOT NULL,
+    calls bigint NOT NULL,
+    failed bigint NOT NULL,
+    dead bigint NOT NULL,
+    error text NOT NULL,
+    reported_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE host.failing IS 'How many messages of a handler failed lately, as each host reports it.';
+
+COMMENT ON COLUMN host.failing.session_id IS 'The host''s session.';
+
+COMMENT ON COLUMN host.failing.handler_id IS 'The handler.';
+
+COMMENT ON COLUMN host.failing.version IS 'The version that last failed.';
+
+COMMENT ON COLUMN host.failing.calls IS 'Messages that ran in the five minutes before.';
+
+COMMENT ON COLUMN host.failing.failed IS 'Of these: failed.';
+
+COMMENT ON COLUMN host.failing.dead IS 'Of these: dead letters.';
+
+COMMENT ON COLUMN host.failing.error IS 'The commonest error.';
+
+COMMENT ON COLUMN host.failing.reported_at IS 'When.';
+
 CREATE TABLE host.handler (
     id integer NOT NULL,
     queue_id integer NOT NULL,
@@ -7189,6 +7294,9 @@ ALTER TABLE ONLY host.cron
 ALTER TABLE ONLY host.cron
     ADD CONSTRAINT cron_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY host.failing
+    ADD CONSTRAINT failing_pkey PRIMARY KEY (session_id, handler_id);
+
 ALTER TABLE ONLY host.handler
     ADD CONSTRAINT handler_pkey PRIMARY KEY (id);
 
@@ -7745,6 +7853,9 @@ GRANT SELECT ON TABLE host.component TO host_serve;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE host.cron TO host_operator;
 GRANT SELECT,UPDATE ON TABLE host.cron TO host_serve;
+
+GRANT SELECT ON TABLE host.failing TO host_operator;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE host.failing TO host_serve;
 
 GRANT SELECT ON TABLE host.handler TO host_operator;
 GRANT SELECT ON TABLE host.handler TO host_serve;

@@ -29,6 +29,7 @@ mod docs;
 mod doctor;
 mod embedded;
 mod enqueue;
+mod failing;
 mod failover;
 mod fan_out;
 mod faults;

@@ -8,8 +8,9 @@ use crate::error::CommandError;
 use crate::global::Global;
 use crate::show::{self, Column};
 use crate::{cron as entries, lookup};
-use host_queue::cron;
+use host_core::diagnosis::facts::Failing;
 use host_queue::inspect::{self, COUNT_MAX, Lag, ListedSession, QueueStatus};
+use host_queue::{cron, failing};
 
 /// Show queues, handlers, cron entries and hosts, and obstacles
 ///
@@ -28,11 +29,12 @@ impl Status {
     /// Does it.
     pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
         crate::context::with(global, async |context: &CommandContext| {
-            let (client, (glance, handlers, sessions, cron)) =
+            let (client, (glance, handlers, sessions, cron, failing)) =
                 lookup::client_and(context, async |client| {
                     let handlers = inspect::handlers(client);
                     let (sessions, cron) = (inspect::sessions(client), cron::list(client));
-                    tokio::try_join!(inspect::glance(client), handlers, sessions, cron)
+                    let failing = failing::handlers(client);
+                    tokio::try_join!(inspect::glance(client), handlers, sessions, cron, failing)
                 })
                 .await?;
             let queues = inspect::status(&context.database, &client, glance).await?;
@@ -44,6 +46,7 @@ impl Status {
                         "queues": queues.iter().map(queue_json).collect::<Value>(),
                         "handlers": handlers.iter().filter(|h| h.in_force)
                             .map(super::handlers::version_json).collect::<Value>(),
+                        "failing": failing,
                         "cron": cron.iter().map(entries::entry_json).collect::<Value>(),
                         "hosts": sessions.iter().map(session_json).collect::<Value>(),
                     })
@@ -51,6 +54,13 @@ impl Status {
                 return Ok(());
             }
             print!("{}", queues_text(&queues));
+            for Failing { queue, handler, version, calls, failed, error, .. } in &failing {
+                let calls = show::plural(*calls as usize, "message");
+                let error = show::one_line(error);
+                println!(
+                    "! {queue}/{handler} v{version}: {failed} of {calls} failed in the last 5 minutes: {error}"
+                );
+            }
             for handler in handlers.iter().filter(|h| h.in_force) {
                 for failure in &handler.failed_on {
                     println!(

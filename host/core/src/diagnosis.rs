@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use self::facts::Facts;
-use self::facts::{HeldLock, HeldTables, Holder, LockTable, Queue, Refused, SessionFacts};
+use self::facts::{
+    Failing, FreshDead, HeldLock, HeldTables, Holder, LockTable, Queue, Refused, SessionFacts,
+};
 use crate::clock::millis;
 use crate::liveness::TTL;
 
@@ -23,6 +25,9 @@ const CONNECTIONS_PERCENT_MAX: i64 = 80;
 const LOCKS_SPARE_PERCENT: i64 = 10;
 /// So many dead rows in `pg_class` double the age at which a generation ends.
 const DEAD_CATALOG_ROWS_MAX: i64 = 1_000;
+
+/// Fewer messages than these are no pattern.
+const FAILED_MIN: i64 = 3;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -113,6 +118,10 @@ pub enum Finding {
     Trigger { queue: String, trigger: String, function: String },
     /// Autovacuum works where there is nothing to vacuum, and is in the way of TRUNCATE.
     Autovacuum { queue: String, tables: Vec<String> },
+    /// Most messages of a handler fail.
+    MostlyFails(Failing),
+    /// Messages became dead letters in the last hour.
+    FreshDead(FreshDead),
     /// A queue lacks what a new one has.
     Damaged { queue: String, missing: Vec<String> },
     /// A queue has what no new one has.
@@ -132,6 +141,9 @@ pub fn diagnose(facts: &Facts, patience: Duration, release: &str) -> Vec<Finding
     for queue in &facts.queues {
         about_queue(queue, millis(patience), &mut findings);
     }
+    let mostly = |f: &&Failing| f.failed >= FAILED_MIN && f.failed * 2 > f.calls;
+    findings.extend(facts.failing.iter().filter(mostly).cloned().map(Finding::MostlyFails));
+    findings.extend(facts.fresh_dead.iter().cloned().map(Finding::FreshDead));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity()));
     findings
 }

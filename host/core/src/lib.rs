@@ -5,6 +5,7 @@ pub mod clock;
 pub mod cron;
 pub mod diagnosis;
 pub mod digest;
+pub mod failures;
 pub mod filter;
 pub mod format;
 pub mod grant;

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio_postgres::Client;
 
 use super::connect::Database;
 use super::error::QueueError;
-use super::inspect;
+use super::{failing, inspect};
 use host_core::clock::millis;
 use host_core::diagnosis::Facts;
 use host_core::diagnosis::facts::HeldTables;
@@ -52,7 +53,13 @@ pub async fn facts(database: &Database, client: &Client) -> Result<Facts, QueueE
     }
     queues.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
     facts["queues"] = queues.into();
+    facts["failing"] = encoded(failing::handlers(client).await?)?;
+    facts["fresh_dead"] = encoded(failing::fresh_dead(client).await?)?;
     decoded(facts)
+}
+
+fn encoded(value: impl Serialize) -> Result<Value, QueueError> {
+    serde_json::to_value(value).map_err(|e| QueueError::Unexpected(e.to_string()))
 }
 
 fn decoded<T: DeserializeOwned>(value: Value) -> Result<T, QueueError> {

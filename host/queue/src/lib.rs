@@ -11,6 +11,7 @@ pub mod deployments;
 pub mod doctor;
 pub mod error;
 pub mod exchange;
+pub mod failing;
 mod fetch;
 mod granted;
 pub mod inspect;

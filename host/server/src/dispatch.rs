@@ -19,6 +19,7 @@
 //! 3. [`run`]: the messages of a lease (`batch`), who runs them (`workers`, `worker`), and on which
 //!    threads (`long_calls`, `threads`).
 //! 4. [`settle`]: what each open lease still has to settle (`open_leases`).
+//! 5. [`failure_log`]: what the log says of messages that fail.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, watch};
 
 use self::config::{Control, DispatcherConfig, HostResources, Mode};
+use self::failure_log::FailureLog;
 use self::health::Health;
 use self::lease::LeasePlanner;
 use self::lease::slots::{PayloadMemory, SlotWait};
@@ -41,6 +43,7 @@ use host_core::id::LeaseKey;
 use host_core::progress::{ROUND_EVERY, Watch};
 
 pub mod config;
+mod failure_log;
 pub mod health;
 pub mod lease;
 mod round_trip;
@@ -68,6 +71,7 @@ pub struct Dispatcher {
     /// Leases whose messages are done.
     finished: mpsc::UnboundedReceiver<LeaseKey>,
     open: OpenLeases,
+    failures: Arc<FailureLog>,
     /// When to settle what is done of leases that are not.
     partial_at: Option<Instant>,
     watch: Watch,
@@ -83,6 +87,7 @@ impl Dispatcher {
         let health =
             Health::of(handler.queue.as_str(), handler.name.as_str(), &host.shared_connections);
         let watch = host.progress.watch(format!("the loop of {}/{}", handler.queue, handler.name));
+        let failures = Arc::new(FailureLog::new(handler.queue.as_str(), handler.name.as_str()));
         let planner = LeasePlanner::new(lanes, host.poll_max, host.cores, Instant::now());
         let caller = Caller { database: host.database.clone(), session: host.session, handler };
         let (workers, finished) = Workers::new(&host, version.clone());
@@ -99,6 +104,7 @@ impl Dispatcher {
             workers,
             finished,
             open: OpenLeases::default(),
+            failures,
             partial_at: None,
             watch,
             host,
@@ -112,6 +118,7 @@ impl Dispatcher {
             let now = Instant::now();
             let mode = self.control.borrow_and_update().mode;
             self.settle_partly(now);
+            self.tell_failures(now);
             self.search(mode, now);
             self.announce_pause(mode);
             self.seek_slot(now);
@@ -161,6 +168,15 @@ impl Dispatcher {
 
     fn outcome_context(&self) -> OutcomeContext {
         let policy = self.control.borrow().policy.clone();
-        OutcomeContext { policy, host_name: self.host.host_name.clone() }
+        let (host_name, failures) = (self.host.host_name.clone(), self.failures.clone());
+        OutcomeContext { policy, host_name, failures }
+    }
+
+    /// Says how much failed, to the log and for the database, where it is time.
+    fn tell_failures(&self, now: Instant) {
+        if let Some(report) = self.failures.tell(now) {
+            // Nobody listens any more when the host stops.
+            let _ = self.host.failing.send((self.round_trips.handler().id, report));
+        }
     }
 }

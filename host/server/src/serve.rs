@@ -29,6 +29,7 @@ use host_queue::session::{self, Session};
 use host_sandbox::{CompileCheck, FollowUpTargets, Sandbox, SandboxConfig, SandboxError};
 
 mod cron;
+mod failing;
 mod handler_manager;
 mod heartbeat;
 mod load;
@@ -179,6 +180,7 @@ async fn one_session(
     tracing::info!(session = %id, host = config.host_name, database = database.shown(), "serving");
     let stop_now = CancellationToken::new();
     let tasks = TaskTracker::new();
+    let (to_report, failing) = mpsc::unbounded_channel();
     let host = HostResources {
         database: database.clone(),
         session: id,
@@ -187,6 +189,7 @@ async fn one_session(
         follow_ups: MemoryGauge::default(),
         follow_up_bytes_max: config.payload_bytes,
         shared_connections: SharedConnections::new(config.connections),
+        failing: to_report,
         host_name: config.host_name.as_str().into(),
         poll_max: config.poll_max,
         cores: kept.long_calls.cores(),
@@ -200,7 +203,7 @@ async fn one_session(
     let slots = Arc::new(Semaphore::new(config.concurrency as usize));
     let watch = config.progress.watch("the loop of cron");
     let cron = CronLoop::new(host.database.clone(), catalog_changed.clone(), watch);
-    let mut handlers = HandlerManager::new(host, kept.loader.clone(), slots);
+    let mut handlers = HandlerManager::new(host, kept.loader.clone(), slots, failing);
     let rest_watch = RestWatch {
         database: database.clone(),
         rests: handlers.rests(),

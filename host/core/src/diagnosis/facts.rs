@@ -46,6 +46,42 @@ pub struct Facts {
     pub handlers: Vec<Deployed>,
     /// All queues; none if the database was restored.
     pub queues: Vec<Queue>,
+    /// Handlers some of whose messages fail.
+    pub failing: Vec<Failing>,
+    /// Queues with dead letters of the last hour.
+    pub fresh_dead: Vec<FreshDead>,
+}
+
+/// A handler some of whose messages failed in the last 5 minutes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Failing {
+    /// The queue.
+    pub queue: String,
+    /// The handler.
+    pub handler: String,
+    /// The version in force.
+    pub version: i32,
+    /// Messages that ran.
+    pub calls: i64,
+    /// Of these: failed.
+    pub failed: i64,
+    /// Of these: dead letters.
+    pub dead: i64,
+    /// The commonest error.
+    pub error: String,
+}
+
+/// A queue with dead letters of the last hour.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct FreshDead {
+    /// The queue.
+    pub queue: String,
+    /// How many; at most a thousand are counted.
+    pub letters: i64,
+    /// When the first of them died.
+    pub since: String,
+    /// The commonest error.
+    pub error: String,
 }
 
 /// What a role may do beyond what it was to.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::facts::Holder;
+use super::facts::{Failing, FreshDead, Holder};
 use super::{Finding, Severity};
 use crate::format;
 
@@ -58,6 +58,8 @@ impl Finding {
             | Self::FewLocks { .. }
             | Self::SlowRotation { .. }
             | Self::Trigger { .. }
+            | Self::MostlyFails(_)
+            | Self::FreshDead(_)
             | Self::Autovacuum { .. } => Severity::Warning,
             Self::MissingRoles { .. }
             | Self::CannotSee
@@ -142,6 +144,12 @@ impl Finding {
                 let alter = |t: &String| format!("ALTER TABLE host.{t} SET (autovacuum_enabled = off);");
                 tables.iter().map(alter).collect::<Vec<_>>().join(" ")
             }
+            Self::MostlyFails(Failing { queue, handler, .. }) => format!(
+                "mend what the error names; if the newest version is at fault, host rollback --queue {queue} --name {handler}"
+            ),
+            Self::FreshDead(FreshDead { queue, .. }) => format!(
+                "host dead list {queue}, and host dead retry {queue} when it is mended; an hour after the last one this finding ends"
+            ),
             Self::Damaged { queue, missing } => super::shape::remedy(queue, missing),
             Self::Extended { .. } => "normal if you made it; hosts insert, too: it must allow retries, scheduled and dead messages".into(),
         }
@@ -191,6 +199,8 @@ impl fmt::Display for Finding {
             Self::HeldSessions { first, sessions, by } => {
                 f.write_str(&held_sessions(*first, *sessions, by))
             }
+            Self::MostlyFails(failing) => f.write_str(&mostly_fails(failing)),
+            Self::FreshDead(dead) => f.write_str(&fresh_dead(dead)),
             Self::HandlerFailed { queue, handler, version, error } => {
                 write!(f, "{queue}/{handler} v{version} cannot run on {error}")
             }
@@ -264,6 +274,20 @@ fn give_back(by: &Holder) -> String {
         (Some(pid), None) => format!("let it commit, or SELECT pg_terminate_backend({pid})"),
         (None, None) => "let it commit".into(),
     }
+}
+
+/// How much of a handler fails.
+fn mostly_fails(failing: &Failing) -> String {
+    let Failing { queue, handler, version, calls, failed, error, .. } = failing;
+    let calls = format::plural(calls.cast_unsigned(), "message");
+    format!(
+        "handler {queue}/{handler} v{version} fails: {failed} of {calls} in the last 5 minutes, most with: {error}"
+    )
+}
+
+fn fresh_dead(FreshDead { queue, letters, since, error }: &FreshDead) -> String {
+    let letters = format::plural(letters.cast_unsigned(), "new dead letter");
+    format!("queue {queue} has {letters} since {since}, most with: {error}")
 }
 
 /// A host that gives no sign of life.

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -14,6 +14,7 @@ use super::health::SharedConnections;
 use super::run::handler_version::HandlerVersion;
 use super::run::threads::LongCallThreads;
 use crate::rest::RestObserver;
+use host_core::failures::Report;
 use host_core::id::{HandlerId, MessageId, SessionId};
 use host_core::lane::Lanes;
 use host_core::memory_gauge::MemoryGauge;
@@ -44,6 +45,8 @@ pub struct HostResources {
     pub progress: Progress,
     /// The threads for calls that compute for long.
     pub long_calls: LongCallThreads,
+    /// Takes how much of a handler fails, for the database.
+    pub failing: mpsc::UnboundedSender<(HandlerId, Report)>,
     /// This host's name, for the history.
     pub host_name: Arc<str>,
     /// How often to ask whether anything came to idle queues.

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::failing::report_failing;
 use super::load::{Loader, Loads, Ready, WantedVersion, report_all};
 use super::rest_watch::Rests;
 use super::upkeep::{Upkeep, watched};
@@ -17,6 +18,7 @@ use crate::dispatch::Dispatcher;
 use crate::dispatch::config::{Control, DispatcherConfig, HandlerRef, HostResources, Mode};
 use crate::dispatch::lease::slots::Slots;
 use crate::dispatch::run::handler_version::HandlerVersion;
+use host_core::failures::Report;
 use host_core::id::HandlerId;
 use host_core::incident::Incident;
 use host_core::name::{HandlerName, QueueName};
@@ -39,6 +41,7 @@ pub(super) struct HandlerManager {
     /// meanwhile.
     reports: mpsc::UnboundedSender<LoadReport>,
     reporter: JoinHandle<()>,
+    failure_reporter: JoinHandle<()>,
     slots: Arc<Semaphore>,
     warm_room: Arc<Semaphore>,
     upkeep: Upkeep,
@@ -67,17 +70,26 @@ struct Entry {
 }
 
 impl HandlerManager {
-    pub(super) fn new(host: HostResources, loader: Loader, slots: Arc<Semaphore>) -> Self {
+    /// `failing`: how much of each handler fails.
+    pub(super) fn new(
+        host: HostResources,
+        loader: Loader,
+        slots: Arc<Semaphore>,
+        failing: mpsc::UnboundedReceiver<(HandlerId, Report)>,
+    ) -> Self {
         let loads = Loads::new(loader, host.database.clone());
         let (reports, to_tell) = mpsc::unbounded_channel();
         let reporting = report_all(host.database.clone(), host.session, to_tell);
         let reporter = tokio::spawn(watched(reporting, host.stop_now.clone()));
+        let reporting = report_failing(host.database.clone(), host.session, failing);
+        let failure_reporter = tokio::spawn(watched(reporting, host.stop_now.clone()));
         let watch = host.progress.watch("the handler manager");
         Self {
             host,
             loads,
             reports,
             reporter,
+            failure_reporter,
             slots,
             warm_room: Arc::new(Semaphore::new(SPARE_SANDBOXES as usize / 2)),
             upkeep: Upkeep::default(),
@@ -143,6 +155,7 @@ impl HandlerManager {
     pub(super) fn close(&mut self) {
         self.loads.abort();
         self.reporter.abort();
+        self.failure_reporter.abort();
         self.handlers.drain().for_each(|(_, entry)| entry.dispatcher.abort());
         self.upkeep.close();
     }

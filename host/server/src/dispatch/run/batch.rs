@@ -54,6 +54,8 @@ impl Drop for BatchTurn {
 pub(crate) struct Finished {
     /// Which.
     pub position: u32,
+    /// The message's id.
+    pub id: MessageId,
     /// Its attempt, from 1.
     pub attempt: u32,
     /// The version of the handler that ran it.
@@ -142,10 +144,10 @@ impl Batch {
         self.removal.tell(removed);
     }
 
-    /// The attempt of the message at a position.
+    /// The message at a position.
     #[must_use]
-    pub(crate) fn attempt(&self, position: u32) -> Option<u32> {
-        self.messages.iter().find(|m| m.position == position).map(|m| m.attempt)
+    pub(crate) fn message(&self, position: u32) -> Option<&Message> {
+        self.messages.iter().find(|m| m.position == position)
     }
 
     /// What has run since the last time.

@@ -204,6 +204,7 @@ impl<'a> Worker<'a> {
     ) -> Finished {
         Finished {
             position: message.position,
+            id: message.id,
             attempt: message.attempt,
             version: self.version.version(),
             held: self.backpressure.hold(run.bytes()),

@@ -91,9 +91,10 @@ impl OpenLease {
             // It ran after a message that could not be settled, and will run again.
             return;
         }
-        let Finished { position, attempt, version, run, held, tied_to, .. } = finished;
+        let Finished { position, id, attempt, version, run, held, tied_to, .. } = finished;
         self.version = version;
         let outcome = outcome(run.verdict, &context.policy, attempt, fastrand::f64());
+        context.failures.note(version, Some(id), &outcome);
         let call = Some(Call { version, elapsed: Some(run.elapsed) });
         let entry = |error: String| context.entry(attempt, call, &error);
         let effects = Effects { follow_ups: run.follow_ups, result: run.result, held };
@@ -173,10 +174,13 @@ impl OpenLease {
         context: &OutcomeContext,
     ) {
         let verdict = Verdict::Failed(Failure::FollowUp(error.to_string()));
-        let attempt = self.batch.attempt(position).unwrap_or(1);
+        let message = self.batch.message(position);
+        let attempt = message.map_or(1, |m| m.attempt);
         let call = Some(Call { version: self.version, elapsed: None });
         let entry = |error: String| context.entry(attempt, call, &error);
-        match outcome(verdict, &context.policy, attempt, fastrand::f64()) {
+        let outcome = outcome(verdict, &context.policy, attempt, fastrand::f64());
+        context.failures.note(self.version, message.map(|m| m.id), &outcome);
+        match outcome {
             Outcome::Reschedule { delay, error } => {
                 let retry = Retry { position, delay, entry: entry(error) };
                 if self.ledger.is_in_order() {

@@ -89,6 +89,7 @@ impl OpenLeases {
         let Some(open) = self.leases.get_mut(&key) else { return false };
         let finished = open.batch().take_finished();
         let count = finished.len();
+        context.failures.ran(count as u64);
         self.in_hand = self.in_hand.saturating_sub(count);
         let mut busy = Duration::ZERO;
         let mut cost = Cost::default();
@@ -191,13 +192,15 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::dispatch::failure_log::FailureLog;
     use host_core::message::Headers;
     use host_core::retry::{Backoff, RetryPolicy};
     use host_core::settlement::Ledger;
 
     fn context() -> OutcomeContext {
         let policy = RetryPolicy { max_attempts: 1, backoff: Backoff::Delays(vec![]) };
-        OutcomeContext { policy, host_name: "host".into() }
+        let failures = Arc::new(FailureLog::new("work", "default"));
+        OutcomeContext { policy, host_name: "host".into(), failures }
     }
 
     /// A lease of which the first message is removed, and settled first.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
+use crate::dispatch::failure_log::FailureLog;
 use host_core::message::Expired;
 use host_core::outcome::{DeadReason, Outcome};
 use host_core::retry::RetryPolicy;
@@ -18,6 +19,8 @@ pub(crate) struct OutcomeContext {
     pub policy: RetryPolicy,
     /// This host's name, for the history.
     pub host_name: Arc<str>,
+    /// Where failures are noted.
+    pub failures: Arc<FailureLog>,
 }
 
 /// A call, as the history of its messages has it.
@@ -34,6 +37,7 @@ impl OutcomeContext {
     pub(crate) fn expire(&self, ledger: &mut Ledger, message: Expired) {
         let error = "its deadline passed before it could run".to_owned();
         let outcome = Outcome::DeadLetter { reason: DeadReason::Expired, error };
+        self.failures.note(0, None, &outcome);
         let entry = |error: String| self.entry(message.attempt, None, &error);
         ledger.record(message.position, outcome, Effects::default(), entry);
     }
