@@ -185,7 +185,6 @@ impl World {
     /// seldom: on a busy machine a statement under these settings takes long, and the partition is
     /// not truncated while one reads it.
     async fn wait_rotated(&self) {
-        let producer = self.producer.client().await;
         let more = "INSERT INTO queue.jobs (payload) VALUES ('{\"do\": \"ack\"}')";
         let mut look_at = Instant::now();
         wait_until(&format!("under {}: the queue has rotated", self.names), async || {
@@ -193,6 +192,8 @@ impl World {
                 return false;
             }
             look_at = Instant::now() + Duration::from_secs(1);
+            // Anew: one that idles for a second is closed by one of the worlds.
+            let producer = self.producer.client().await;
             let inserted = producer.batch_execute(more).await;
             inserted.unwrap_or_else(|e| panic!("under {}: {e:?}", self.names));
             self.number("SELECT count(*) FROM queue.jobs").await < PLAIN

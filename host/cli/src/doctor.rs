@@ -41,9 +41,10 @@ pub(crate) struct Doctor {
 impl Doctor {
     /// Does it.
     pub(crate) async fn run(self, global: &Global) -> Result<ExitCode, CommandError> {
-        let findings =
-            crate::context::with(global, async |context: &CommandContext| self.look(context).await)
-                .await?;
+        let findings = crate::context::with(global, async |context: &CommandContext| {
+            Box::pin(self.look(context)).await
+        })
+        .await?;
         let worst = findings.iter().map(Finding::severity).max();
         if self.json {
             let all: Value = findings.iter().map(finding_json).collect::<Result<_, _>>()?;
@@ -75,7 +76,7 @@ impl Doctor {
             return Ok(vec![Finding::Schema { state: state.to_string() }]);
         }
         let mut findings = held_tables(&doctor::held_tables(&client).await?, *self.patience);
-        match self.look_further(context, &client).await {
+        match Box::pin(self.look_further(context, &client)).await {
             Ok(further) => findings.extend(further),
             // What is locked is why.
             Err(error) if findings.is_empty() => return Err(error),

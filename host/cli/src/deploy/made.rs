@@ -84,7 +84,8 @@ impl<'a> Made<'a> {
             })
         };
         let lines = settings::change_lines(&self.changes, note);
-        let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
+        let lines: Vec<String> = lines.iter().map(|line| format!("  {line}\n")).collect();
+        let lines = lines.concat();
         format!("{from}, changed{against}:\n{lines}")
     }
 

@@ -1,5 +1,7 @@
 //! `host handlers show`.
 
+use std::fmt::Write as _;
+
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -106,7 +108,7 @@ fn text(headline: &str, version: &Version, before: Option<&Version>) -> String {
     for (what, lines) in rows {
         for (at, line) in lines.iter().enumerate() {
             let what = if at == 0 { &*what } else { "" };
-            text.push_str(&format!("{what:<10} {line}\n"));
+            let _ = writeln!(text, "{what:<10} {line}");
         }
     }
     text

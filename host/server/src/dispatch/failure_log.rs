@@ -66,7 +66,9 @@ impl FailureLog {
             *told = now;
             (failures.due(now), failures.report(now))
         };
-        lines.iter().for_each(|line| self.write(line));
+        for line in &lines {
+            self.write(line);
+        }
         report
     }
 
