@@ -117,6 +117,11 @@ async fn unique() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn when_something_fails() {
+    works_as_written("when-something-fails.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn write_a_handler() {
     works_as_written("write-a-handler.md").await;
 }

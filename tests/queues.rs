@@ -367,3 +367,25 @@ async fn a_duration_that_overflows_is_refused_where_it_is_set() {
     // The longest that there is.
     db.host(&["enqueue", "q", "1", "--delay", "10950days", "--expires-in", "10950days"]).await.ok();
 }
+
+#[tokio::test]
+async fn creating_a_queue_again_is_refused_only_with_other_settings() {
+    let db = TestDb::new().await;
+    let create = ["queue", "create", "emails", "--max-attempts", "5", "--if-not-exists"];
+    let text = db.host(&create).await.ok();
+    assert!(text.starts_with("Created queue emails"), "{text}");
+    let text = db.host(&create).await.ok();
+    assert_eq!(text, "Queue emails exists already, with these settings\n");
+    let error = db.host(&[&create[..], &["--max-bytes", "2MiB"]].concat()).await.error(1);
+    assert!(
+        error.contains("exists with other settings: max-bytes is 1.0 MiB, not 2.0 MiB;"),
+        "{error}"
+    );
+    let other = ["queue", "create", "emails", "--if-not-exists", "--ordered", "--delays", "1s,1m"];
+    let error = db.host(&other).await.error(1);
+    for part in ["max-attempts is 5, not 10", "backoff is 1s to 1h, not 1s, 1m", "order is "] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    let error = db.host(&["queue", "create", "emails"]).await.error(1);
+    assert!(error.contains("exists already"), "{error}");
+}

@@ -4,6 +4,7 @@ use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use self::differs::differences;
 use self::format::{backoff, described, settings_json, state};
 use self::set::{LimitArgs, Set, UniqueArgs};
 use crate::context::CommandContext;
@@ -21,6 +22,7 @@ use host_queue::catalog;
 use host_queue::inspect;
 use host_queue::queues::{self, DropError, NewQueue};
 
+mod differs;
 mod format;
 mod set;
 
@@ -54,6 +56,7 @@ enum Command {
 Example:
   host queue create emails --max-attempts 5 --backoff 10s
   host queue create calls --delays 5s,1m,10m
+  host queue create emails --if-not-exists
   psql \"$DATABASE_URL\" -c \"INSERT INTO queue.emails (payload) VALUES ('{}')\"")]
 struct Create {
     /// Its name: lower-case letters, digits and single underscores
@@ -95,6 +98,10 @@ struct Create {
     unique: UniqueArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    /// If there is such a queue with these settings, do nothing. One with other settings is an
+    /// error, which names them
+    #[arg(long)]
+    if_not_exists: bool,
 }
 
 /// List the queues
@@ -217,9 +224,25 @@ impl Create {
     }
 
     async fn run(self, context: &CommandContext) -> Result<(), CommandError> {
+        let if_not_exists = self.if_not_exists;
         let queue = self.resolve()?;
         let mut client = lookup::client(context).await?;
-        if !queues::create(&mut client, &queue).await? {
+        let created = queues::create(&mut client, &queue).await?;
+        if !created && if_not_exists {
+            let catalog = catalog::load(&client).await?;
+            let is = NewQueue::from(lookup::queue(&catalog, queue.name.as_str())?);
+            let differences = differences(&is, &queue);
+            if differences.is_empty() {
+                println!("Queue {} exists already, with these settings", queue.name);
+                return Ok(());
+            }
+            return Err(CommandError::failed(format!(
+                "queue {0} exists with other settings: {1}; see `host queue set --help` for those that can change",
+                queue.name,
+                differences.join("; ")
+            )));
+        }
+        if !created {
             return Err(CommandError::failed(format!(
                 "queue \"{0}\" exists already; see `host queue show {0}`",
                 queue.name

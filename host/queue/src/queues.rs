@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+use super::catalog::Queue;
 use super::error::QueueError;
 use super::{limits, unique};
 use host_core::clock::millis;
@@ -52,6 +53,24 @@ pub struct NewQueue {
     pub unique: Option<Unique>,
     /// Its limits, if it has any.
     pub limits: QueueLimits,
+}
+
+impl From<&Queue> for NewQueue {
+    fn from(queue: &Queue) -> Self {
+        Self {
+            name: queue.name.clone(),
+            payload_type: queue.payload_type,
+            payload_bytes_max: queue.payload_bytes_max,
+            policy: queue.policy.clone(),
+            rotate_bytes: queue.rotate_bytes,
+            rotate_age: queue.rotate_age,
+            wake_up: queue.wake_up,
+            lanes: queue.lanes,
+            keep: queue.keep,
+            unique: queue.unique,
+            limits: queue.limits,
+        }
+    }
 }
 
 impl NewQueue {
