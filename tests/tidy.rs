@@ -190,13 +190,15 @@ fn files_are_short_and_say_what_they_are() {
     none(&complaints);
 }
 
-/// Code follows rustfmt, which leaves comments alone. Numbered migrations never change.
+/// Code follows rustfmt, which leaves comments alone. Numbered migrations never change, and what is
+/// recorded has data in its comments.
 #[test]
 fn comments_fit_the_width_of_a_line() {
     let mut complaints = Vec::new();
     for Source { path, text } in sources(&["rs", "sql"]) {
         let name = path.strip_prefix("migrations/").unwrap_or_default();
-        if name == "schema.sql" || name.starts_with(|c: char| c.is_ascii_digit()) {
+        let is_recorded = name == "schema.sql" || path == "tests/clients/statements.sql";
+        if is_recorded || name.starts_with(|c: char| c.is_ascii_digit()) {
             continue;
         }
         for (line, number) in text.lines().zip(1..) {

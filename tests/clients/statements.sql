@@ -8,8 +8,7 @@ INSERT INTO queue.emails__orm (payload, headers, run_at, expires_at, priority, k
 
 -- SQLAlchemy 2.1.9, psycopg 3.3.9: session.add_all()
 INSERT INTO queue.emails__orm (payload, run_at, expires_at, priority, key, unique_key) SELECT p0::JSONB, p1::TIMESTAMP WITH TIME ZONE, p2::TIMESTAMP WITH TIME ZONE, p3::SMALLINT, p4::VARCHAR, p5::VARCHAR FROM (VALUES ($1::JSONB, $2::TIMESTAMP WITH TIME ZONE, $3::TIMESTAMP WITH TIME ZONE, $4::SMALLINT, $5::VARCHAR, $6::VARCHAR, 0), ($7::JSONB, $8::TIMESTAMP WITH TIME ZONE, $9::TIMESTAMP WITH TIME ZONE, $10::SMALLINT, $11::VARCHAR, $12::VARCHAR, 1), ($13::JSONB, $14::TIMESTAMP WITH TIME ZONE, $15::TIMESTAMP WITH TIME ZONE, $16::SMALLINT, $17::VARCHAR, $18::VARCHAR, 2)) AS imp_sen(p0, p1, p2, p3, p4, p5, sen_counter) ORDER BY sen_counter RETURNING queue.emails__orm.id, queue.emails__orm.id AS id__1
--- 3: '{"n": 0}', NULL, NULL, NULL, NULL, NULL, '{"n": 1}', NULL, NULL, NULL, NULL, NULL, '{"n":
--- 2}', NULL, NULL, NULL, NULL, NULL
+-- 3: '{"n": 0}', NULL, NULL, NULL, NULL, NULL, '{"n": 1}', NULL, NULL, NULL, NULL, NULL, '{"n": 2}', NULL, NULL, NULL, NULL, NULL
 
 -- Django 5.2.19: objects.create()
 INSERT INTO "queue"."emails__orm" ("payload", "headers", "run_at", "expires_at", "priority", "key", "unique_key") VALUES ('{"to": "ada"}'::jsonb, NULL, NULL, NULL, NULL, NULL, NULL) RETURNING "queue"."emails__orm"."id"
