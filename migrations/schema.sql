@@ -1976,7 +1976,8 @@ BEGIN
             INTO limited USING h.id;
         lag := lag || jsonb_build_object('handler', h.name, 'version', h.version, 'paused', h.paused,
             'waiting', b.waiting, 'in_flight', b.in_flight, 'limited', limited);
-        EXECUTE format('SELECT messages FROM host.%I($1)', p_queue || '__refused') INTO refused USING h.id;
+        EXECUTE format('SELECT messages FROM host.%I($1, $2)', p_queue || '__refused')
+            INTO refused USING h.id, least(p_cap, 1000);
         lag := jsonb_set(lag, '{-1,refused}', to_jsonb(refused));
         IF h.ordered_lanes IS NOT NULL THEN
             EXECUTE format('SELECT * FROM host.%I($1)', p_queue || '__held_lanes') INTO held USING h.id;
@@ -3989,7 +3990,7 @@ BEGIN
             HINT = 'attach the partition again, or REINDEX TABLE queue.sample; until then they wait, and nothing of them is lost';
 END $$;
 
-CREATE FUNCTION host.sample__refused(p_handler integer, OUT messages bigint, OUT why text) RETURNS record
+CREATE FUNCTION host.sample__refused(p_handler integer, p_n integer DEFAULT 1000, OUT messages bigint, OUT why text) RETURNS record
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET row_security TO 'off'
@@ -4001,7 +4002,7 @@ CREATE FUNCTION host.sample__refused(p_handler integer, OUT messages bigint, OUT
     SELECT count(*), min(x.error) FROM (
         SELECT s.handler_id, s.history -> -1 ->> 'error' AS error FROM host.sample__schedule s
         WHERE (s.due, s.id) > (SELECT c.due, c.schedule_id FROM host.sample__promotion c ORDER BY c.id DESC LIMIT 1)
-        ORDER BY s.due, s.id LIMIT 1000) x
+        ORDER BY s.due, s.id LIMIT p_n) x
     WHERE x.handler_id = p_handler AND (starts_with(x.error, 'cannot be put back on the queue: ')
         OR starts_with(x.error, 'the message cannot be read: '))
 $$;

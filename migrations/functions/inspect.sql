@@ -67,7 +67,8 @@ BEGIN
             INTO limited USING h.id;
         lag := lag || jsonb_build_object('handler', h.name, 'version', h.version, 'paused', h.paused,
             'waiting', b.waiting, 'in_flight', b.in_flight, 'limited', limited);
-        EXECUTE format('SELECT messages FROM host.%I($1)', p_queue || '__refused') INTO refused USING h.id;
+        EXECUTE format('SELECT messages FROM host.%I($1, $2)', p_queue || '__refused')
+            INTO refused USING h.id, least(p_cap, 1000);
         lag := jsonb_set(lag, '{-1,refused}', to_jsonb(refused));
         IF h.ordered_lanes IS NOT NULL THEN
             EXECUTE format('SELECT * FROM host.%I($1)', p_queue || '__held_lanes') INTO held USING h.id;

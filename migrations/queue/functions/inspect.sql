@@ -100,17 +100,17 @@ BEGIN
     END LOOP;
 END $$;
 
--- Of the next 1,000 messages on the schedule, those of a handler that the database did not take
+-- Of the next p_n messages on the schedule, those of a handler that the database did not take
 -- when they were due, or that could not be read when leased: how many, and why one of them. Each
 -- such try is an attempt. The words are those of put_off and of a host's verdict.
-CREATE OR REPLACE FUNCTION host.{q}__refused(p_handler int, OUT messages bigint, OUT why text)
+CREATE OR REPLACE FUNCTION host.{q}__refused(p_handler int, p_n int DEFAULT 1000, OUT messages bigint, OUT why text)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off
 SET enable_sort = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
     SELECT count(*), min(x.error) FROM (
         SELECT s.handler_id, s.history -> -1 ->> 'error' AS error FROM host.{q}__schedule s
         WHERE (s.due, s.id) > (SELECT c.due, c.schedule_id FROM host.{q}__promotion c ORDER BY c.id DESC LIMIT 1)
-        ORDER BY s.due, s.id LIMIT 1000) x
+        ORDER BY s.due, s.id LIMIT p_n) x
     WHERE x.handler_id = p_handler AND (starts_with(x.error, 'cannot be put back on the queue: ')
         OR starts_with(x.error, 'the message cannot be read: '))
 $$;

@@ -68,6 +68,12 @@ impl Health {
         async { shared?.acquire_owned().await.ok() }
     }
 
+    /// Whether there is an incident. The log names its end, which something has to find out.
+    #[must_use]
+    pub const fn has_incident(&self) -> bool {
+        self.incident.is_on()
+    }
+
     /// Notes how something went that was begun at `began`. Failures that concern no single queue
     /// (no server, the session has ended) are named elsewhere. The handler manager soon removes a
     /// queue that was dropped.

@@ -142,6 +142,11 @@ impl RoundTrips {
         self.health.is_unhealthy()
     }
 
+    /// Whether something has failed lately.
+    pub(super) const fn has_incident(&self) -> bool {
+        self.health.has_incident()
+    }
+
     /// Whether one more may lease.
     pub(super) fn may_lease(&self) -> bool {
         self.under_way.len() < if self.is_ailing() { 1 } else { UNDER_WAY_MAX }

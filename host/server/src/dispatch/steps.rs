@@ -175,7 +175,10 @@ impl Dispatcher {
         }
         match taken.limit {
             Some(limit) => self.planner.idle.limited(limit, now),
-            None => self.planner.idle.nothing(self.rest.may_rest(), now),
+            None => {
+                let may_rest = self.rest.may_rest() && !self.round_trips.has_incident();
+                self.planner.idle.nothing(may_rest, now);
+            }
         }
         if let Some(wait) = taken.wait {
             self.planner.idle.look_by(now + wait);

@@ -120,7 +120,10 @@ impl Maintenance {
             };
             let wait = match promoted {
                 Ok(promoted) if promoted.again => continue,
-                Ok(promoted) => self.until_due(promoted.next_in, rest.may_rest()),
+                Ok(promoted) => {
+                    let may_rest = rest.may_rest() && !health.has_incident();
+                    self.until_due(promoted.next_in, may_rest)
+                }
                 Err(_) => AFTER_FAILURE,
             };
             watch.round_after(wait);
@@ -166,6 +169,7 @@ impl Maintenance {
             left = rotated.unwrap_or(Left::Until(began));
             if let Left::Until(again) = left
                 && rest.may_rest()
+                && !health.has_incident()
             {
                 let wait = again.saturating_duration_since(Instant::now());
                 watch.round_after(wait);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::rest::QueueRest;
 use host_core::id::QueueId;
@@ -18,25 +19,34 @@ use host_queue::rest::{marks, written_to};
 
 /// The queues of this host. Cheap to clone; the clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rests(Arc<ArcSwap<HashMap<QueueId, Arc<QueueRest>>>>);
+pub(super) struct Rests {
+    queues: Arc<ArcSwap<HashMap<QueueId, Arc<QueueRest>>>>,
+    /// There is a new one.
+    any_new: Arc<Notify>,
+}
 
 impl Rests {
     /// Keeps these queues, and watches over those that are new.
     pub(super) fn keep(&self, queues: impl Iterator<Item = QueueId>) {
-        let before = self.0.load();
+        let before = self.queues.load();
         let of = |id| (id, before.get(&id).cloned().unwrap_or_default());
-        self.0.store(Arc::new(queues.map(of).collect()));
+        let kept: HashMap<_, _> = queues.map(of).collect();
+        let any_new = kept.keys().any(|id| !before.contains_key(id));
+        self.queues.store(Arc::new(kept));
+        if any_new {
+            self.any_new.notify_one();
+        }
     }
 
     /// The queue of that number, if it is kept.
     pub(super) fn of(&self, queue: QueueId) -> Option<Arc<QueueRest>> {
-        self.0.load().get(&queue).cloned()
+        self.queues.load().get(&queue).cloned()
     }
 
     /// Has all be looked at: hosts may have left leases behind, or the server may be another.
     pub(super) fn alarm(&self) {
         let now = Instant::now();
-        self.0.load().values().for_each(|queue| queue.alarm(now));
+        self.queues.load().values().for_each(|queue| queue.alarm(now));
     }
 }
 
@@ -55,7 +65,7 @@ impl RestWatch {
         let mut incident = Incident::default();
         loop {
             let began = Instant::now();
-            let queues = self.rests.0.load_full();
+            let queues = self.rests.queues.load_full();
             let at_gates = self.watch.at_gates();
             let looked = self.look(&queues).await;
             drop(at_gates);
@@ -69,7 +79,10 @@ impl RestWatch {
                 }
             }
             self.watch.round_after(self.every);
-            tokio::time::sleep(self.every).await;
+            tokio::select! {
+                () = tokio::time::sleep(self.every) => {}
+                () = self.rests.any_new.notified() => {}
+            }
         }
     }
 
