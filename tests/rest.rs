@@ -109,7 +109,10 @@ async fn a_rotation_goes_on_until_nothing_is_left_to_truncate() {
     for poll in ["1h", "1s"] {
         let host = scene.serve("host", &["--poll", poll]);
         scene.wait_loaded("work", 1, 1).await;
-        wait_at_rest(&scene).await;
+        // With the other it may ask at a moment when a transaction is open, and not again.
+        if poll == "1s" {
+            wait_at_rest(&scene).await;
+        }
         let many = r#"INSERT INTO queue.work (payload) SELECT '{"do": "ack"}' FROM generate_series(1, 3000)"#;
         scene.run(many).await;
         scene.wait_number("SELECT count(*) FROM queue.work", 0).await;

@@ -116,9 +116,12 @@ impl QueueRest {
     pub fn lose_track(&self) {
         let mut known = self.known();
         known.mark = None;
-        known.is_lost = true;
+        let was_lost = std::mem::replace(&mut known.is_lost, true);
         drop(known);
-        self.set_calm(false);
+        // Those that rest already have to know as well.
+        if !was_lost {
+            self.stir(Stir::Message);
+        }
     }
 
     fn stir(&self, why: Stir) {
@@ -271,6 +274,8 @@ mod tests {
         queue.calm();
         queue.lose_track();
         assert!(!queue.is_calm());
+        assert_eq!(observer.stirred().await, Stir::Message, "whoever rests looks again");
+        queue.lose_track();
         queue.look(mark(5), now);
         assert_eq!(observer.stirred().await, Stir::Alarm, "the server may be another");
     }

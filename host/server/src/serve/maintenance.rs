@@ -65,6 +65,13 @@ struct HeldPartition {
     named: bool,
 }
 
+/// When to look through the schedule, the history and the unique keys. What is to go there goes by
+/// time, so a queue at rest is looked through as well, less and less often.
+struct Others {
+    at: Instant,
+    wait: Duration,
+}
+
 /// What a round of rotation has left to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Left {
@@ -147,7 +154,7 @@ impl Maintenance {
 
     async fn rotate(&self) {
         let mut held: [HeldPartition; 3] = Default::default();
-        let mut others_at = Instant::now();
+        let mut others = Others { at: Instant::now(), wait: OTHERS_EVERY };
         let mut health = Health::of(self.queue.as_str(), "rotation", &self.shared_connections);
         let watch = self.progress.watch(format!("the rotation of queue {}", self.queue));
         let mut rest = self.rest.observe();
@@ -160,7 +167,7 @@ impl Maintenance {
             let at_gates = watch.at_gates();
             let place = health.connection_turn().await;
             rest.begin_look();
-            let rotated = self.rotate_once(&mut held, &mut others_at).await;
+            let rotated = self.rotate_once(&mut held, &mut others).await;
             drop((place, at_gates));
             health.note("rotate", rotated.as_ref().err(), began, Instant::now());
             if rotated.is_err() {
@@ -174,9 +181,11 @@ impl Maintenance {
                 let wait = again.saturating_duration_since(Instant::now());
                 watch.round_after(wait);
                 tokio::select! {
-                    () = tokio::time::sleep(wait) => {}
-                    () = rest.disturbed() => {}
+                    () = tokio::time::sleep(wait) => others.wait *= 2,
+                    () = rest.disturbed() => others.wait = OTHERS_EVERY,
                 }
+            } else {
+                others.wait = OTHERS_EVERY;
             }
         }
     }
@@ -185,7 +194,7 @@ impl Maintenance {
     async fn rotate_once(
         &self,
         held: &mut [HeldPartition; 3],
-        others_at: &mut Instant,
+        others: &mut Others,
     ) -> Result<Left, QueueError> {
         let mut left = Left::Until(Instant::now() + look_anyway_after());
         let found = rotation(&self.database, &self.statements).await?;
@@ -215,15 +224,15 @@ impl Maintenance {
                 }
             }
         }
-        if *others_at <= Instant::now() {
-            *others_at = Instant::now() + OTHERS_EVERY;
+        if others.at <= Instant::now() {
+            others.at = Instant::now() + others.wait.min(look_anyway_after());
             truncate_schedule(&self.database, &self.statements).await?;
             truncate_history(&self.database, &self.statements).await?;
             while unique::forget(&self.database, &self.statements, FORGET_MAX).await? == FORGET_MAX
             {
             }
         }
-        Ok(left)
+        Ok(left.by(others.at))
     }
 }
 

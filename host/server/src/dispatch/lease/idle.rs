@@ -149,8 +149,9 @@ impl Idle {
         let wait_now = wait.mul_f64(1.0 - fastrand::f64() / 4.0);
         self.next_look = now + if self.rests { look_anyway_after() } else { wait_now };
         self.looking = Looking::BackingOff { wait: (wait * 2).min(self.wait_max) };
-        if let Some(by) = self.by.take() {
+        if let Some(by) = self.by {
             self.next_look = self.next_look.min(by);
+            self.by = (by > now).then_some(by);
         }
     }
 
@@ -314,8 +315,10 @@ mod tests {
         assert_eq!(idle.next_look(0), Some(due));
         idle.nothing(false, now);
         assert_eq!(idle.next_look(0), Some(due), "a look that was under way knew nothing of it");
-        idle.nothing(false, due);
-        assert!(idle.next_look(0).unwrap() > due, "once");
+        idle.nothing(true, now);
+        assert_eq!(idle.next_look(0), Some(due), "however often it looks before");
+        (0..2).for_each(|_| idle.nothing(false, due));
+        assert!(idle.next_look(0).unwrap() > due, "not for ever");
     }
 
     #[test]
