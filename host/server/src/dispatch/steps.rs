@@ -173,12 +173,10 @@ impl Dispatcher {
             self.announce_if_awake();
             return self.start(taken, room);
         }
+        let may_rest = self.rest.may_rest() && !self.round_trips.has_incident();
         match taken.limit {
             Some(limit) => self.planner.idle.limited(limit, now),
-            None => {
-                let may_rest = self.rest.may_rest() && !self.round_trips.has_incident();
-                self.planner.idle.nothing(may_rest, now);
-            }
+            None => self.planner.idle.nothing(may_rest, now),
         }
         if let Some(wait) = taken.wait {
             self.planner.idle.look_by(now + wait);
