@@ -29,102 +29,6 @@ BEGIN
     PERFORM host.note_functions(q.id);
 END $$;
 
-CREATE FUNCTION host.at_rest(p_queue text, p_cap integer, OUT resting boolean, OUT dead bigint, OUT last_minute bigint, OUT bytes bigint, OUT clock_ms bigint) RETURNS record
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    SET row_security TO 'off'
-    SET jit TO 'off'
-    SET enable_seqscan TO 'off'
-    SET enable_sort TO 'off'
-    SET enable_bitmapscan TO 'off'
-    AS $_$
-DECLARE
-    q host.queue;
-    s record;
-    leaf int;
-    lanes int;
-BEGIN
-    resting := false;
-    SELECT * INTO q FROM host.queue x WHERE x.name = p_queue;
-    IF NOT FOUND OR host.is_limited(q) THEN
-        RETURN;
-    END IF;
-    EXECUTE format(
-        'SELECT m.last_value / 100000000000 AS message, m.is_called AS used, l.last_value / 100000000000 AS lease,
-            p.last_value / 100000000000 AS promotion, s.is_called AS scheduled
-        FROM queue.%I m, host.%I l, host.%I p, host.%I s',
-        q.name || '_id_seq', q.name || '__lease_id_seq', q.name || '__promotion_id_seq', q.name || '__schedule_id_seq')
-        INTO s;
-    IF s.message <> s.lease OR s.message <> s.promotion THEN
-        RETURN;
-    END IF;
-    leaf := s.message % 3;
-    -- In the first generation, the other partitions have never been used.
-    IF s.message > 0 AND EXISTS (
-            SELECT FROM unnest(ARRAY['message', 'lease', 'settlement', 'promotion']) kind CROSS JOIN generate_series(0, 2) n
-            WHERE n <> leaf AND pg_relation_size(format('host.%I', format('%s__%s_%s', q.name, kind, n))::regclass) > 0)
-        OR s.scheduled AND EXISTS (
-            SELECT FROM generate_series(0, 20) n
-            WHERE pg_relation_size(format('host.%I', format('%s__schedule_%s', q.name, n))::regclass) > 0) THEN
-        RETURN;
-    END IF;
-    last_minute := 0;
-    IF s.used THEN
-        lanes := host.lanes(q);
-        EXECUTE format(
-            'SELECT NOT EXISTS (
-                    SELECT FROM host.handler h CROSS JOIN generate_series(0, %4$s - 1) n
-                    LEFT JOIN LATERAL (SELECT l.* FROM host.%2$I l
-                        WHERE l.handler_id = h.id AND l.lane = n AND l.is_cursor ORDER BY l.id DESC LIMIT 1) c ON true
-                    WHERE h.queue_id = $1 AND (c.id IS NULL
-                        -- Of a database that was restored.
-                        OR txid_snapshot_xmax(c.hi) > txid_snapshot_xmax(txid_current_snapshot())
-                        OR EXISTS (SELECT FROM host.%1$I m WHERE %5$s m.txid >= txid_snapshot_xmax(c.hi))
-                        OR EXISTS (SELECT FROM host.%1$I m WHERE %5$s m.txid = ANY (ARRAY(SELECT txid_snapshot_xip(c.hi))))
-                        OR c.more AND EXISTS (%6$s)))
-                AND (EXISTS (SELECT FROM host.handler h WHERE h.queue_id = $1) OR NOT EXISTS (SELECT FROM host.%1$I))
-                AND NOT EXISTS (
-                    SELECT FROM host.%2$I l WHERE l.row_count > 0
-                        AND (SELECT t.rest FROM host.%3$I t WHERE t.lease_id = l.id ORDER BY t.seq DESC LIMIT 1)
-                            IS DISTINCT FROM 0),
-                (SELECT coalesce(sum(host.positions(t.settled) - coalesce(t.parked, 0)), 0) FROM host.%3$I t
-                    WHERE t.settled_at > clock_timestamp() - interval ''1 minute''
-                        AND EXISTS (SELECT FROM host.%2$I l JOIN host.handler h ON h.id = l.handler_id WHERE l.id = t.lease_id))',
-            q.name || '__message_' || leaf, q.name || '__lease_' || leaf, q.name || '__settlement_' || leaf, lanes,
-            CASE WHEN lanes > 1 THEN 'm.lane = n AND' END,
-            format(CASE WHEN q.ordered_lanes IS NULL THEN
-                    'SELECT FROM host.parts_after(c.txids, c.to_txid, c.to_id) p JOIN host.%I m
-                        ON %s (m.txid, m.id) > (p.a_txid, p.a_id) AND m.txid < p.b'
-                ELSE 'SELECT FROM host.%I m WHERE %s m.id > c.to_id AND m.id <= c.last_id AND m.txid <@ c.txids' END,
-                q.name || '__message_' || leaf, CASE WHEN lanes > 1 THEN 'm.lane = n AND' END))
-            INTO resting, last_minute USING q.id;
-        IF NOT resting THEN
-            RETURN;
-        END IF;
-    END IF;
-    resting := true;
-    EXECUTE format(
-        'SELECT min((extract(epoch FROM clock_timestamp() - x.due) * 1000)::bigint)
-        FROM (SELECT p.passed_due || p.due AS dues FROM host.%I p ORDER BY p.id DESC LIMIT 1) p
-        CROSS JOIN LATERAL unnest(p.dues) x (due) WHERE isfinite(x.due)', q.name || '__promotion_' || leaf)
-        INTO clock_ms;
-    last_minute := last_minute + coalesce((SELECT sum(p.messages) FROM host.pace p JOIN host.handler h ON h.id = p.handler_id
-        WHERE p.queue_id = q.id AND p.settled_at > clock_timestamp() - interval '1 minute'), 0);
-    dead := 0;
-    IF pg_relation_size(format('host.%I', q.name || '__dead_letter')::regclass) > 0 THEN
-        EXECUTE format('SELECT count(*) FROM (SELECT FROM host.%I LIMIT $1) d', q.name || '__dead_letter')
-            INTO dead USING p_cap;
-    END IF;
-    bytes := (SELECT sum(host.table_bytes(format('host.%I', q.name || '__' || t)::regclass))
-        FROM unnest(ARRAY['message_' || leaf, 'lease_' || leaf, 'settlement_' || leaf, 'promotion_' || leaf, 'dead_letter',
-            'unique']) t);
-    IF q.keep_ms IS NOT NULL THEN
-        bytes := bytes + (SELECT sum(host.table_bytes(c.oid)) FROM pg_class c
-            WHERE c.relnamespace = 'host'::regnamespace AND c.relkind = 'r'
-                AND c.relname >= q.name || '__history_' AND c.relname < q.name || '__history`');
-    END IF;
-END $_$;
-
 CREATE FUNCTION host.beat(p_session integer, p_beat bigint, p_late text DEFAULT NULL::text) RETURNS TABLE(session_id integer, beat bigint, locked boolean, catalog_version bigint, server_started timestamp with time zone)
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -972,7 +876,7 @@ CREATE FUNCTION host.examine_catalog() RETURNS jsonb
     ) f
 $$;
 
-CREATE FUNCTION host.examine_each(p_queues text[], p_at_rest boolean DEFAULT false) RETURNS SETOF jsonb
+CREATE FUNCTION host.examine_each(p_queues text[], p_idle boolean DEFAULT false) RETURNS SETOF jsonb
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '2s'
@@ -980,23 +884,23 @@ CREATE FUNCTION host.examine_each(p_queues text[], p_at_rest boolean DEFAULT fal
 DECLARE
     one text;
     facts jsonb;
-    rest record;
+    probe record;
     hiding text[] := ARRAY(SELECT host.hiding_queues());
     of_catalog jsonb := host.examine_catalog();
 BEGIN
     FOREACH one IN ARRAY p_queues LOOP
         BEGIN
             facts := NULL;
-            SELECT * INTO rest FROM host.at_rest(one, 1) r WHERE one <> ALL (hiding);
-            IF rest.resting THEN
-                facts := (SELECT jsonb_build_object('name', q.name, 'paused', q.paused, 'clock_ms', rest.clock_ms, 'missed', NULL,
+            SELECT * INTO probe FROM host.idle(one, 1) r WHERE one <> ALL (hiding);
+            IF probe.idle THEN
+                facts := (SELECT jsonb_build_object('name', q.name, 'paused', q.paused, 'clock_ms', probe.clock_ms, 'missed', NULL,
                         'row_security', '[]'::jsonb, 'unhandled', 0, 'open_lease', NULL, 'handlers', (
                             SELECT coalesce(jsonb_agg(jsonb_build_object('name', h.name, 'paused', h.paused, 'waiting', 0,
                                 'refused', NULL, 'oldest_age_ms', NULL)
                                 ORDER BY h.name), '[]')
                             FROM host.handler h WHERE h.queue_id = q.id))
                     FROM host.queue q WHERE q.name = one);
-            ELSIF p_at_rest THEN
+            ELSIF p_idle THEN
                 facts := to_jsonb(one);
             ELSE
                 EXECUTE format('SELECT host.%I()', one || '__examine') INTO facts;
@@ -1024,10 +928,12 @@ CREATE FUNCTION host.excess_privileges() RETURNS TABLE(role text, rights text[],
     SET jit TO 'off'
     AS $$
     WITH other AS MATERIALIZED (
-        SELECT r.oid, r.rolname, r.rolname IN (SELECT p.role FROM host.privileges() p) AS is_ours
+        SELECT r.oid, r.rolname
         FROM pg_roles r
         -- Whoever is the owner in effect, as superusers are, may do all of it anyway.
         WHERE NOT pg_has_role(r.oid, (SELECT nspowner FROM pg_namespace WHERE nspname = 'host'), 'USAGE')
+    ), listed AS MATERIALIZED (
+        SELECT p.role, p.object, p.privilege, p.columns FROM host.privileges() p
     ), relation AS MATERIALIZED (
         SELECT n.nspname, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, c.oid, c.relname, c.relacl
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname IN ('host', 'queue')
@@ -1058,9 +964,9 @@ CREATE FUNCTION host.excess_privileges() RETURNS TABLE(role text, rights text[],
                 -- Whoever may enqueue is for the owner of the queue to say.
                 ELSE h.privilege <> 'SELECT' AND (h.privilege <> 'INSERT' OR h.nspname = 'host') OR h.listed_as = 'host.secret'
             END
-            AND NOT (o.is_ours AND EXISTS (SELECT FROM host.privileges() p
+            AND NOT EXISTS (SELECT FROM listed p
                 WHERE p.role = o.rolname AND p.object = h.listed_as AND p.privilege = h.privilege
-                    AND (p.columns IS NULL OR h.column_name = ANY (p.columns))))
+                    AND (p.columns IS NULL OR h.column_name = ANY (p.columns)))
         GROUP BY o.rolname, h.nspname, h.kind
     )
     SELECT e.rolname,
@@ -1423,6 +1329,102 @@ $_$;
 CREATE FUNCTION host.history_slot(at timestamp with time zone, keep_ms bigint) RETURNS smallint
     LANGUAGE sql IMMUTABLE
     RETURN ((((EXTRACT(epoch FROM at))::bigint / GREATEST((1)::bigint, (keep_ms / 6000))) % (12)::bigint))::smallint;
+
+CREATE FUNCTION host.idle(p_queue text, p_cap integer, OUT idle boolean, OUT dead bigint, OUT last_minute bigint, OUT bytes bigint, OUT clock_ms bigint) RETURNS record
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $_$
+DECLARE
+    q host.queue;
+    s record;
+    leaf int;
+    lanes int;
+BEGIN
+    idle := false;
+    SELECT * INTO q FROM host.queue x WHERE x.name = p_queue;
+    IF NOT FOUND OR host.is_limited(q) THEN
+        RETURN;
+    END IF;
+    EXECUTE format(
+        'SELECT m.last_value / 100000000000 AS message, m.is_called AS used, l.last_value / 100000000000 AS lease,
+            p.last_value / 100000000000 AS promotion, s.is_called AS scheduled
+        FROM queue.%I m, host.%I l, host.%I p, host.%I s',
+        q.name || '_id_seq', q.name || '__lease_id_seq', q.name || '__promotion_id_seq', q.name || '__schedule_id_seq')
+        INTO s;
+    IF s.message <> s.lease OR s.message <> s.promotion THEN
+        RETURN;
+    END IF;
+    leaf := s.message % 3;
+    -- In the first generation, the other partitions have never been used.
+    IF s.message > 0 AND EXISTS (
+            SELECT FROM unnest(ARRAY['message', 'lease', 'settlement', 'promotion']) kind CROSS JOIN generate_series(0, 2) n
+            WHERE n <> leaf AND pg_relation_size(format('host.%I', format('%s__%s_%s', q.name, kind, n))::regclass) > 0)
+        OR s.scheduled AND EXISTS (
+            SELECT FROM generate_series(0, 20) n
+            WHERE pg_relation_size(format('host.%I', format('%s__schedule_%s', q.name, n))::regclass) > 0) THEN
+        RETURN;
+    END IF;
+    last_minute := 0;
+    IF s.used THEN
+        lanes := host.lanes(q);
+        EXECUTE format(
+            'SELECT NOT EXISTS (
+                    SELECT FROM host.handler h CROSS JOIN generate_series(0, %4$s - 1) n
+                    LEFT JOIN LATERAL (SELECT l.* FROM host.%2$I l
+                        WHERE l.handler_id = h.id AND l.lane = n AND l.is_cursor ORDER BY l.id DESC LIMIT 1) c ON true
+                    WHERE h.queue_id = $1 AND (c.id IS NULL
+                        -- Of a database that was restored.
+                        OR txid_snapshot_xmax(c.hi) > txid_snapshot_xmax(txid_current_snapshot())
+                        OR EXISTS (SELECT FROM host.%1$I m WHERE %5$s m.txid >= txid_snapshot_xmax(c.hi))
+                        OR EXISTS (SELECT FROM host.%1$I m WHERE %5$s m.txid = ANY (ARRAY(SELECT txid_snapshot_xip(c.hi))))
+                        OR c.more AND EXISTS (%6$s)))
+                AND (EXISTS (SELECT FROM host.handler h WHERE h.queue_id = $1) OR NOT EXISTS (SELECT FROM host.%1$I))
+                AND NOT EXISTS (
+                    SELECT FROM host.%2$I l WHERE l.row_count > 0
+                        AND (SELECT t.rest FROM host.%3$I t WHERE t.lease_id = l.id ORDER BY t.seq DESC LIMIT 1)
+                            IS DISTINCT FROM 0),
+                (SELECT coalesce(sum(host.positions(t.settled) - coalesce(t.parked, 0)), 0) FROM host.%3$I t
+                    WHERE t.settled_at > clock_timestamp() - interval ''1 minute''
+                        AND EXISTS (SELECT FROM host.%2$I l JOIN host.handler h ON h.id = l.handler_id WHERE l.id = t.lease_id))',
+            q.name || '__message_' || leaf, q.name || '__lease_' || leaf, q.name || '__settlement_' || leaf, lanes,
+            CASE WHEN lanes > 1 THEN 'm.lane = n AND' END,
+            format(CASE WHEN q.ordered_lanes IS NULL THEN
+                    'SELECT FROM host.parts_after(c.txids, c.to_txid, c.to_id) p JOIN host.%I m
+                        ON %s (m.txid, m.id) > (p.a_txid, p.a_id) AND m.txid < p.b'
+                ELSE 'SELECT FROM host.%I m WHERE %s m.id > c.to_id AND m.id <= c.last_id AND m.txid <@ c.txids' END,
+                q.name || '__message_' || leaf, CASE WHEN lanes > 1 THEN 'm.lane = n AND' END))
+            INTO idle, last_minute USING q.id;
+        IF NOT idle THEN
+            RETURN;
+        END IF;
+    END IF;
+    idle := true;
+    EXECUTE format(
+        'SELECT min((extract(epoch FROM clock_timestamp() - x.due) * 1000)::bigint)
+        FROM (SELECT p.passed_due || p.due AS dues FROM host.%I p ORDER BY p.id DESC LIMIT 1) p
+        CROSS JOIN LATERAL unnest(p.dues) x (due) WHERE isfinite(x.due)', q.name || '__promotion_' || leaf)
+        INTO clock_ms;
+    last_minute := last_minute + coalesce((SELECT sum(p.messages) FROM host.pace p JOIN host.handler h ON h.id = p.handler_id
+        WHERE p.queue_id = q.id AND p.settled_at > clock_timestamp() - interval '1 minute'), 0);
+    dead := 0;
+    IF pg_relation_size(format('host.%I', q.name || '__dead_letter')::regclass) > 0 THEN
+        EXECUTE format('SELECT count(*) FROM (SELECT FROM host.%I LIMIT $1) d', q.name || '__dead_letter')
+            INTO dead USING p_cap;
+    END IF;
+    bytes := (SELECT sum(host.table_bytes(format('host.%I', q.name || '__' || t)::regclass))
+        FROM unnest(ARRAY['message_' || leaf, 'lease_' || leaf, 'settlement_' || leaf, 'promotion_' || leaf, 'dead_letter',
+            'unique']) t);
+    IF q.keep_ms IS NOT NULL THEN
+        bytes := bytes + (SELECT sum(host.table_bytes(c.oid)) FROM pg_class c
+            WHERE c.relnamespace = 'host'::regnamespace AND c.relkind = 'r'
+                AND c.relname >= q.name || '__history_' AND c.relname < q.name || '__history`');
+    END IF;
+END $_$;
 
 CREATE FUNCTION host.is_limited(q host.queue) RETURNS boolean
     LANGUAGE sql IMMUTABLE
@@ -1805,7 +1807,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.begin_from_now', 'EXECUTE', NULL),
-        ('host_operator', 'FUNCTION', 'host.at_rest', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.idle', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.remove_handler', 'EXECUTE', NULL),
         -- Peeking is an operator's business.
         ('host_operator', 'TABLE', 'queue.{q}', 'SELECT', NULL),
@@ -1863,6 +1865,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_serve', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__lease_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__promotion_id_seq', 'SELECT', NULL),
+        ('host_serve', 'SEQUENCE', 'host.{q}__schedule_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__asleep', 'UPDATE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__missing', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__truncate', 'EXECUTE', NULL),
@@ -5041,21 +5044,21 @@ CREATE FUNCTION host.status_of(p_queue text, p_cap integer DEFAULT 1000000) RETU
     WHERE q.name = p_queue
 $$;
 
-CREATE FUNCTION host.status_of_each(p_queues text[], p_cap integer DEFAULT 1000000, p_at_rest boolean DEFAULT false) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[], lag jsonb)
+CREATE FUNCTION host.status_of_each(p_queues text[], p_cap integer DEFAULT 1000000, p_idle boolean DEFAULT false) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[], lag jsonb)
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
     one text;
-    rest record;
+    probe record;
     hiding text[] := ARRAY(SELECT host.hiding_queues());
 BEGIN
     FOREACH one IN ARRAY p_queues LOOP
         BEGIN
             queue := NULL;
-            SELECT * INTO rest FROM host.at_rest(one, p_cap) r WHERE one <> ALL (hiding);
-            IF rest.resting THEN
-                SELECT q.name, q.paused, 0, 0, 0, rest.dead, rest.last_minute, rest.bytes, h.names, '{}', h.lag
+            SELECT * INTO probe FROM host.idle(one, p_cap) r WHERE one <> ALL (hiding);
+            IF probe.idle THEN
+                SELECT q.name, q.paused, 0, 0, 0, probe.dead, probe.last_minute, probe.bytes, h.names, '{}', h.lag
                     INTO queue, paused, waiting, in_flight, scheduled, dead, last_minute, bytes, handlers, held, lag
                     FROM host.queue q CROSS JOIN LATERAL (
                         SELECT coalesce(array_agg(format('%s v%s', h.name, h.version) ORDER BY h.name), '{}') AS names,
@@ -5065,7 +5068,7 @@ BEGIN
                                 ORDER BY h.name), '[]') AS lag
                         FROM host.handler h WHERE h.queue_id = q.id) h
                     WHERE q.name = one;
-            ELSIF p_at_rest THEN
+            ELSIF p_idle THEN
                 SELECT q.name, q.paused INTO queue, paused FROM host.queue q WHERE q.name = one;
                 handlers := NULL;
             ELSE
@@ -7766,9 +7769,6 @@ GRANT USAGE ON SCHEMA queue TO host_producer;
 GRANT USAGE ON SCHEMA queue TO host_operator;
 GRANT USAGE ON SCHEMA queue TO host_serve;
 
-REVOKE ALL ON FUNCTION host.at_rest(p_queue text, p_cap integer, OUT resting boolean, OUT dead bigint, OUT last_minute bigint, OUT bytes bigint, OUT clock_ms bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION host.at_rest(p_queue text, p_cap integer, OUT resting boolean, OUT dead bigint, OUT last_minute bigint, OUT bytes bigint, OUT clock_ms bigint) TO host_operator;
-
 REVOKE ALL ON FUNCTION host.begin_from_now(p_handler integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.begin_from_now(p_handler integer) TO host_operator;
 
@@ -7788,6 +7788,9 @@ GRANT UPDATE(paused) ON TABLE host.queue TO host_operator;
 
 REVOKE ALL ON FUNCTION host.grant_producer(p_queue text, p_role name) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.grant_producer(p_queue text, p_role name) TO host_operator;
+
+REVOKE ALL ON FUNCTION host.idle(p_queue text, p_cap integer, OUT idle boolean, OUT dead bigint, OUT last_minute bigint, OUT bytes bigint, OUT clock_ms bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.idle(p_queue text, p_cap integer, OUT idle boolean, OUT dead bigint, OUT last_minute bigint, OUT bytes bigint, OUT clock_ms bigint) TO host_operator;
 
 REVOKE ALL ON FUNCTION host.remove_handler(p_handler integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.remove_handler(p_handler integer) TO host_operator;
@@ -7954,6 +7957,8 @@ GRANT SELECT ON SEQUENCE host.sample__promotion_id_seq TO host_serve;
 
 GRANT SELECT ON TABLE host.sample__schedule TO host_operator;
 GRANT SELECT,INSERT ON TABLE host.sample__schedule TO host_serve;
+
+GRANT SELECT ON SEQUENCE host.sample__schedule_id_seq TO host_serve;
 
 GRANT SELECT ON TABLE host.sample__settlement TO host_operator;
 GRANT SELECT,INSERT ON TABLE host.sample__settlement TO host_serve;

@@ -6,7 +6,6 @@
 mod harness;
 
 mod accounts;
-mod at_rest;
 mod bad_guests;
 mod batches;
 mod bench;
@@ -39,6 +38,7 @@ mod hidden;
 mod history;
 mod hostile;
 mod hosts;
+mod idle;
 mod impostors;
 mod injection;
 mod isolation;

@@ -307,12 +307,12 @@ async fn few_functions_have_the_owners_rights_and_all_pin_where_names_are_looked
     assert_eq!(
         scene.texts(&format!("SELECT p.proname {owners} ORDER BY 1")).await,
         [
-            "at_rest",
             "begin_from_now",
             "create_queue",
             "deploy",
             "drop_queue",
             "grant_producer",
+            "idle",
             "remove_handler",
             "set_keep",
             "set_limits",

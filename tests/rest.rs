@@ -7,8 +7,8 @@ const DONE: &str = "SELECT coalesce(sum(host.positions(settled)), 0) FROM host.w
 /// Calls of what looks at a single queue.
 const LOOKS: &str = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_user_functions
     WHERE schemaname = 'host' AND funcname ~ '__(lease|lease_lanes|lease_of|promote|rotation|strays)$'";
-const TRANSACTIONS: &str =
-    "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
+/// Signs of life of a host, four a second.
+const BEATS: &str = "SELECT count(*) FROM host.heartbeat";
 /// Inserts as replication does: no trigger tells a host.
 const UNHEARD: &str = "SET session_replication_role = replica";
 
@@ -26,19 +26,18 @@ async fn scene(options: &str, others: usize) -> Scene {
     scene
 }
 
-/// Waits until a host makes some transactions, and none of them looks at a single queue.
+/// Waits until a host looks at no single queue while it gives some signs of life.
 async fn wait_at_rest(scene: &Scene) {
     let mut looks = -1;
     let mut until = 0;
     wait_until("no queue is looked at", async || {
         let now = scene.number(LOOKS).await;
-        let transactions = scene.number(TRANSACTIONS).await;
+        let beats = scene.number(BEATS).await;
         if now != looks {
             looks = now;
-            // The questions of this test are transactions as well.
-            until = transactions + 400;
+            until = beats + 12;
         }
-        transactions >= until
+        beats >= until
     })
     .await;
 }
@@ -105,7 +104,7 @@ async fn what_a_lost_host_has_left_is_found() {
 /// What a host does with a queue itself it knows without asking.
 #[tokio::test]
 async fn a_rotation_goes_on_until_nothing_is_left_to_truncate() {
-    let scene = scene("p_rotate_bytes => 8192, p_rotate_age_ms => 10", 0).await;
+    let scene = scene("p_rotate_bytes => 65536, p_rotate_age_ms => 10", 0).await;
     for poll in ["1h", "1s"] {
         let host = scene.serve("host", &["--poll", poll]);
         scene.wait_loaded("work", 1, 1).await;
@@ -118,4 +117,37 @@ async fn a_rotation_goes_on_until_nothing_is_left_to_truncate() {
         scene.wait_number("SELECT count(*) FROM queue.work", 0).await;
         assert!(host.terminate().await.success());
     }
+}
+
+/// A purge puts what is not due on the schedule, and gives out no id of a message.
+#[tokio::test]
+async fn what_a_purge_puts_on_the_schedule_is_found() {
+    let scene = scene("", 0).await;
+    let _host = scene.serve("host", &[]);
+    scene.wait_loaded("work", 1, 1).await;
+    let asleep = "SELECT last_value FROM host.work__asleep";
+    scene.wait_number(asleep, 1).await;
+    scene.db.host(&["queue", "pause", "work"]).await.ok();
+    // The host has heard of it.
+    scene.wait_number(asleep, 0).await;
+    let later = r#"INSERT INTO queue.work (payload, run_at) VALUES ('{"do": "ack"}', now() + interval '20 s')"#;
+    scene.run(later).await;
+    wait_at_rest(&scene).await;
+    let text = scene.db.host(&["queue", "purge", "work", "--yes"]).await.ok();
+    assert!(text.contains("now on the schedule"), "{text}");
+    scene.db.host(&["queue", "resume", "work"]).await.ok();
+    scene.wait_number(DONE, 2).await;
+}
+
+#[tokio::test]
+async fn a_queue_whose_mark_is_locked_holds_up_no_other() {
+    let scene = scene("p_wake_up => false", 1).await;
+    let _host = scene.serve("host", &[]);
+    scene.wait_loaded("work", 1, 1).await;
+    wait_at_rest(&scene).await;
+    let locker = scene.db.client().await;
+    locker.batch_execute("BEGIN; ALTER SEQUENCE queue.q0_id_seq CACHE 1").await.unwrap();
+    scene.run(r#"INSERT INTO queue.work (payload) VALUES ('{"do": "ack"}')"#).await;
+    scene.wait_number(DONE, 1).await;
+    locker.batch_execute("ROLLBACK").await.unwrap();
 }

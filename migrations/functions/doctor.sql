@@ -119,31 +119,31 @@ $$;
 DROP FUNCTION IF EXISTS host.examine_queue(text);
 
 -- Some queues, a look at each taking its locks and giving them back, as host.status_of_each does;
--- p_at_rest: as there.
+-- p_idle: as there.
 DROP FUNCTION IF EXISTS host.examine_each(text[]);
-CREATE OR REPLACE FUNCTION host.examine_each(p_queues text[], p_at_rest boolean DEFAULT false) RETURNS SETOF jsonb
+CREATE OR REPLACE FUNCTION host.examine_each(p_queues text[], p_idle boolean DEFAULT false) RETURNS SETOF jsonb
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 DECLARE
     one text;
     facts jsonb;
-    rest record;
+    probe record;
     hiding text[] := ARRAY(SELECT host.hiding_queues());
     of_catalog jsonb := host.examine_catalog();
 BEGIN
     FOREACH one IN ARRAY p_queues LOOP
         BEGIN
             facts := NULL;
-            SELECT * INTO rest FROM host.at_rest(one, 1) r WHERE one <> ALL (hiding);
-            IF rest.resting THEN
-                facts := (SELECT jsonb_build_object('name', q.name, 'paused', q.paused, 'clock_ms', rest.clock_ms, 'missed', NULL,
+            SELECT * INTO probe FROM host.idle(one, 1) r WHERE one <> ALL (hiding);
+            IF probe.idle THEN
+                facts := (SELECT jsonb_build_object('name', q.name, 'paused', q.paused, 'clock_ms', probe.clock_ms, 'missed', NULL,
                         'row_security', '[]'::jsonb, 'unhandled', 0, 'open_lease', NULL, 'handlers', (
                             SELECT coalesce(jsonb_agg(jsonb_build_object('name', h.name, 'paused', h.paused, 'waiting', 0,
                                 'refused', NULL, 'oldest_age_ms', NULL)
                                 ORDER BY h.name), '[]')
                             FROM host.handler h WHERE h.queue_id = q.id))
                     FROM host.queue q WHERE q.name = one);
-            ELSIF p_at_rest THEN
+            ELSIF p_idle THEN
                 facts := to_jsonb(one);
             ELSE
                 EXECUTE format('SELECT host.%I()', one || '__examine') INTO facts;

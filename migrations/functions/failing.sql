@@ -29,8 +29,9 @@ SET search_path = pg_catalog, pg_temp AS $$
             failed = EXCLUDED.failed, dead = EXCLUDED.dead, error = EXCLUDED.error, reported_at = now()
 $$;
 
--- Handlers whose version in force fails, or did two minutes ago: how many messages ran in the last
--- five minutes, and of these failed, over all hosts; the error is that of the host where most fail.
+-- The handlers whose version in force fails, or did two minutes ago. `calls`: messages that ran in
+-- the last five minutes, over all hosts; `failed` and `dead` are some of them. `error` is that of
+-- the host where most fail.
 CREATE OR REPLACE FUNCTION host.failing_handlers()
 RETURNS TABLE (queue text, handler text, version int, calls bigint, failed bigint, dead bigint, error text)
 LANGUAGE sql STABLE

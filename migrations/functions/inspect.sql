@@ -121,13 +121,13 @@ SET search_path = pg_catalog, pg_temp AS $$
     WHERE q.name = p_queue
 $$;
 
--- Some queues, in their order; p_at_rest: true, those at rest, and of the others the name alone;
+-- Some queues, in their order; p_idle: true, those that are idle, and of the others the name;
 -- false, all. The locks that a look at a queue takes, some forty, are given back with it: a
 -- thousand queues have more tables than the server has locks by default. What aborts a
 -- subtransaction gives back its locks, and keeps what variables hold. A queue that is dropped
 -- meanwhile is left out.
 DROP FUNCTION IF EXISTS host.status_of_each(text[], int);
-CREATE OR REPLACE FUNCTION host.status_of_each(p_queues text[], p_cap int DEFAULT 1000000, p_at_rest boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION host.status_of_each(p_queues text[], p_cap int DEFAULT 1000000, p_idle boolean DEFAULT false)
 RETURNS TABLE (
     queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint,
     bytes bigint, handlers text[], held text[], lag jsonb
@@ -136,15 +136,15 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     one text;
-    rest record;
+    probe record;
     hiding text[] := ARRAY(SELECT host.hiding_queues());
 BEGIN
     FOREACH one IN ARRAY p_queues LOOP
         BEGIN
             queue := NULL;
-            SELECT * INTO rest FROM host.at_rest(one, p_cap) r WHERE one <> ALL (hiding);
-            IF rest.resting THEN
-                SELECT q.name, q.paused, 0, 0, 0, rest.dead, rest.last_minute, rest.bytes, h.names, '{}', h.lag
+            SELECT * INTO probe FROM host.idle(one, p_cap) r WHERE one <> ALL (hiding);
+            IF probe.idle THEN
+                SELECT q.name, q.paused, 0, 0, 0, probe.dead, probe.last_minute, probe.bytes, h.names, '{}', h.lag
                     INTO queue, paused, waiting, in_flight, scheduled, dead, last_minute, bytes, handlers, held, lag
                     FROM host.queue q CROSS JOIN LATERAL (
                         SELECT coalesce(array_agg(format('%s v%s', h.name, h.version) ORDER BY h.name), '{}') AS names,
@@ -154,7 +154,7 @@ BEGIN
                                 ORDER BY h.name), '[]') AS lag
                         FROM host.handler h WHERE h.queue_id = q.id) h
                     WHERE q.name = one;
-            ELSIF p_at_rest THEN
+            ELSIF p_idle THEN
                 SELECT q.name, q.paused INTO queue, paused FROM host.queue q WHERE q.name = one;
                 handlers := NULL;
             ELSE

@@ -1,9 +1,10 @@
 -- The list of all rights. Each of the three group roles gets the rights that its work needs. `host
 -- migrate` grants what is missing. A restore into a cluster without the roles loses grants. Roles
 -- belong to the whole cluster. A role that is missing (see bootstrap.sql) is passed over.
--- host_producer enqueues on every queue; `host queue grant` is for one queue alone. host_operator
--- runs every command that is for operators. host_serve runs `host serve`. Tables touched: the
--- catalog's. Locks: none that another session waits for.
+--   host_producer  enqueues on every queue; `host queue grant` is for one queue alone.
+--   host_operator  runs every command that is for operators.
+--   host_serve     runs `host serve`.
+-- Tables touched: the catalog's. Locks: none that another session waits for.
 
 -- The list. `columns`: only these; NULL: all. {q} stands for each queue's name; with p_queue, only
 -- what has to do with that queue.
@@ -60,7 +61,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.begin_from_now', 'EXECUTE', NULL),
-        ('host_operator', 'FUNCTION', 'host.at_rest', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.idle', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.remove_handler', 'EXECUTE', NULL),
         -- Peeking is an operator's business.
         ('host_operator', 'TABLE', 'queue.{q}', 'SELECT', NULL),
@@ -118,6 +119,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_serve', 'SEQUENCE', 'queue.{q}_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__lease_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__promotion_id_seq', 'SELECT', NULL),
+        ('host_serve', 'SEQUENCE', 'host.{q}__schedule_id_seq', 'SELECT', NULL),
         ('host_serve', 'SEQUENCE', 'host.{q}__asleep', 'UPDATE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__missing', 'EXECUTE', NULL),
         ('host_serve', 'FUNCTION', 'host.{q}__truncate', 'EXECUTE', NULL),
@@ -194,10 +196,12 @@ CREATE OR REPLACE FUNCTION host.excess_privileges() RETURNS TABLE (role text, ri
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     WITH other AS MATERIALIZED (
-        SELECT r.oid, r.rolname, r.rolname IN (SELECT p.role FROM host.privileges() p) AS is_ours
+        SELECT r.oid, r.rolname
         FROM pg_roles r
         -- Whoever is the owner in effect, as superusers are, may do all of it anyway.
         WHERE NOT pg_has_role(r.oid, (SELECT nspowner FROM pg_namespace WHERE nspname = 'host'), 'USAGE')
+    ), listed AS MATERIALIZED (
+        SELECT p.role, p.object, p.privilege, p.columns FROM host.privileges() p
     ), relation AS MATERIALIZED (
         SELECT n.nspname, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, c.oid, c.relname, c.relacl
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname IN ('host', 'queue')
@@ -228,9 +232,9 @@ SET search_path = pg_catalog, pg_temp SET jit = off AS $$
                 -- Whoever may enqueue is for the owner of the queue to say.
                 ELSE h.privilege <> 'SELECT' AND (h.privilege <> 'INSERT' OR h.nspname = 'host') OR h.listed_as = 'host.secret'
             END
-            AND NOT (o.is_ours AND EXISTS (SELECT FROM host.privileges() p
+            AND NOT EXISTS (SELECT FROM listed p
                 WHERE p.role = o.rolname AND p.object = h.listed_as AND p.privilege = h.privilege
-                    AND (p.columns IS NULL OR h.column_name = ANY (p.columns))))
+                    AND (p.columns IS NULL OR h.column_name = ANY (p.columns)))
         GROUP BY o.rolname, h.nspname, h.kind
     )
     SELECT e.rolname,

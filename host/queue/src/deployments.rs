@@ -96,8 +96,8 @@ impl Component<'_> {
     }
 }
 
-/// Stores a component, unless it is stored already, and puts it in force as the next version of a
-/// handler, all in one transaction.
+/// Stores a component, unless it is stored already. Puts it in force as the next version of a
+/// handler. All in one transaction.
 ///
 /// # Errors
 /// [`QueueError::Refused`] with `HQ007` if the handler has other versions by now than the settings

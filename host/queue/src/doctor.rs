@@ -30,7 +30,7 @@ pub async fn wait_for_nobody(client: &Client) -> Result<(), QueueError> {
     Ok(client.batch_execute("SET lock_timeout = '2s'").await?)
 }
 
-/// Who has locked whole tables, without reading one of these.
+/// The transactions that have locked whole tables. Reads none of these tables.
 pub async fn held_tables(client: &Client) -> Result<Vec<HeldTables>, QueueError> {
     let all = "SELECT to_jsonb(h) FROM host.held_tables() h";
     let rows = client.query(all, &[]).await?;

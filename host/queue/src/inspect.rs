@@ -140,8 +140,8 @@ pub struct ListedSession {
 /// What one look says of all queues.
 #[derive(Clone, Debug, Default)]
 pub struct Glance {
-    /// Those at rest, by the name.
-    at_rest: BTreeMap<String, QueueStatus>,
+    /// The idle ones, by the name.
+    idle: BTreeMap<String, QueueStatus>,
     /// The names of the others, which are to be looked at in full.
     others: Vec<String>,
 }
@@ -152,7 +152,7 @@ pub async fn glance(client: &Client) -> Result<Glance, QueueError> {
     for row in client.query_typed(include_str!("sql/status.sql"), &[]).await? {
         let name = row.try_get("queue")?;
         match row.try_get::<_, Option<Vec<String>>>("handlers")? {
-            Some(_) => drop(glance.at_rest.insert(name, queue_status(&row)?)),
+            Some(_) => drop(glance.idle.insert(name, queue_status(&row)?)),
             None => glance.others.push(name),
         }
     }
@@ -165,7 +165,7 @@ pub async fn status(
     client: &Client,
     glance: Glance,
 ) -> Result<Vec<QueueStatus>, QueueError> {
-    let Glance { at_rest: mut known, others } = glance;
+    let Glance { idle: mut known, others } = glance;
     let call = format!("SELECT * FROM host.status_of_each($1, {COUNT_MAX})");
     for row in each(database, client, &others, &call).await? {
         known.insert(row.try_get("queue")?, queue_status(&row)?);

@@ -16,7 +16,7 @@ use host_queue::rest::Mark;
 
 /// A queue at rest is looked at all the same after this time: something may have come that moved no
 /// id, such as a partition that was attached with rows.
-const LOOK_ANYWAY_AFTER: Duration = Duration::from_mins(30);
+pub const LOOK_ANYWAY_AFTER: Duration = Duration::from_mins(30);
 /// A host that was lost may have had a settlement under way. So there is a second alarm.
 const ALARM_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
@@ -112,7 +112,7 @@ impl QueueRest {
         }
     }
 
-    /// Its mark cannot be read: it is looked at now and then.
+    /// Its mark cannot be read: it is looked at all the time.
     pub fn lose_track(&self) {
         let mut known = self.known();
         known.mark = None;
@@ -216,7 +216,7 @@ mod tests {
     }
 
     fn mark(id: i64) -> Mark {
-        Mark { message: Some(id), promotion: None }
+        Mark { message: Some(id), ..Mark::default() }
     }
 
     #[tokio::test]

@@ -100,9 +100,9 @@ BEGIN
     END LOOP;
 END $$;
 
--- Of the next p_n messages on the schedule, those of a handler that the database did not take
--- when they were due, or that could not be read when leased: how many, and why one of them. Each
--- such try is an attempt. The words are those of put_off and of a host's verdict.
+-- How many messages of a handler were refused, and why one of them. The database did not take them
+-- when they were due, or they could not be read when leased. Each such try is an attempt. The words
+-- are those of put_off and of a host's verdict. Looks at the next p_n messages on the schedule.
 CREATE OR REPLACE FUNCTION host.{q}__refused(p_handler int, p_n int DEFAULT 1000, OUT messages bigint, OUT why text)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off

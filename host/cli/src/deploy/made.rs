@@ -42,8 +42,7 @@ impl Flags {
     }
 }
 
-/// What became of the settings: where they came from, and how they differ from those that were in
-/// force.
+/// Where the settings of a new version came from, and what they change of those that were in force.
 pub(crate) struct Made<'a> {
     base: &'a Base,
     before: Option<&'a Version>,

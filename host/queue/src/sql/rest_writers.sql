@@ -1,6 +1,6 @@
--- Purpose: which queues an open transaction may have written to: a producer, or a settlement. Who
---   inserts holds ROW EXCLUSIVE on the table until the end of his transaction, a prepared one as
---   well, and his rows can be seen before he lets it go. $1: the queues that are asked about.
+-- Purpose: which queues an open transaction may have written to. $1: the queues that are asked
+--   about. A transaction that inserts holds ROW EXCLUSIVE on the table until its end, also if it is
+--   prepared. Its rows can be seen before the lock is free.
 -- Locks: those of pg_locks. Tables: host.queue.
 WITH held AS MATERIALIZED (
     SELECT DISTINCT l.relation FROM pg_catalog.pg_locks l

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::dispatch::health::{Health, SharedConnections};
-use crate::rest::{QueueRest, look_anyway_after};
+use crate::rest::{LOOK_ANYWAY_AFTER, QueueRest, look_anyway_after};
 use host_core::incident::Incident;
 use host_core::name::QueueName;
 use host_core::progress::Progress;
@@ -181,7 +181,7 @@ impl Maintenance {
                 let wait = again.saturating_duration_since(Instant::now());
                 watch.round_after(wait);
                 tokio::select! {
-                    () = tokio::time::sleep(wait) => others.wait *= 2,
+                    () = tokio::time::sleep(wait) => others.wait = (others.wait * 2).min(LOOK_ANYWAY_AFTER),
                     () = rest.disturbed() => others.wait = OTHERS_EVERY,
                 }
             } else {
@@ -225,7 +225,7 @@ impl Maintenance {
             }
         }
         if others.at <= Instant::now() {
-            others.at = Instant::now() + others.wait.min(look_anyway_after());
+            others.at = Instant::now() + others.wait;
             truncate_schedule(&self.database, &self.statements).await?;
             truncate_history(&self.database, &self.statements).await?;
             while unique::forget(&self.database, &self.statements, FORGET_MAX).await? == FORGET_MAX

@@ -95,10 +95,16 @@ impl RestWatch {
         let ids: Vec<QueueId> = queues.keys().copied().collect();
         let marks = marks(&self.database, &ids).await?;
         let now = Instant::now();
-        let mark = |id| marks.get(id).copied().unwrap_or_default();
-        let still = queues.iter().filter(|(id, queue)| queue.look(mark(id), now));
+        let mut still = Vec::new();
+        for (id, queue) in queues {
+            match marks.get(id) {
+                Some(mark) if queue.look(*mark, now) => still.push((id, queue)),
+                Some(_) => {}
+                None => queue.lose_track(),
+            }
+        }
         let restless: Vec<QueueId> =
-            still.filter(|(_, queue)| !queue.is_calm()).map(|(id, _)| *id).collect();
+            still.into_iter().filter(|(_, queue)| !queue.is_calm()).map(|(id, _)| *id).collect();
         if restless.is_empty() {
             return Ok(());
         }

@@ -174,6 +174,7 @@ impl Idle {
     /// very long: the limits may be changed.
     fn all_limited(&mut self, limit: Wait, now: Instant) {
         self.looking = Looking::BackingOff { wait: FIRST };
+        self.rests = false;
         self.next_look = now;
         let spread = if limit.until_settled { 1.0 - fastrand::f64() / 4.0 } else { 1.0 };
         let until = now + limit.time.min(self.wait_max).mul_f64(spread);
@@ -223,11 +224,12 @@ impl Idle {
     /// Does not look before this has passed.
     pub(crate) fn wait(&mut self, now: Instant, wait: Duration) {
         self.next_look = now + wait;
+        self.rests = false;
     }
 
-    /// Says what to tell producers, if they do not know it yet. "Asleep" is told before a look, so
-    /// that no message falls between the two. "Awake" is told at once, since a busy host may not
-    /// look again for a while.
+    /// What to tell producers, if they do not know it yet. "Asleep" is told before a look: so no
+    /// message falls between the two. "Awake" is told at once. A busy host may not look again for a
+    /// while.
     pub(crate) fn announce(&mut self, wake_up: bool) -> Option<Announcement> {
         self.wake_up = wake_up;
         let sleeps = match self.looking {

@@ -1,4 +1,4 @@
--- Queues at rest. Most queues of a database are, and what `host status` and `host doctor` say of
+-- Idle queues. Most queues of a database are, and what `host status` and `host doctor` say of
 -- one is known then, from a few probes instead of the functions of each queue. Reads only. Tables
 -- touched: host.queue, host.handler, host.pace, and the queues' own. Locks: ACCESS SHARE.
 
@@ -10,14 +10,15 @@ BEGIN ATOMIC
     SELECT CASE WHEN pg_relation_size(p_table::regclass) > 0 THEN pg_total_relation_size(p_table::regclass) ELSE 0 END;
 END;
 
--- Whether a queue's messages are all settled by all of its handlers, nothing is on its schedule,
--- and only the present partition has rows. Then `dead`, `last_minute` and `bytes` are what
--- host.queue_status would say, and `clock_ms` what host.{q}__examine would. In doubt it is not at
--- rest: then those look. A new connection pays for each table and index that it opens, and a queue
--- has 160 of them: this opens what it must, and looks into partitions by their names. SECURITY
--- DEFINER: no role may read these.
-CREATE OR REPLACE FUNCTION host.at_rest(
-    p_queue text, p_cap int, OUT resting boolean, OUT dead bigint, OUT last_minute bigint, OUT bytes bigint, OUT clock_ms bigint
+-- Whether a queue is idle: all of its handlers have settled all of its messages, nothing is on its
+-- schedule, and only the present partition has rows. Then `dead`, `last_minute` and `bytes` are
+-- what host.queue_status would say, and `clock_ms` is what host.{q}__examine would. In doubt it is
+-- not idle, and those two look. A new connection pays for each table and index that it opens, and a
+-- queue has 160 of them. This function opens what it must, and looks into partitions by their
+-- names.
+-- SECURITY DEFINER: no role may read these.
+CREATE OR REPLACE FUNCTION host.idle(
+    p_queue text, p_cap int, OUT idle boolean, OUT dead bigint, OUT last_minute bigint, OUT bytes bigint, OUT clock_ms bigint
 )
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off
@@ -28,7 +29,7 @@ DECLARE
     leaf int;
     lanes int;
 BEGIN
-    resting := false;
+    idle := false;
     SELECT * INTO q FROM host.queue x WHERE x.name = p_queue;
     IF NOT FOUND OR host.is_limited(q) THEN
         RETURN;
@@ -81,12 +82,12 @@ BEGIN
                         ON %s (m.txid, m.id) > (p.a_txid, p.a_id) AND m.txid < p.b'
                 ELSE 'SELECT FROM host.%I m WHERE %s m.id > c.to_id AND m.id <= c.last_id AND m.txid <@ c.txids' END,
                 q.name || '__message_' || leaf, CASE WHEN lanes > 1 THEN 'm.lane = n AND' END))
-            INTO resting, last_minute USING q.id;
-        IF NOT resting THEN
+            INTO idle, last_minute USING q.id;
+        IF NOT idle THEN
             RETURN;
         END IF;
     END IF;
-    resting := true;
+    idle := true;
     EXECUTE format(
         'SELECT min((extract(epoch FROM clock_timestamp() - x.due) * 1000)::bigint)
         FROM (SELECT p.passed_due || p.due AS dues FROM host.%I p ORDER BY p.id DESC LIMIT 1) p
@@ -108,7 +109,7 @@ BEGIN
                 AND c.relname >= q.name || '__history_' AND c.relname < q.name || '__history`');
     END IF;
 END $$;
-REVOKE EXECUTE ON FUNCTION host.at_rest FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION host.idle FROM PUBLIC;
 
 -- The queues of which something may hide messages, so that they are looked at in full: a partition
 -- that is not attached, a policy, or messages that the owner counts and no handler has leased.
