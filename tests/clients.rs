@@ -24,7 +24,7 @@ async fn granted() -> (TestDb, TestDb) {
     owner.batch_execute(&create).await.unwrap();
     db.host(&["queue", "grant", "emails", &role]).await.ok();
     let url = db.url.replacen("postgres://postgres@", &format!("postgres://{role}@"), 1);
-    let shop = TestDb { name: db.name.clone(), url };
+    let shop = db.through(url);
     (db, shop)
 }
 

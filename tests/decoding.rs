@@ -274,7 +274,7 @@ async fn a_database_of_another_encoding_is_refused_with_what_to_do() {
             .await
             .unwrap();
         let url = db.url.replace(&db.name, &name);
-        let other = TestDb { name, url };
+        let other = TestDb::elsewhere(name, url);
         for command in ["migrate", "serve"] {
             let error = other.host(&[command]).await.error(1);
             assert!(

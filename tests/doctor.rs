@@ -53,7 +53,7 @@ async fn a_healthy_database_and_a_server_that_is_full_or_has_no_group_roles() {
     let dir = scratch_dir();
     let server = Embedded::start_with(&dir, &[("max_connections", "20")]).await.expect("a server");
     quit_with_us(server.pid());
-    let db = TestDb { name: "postgres".into(), url: server.url().to_owned() };
+    let db = TestDb::elsewhere("postgres", server.url());
     db.host(&["migrate"]).await.ok();
     assert_eq!(db.host(&["doctor"]).await.ok(), "Nothing is wrong\n");
 
@@ -325,10 +325,7 @@ async fn a_snapshot_that_makes_generations_longer_is_named() {
 async fn a_pooler_in_transaction_mode_is_found() {
     let db = TestDb::new().await;
     let port = pooler::start(&db.url).await;
-    let through = TestDb {
-        name: db.name.clone(),
-        url: format!("postgres://postgres@127.0.0.1:{port}/{}", db.name),
-    };
+    let through = db.through(format!("postgres://postgres@127.0.0.1:{port}/{}", db.name));
     let (code, findings) = doctor(&through, &[]).await;
     assert_eq!((code, &findings[0]["kind"]), (6, &"pooled".into()), "{findings:?}");
     for command in ["serve", "migrate"] {

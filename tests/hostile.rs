@@ -67,7 +67,7 @@ impl World {
             }
         }
         let url = db.url.replacen("postgres://postgres@", &format!("postgres://{owner}@"), 1);
-        let owner = TestDb { name: db.name.clone(), url };
+        let owner = db.through(url);
         let names = rows.iter().map(|row| row.name).collect::<Vec<_>>().join(" + ");
         Self { names, admin, owner, operator, producer, server }
     }

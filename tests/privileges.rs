@@ -368,7 +368,7 @@ async fn a_server_without_the_group_roles_and_an_owner_who_may_not_create_any() 
     admin.batch_execute("CREATE ROLE shop LOGIN").await.unwrap();
     admin.batch_execute("CREATE DATABASE shop OWNER shop").await.unwrap();
     let url = server.url().replacen("postgres@/postgres?", "shop@/shop?", 1);
-    let db = TestDb { name: "shop".into(), url };
+    let db = TestDb::elsewhere("shop", url);
     let text = db.host(&["migrate"]).await.ok();
     let create = "CREATE ROLE host_producer NOLOGIN; CREATE ROLE host_operator NOLOGIN; CREATE ROLE host_serve NOLOGIN;";
     assert!(text.contains(create) && text.contains("`host migrate` again"), "{text}");

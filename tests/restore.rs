@@ -47,7 +47,7 @@ async fn restore(from: &TestDb, server: &Embedded) -> TestDb {
         // The roles are the cluster's; `host migrate` makes them, and grants anew.
         assert!(line.contains("role \"host_"), "{line}");
     }
-    TestDb { name, url }
+    TestDb::elsewhere(name, url)
 }
 
 async fn next_txid(client: &Client) -> i64 {

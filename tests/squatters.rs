@@ -75,7 +75,7 @@ async fn an_owner_without_any_rank_is_trusted_as_an_operator() {
     let db = TestDb::empty().await;
     let (name, _mallory) = mallory(&db).await;
     let url = db.url.replacen("postgres://postgres@", &format!("postgres://{name}@"), 1);
-    let owner = TestDb { name: db.name.clone(), url };
+    let owner = db.through(url);
     owner.host(&["migrate"]).await.ok();
     owner.host(&["queue", "create", "q"]).await.ok();
     let operator = db.as_member_of("host_operator").await;

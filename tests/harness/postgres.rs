@@ -57,7 +57,7 @@ impl OwnServer {
 
     /// The database `postgres`, as it is.
     pub async fn scene(&self) -> Scene {
-        Scene::of(TestDb { name: "postgres".into(), url: self.url.clone() }).await
+        Scene::of(TestDb::elsewhere("postgres", &self.url)).await
     }
 
     /// The process number of its main process.

@@ -1,9 +1,11 @@
-//! One private Postgres for the whole run, and a database of its own for each test.
+//! One private Postgres for the whole run, and a database of its own for each test. A database goes
+//! with its test: hundreds of them do not fit on a small disk.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use host_embedded::Embedded;
 use host_queue::connect::Database;
@@ -20,6 +22,21 @@ pub struct TestDb {
     pub name: String,
     /// How to reach it as its owner.
     pub url: String,
+    /// `None` for one that is not of the common server.
+    _claim: Option<Arc<Claim>>,
+}
+
+/// Names of databases whose tests are over.
+static ENDED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Keeps a database until the last who knows it is gone.
+#[derive(Debug)]
+struct Claim(String);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        ENDED.lock().expect("names").push(std::mem::take(&mut self.0));
+    }
 }
 
 impl TestDb {
@@ -31,6 +48,17 @@ impl TestDb {
     /// A database without any schema.
     pub async fn empty() -> Self {
         server().await.create(None).await
+    }
+
+    /// A database on a server of the test's own.
+    pub fn elsewhere(name: impl Into<String>, url: impl Into<String>) -> Self {
+        Self { name: name.into(), url: url.into(), _claim: None }
+    }
+
+    /// The same database, reached in another way.
+    pub fn through(&self, url: String) -> Self {
+        assert_ne!(url, self.url);
+        Self { url, ..self.clone() }
     }
 
     /// A connection of the test's own.
@@ -58,8 +86,7 @@ impl TestDb {
         let create = format!("CREATE ROLE {role} LOGIN IN ROLE {group}");
         self.client().await.batch_execute(&create).await.expect("create a role");
         let url = self.url.replacen("postgres://postgres@", &format!("postgres://{role}@"), 1);
-        assert_ne!(url, self.url);
-        Self { name: self.name.clone(), url }
+        self.through(url)
     }
 
     /// The product's handle.
@@ -120,12 +147,32 @@ impl Server {
 
     async fn create(&self, template: Option<&str>) -> TestDb {
         let name = format!("test_{}", self.next.fetch_add(1, Ordering::Relaxed));
-        let admin = connect(self.embedded.url()).await;
+        let admin = match tokio_postgres::connect(self.embedded.url(), NoTls).await {
+            Ok((admin, connection)) => {
+                tokio::spawn(connection);
+                admin
+            }
+            Err(error) => panic!("the tests' Postgres is gone: {error}\n{}", self.last_words()),
+        };
+        let ended = std::mem::take(&mut *ENDED.lock().expect("names"));
+        for name in ended {
+            // One that cannot go, as for a prepared transaction, stays.
+            let _ = admin.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        }
         let template = template.unwrap_or("template0");
         let create = format!("CREATE DATABASE {name} TEMPLATE {template}");
         admin.batch_execute(&create).await.expect("create the test's database");
         let url = self.embedded.url().replacen("/postgres?", &format!("/{name}?"), 1);
-        TestDb { name, url }
+        let claim = Arc::new(Claim(name.clone()));
+        TestDb { name, url, _claim: Some(claim) }
+    }
+
+    /// The end of the server's log.
+    fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(self.embedded.place().join("log"));
+        let log = log.unwrap_or_else(|error| error.to_string());
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
     }
 }
 

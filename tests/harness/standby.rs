@@ -87,7 +87,7 @@ impl Standby {
 
     /// Its database, once it has been promoted.
     pub async fn scene(&self) -> Scene {
-        Scene::of(TestDb { name: "postgres".into(), url: self.url.clone() }).await
+        Scene::of(TestDb::elsewhere("postgres", &self.url)).await
     }
 }
 

@@ -19,7 +19,7 @@ async fn an_upgraded_cluster_goes_on_with_what_was_left() {
         eprintln!("this PostgreSQL comes without pg_upgrade: not tested");
         return;
     }
-    let before = TestDb { name: "postgres".into(), url: old.url().to_owned() };
+    let before = TestDb::elsewhere("postgres", old.url());
     before.host(&["migrate"]).await.ok();
     busy_queue(&before).await;
     let [old_data, new_data] = [&old, &new].map(|server| server.place().join("data"));
@@ -44,8 +44,8 @@ async fn an_upgraded_cluster_goes_on_with_what_was_left() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 
     let (old, new) = (start(&old_dir).await, start(&new_dir).await);
-    let before = TestDb { name: "postgres".into(), url: old.url().to_owned() };
-    let after = TestDb { name: "postgres".into(), url: new.url().to_owned() };
+    let before = TestDb::elsewhere("postgres", old.url());
+    let after = TestDb::elsewhere("postgres", new.url());
     check_restored(&before, &after, &[]).await;
     assert!(old.stop_if_last().await.unwrap() && new.stop_if_last().await.unwrap());
 }
