@@ -53,7 +53,7 @@ async fn it_counts_what_waits_is_in_flight_settled_scheduled_and_dead() {
     assert_eq!(
         emails,
         json!({
-            "name": "emails", "paused": false, "waiting": 4, "in_flight": 2, "scheduled": 1, "dead": 1,
+            "name": "emails", "paused": false, "locked": false, "waiting": 4, "in_flight": 2, "scheduled": 1, "dead": 1,
             "settled_last_minute": 4, "bytes": null, "handlers": ["default v1"], "held_up_by": [],
             "lag": [{"handler": "default", "version": 1, "paused": false, "waiting": 4, "in_flight": 2, "limited": null, "refused": 0}],
         })

@@ -70,7 +70,8 @@ SET search_path = pg_catalog, pg_temp AS $$
     GROUP BY l.pid ORDER BY l.pid
 $$;
 
--- Who has locked tables of ours whole, against every reader. Not the partitions that a truncation
+-- Who has locked tables of ours whole, against every reader, or waits for such a lock: readers wait
+-- behind it. Not the partitions that a truncation
 -- empties: see held_locks. Reads only the catalog of Postgres, which nobody locks so.
 CREATE OR REPLACE FUNCTION host.held_tables()
 RETURNS TABLE (tables text[], pid int, prepared text, application text, role text, query text, age_ms bigint)
@@ -85,7 +86,7 @@ SET search_path = pg_catalog, pg_temp AS $$
     LEFT JOIN pg_locks own ON l.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
         AND own.virtualtransaction = l.virtualtransaction
     LEFT JOIN pg_prepared_xacts p ON p.transaction = own.transactionid
-    WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock' AND l.pid IS DISTINCT FROM pg_backend_pid()
+    WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid IS DISTINCT FROM pg_backend_pid()
         AND c.relkind IN ('r', 'p') AND NOT c.relispartition
         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     GROUP BY l.pid, p.gid ORDER BY l.pid
@@ -119,7 +120,7 @@ $$;
 DROP FUNCTION IF EXISTS host.examine_queue(text);
 
 -- Some queues, a look at each taking its locks and giving them back, as host.status_of_each does;
--- p_idle: as there.
+-- p_idle: as there. Of a queue whose tables somebody has locked, the name.
 DROP FUNCTION IF EXISTS host.examine_each(text[]);
 CREATE OR REPLACE FUNCTION host.examine_each(p_queues text[], p_idle boolean DEFAULT false) RETURNS SETOF jsonb
 LANGUAGE plpgsql
@@ -156,6 +157,8 @@ BEGIN
                     RAISE;
                 END IF;
                 facts := NULL;
+            WHEN lock_not_available THEN
+                facts := to_jsonb(one);
         END;
         IF jsonb_typeof(facts) = 'object' THEN
             RETURN NEXT '{"triggers": [], "autovacuum": [], "locks": []}' || facts || coalesce(of_catalog -> one, '{}');

@@ -56,8 +56,8 @@ DECLARE
 BEGIN
     FOR one IN SELECT q.name FROM host.queue q ORDER BY q.name LOOP
         letters := 0;
-        CONTINUE WHEN coalesce(pg_relation_size(to_regclass(format('host.%I', one || '__dead_letter'))), 0) = 0;
         BEGIN
+            CONTINUE WHEN coalesce(pg_relation_size(to_regclass(format('host.%I', one || '__dead_letter'))), 0) = 0;
             EXECUTE format(
                 'WITH fresh AS MATERIALIZED (
                     SELECT d.died_at, d.error FROM (SELECT * FROM host.%I ORDER BY id DESC LIMIT 1000) d
@@ -70,7 +70,8 @@ BEGIN
             RAISE SQLSTATE 'HQ009';
         EXCEPTION
             WHEN SQLSTATE 'HQ009' THEN NULL;
-            WHEN undefined_table THEN NULL;
+            -- Dropped meanwhile, or locked by somebody.
+            WHEN undefined_table OR lock_not_available THEN NULL;
         END;
         IF letters > 0 THEN
             queue := one;

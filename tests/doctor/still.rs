@@ -77,6 +77,55 @@ async fn who_has_locked_a_table_is_named_and_doctor_ends() {
     }
 }
 
+/// A lock of one queue hides nothing about the others, also while it is only waited for.
+#[tokio::test]
+async fn a_locked_queue_hides_no_other() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    for queue in ["a", "b"] {
+        create_queue(&client, queue, "").await;
+        deploy(&client, queue, "default").await;
+        let insert = format!("INSERT INTO queue.{queue} (payload) VALUES ('1')");
+        client.batch_execute(&insert).await.unwrap();
+    }
+    let reader = db.client().await;
+    reader.batch_execute("BEGIN; SELECT FROM queue.a").await.unwrap();
+    let waiter = db.client().await;
+    let locked = tokio::spawn(async move {
+        waiter.batch_execute("BEGIN; LOCK TABLE queue.a").await.unwrap();
+        waiter
+    });
+    // A lock that is young, and only waited for.
+    let is_asked_for = "SELECT FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted";
+    wait_until("the lock is asked for", async || {
+        !client.query(is_asked_for, &[]).await.unwrap().is_empty()
+    })
+    .await;
+    for _ in ["waited for", "held"] {
+        let held = one(&db, "held_tables", "error").await;
+        assert_eq!(held["tables"], serde_json::json!(["queue.a"]), "{held}");
+        let (_, findings) = doctor(&db, &["--patience", "0s"]).await;
+        assert!(
+            findings.iter().any(|f| f["kind"] == "lagging" && f["queue"] == "b"),
+            "{findings:?}"
+        );
+        let text = db.host(&["status"]).await.ok();
+        assert!(text.contains("! a: its tables are locked, see `host doctor`"), "{text}");
+        let json: serde_json::Value =
+            serde_json::from_str(&db.host(&["status", "--json"]).await.ok()).unwrap();
+        let waiting = json["queues"].as_array().unwrap().iter().map(|q| q["waiting"].clone());
+        assert_eq!(waiting.collect::<Vec<_>>(), [serde_json::Value::Null, 1.into()]);
+        reader.batch_execute("COMMIT").await.unwrap();
+    }
+    drop(locked.await.unwrap());
+
+    // The list of queues itself.
+    let holder = db.client().await;
+    holder.batch_execute("BEGIN; LOCK TABLE host.queue").await.unwrap();
+    let text = db.host(&["status"]).await.error(1);
+    assert!(text.contains("in the way"), "{text}");
+}
+
 #[tokio::test]
 async fn a_heartbeat_without_a_partition_is_named() {
     let db = TestDb::new().await;

@@ -1,6 +1,7 @@
 //! `host doctor`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use crate::global::Global;
 use crate::show;
 use host_core::diagnosis::{Finding, Severity, clock_skew, diagnose, held_tables};
 use host_queue::connect::Pooled;
+use host_queue::error::QueueError;
 use host_queue::migrate::{self, Migrations, SchemaState};
 use host_queue::{doctor, pooler, shape};
 
@@ -75,32 +77,40 @@ impl Doctor {
         if !matches!(state, SchemaState::Current { .. }) {
             return Ok(vec![Finding::Schema { state: state.to_string() }]);
         }
-        let mut findings = held_tables(&doctor::held_tables(&client).await?, *self.patience);
-        match Box::pin(self.look_further(context, &client)).await {
-            Ok(further) => findings.extend(further),
+        let held = doctor::held_tables(&client).await?;
+        let mut findings = match Box::pin(self.look_further(context, &client)).await {
+            // A lock that kept doctor waiting is a finding, however young it is.
+            Ok((further, locked)) => {
+                let patience = if locked { Duration::ZERO } else { *self.patience };
+                [held_tables(&held, patience), further].concat()
+            }
             // What is locked is why.
-            Err(error) if findings.is_empty() => return Err(error),
-            Err(_) => {}
-        }
+            Err(_) if !held.is_empty() => held_tables(&held, Duration::ZERO),
+            Err(error) => return Err(error),
+        };
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity()));
         Ok(findings)
     }
 
-    /// All that reads tables.
+    /// All that reads tables, and whether it could not read some, since they are locked.
     async fn look_further(
         &self,
         context: &CommandContext,
         client: &Pooled,
-    ) -> Result<Vec<Finding>, CommandError> {
+    ) -> Result<(Vec<Finding>, bool), CommandError> {
         let (ahead_ms, within) = doctor::clock(client).await?;
         let (first, second) = tokio::join!(another(context), another(context));
         let (damage, facts) = tokio::join!(
             shape::damage(first.as_ref().unwrap_or(client), second.as_ref().unwrap_or(client)),
             doctor::facts(&context.database, client)
         );
-        let mut findings = damage?;
+        let (mut findings, mut locked) = match damage {
+            Err(QueueError::Busy(_)) => (Vec::new(), true),
+            damage => (damage?, false),
+        };
         match facts {
             Ok(facts) => {
+                locked |= !facts.locked.is_empty();
                 findings.extend(diagnose(&facts, *self.patience, env!("CARGO_PKG_VERSION")));
             }
             // What is missing is why.
@@ -108,7 +118,7 @@ impl Doctor {
             Err(_) => {}
         }
         findings.extend(clock_skew(ahead_ms, within));
-        Ok(findings)
+        Ok((findings, locked))
     }
 }
 

@@ -81,15 +81,17 @@ impl Status {
 
 /// A queue's numbers for machines.
 pub(crate) fn queue_json(q: &QueueStatus) -> Value {
+    let number = |n: u64| (!q.locked).then_some(n);
     json!({
         "name": q.name,
         "paused": q.paused,
-        "waiting": q.waiting,
-        "in_flight": q.in_flight,
-        "scheduled": q.scheduled,
-        "dead": q.dead,
-        "settled_last_minute": q.last_minute,
-        "bytes": q.bytes,
+        "locked": q.locked,
+        "waiting": number(q.waiting),
+        "in_flight": number(q.in_flight),
+        "scheduled": number(q.scheduled),
+        "dead": number(q.dead),
+        "settled_last_minute": number(q.last_minute),
+        "bytes": number(q.bytes),
         "handlers": q.handlers,
         "held_up_by": q.held,
         "lag": q.lag.iter().map(lag_json).collect::<Value>(),
@@ -162,14 +164,15 @@ fn queues_text(queues: &[QueueStatus]) -> String {
     ];
     let rows = queues.iter().map(|q| {
         let handlers = if q.lag.is_empty() { "none yet".to_owned() } else { handlers_text(q) };
+        let known = |number: String| if q.locked { "?".to_owned() } else { number };
         vec![
             q.name.clone(),
-            show::count(q.waiting),
-            q.in_flight.to_string(),
-            show::count(q.scheduled),
-            show::count(q.dead),
-            q.last_minute.to_string(),
-            show::bytes(q.bytes),
+            known(show::count(q.waiting)),
+            known(q.in_flight.to_string()),
+            known(show::count(q.scheduled)),
+            known(show::count(q.dead)),
+            known(q.last_minute.to_string()),
+            known(show::bytes(q.bytes)),
             if q.paused { format!("{handlers} (queue paused)") } else { handlers },
         ]
     });
@@ -189,7 +192,14 @@ fn queues_text(queues: &[QueueStatus]) -> String {
             )
         })
     });
-    show::table(&columns, rows) + &held.collect::<String>() + &refused.collect::<String>()
+    let locked = queues
+        .iter()
+        .filter(|queue| queue.locked)
+        .map(|queue| format!("! {}: its tables are locked, see `host doctor`\n", queue.name));
+    show::table(&columns, rows)
+        + &locked.collect::<String>()
+        + &held.collect::<String>()
+        + &refused.collect::<String>()
 }
 
 fn sessions_text(sessions: &[ListedSession]) -> String {

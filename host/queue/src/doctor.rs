@@ -30,7 +30,7 @@ pub async fn wait_for_nobody(client: &Client) -> Result<(), QueueError> {
     Ok(client.batch_execute("SET lock_timeout = '2s'").await?)
 }
 
-/// The transactions that have locked whole tables. Reads none of these tables.
+/// The transactions that have locked whole tables, or wait to. Reads none of these tables.
 pub async fn held_tables(client: &Client) -> Result<Vec<HeldTables>, QueueError> {
     let all = "SELECT to_jsonb(h) FROM host.held_tables() h";
     let rows = client.query(all, &[]).await?;
@@ -41,7 +41,7 @@ pub async fn held_tables(client: &Client) -> Result<Vec<HeldTables>, QueueError>
 pub async fn facts(database: &Database, client: &Client) -> Result<Facts, QueueError> {
     let row = client.query_typed_one("SELECT host.examine()", &[]).await?;
     let mut facts: Value = row.try_get(0)?;
-    let (mut queues, mut names) = (Vec::new(), Vec::new());
+    let (mut queues, mut names, mut locked) = (Vec::new(), Vec::new(), Vec::new());
     for row in client.query_typed(include_str!("sql/examine.sql"), &[]).await? {
         match row.try_get(0)? {
             Value::String(name) => names.push(name),
@@ -49,10 +49,14 @@ pub async fn facts(database: &Database, client: &Client) -> Result<Facts, QueueE
         }
     }
     for row in inspect::each(database, client, &names, "SELECT host.examine_each($1)").await? {
-        queues.push(row.try_get(0)?);
+        match row.try_get(0)? {
+            Value::String(name) => locked.push(name),
+            queue => queues.push(queue),
+        }
     }
     queues.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
     facts["queues"] = queues.into();
+    facts["locked"] = locked.into();
     facts["failing"] = encoded(failing::handlers(client).await?)?;
     facts["fresh_dead"] = encoded(failing::fresh_dead(client).await?)?;
     decoded(facts)

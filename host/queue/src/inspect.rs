@@ -27,6 +27,8 @@ pub struct QueueStatus {
     pub name: String,
     /// Whether no messages are leased from it.
     pub paused: bool,
+    /// Whether somebody has locked its tables, so that the numbers are not known: they are 0.
+    pub locked: bool,
     /// Messages before the slowest handler; at most [`COUNT_MAX`].
     pub waiting: u64,
     /// Messages that are leased and not settled, over all handlers.
@@ -217,6 +219,7 @@ fn queue_status(row: &Row) -> Result<QueueStatus, QueueError> {
     Ok(QueueStatus {
         name: row.try_get("queue")?,
         paused: row.try_get("paused")?,
+        locked: row.try_get::<_, Option<i64>>("waiting")?.is_none(),
         waiting: unsigned(row, "waiting")?,
         in_flight: unsigned(row, "in_flight")?,
         scheduled: unsigned(row, "scheduled")?,

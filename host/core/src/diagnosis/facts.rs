@@ -6,6 +6,9 @@ use serde::Serialize;
 /// Everything that a diagnosis is made from.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Facts {
+    /// Queues that could not be looked at, since somebody has locked their tables.
+    #[serde(default)]
+    pub locked: Vec<String>,
     /// It came from another cluster, and was not rebased.
     pub restored: bool,
     /// The role is shown what other roles' connections do.
