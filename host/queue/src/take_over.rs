@@ -21,18 +21,18 @@ pub struct Stray {
     pub lease: LeaseId,
 }
 
-/// The strays of a handler, oldest first, at most a hundred. Of the session's own leases it cannot
-/// know which are in good hands: the caller does.
+/// The strays of a handler, oldest first, at most a hundred: those of dead hosts, and those of `own`
+/// whose reply may have been lost. Which of these are in good hands, only the caller knows.
 pub async fn strays(
     database: &Database,
     statements: &Statements,
     handler: HandlerId,
-    session: SessionId,
+    own: Option<SessionId>,
 ) -> Result<Vec<Stray>, QueueError> {
     let client = database.get().await?;
     let ask = async || -> Result<Vec<Row>, QueueError> {
         let statement = client.prepare_cached(&statements.strays).await?;
-        Ok(client.query(&statement, &[&handler.get(), &session.get(), &100_i32]).await?)
+        Ok(client.query(&statement, &[&handler.get(), &own.map(SessionId::get), &100_i32]).await?)
     };
     let explained = async {
         match ask().await {

@@ -14,6 +14,7 @@ use super::config::HandlerRef;
 use super::health::Health;
 use super::lease::idle::Announcement;
 use super::lease::slots::Slot;
+use super::lease::strays::SearchScope;
 use host_core::id::SessionId;
 use host_core::lane::LaneTurn;
 use host_core::settlement::Settlement;
@@ -31,8 +32,8 @@ const UNDER_WAY_MAX: usize = 4;
 pub(super) struct RoundTrips {
     caller: Arc<Caller>,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// How many of them lease.
-    leasing: usize,
+    /// When each of those that lease began.
+    leasing: Vec<Instant>,
     /// One of them tells producers that no host sleeps.
     announces: bool,
     health: Health,
@@ -74,7 +75,7 @@ pub(super) enum Done {
     /// Settlements, and perhaps a lease.
     Exchanged { began: Instant, settled: Vec<Settled>, leased: Option<Leased> },
     /// A search for stray leases.
-    Searched { began: Instant, found: Result<Vec<Stray>, QueueError> },
+    Searched { began: Instant, found: Result<Vec<Stray>, QueueError>, scope: SearchScope },
     /// Producers know that no host sleeps.
     Announced,
 }
@@ -111,7 +112,7 @@ impl RoundTrips {
         Self {
             caller: Arc::new(caller),
             under_way: FuturesUnordered::new(),
-            leasing: 0,
+            leasing: Vec::new(),
             announces: false,
             health,
         }
@@ -129,7 +130,12 @@ impl RoundTrips {
 
     /// How many of them lease.
     pub(super) const fn leasing(&self) -> usize {
-        self.leasing
+        self.leasing.len()
+    }
+
+    /// When the oldest of those that lease began.
+    pub(super) fn leasing_since(&self) -> Option<Instant> {
+        self.leasing.iter().min().copied()
     }
 
     /// Whether one of them tells producers that no host sleeps.
@@ -165,7 +171,7 @@ impl RoundTrips {
         plan: Option<LeasePlan>,
         now: Instant,
     ) {
-        self.leasing += usize::from(plan.is_some());
+        self.leasing.extend(plan.is_some().then_some(now));
         let caller = self.caller.clone();
         let turn = self.health.connection_turn();
         self.under_way.push(Box::pin(async move {
@@ -174,14 +180,15 @@ impl RoundTrips {
         }));
     }
 
-    /// Looks for stray leases.
-    pub(super) fn search(&mut self) {
+    /// Looks for stray leases: those of dead hosts, and this host's own.
+    pub(super) fn search(&mut self, scope: SearchScope) {
         let caller = self.caller.clone();
         self.under_way.push(Box::pin(async move {
             let began = Instant::now();
             let Caller { database, session, handler } = &*caller;
-            let found = strays(database, &handler.statements, handler.id, *session).await;
-            Done::Searched { began, found }
+            let own = (scope == SearchScope::All).then_some(*session);
+            let found = strays(database, &handler.statements, handler.id, own).await;
+            Done::Searched { began, found, scope }
         }));
     }
 
@@ -210,11 +217,13 @@ impl RoundTrips {
                     }
                 }
                 if let Some(leased) = leased {
-                    self.leasing -= 1;
+                    if let Some(at) = self.leasing.iter().position(|since| since == began) {
+                        self.leasing.swap_remove(at);
+                    }
                     self.health.note("lease", leased.error(), *began, now);
                 }
             }
-            Done::Searched { began, found } => {
+            Done::Searched { began, found, .. } => {
                 self.health.note("look for strays", found.as_ref().err(), *began, now);
             }
             Done::Announced => self.announces = false,

@@ -11,6 +11,7 @@ use super::config::{HandlerRef, Mode};
 use super::lease::Load;
 use super::lease::idle::Announcement;
 use super::lease::slots::Slot;
+use super::lease::strays::SearchScope;
 use super::round_trip::{Done, LeasePlan, LeaseRoom, LeaseSource, Leased, Settled};
 use super::settle::open_lease::Extent;
 use crate::rest::Stir;
@@ -47,7 +48,7 @@ impl Dispatcher {
     pub(super) fn search(&mut self, mode: Mode, now: Instant) {
         let rests = self.planner.idle.rests();
         if mode == Mode::Leasing && self.planner.strays.begin_search(rests, now) {
-            self.round_trips.search();
+            self.round_trips.search(SearchScope::of(self.round_trips.leasing_since(), now));
         }
     }
 
@@ -153,10 +154,13 @@ impl Dispatcher {
                     }
                 }
             }
-            Done::Searched { found, .. } => {
+            Done::Searched { found, scope, .. } => {
                 let is_stray = |stray: &Stray| !self.open.contains(stray.lease);
                 let strays = found.ok().map(|found| found.into_iter().filter(is_stray));
                 self.planner.strays.end_search(strays);
+                if scope == SearchScope::Others {
+                    self.planner.strays.reply_lost(now);
+                }
             }
             Done::Announced => {}
         }

@@ -17,6 +17,31 @@ const HIDDEN_AGAIN: Duration = Duration::from_secs(5);
 /// How long after another host was faster it looks.
 const TAKEN_AFTER: Duration = Duration::from_millis(100);
 
+/// A reply that is later than this may be of a lease that was made. `strays` takes a second more
+/// for that.
+const LATE: Duration = Duration::from_secs(2);
+
+/// Whose leases a search is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SearchScope {
+    /// Those of hosts that have ended, and this host's own.
+    All,
+    /// Those of hosts that have ended. A reply is late: one of the host's own leases may be in it,
+    /// and is no stray then.
+    Others,
+}
+
+impl SearchScope {
+    /// The scope of a search that begins now. `leasing_since`: the oldest round trip that leases
+    /// and has not come back.
+    pub(crate) fn of(leasing_since: Option<Instant>, now: Instant) -> Self {
+        match leasing_since {
+            Some(since) if now.saturating_duration_since(since) >= LATE => Self::Others,
+            _ => Self::All,
+        }
+    }
+}
+
 /// The strays that one handler knows of.
 #[derive(Debug)]
 pub(crate) struct Strays {
@@ -126,6 +151,14 @@ mod tests {
         strays.end_search(None::<std::iter::Empty<_>>);
         assert_eq!(strays.search_at(), Some(now + SEARCH_EVERY));
         assert!(!strays.is_empty(), "a search that fails forgets nothing");
+    }
+
+    #[test]
+    fn a_late_reply_is_not_taken_for_a_lost_one() {
+        let now = Instant::now();
+        assert_eq!(SearchScope::of(None, now), SearchScope::All);
+        assert_eq!(SearchScope::of(Some(now), now), SearchScope::All);
+        assert_eq!(SearchScope::of(Some(now), now + LATE), SearchScope::Others);
     }
 
     #[test]
