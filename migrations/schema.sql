@@ -913,6 +913,8 @@ BEGIN
                     RAISE;
                 END IF;
                 facts := NULL;
+            WHEN lock_not_available THEN
+                facts := to_jsonb(one);
         END;
         IF jsonb_typeof(facts) = 'object' THEN
             RETURN NEXT '{"triggers": [], "autovacuum": [], "locks": []}' || facts || coalesce(of_catalog -> one, '{}');
@@ -1020,8 +1022,8 @@ DECLARE
 BEGIN
     FOR one IN SELECT q.name FROM host.queue q ORDER BY q.name LOOP
         letters := 0;
-        CONTINUE WHEN coalesce(pg_relation_size(to_regclass(format('host.%I', one || '__dead_letter'))), 0) = 0;
         BEGIN
+            CONTINUE WHEN coalesce(pg_relation_size(to_regclass(format('host.%I', one || '__dead_letter'))), 0) = 0;
             EXECUTE format(
                 'WITH fresh AS MATERIALIZED (
                     SELECT d.died_at, d.error FROM (SELECT * FROM host.%I ORDER BY id DESC LIMIT 1000) d
@@ -1034,7 +1036,8 @@ BEGIN
             RAISE SQLSTATE 'HQ009';
         EXCEPTION
             WHEN SQLSTATE 'HQ009' THEN NULL;
-            WHEN undefined_table THEN NULL;
+            -- Dropped meanwhile, or locked by somebody.
+            WHEN undefined_table OR lock_not_available THEN NULL;
         END;
         IF letters > 0 THEN
             queue := one;
@@ -1305,7 +1308,7 @@ CREATE FUNCTION host.held_tables() RETURNS TABLE(tables text[], pid integer, pre
     LEFT JOIN pg_locks own ON l.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
         AND own.virtualtransaction = l.virtualtransaction
     LEFT JOIN pg_prepared_xacts p ON p.transaction = own.transactionid
-    WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock' AND l.pid IS DISTINCT FROM pg_backend_pid()
+    WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid IS DISTINCT FROM pg_backend_pid()
         AND c.relkind IN ('r', 'p') AND NOT c.relispartition
         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     GROUP BY l.pid, p.gid ORDER BY l.pid
@@ -5047,6 +5050,7 @@ $$;
 CREATE FUNCTION host.status_of_each(p_queues text[], p_cap integer DEFAULT 1000000, p_idle boolean DEFAULT false) RETURNS TABLE(queue text, paused boolean, waiting bigint, in_flight bigint, scheduled bigint, dead bigint, last_minute bigint, bytes bigint, handlers text[], held text[], lag jsonb)
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '2s'
     AS $$
 DECLARE
     one text;
@@ -5083,6 +5087,12 @@ BEGIN
                     RAISE;
                 END IF;
                 queue := NULL;
+            WHEN lock_not_available THEN
+                SELECT q.name, q.paused, ARRAY(SELECT format('%s v%s', h.name, h.version) FROM host.handler h
+                        WHERE h.queue_id = q.id ORDER BY h.name), '{}', '[]'
+                    INTO queue, paused, handlers, held, lag FROM host.queue q WHERE q.name = one;
+                handlers := CASE WHEN NOT p_idle THEN handlers END;
+                waiting := NULL; in_flight := NULL; scheduled := NULL; dead := NULL; last_minute := NULL; bytes := NULL;
         END;
         IF queue IS NOT NULL THEN
             RETURN NEXT;

@@ -217,7 +217,10 @@ async fn wrong_names_are_refused_with_the_nearest() {
 
 #[tokio::test]
 async fn a_dead_handlers_open_leases_do_not_outlive_it() {
-    let scene = scene().await;
+    // The story is told also when the message's partition is gone.
+    let settings = "p_rotate_bytes => 8192, p_rotate_age_ms => 10, p_keep_ms => 3600000";
+    let scene = Scene::new(settings).await;
+    scene.deploy("work", "misbehave", Deployment::default()).await;
     scene.deploy_as("audit", &[]).await;
     let host = scene.serve("host", &[]);
     let session = scene.session("host").await;
@@ -230,6 +233,7 @@ async fn a_dead_handlers_open_leases_do_not_outlive_it() {
         )
         .await;
     scene.wait_held("work", session).await;
+    let id = scene.number("SELECT id FROM queue.work").await.to_string();
     host.kill();
     for handler in ["work/audit", "work/default"] {
         scene.ok(&["handlers", "remove", handler, "--yes"]).await;
@@ -239,6 +243,6 @@ async fn a_dead_handlers_open_leases_do_not_outlive_it() {
     assert_eq!(scene.lag("default").await["waiting"], 1);
     let _next = scene.serve("next", &[]);
     scene.wait_caught_up("default").await;
-    let story = scene.ok(&["message", "work", "1"]).await;
+    let story = scene.ok(&["message", "work", &id]).await;
     assert!(story.contains("default      settled 20"), "{story}");
 }

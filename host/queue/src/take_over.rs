@@ -21,8 +21,8 @@ pub struct Stray {
     pub lease: LeaseId,
 }
 
-/// The strays of a handler, oldest first, at most a hundred: those of dead hosts, and those of `own`
-/// whose reply may have been lost. Which of these are in good hands, only the caller knows.
+/// The strays of a handler, oldest first, at most a hundred: those of dead hosts, and those of
+/// `own` whose reply may have been lost. Which of these are in good hands, only the caller knows.
 pub async fn strays(
     database: &Database,
     statements: &Statements,
