@@ -16,6 +16,7 @@ use crate::produce::{Counters, preload};
 use host_core::format::plural;
 use host_core::liveness::BEAT_EVERY;
 use host_queue::bench::load::Producer;
+use host_queue::bench::relay::Relay;
 use host_queue::bench::{self, BenchQueue, Gauges, Others, Progress};
 use host_queue::catalog::{self, Queue};
 use host_queue::connect::{Database, Pooled};
@@ -53,6 +54,8 @@ pub(crate) struct Environment<'a> {
     pub settings: Queue,
     pub interference: Interference,
     pub leased: Option<Leased>,
+    /// What the hosts' connections lead through.
+    relay: Option<Relay>,
     postmaster: Option<u32>,
     progress: Progress,
     looks: u64,
@@ -124,6 +127,7 @@ impl<'a> Environment<'a> {
             settings,
             interference: Interference::default(),
             leased: None,
+            relay: None,
             postmaster: process::parent_of(pid.cast_unsigned(), "postgres"),
             progress: Progress::default(),
             looks: 0,

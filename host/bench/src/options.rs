@@ -104,6 +104,8 @@ pub struct Options {
     pub handler: Option<Vec<u8>>,
     /// How long the handler waits before it acks.
     pub wait: Option<Duration>,
+    /// How far away the database looks to the hosts.
+    pub round_trip: Option<Duration>,
     /// The program whose `serve` is run.
     pub program: PathBuf,
 }

@@ -35,7 +35,8 @@ const CONNECTIONS_MAX: usize = 4;
 Examples:
   host bench drain --isolation batch
   host bench steady --seconds 600 --hold snapshot --json
-  host bench latency --rate 500")]
+  host bench latency --rate 500
+  host bench drain --rtt 180ms")]
 pub(crate) struct Bench {
     /// What to measure
     workload: WorkloadName,
@@ -109,6 +110,9 @@ pub(crate) struct Bench {
     /// Milliseconds that the handler waits before it acks (drain, steady)
     #[arg(long, value_name = "MS", conflicts_with = "handler", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     wait: Option<u64>,
+    /// Have the database look as far away to the hosts as this round trip
+    #[arg(long, value_name = "TIME")]
+    rtt: Option<humantime::Duration>,
     /// Print JSON: one object, on the last line
     #[arg(long)]
     json: bool,
@@ -236,6 +240,7 @@ impl Bench {
             interference: self.hold.iter().copied().map(Disturbance::from).collect(),
             handler,
             wait: self.wait.map(Duration::from_millis),
+            round_trip: self.rtt.map(Into::into),
             program: std::env::current_exe().context("cannot find this program")?,
         })
     }

@@ -12,6 +12,7 @@ use host_core::id::{QueueId, SessionId};
 use host_core::name::QueueName;
 
 pub mod load;
+pub mod relay;
 
 /// A benchmark's queue.
 #[derive(Clone, Debug)]

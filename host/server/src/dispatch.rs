@@ -121,6 +121,7 @@ impl Dispatcher {
             self.tell_failures(now);
             self.search(mode, now);
             self.announce_pause(mode);
+            self.start_waiting();
             self.seek_slot(now);
             self.settle(Extent::Final, None, now);
             if mode == Mode::Draining && self.open.is_empty() && self.round_trips.is_empty() {
@@ -136,7 +137,7 @@ impl Dispatcher {
                         return;
                     }
                 }
-                slot = self.slot_wait.slot() => self.lease(slot, Instant::now()),
+                slot = self.slot_wait.slot() => self.use_slot(slot, Instant::now()),
                 () = self.woken.notified() => self.wake(Instant::now()),
                 stir = self.rest.stirred() => self.stirred(stir, Instant::now()),
                 changed = self.control.changed() => match changed {

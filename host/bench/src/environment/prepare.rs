@@ -16,6 +16,7 @@ use crate::options::Disturbance;
 use host_core::limits::{BATCH_SIZE_DEFAULT, Isolation, Limits, TIMEOUT};
 use host_core::name::HandlerName;
 use host_queue::bench::load::Producer;
+use host_queue::bench::relay::Relay;
 use host_queue::catalog::Settings;
 use host_queue::deployments::{Component, Deployed, NewVersion};
 use host_server::deploy;
@@ -45,9 +46,15 @@ impl Environment<'_> {
         }
         let concurrency = self.options.concurrency.max(256).to_string();
         let args = ["--drain", "1s", "--concurrency", &concurrency].map(OsString::from);
+        let relay = match self.options.round_trip {
+            Some(round_trip) => Some(Relay::start(self.url, round_trip).await?),
+            None => None,
+        };
+        let url = relay.as_ref().map_or(self.url, Relay::url);
         for _ in 0..self.options.hosts {
-            self.hosts.start(&self.options.program, self.url, &args, marks.clone())?;
+            self.hosts.start(&self.options.program, url, &args, marks.clone())?;
         }
+        self.relay = relay;
         for version in deployed {
             self.wait_loaded(version).await?;
         }

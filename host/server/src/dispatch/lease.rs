@@ -34,6 +34,8 @@ pub(super) struct LeasePlanner {
 pub(super) struct Load {
     /// Round trips that lease.
     pub(super) leasing: usize,
+    /// Messages that these ask for.
+    pub(super) requested: u32,
     /// Messages leased and not finished.
     pub(super) in_hand: usize,
     /// How the handler is called.
@@ -43,8 +45,10 @@ pub(super) struct Load {
 /// How much to lease.
 #[derive(Debug)]
 pub(super) struct LeaseSize {
-    /// The sandboxes that run it.
+    /// The sandboxes that run it. None: it is leased ahead of them.
     pub(super) slots: Vec<Slot>,
+    /// Leases at most, of a queue with lanes.
+    pub(super) leases_max: u32,
     /// Messages at most.
     pub(super) messages_max: u32,
 }
@@ -81,25 +85,31 @@ impl LeasePlanner {
 
     /// How many more messages to have in hand.
     fn room(&self, load: Load) -> u32 {
-        self.pace.in_hand(load.shape, self.cores).saturating_sub(load.in_hand as u32)
+        // Where the database is near, an answer is here before the next request.
+        let coming = if self.pace.leases_ahead() { load.requested } else { 0 };
+        self.pace.in_hand(load.shape, self.cores).saturating_sub(load.in_hand as u32 + coming)
     }
 
-    /// How much to lease, with one slot in hand: takes the free slots that are worth using as well,
-    /// up to `slots_max`.
+    /// How much to lease, with one slot in hand, or with none if it is leased ahead: takes the free
+    /// slots that are worth using as well, up to `slots_max`.
     pub(super) fn size(
         &self,
-        first: Slot,
+        first: Option<Slot>,
         free: &Slots,
         load: Load,
         slots_max: usize,
     ) -> LeaseSize {
         let per_call = load.shape.per_call;
-        let wanted = self.room(load).clamp(1, self.pace.lease_max());
+        let wanted = self.room(load).clamp(1, self.pace.lease_max(load.shape, self.cores));
         let worth = self.pace.sandboxes(wanted).min(wanted.div_ceil(per_call)) as usize;
         let count = worth.clamp(1, slots_max);
+        let Some(first) = first else {
+            return LeaseSize { slots: vec![], leases_max: count as u32, messages_max: wanted };
+        };
         let more = std::iter::from_fn(|| free.try_acquire());
         let slots: Vec<Slot> = std::iter::once(first).chain(more).take(count).collect();
-        let messages_max = wanted.min(self.pace.messages(slots.len() as u32, per_call)).max(1);
-        LeaseSize { slots, messages_max }
+        let leases_max = slots.len() as u32;
+        let messages_max = wanted.min(self.pace.messages(leases_max, per_call)).max(1);
+        LeaseSize { slots, leases_max, messages_max }
     }
 }

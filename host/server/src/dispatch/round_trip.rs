@@ -32,8 +32,8 @@ const UNDER_WAY_MAX: usize = 4;
 pub(super) struct RoundTrips {
     caller: Arc<Caller>,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// When each of those that lease began.
-    leasing: Vec<Instant>,
+    /// Of those that lease: when each began, and the messages that it asks for.
+    leasing: Vec<(Instant, u32)>,
     /// One of them tells producers that no host sleeps.
     announces: bool,
     health: Health,
@@ -50,6 +50,7 @@ pub(super) struct Caller {
 pub(super) struct LeasePlan {
     /// Numbers its leases, from this one on.
     pub(super) seq: i64,
+    pub(super) leases_max: u32,
     pub(super) messages_max: u32,
     pub(super) room: LeaseRoom,
     pub(super) source: LeaseSource,
@@ -135,7 +136,12 @@ impl RoundTrips {
 
     /// When the oldest of those that lease began.
     pub(super) fn leasing_since(&self) -> Option<Instant> {
-        self.leasing.iter().min().copied()
+        self.leasing.iter().map(|(since, _)| *since).min()
+    }
+
+    /// The messages that those ask for which lease.
+    pub(super) fn requested(&self) -> u32 {
+        self.leasing.iter().map(|(_, messages)| *messages).sum()
     }
 
     /// Whether one of them tells producers that no host sleeps.
@@ -171,7 +177,7 @@ impl RoundTrips {
         plan: Option<LeasePlan>,
         now: Instant,
     ) {
-        self.leasing.extend(plan.is_some().then_some(now));
+        self.leasing.extend(plan.as_ref().map(|plan| (now, plan.messages_max)));
         let caller = self.caller.clone();
         let turn = self.health.connection_turn();
         self.under_way.push(Box::pin(async move {
@@ -217,7 +223,7 @@ impl RoundTrips {
                     }
                 }
                 if let Some(leased) = leased {
-                    if let Some(at) = self.leasing.iter().position(|since| since == began) {
+                    if let Some(at) = self.leasing.iter().position(|(since, _)| since == began) {
                         self.leasing.swap_remove(at);
                     }
                     self.health.note("lease", leased.error(), *began, now);
@@ -239,7 +245,7 @@ impl Caller {
         plan: Option<LeasePlan>,
         began: Instant,
     ) -> Done {
-        let Some(LeasePlan { seq, messages_max, room, source }) = plan else {
+        let Some(LeasePlan { seq, leases_max, messages_max, room, source }) = plan else {
             let settled = self.settle(settlements).await;
             return Done::Exchanged { began, settled, leased: None };
         };
@@ -249,7 +255,7 @@ impl Caller {
             messages_max,
             bytes_max: (room.payload.num_permits() as u64) << 10,
             turn,
-            leases_max: room.slots.len() as u32,
+            leases_max,
         };
         match source {
             LeaseSource::Queue { turn, announcement } => {

@@ -63,25 +63,59 @@ impl Dispatcher {
     fn load(&self) -> Load {
         Load {
             leasing: self.round_trips.leasing(),
+            requested: self.round_trips.requested(),
             in_hand: self.open.in_hand(),
             shape: self.version.load().shape(),
         }
     }
 
-    /// If it is time to lease: leases with a free slot, or waits for one.
+    /// Whether messages are leased before there are slots for them. With an incident, they are not.
+    fn leases_ahead(&self) -> bool {
+        self.planner.pace.leases_ahead() && !self.round_trips.is_ailing()
+    }
+
+    /// If it is time to lease: leases with a free slot, or waits for one. Where the database is far,
+    /// no slot stands idle until the messages are here: it leases ahead, unless other handlers have
+    /// all slots of the host.
     pub(super) fn seek_slot(&mut self, now: Instant) {
-        if self.next_lease_at(now).is_some_and(|at| at <= now) {
-            match self.version.load().slots().try_acquire() {
-                Some(slot) => self.lease(slot, now),
-                None => self.slot_wait.begin(self.version.load().slots()),
-            }
+        if self.next_lease_at(now).is_none_or(|at| at > now) {
+            return;
+        }
+        let version = self.version.load_full();
+        let slots = version.slots();
+        match slots.try_acquire() {
+            Some(_) if self.leases_ahead() => self.lease(None, now),
+            Some(slot) => self.lease(Some(slot), now),
+            None if self.leases_ahead() && slots.are_all_used() => self.lease(None, now),
+            None => self.slot_wait.begin(slots),
         }
     }
 
-    /// Lease: with one slot in hand, leases as many messages as are worth a round trip. A stray
-    /// comes first.
-    pub(super) fn lease(&mut self, slot: Slot, now: Instant) {
-        self.slot_wait.end();
+    /// Start, of messages that were leased ahead: gives them the slots that are free, or waits for
+    /// one.
+    pub(super) fn start_waiting(&mut self) {
+        let (waiting, running) = (self.open.waiting_batches(), self.open.workers());
+        let more = self.workers.add_ahead(waiting, running, self.planner.pace);
+        if more {
+            self.slot_wait.begin(self.version.load().slots());
+        }
+    }
+
+    /// Uses a slot that it has waited for: for messages that were leased ahead, else for a lease.
+    pub(super) fn use_slot(&mut self, slot: Slot, now: Instant) {
+        let waiting = self.open.waiting_batches();
+        let Some(slot) = self.workers.start_one_ahead(waiting, self.planner.pace, slot) else {
+            return;
+        };
+        if self.leases_ahead() { drop(slot) } else { self.lease(Some(slot), now) }
+    }
+
+    /// Lease: leases as many messages as are worth a round trip, with one slot in hand or ahead of
+    /// the slots. A stray comes first.
+    fn lease(&mut self, slot: Option<Slot>, now: Instant) {
+        if slot.is_some() {
+            self.slot_wait.end();
+        }
         if self.next_lease_at(now).is_none_or(|at| at > now) {
             return;
         }
@@ -95,9 +129,9 @@ impl Dispatcher {
         let version = self.version.load_full();
         let size = self.planner.size(slot, version.slots(), self.load(), slots_max);
         self.planner.leased(now);
-        let leases = size.slots.len() as i64;
         let plan = LeasePlan {
-            seq: self.host.next_seq.fetch_add(leases, Ordering::Relaxed),
+            seq: self.host.next_seq.fetch_add(size.leases_max.into(), Ordering::Relaxed),
+            leases_max: size.leases_max,
             messages_max: size.messages_max,
             room: LeaseRoom { slots: size.slots, payload },
             source: self.lease_source(),
@@ -211,7 +245,8 @@ impl Dispatcher {
         ControlFlow::Continue(())
     }
 
-    /// Start: gives the messages of leases to workers. Each lease has its share of the slots.
+    /// Start: gives the messages of leases to workers. Each lease has its share of the slots. Those
+    /// that were leased ahead have none yet.
     fn start(&mut self, taken: Taken, room: LeaseRoom) {
         let LeaseRoom { mut slots, mut payload } = room;
         let context = self.outcome_context();

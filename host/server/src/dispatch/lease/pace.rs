@@ -16,9 +16,14 @@ const ROUND_TRIPS_IN_HAND: f64 = 3.0;
 /// The least work in hand, in seconds.
 const IN_HAND_MIN_S: f64 = 0.03;
 /// The most work in hand, in seconds: no other host can do it, and urgent messages wait behind it.
-const IN_HAND_MAX_S: f64 = 0.3;
-/// The most messages in hand of a fast handler.
-const IN_HAND_MESSAGES_MAX: f64 = 4_000.0;
+const IN_HAND_MAX_S: f64 = 1.0;
+/// A database is far if a round trip takes this long, in seconds: the least work in hand lasts for
+/// no more than three. Only then messages are leased before there is a sandbox for them.
+const FAR_S: f64 = IN_HAND_MIN_S / ROUND_TRIPS_IN_HAND;
+/// The most messages in hand of a fast handler, for each second of work.
+const MESSAGES_A_SECOND_MAX: f64 = 4_000.0 / IN_HAND_MIN_S;
+/// The requests into which the room in hand is divided where the database is far.
+const REQUESTS_IN_HAND: u32 = 4;
 /// The time of a message before any has run, in seconds: slow, so that the first lease is small.
 const UNKNOWN_S: f64 = 1e-3;
 /// The weight of the newest messages in the mean.
@@ -59,6 +64,8 @@ pub(crate) enum Standing {
 pub(crate) struct Cost {
     /// The time of all together; each call counts for at most [`LONG`].
     pub time: Duration,
+    /// The processor time of all together.
+    pub cpu: Duration,
     /// The messages that failed: their guest gave no verdict.
     pub failed: usize,
 }
@@ -67,6 +74,7 @@ impl Cost {
     /// Adds what one message has cost.
     pub(crate) fn add(&mut self, run: &Run) {
         self.time += run.cpu.min(LONG);
+        self.cpu += run.cpu;
         self.failed += usize::from(matches!(run.verdict, Verdict::Failed(_)));
     }
 }
@@ -87,6 +95,8 @@ pub(crate) struct Pace {
     mean_s: f64,
     /// What one message costs the threads that all share, in seconds.
     cost_s: f64,
+    /// The processor time of one message, in seconds.
+    cpu_s: f64,
     /// The part that fails.
     failed: f64,
     /// How many messages these two are the means of: the first ones, and then about [`COSTS`].
@@ -97,7 +107,14 @@ pub(crate) struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { mean_s: UNKNOWN_S, cost_s: 0.0, failed: 0.0, seen: 0.0, round_trip_s: 0.0 }
+        Self {
+            mean_s: UNKNOWN_S,
+            cost_s: 0.0,
+            cpu_s: UNKNOWN_S,
+            failed: 0.0,
+            seen: 0.0,
+            round_trip_s: 0.0,
+        }
     }
 }
 
@@ -109,6 +126,8 @@ impl Pace {
             let n = count as f64;
             let mean_s = (total.as_secs_f64() / n).max(1e-7);
             self.mean_s += WEIGHT * (mean_s - self.mean_s);
+            let cpu_s = (cost.cpu.as_secs_f64() / n).max(1e-7);
+            self.cpu_s += WEIGHT * (cpu_s - self.cpu_s);
             self.seen = (self.seen + n).min(COSTS);
             let weight = (n / self.seen).min(1.0);
             self.cost_s += weight * (cost.time.as_secs_f64() / n - self.cost_s);
@@ -133,22 +152,46 @@ impl Pace {
         }
     }
 
-    /// Messages to have in hand, leased and not settled, on `cores`.
+    /// Whether messages are leased before there is a sandbox for them: they arrive when there is.
+    #[must_use]
+    pub(crate) fn leases_ahead(self) -> bool {
+        self.round_trip_s > FAR_S && self.standing() != Standing::Failing
+    }
+
+    /// Messages that this host can do in a second: what its processors can compute, or what its
+    /// sandboxes can wait for.
+    fn rate(self, concurrency: u32, cores: u32) -> f64 {
+        let computed = f64::from(cores) / self.cpu_s;
+        computed.min(f64::from(concurrency) / self.mean_s).min(MESSAGES_A_SECOND_MAX)
+    }
+
+    /// Messages to have in hand, leased and not finished, on `cores`. As bandwidth times delay has
+    /// it: where the database is far, what can be done until more has come.
     #[must_use]
     pub(crate) fn in_hand(self, CallShape { concurrency, per_call }: CallShape, cores: u32) -> u32 {
-        let work_s = (ROUND_TRIPS_IN_HAND * self.round_trip_s).clamp(IN_HAND_MIN_S, IN_HAND_MAX_S);
-        let fast = f64::from(cores) * work_s / self.mean_s;
         // A slow handler waits more than it computes: one call for each sandbox. Of a fast
         // handler's big calls, one is enough to begin with.
         let is_fast = f64::from(per_call) * self.mean_s < IN_HAND_MIN_S;
         let calls = if per_call > 1 && is_fast { 1 } else { concurrency };
-        (fast.min(IN_HAND_MESSAGES_MAX) as u32).max(calls.saturating_mul(per_call))
+        let begun = calls.saturating_mul(per_call);
+        if self.leases_ahead() {
+            let work_s = (ROUND_TRIPS_IN_HAND * self.round_trip_s).min(IN_HAND_MAX_S);
+            return begun.saturating_add((self.rate(concurrency, cores) * work_s) as u32);
+        }
+        let computed = f64::from(cores) / self.mean_s;
+        begun.max((computed.min(MESSAGES_A_SECOND_MAX) * IN_HAND_MIN_S) as u32)
     }
 
     /// Messages to lease at once, at most.
     #[must_use]
-    pub(crate) fn lease_max(self) -> u32 {
-        if self.standing() == Standing::Failing { FAILING_LEASE } else { LEASE_MAX }
+    pub(crate) fn lease_max(self, shape: CallShape, cores: u32) -> u32 {
+        match self.standing() {
+            Standing::Failing => FAILING_LEASE,
+            _ if self.leases_ahead() => {
+                LEASE_MAX.max(self.in_hand(shape, cores) / REQUESTS_IN_HAND)
+            }
+            _ => LEASE_MAX,
+        }
     }
 
     /// How long after a lease to ask for the next, with `room` for this many messages. Little room
@@ -167,9 +210,18 @@ impl Pace {
     /// Messages that are worth a round trip of their own.
     fn worth_a_round_trip(self, shape: CallShape, cores: u32) -> u32 {
         let in_hand = self.in_hand(shape, cores);
+        if self.leases_ahead() {
+            return in_hand / REQUESTS_IN_HAND;
+        }
         // A slow handler's sandboxes must not stand idle for long; a fast one has enough in hand.
         let slow = shape.concurrency.saturating_mul(shape.per_call);
         if in_hand > slow { in_hand / 2 } else { in_hand.div_ceil(16) }
+    }
+
+    /// The workers that this rate takes, by Little's law: one more than run at once on average.
+    #[must_use]
+    pub(crate) fn workers(self, CallShape { concurrency, .. }: CallShape, cores: u32) -> u32 {
+        (self.rate(concurrency, cores) * self.mean_s).ceil() as u32 + 1
     }
 
     /// Sandboxes that are worth using for `messages`.
@@ -198,7 +250,9 @@ mod tests {
 
     fn pace(mean: Duration) -> Pace {
         let mut pace = Pace::default();
-        (0..100).for_each(|_| pace.observe(mean, Cost { time: mean.min(LONG), failed: 0 }, 1));
+        (0..100).for_each(|_| {
+            pace.observe(mean, Cost { time: mean.min(LONG), cpu: mean, failed: 0 }, 1)
+        });
         pace
     }
 
@@ -206,7 +260,7 @@ mod tests {
     fn a_handler_stands_as_most_of_its_calls_do() {
         let of = |long: u32, failed| {
             let mut pace = Pace::default();
-            let cost = Cost { time: LONG * long, failed };
+            let cost = Cost { time: LONG * long, failed, ..Cost::default() };
             (0..10).for_each(|_| pace.observe(Duration::ZERO, cost, 100));
             pace
         };
@@ -217,23 +271,23 @@ mod tests {
         };
         assert_eq!(Pace::default().standing(), Standing::Good);
         // The first result is all that is known, and the next one is as good as it.
-        let mut pace = first(Cost { time: LONG, failed: 1 });
+        let mut pace = first(Cost { time: LONG, failed: 1, ..Cost::default() });
         assert_eq!(pace.standing(), Standing::Failing);
         pace.observe(Duration::ZERO, Cost::default(), 1);
         assert_eq!(pace.standing(), Standing::Good);
-        assert_eq!(first(Cost { time: LONG, failed: 0 }).standing(), Standing::Long);
+        assert_eq!(first(Cost { time: LONG, ..Cost::default() }).standing(), Standing::Long);
         assert_eq!(of(10, 10).standing(), Standing::Good, "a tenth are bad");
         assert_eq!(of(60, 10).standing(), Standing::Long);
         assert_eq!(of(60, 60).standing(), Standing::Failing);
         // Of what comes to nothing, little is begun.
         let failing = of(0, 60);
-        assert_eq!(failing.lease_max(), FAILING_LEASE);
+        assert_eq!(failing.lease_max(shape(64, 1), 2), FAILING_LEASE);
         assert_eq!(failing.pause(1_000, shape(1_000, 1), 2), FAILING_PAUSE);
         // It recovers within some messages.
         let mut pace = of(100, 100);
         (0..3).for_each(|_| pace.observe(Duration::ZERO, Cost::default(), 16));
         assert_eq!(pace.standing(), Standing::Good);
-        assert_eq!(pace.lease_max(), LEASE_MAX);
+        assert_eq!(pace.lease_max(shape(64, 1), 2), LEASE_MAX);
         assert_eq!(pace.pause(1_000, shape(1_000, 1), 2), Duration::ZERO);
         assert_eq!(pace.pause(1, shape(1_000, 1), 2), PATIENCE);
     }
@@ -253,7 +307,8 @@ mod tests {
         cost.add(&run(Verdict::Failed(Failure::Stack), 1));
         // A handler that gives up on a message has done its work.
         cost.add(&run(Verdict::DeadLetter { reason: "busy".to_owned() }, 1));
-        assert_eq!(cost, Cost { time: LONG + Duration::from_millis(3), failed: 1 });
+        let cpu = Duration::from_millis(1_003);
+        assert_eq!(cost, Cost { time: LONG + Duration::from_millis(3), cpu, failed: 1 });
     }
 
     #[test]
@@ -267,12 +322,27 @@ mod tests {
 
     #[test]
     fn where_postgres_is_far_more_is_in_hand() {
-        let mut pace = pace(Duration::from_micros(100));
-        assert_eq!(pace.in_hand(shape(64, 1), 2).next_multiple_of(10), 600);
-        (0..100).for_each(|_| pace.observe_round_trip(Duration::from_millis(40)));
-        assert_eq!(pace.in_hand(shape(64, 1), 2).next_multiple_of(10), 2_400);
-        (0..100).for_each(|_| pace.observe_round_trip(Duration::from_secs(40)));
-        assert_eq!(pace.in_hand(shape(64, 1), 1).next_multiple_of(10), 3_000);
+        let far = |mut pace: Pace, ms| {
+            (0..100).for_each(|_| pace.observe_round_trip(Duration::from_millis(ms)));
+            pace
+        };
+        let fast = pace(Duration::from_micros(100));
+        assert_eq!(fast.in_hand(shape(64, 1), 2).next_multiple_of(10), 600);
+        assert!(!far(fast, 9).leases_ahead() && far(fast, 11).leases_ahead());
+        assert_eq!(far(fast, 40).in_hand(shape(64, 1), 2).next_multiple_of(10), 2_470);
+        assert_eq!(far(fast, 40_000).in_hand(shape(64, 1), 1).next_multiple_of(10), 10_070);
+        assert_eq!(far(fast, 180).lease_max(shape(64, 1), 2).next_multiple_of(10), 2_720);
+        // One that waits: as much as its sandboxes can wait for meanwhile.
+        let mut waits = Pace::default();
+        let cost = Cost { cpu: Duration::from_micros(50), ..Cost::default() };
+        (0..100).for_each(|_| waits.observe(Duration::from_millis(100), cost, 1));
+        assert_eq!(waits.in_hand(shape(64, 1), 2), 64);
+        assert_eq!(far(waits, 180).in_hand(shape(64, 1), 2), 64 + 345);
+        assert_eq!(far(waits, 180).workers(shape(64, 1), 2), 65);
+        assert_eq!(far(fast, 180).workers(shape(64, 1), 2), 3);
+        // One that computes: no more than the processors can do.
+        let computes = pace(Duration::from_millis(100));
+        assert_eq!(far(computes, 180).in_hand(shape(64, 1), 2), 64 + 10);
     }
 
     #[test]

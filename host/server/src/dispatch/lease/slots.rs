@@ -1,5 +1,6 @@
 //! Slots and memory for messages. A slot is the right to use a sandbox. The loop takes both before
-//! it leases, so that it leases no message that cannot run.
+//! it leases, so that it leases no message that cannot run. Where the database is far, it takes only
+//! the memory: a slot would stand idle until the messages are here.
 
 use std::sync::Arc;
 
@@ -42,6 +43,12 @@ impl Slots {
     #[must_use]
     pub const fn concurrency(&self) -> u32 {
         self.concurrency
+    }
+
+    /// Whether the handler itself has all that it may have.
+    #[must_use]
+    pub(crate) fn are_all_used(&self) -> bool {
+        self.own.available_permits() == 0
     }
 
     /// Waits for a slot.

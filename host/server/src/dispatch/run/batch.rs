@@ -20,6 +20,8 @@ pub(crate) struct Batch {
     messages: Vec<Message>,
     /// The next message that nobody has begun.
     next: AtomicUsize,
+    /// The same when it was asked last whether it is stuck.
+    next_before: AtomicUsize,
     /// Of a batch handler: those whose call together has failed, to be called each alone.
     alone: Mutex<Vec<usize>>,
     left: AtomicUsize,
@@ -28,8 +30,8 @@ pub(crate) struct Batch {
     removal: Removal,
     /// One worker at a time, who stops at a message that did not succeed.
     in_order: bool,
-    /// It has one; only looked at in order.
-    busy: AtomicBool,
+    /// The workers that it has.
+    workers: AtomicUsize,
 }
 
 /// The right to run messages of a batch; given back when dropped.
@@ -45,7 +47,7 @@ impl BatchTurn {
 
 impl Drop for BatchTurn {
     fn drop(&mut self) {
-        self.0.busy.store(false, Ordering::Release);
+        self.0.workers.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -80,13 +82,14 @@ impl Batch {
             lease,
             messages,
             next: AtomicUsize::new(0),
+            next_before: AtomicUsize::new(0),
             alone: Mutex::default(),
             abandoned: AtomicBool::new(false),
             left,
             done: Mutex::default(),
             removal: Removal::default(),
             in_order,
-            busy: AtomicBool::new(false),
+            workers: AtomicUsize::new(0),
         }
     }
 
@@ -125,8 +128,37 @@ impl Batch {
 
     /// A turn at running messages, unless they keep their order and somebody has it.
     pub(crate) fn take_turn(self: &Arc<Self>) -> Option<BatchTurn> {
-        let taken = self.busy.swap(true, Ordering::Acquire) && self.in_order;
-        (!taken).then(|| BatchTurn(self.clone()))
+        let one_more = |now| (now == 0 || !self.in_order).then_some(now + 1);
+        let taken = self.workers.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more);
+        taken.is_ok().then(|| BatchTurn(self.clone()))
+    }
+
+    /// How many more workers it could do with, of a batch that was leased ahead. `worth`: how many
+    /// are worth using for so many messages. In order, it has its first only: whether one goes on
+    /// after a message is decided elsewhere.
+    pub(super) fn workers_wanted(&self, per_call: usize, worth: impl FnOnce(u32) -> u32) -> usize {
+        let has = self.workers();
+        if self.in_order {
+            return usize::from(has == 0 && !self.is_begun());
+        }
+        let most = self.calls_waiting(per_call);
+        (worth(self.waiting() as u32) as usize).min(most).saturating_sub(has)
+    }
+
+    /// The workers that it has.
+    pub(crate) fn workers(&self) -> usize {
+        self.workers.load(Ordering::Acquire)
+    }
+
+    /// Whether no message has begun since the last time that this was asked.
+    pub(super) fn is_stuck(&self) -> bool {
+        let next = self.next.load(Ordering::Relaxed);
+        self.next_before.swap(next, Ordering::Relaxed) == next
+    }
+
+    /// Whether a message has begun.
+    pub(super) fn is_begun(&self) -> bool {
+        self.next.load(Ordering::Relaxed) > 0
     }
 
     /// Whether the messages keep their order.
@@ -136,7 +168,7 @@ impl Batch {
 
     /// Whether a message may be running, of a batch in order.
     pub(crate) fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Acquire)
+        self.workers() > 0
     }
 
     /// Tells of messages that an operator has removed; they may be of other batches.

@@ -71,6 +71,11 @@ impl OpenLeases {
         self.leases.values().map(OpenLease::batch).filter(|batch| batch.waiting() > 0)
     }
 
+    /// The workers of all batches.
+    pub(crate) fn workers(&self) -> usize {
+        self.leases.values().map(|open| open.batch().workers()).sum()
+    }
+
     /// Tells workers which messages an operator has removed.
     pub(crate) fn remove(&self, removed: &HashSet<MessageId>) {
         if !removed.is_empty() {
