@@ -351,6 +351,8 @@ async fn every_key_keeps_its_order_while_messages_fail_and_hosts_die() {
     }
     producing.await.unwrap();
     scene.wait_done("work").await;
+    // It may have held nothing: then nobody waits for its end.
+    scene.wait_number("SELECT count(*) FROM host.session WHERE host_name = 'a' AND lost", 1).await;
     frozen.signal(Signal::SIGCONT);
     frozen.wait_for_log("the session was lost; beginning another").await;
     assert_in_order(&scene, KEYS, NUMBERS).await;

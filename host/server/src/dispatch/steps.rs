@@ -69,14 +69,14 @@ impl Dispatcher {
         }
     }
 
-    /// Whether messages are leased before there are slots for them. With an incident, they are not.
+    /// Whether messages are leased before there are slots for them. Not with an incident.
     fn leases_ahead(&self) -> bool {
         self.planner.pace.leases_ahead() && !self.round_trips.is_ailing()
     }
 
-    /// If it is time to lease: leases with a free slot, or waits for one. Where the database is far,
-    /// no slot stands idle until the messages are here: it leases ahead, unless other handlers have
-    /// all slots of the host.
+    /// If it is time to lease: leases with a free slot, or waits for one. Where the database is
+    /// far, no slot stands idle until the messages are here: it leases ahead, unless other handlers
+    /// have all slots of the host.
     pub(super) fn seek_slot(&mut self, now: Instant) {
         if self.next_lease_at(now).is_none_or(|at| at > now) {
             return;

@@ -1,6 +1,6 @@
 //! Slots and memory for messages. A slot is the right to use a sandbox. The loop takes both before
-//! it leases, so that it leases no message that cannot run. Where the database is far, it takes only
-//! the memory: a slot would stand idle until the messages are here.
+//! it leases, so that it leases no message that cannot run. Where the database is far, it takes
+//! only the memory: a slot would stand idle until the messages are here.
 
 use std::sync::Arc;
 
