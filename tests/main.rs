@@ -31,6 +31,7 @@ mod enqueue;
 mod failing;
 mod failover;
 mod fan_out;
+mod far;
 mod faults;
 mod fencing;
 mod follow_ups;

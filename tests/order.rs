@@ -291,7 +291,7 @@ async fn a_queue_keeps_order_or_has_priorities_or_neither() {
 }
 
 /// Messages whose handler fails some times, and then puts `key:number` on `sink`.
-async fn enqueue(client: &Client, keys: std::ops::Range<u32>, numbers: std::ops::Range<u32>) {
+pub async fn enqueue(client: &Client, keys: std::ops::Range<u32>, numbers: std::ops::Range<u32>) {
     for number in numbers {
         for key in keys.clone() {
             let failures = if (number * 31 + key * 17) % 7 == 0 { 1 + key % 2 } else { 0 };
@@ -308,7 +308,7 @@ async fn enqueue(client: &Client, keys: std::ops::Range<u32>, numbers: std::ops:
 const DONE: &str = "SELECT count(*) FROM queue.sink";
 
 /// Each key's messages were handled once and in order, and no lane had two leases at a time.
-async fn assert_in_order(scene: &Scene, keys: u32, numbers: u32) {
+pub async fn assert_in_order(scene: &Scene, keys: u32, numbers: u32) {
     let handled =
         scene.texts("SELECT split_part(payload, ' ', 1) FROM queue.sink ORDER BY id").await;
     for key in 0..keys {
