@@ -1749,6 +1749,22 @@ CREATE FUNCTION host.payload_cast(p_bytes text, p_payload_type text) RETURNS tex
     END
 $$;
 
+CREATE FUNCTION host.payload_check(q host.queue) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT CASE
+        WHEN q.payload_type IN ('text', 'bytea') THEN format('octet_length(payload) <= %s', q.payload_bytes_max)
+        -- As text, which is how it travels: 1e100000 is small in a jsonb, and compressed data
+        -- anywhere. What cannot be too long is not made text of: 14 bytes can be a number of
+        -- 147,457 characters, and nothing in a jsonb is longer for its size.
+        WHEN q.payload_type = 'jsonb'
+            THEN format('pg_column_size(payload) <= %s AND pg_column_compression(payload) IS NULL'
+                ' OR octet_length(payload::text) <= %s', q.payload_bytes_max / 12288, q.payload_bytes_max)
+        ELSE format('octet_length(payload::text) <= %s', q.payload_bytes_max)
+    END
+$$;
+
 CREATE FUNCTION host.positions(p int4multirange) RETURNS integer
     LANGUAGE plpgsql IMMUTABLE STRICT
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1806,6 +1822,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_operator', 'FUNCTION', 'host.set_limits', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.drop_queue', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.set_keep', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.set_queue', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.set_wake_up', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),
@@ -2116,17 +2133,7 @@ BEGIN
             '{limited}', host.is_limited(q)::text),
             '{queue_id}', q.id::text),
             '{payload_bytes_max}', q.payload_bytes_max::text),
-            '{payload_check}', CASE
-                WHEN q.payload_type IN ('text', 'bytea')
-                    THEN format('octet_length(payload) <= %s', q.payload_bytes_max)
-                -- As text, which is how it travels: 1e100000 is small in a jsonb, and compressed
-                -- data anywhere. What cannot be too long is not made text of: 14 bytes can be a
-                -- number of 147,457 characters, and nothing in a jsonb is longer for its size.
-                WHEN q.payload_type = 'jsonb'
-                    THEN format('pg_column_size(payload) <= %s AND pg_column_compression(payload) IS NULL'
-                        ' OR octet_length(payload::text) <= %s', q.payload_bytes_max / 12288, q.payload_bytes_max)
-                ELSE format('octet_length(payload::text) <= %s', q.payload_bytes_max)
-            END),
+            '{payload_check}', host.payload_check(q)),
             '{payload}', q.payload_type),
             '{lanes}', host.lanes(q)::text),
             '{lane_of}', CASE
@@ -4868,6 +4875,55 @@ BEGIN
     IF host.is_limited(before) <> (SELECT host.is_limited(q) FROM host.queue q WHERE q.name = p_queue) THEN
         PERFORM host.apply_queue_functions(p_queue);
     END IF;
+END $$;
+
+CREATE FUNCTION host.set_queue(p_queue text, p_max_attempts integer DEFAULT NULL::integer, p_backoff_base_ms bigint DEFAULT NULL::bigint, p_backoff_cap_ms bigint DEFAULT NULL::bigint, p_delays_ms bigint[] DEFAULT NULL::bigint[], p_payload_bytes_max bigint DEFAULT NULL::bigint, p_rotate_bytes bigint DEFAULT NULL::bigint, p_rotate_age_ms bigint DEFAULT NULL::bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET lock_timeout TO '1s'
+    AS $$
+DECLARE
+    before host.queue;
+    q host.queue;
+    remaining text;
+BEGIN
+    PERFORM host.require_read_committed('changing a queue');
+    SELECT * INTO before FROM host.queue WHERE name = p_queue FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
+    END IF;
+    IF p_delays_ms IS NOT NULL AND num_nonnulls(p_backoff_base_ms, p_backoff_cap_ms) > 0 THEN
+        RAISE EXCEPTION 'queue "%" waits by delays or by a backoff, not by both', p_queue
+            USING ERRCODE = '22023', HINT = 'give p_delays_ms, or p_backoff_base_ms and p_backoff_cap_ms';
+    END IF;
+    UPDATE host.queue x SET
+        max_attempts = coalesce(p_max_attempts, x.max_attempts),
+        backoff_base_ms = coalesce(p_backoff_base_ms, x.backoff_base_ms),
+        backoff_cap_ms = coalesce(p_backoff_cap_ms, x.backoff_cap_ms),
+        delays_ms = CASE WHEN num_nonnulls(p_backoff_base_ms, p_backoff_cap_ms) = 0 THEN coalesce(p_delays_ms, x.delays_ms) END,
+        payload_bytes_max = coalesce(p_payload_bytes_max, x.payload_bytes_max),
+        rotate_bytes = coalesce(p_rotate_bytes, x.rotate_bytes),
+        rotate_age_ms = coalesce(p_rotate_age_ms, x.rotate_age_ms)
+        WHERE x.id = before.id RETURNING * INTO q;
+    IF q.payload_bytes_max = before.payload_bytes_max THEN
+        RETURN;
+    END IF;
+    EXECUTE format('LOCK TABLE queue.%I IN ACCESS EXCLUSIVE MODE', p_queue);
+    IF q.payload_bytes_max < before.payload_bytes_max THEN
+        SELECT concat_ws(', ', nullif(s.waiting, 0) || ' waiting', nullif(s.in_flight, 0) || ' in flight',
+                nullif(s.scheduled, 0) || ' scheduled', nullif(s.dead, 0) || ' dead')
+            INTO remaining FROM host.queue_status(p_queue) s;
+        IF remaining <> '' THEN
+            RAISE EXCEPTION 'the largest payload of queue "%" cannot shrink from % to % bytes while it has messages: %',
+                    p_queue, before.payload_bytes_max, q.payload_bytes_max, remaining
+                USING ERRCODE = 'HQ005', HINT = 'a larger one of them could not be retried: lower the limit when the queue is empty';
+        END IF;
+    END IF;
+    -- NOT VALID: nothing is scanned under the lock. What is there fulfils it.
+    EXECUTE format('ALTER TABLE queue.%I DROP CONSTRAINT payload_is_at_most_%s_bytes, ADD CONSTRAINT payload_is_at_most_%s_bytes CHECK (%s) NOT VALID',
+        p_queue, before.payload_bytes_max, q.payload_bytes_max, host.payload_check(q));
+    PERFORM host.apply_queue_functions(p_queue);
 END $$;
 
 CREATE FUNCTION host.set_secret(p_name text, p_value text) RETURNS boolean
@@ -7835,6 +7891,9 @@ GRANT ALL ON FUNCTION host.set_keep(p_queue text, p_keep_ms bigint) TO host_oper
 
 REVOKE ALL ON FUNCTION host.set_limits(p_queue text, p_fleet_concurrency integer, p_rate_count integer, p_rate_ms bigint, p_rate_burst integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.set_limits(p_queue text, p_fleet_concurrency integer, p_rate_count integer, p_rate_ms bigint, p_rate_burst integer) TO host_operator;
+
+REVOKE ALL ON FUNCTION host.set_queue(p_queue text, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_delays_ms bigint[], p_payload_bytes_max bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION host.set_queue(p_queue text, p_max_attempts integer, p_backoff_base_ms bigint, p_backoff_cap_ms bigint, p_delays_ms bigint[], p_payload_bytes_max bigint, p_rotate_bytes bigint, p_rotate_age_ms bigint) TO host_operator;
 
 REVOKE ALL ON FUNCTION host.set_unique(p_queue text, p_unique_ms bigint, p_on_duplicate text) FROM PUBLIC;
 GRANT ALL ON FUNCTION host.set_unique(p_queue text, p_unique_ms bigint, p_on_duplicate text) TO host_operator;

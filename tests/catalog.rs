@@ -33,6 +33,7 @@ async fn an_open_change_of_one_queue_holds_up_no_other() {
         "SELECT host.deploy('{q}', 'default', repeat('0', 64), '{}', 'message', 1, 1 << 26, 1000, 1000, 1000, 10, 1000)",
         "SELECT host.deploy('{q}', 'second', repeat('0', 64), '{}', 'message', 1, 1 << 26, 1000, 1000, 1000, 10, 1000)",
         "SELECT host.set_keep('{q}', 60000)",
+        "SELECT host.set_queue('{q}', p_max_attempts => 3)",
         "SELECT host.{q}__cancel(id) FROM queue.{q}",
         "SELECT host.create_queue('{q}2')",
         "SELECT host.end_session(host.begin_session('{q}', 0, ''), true)",

@@ -209,7 +209,7 @@ async fn how_long_a_queue_keeps_is_a_setting() {
     assert_eq!(host("peek q --settled").await.ok(), "No message is kept\n");
     assert_eq!(
         host("queue set q --keep off").await.ok(),
-        "Queue q keeps settled messages until they are rotated away\n"
+        "Changed queue q:\n  keep  7days -> off\n"
     );
     let error = host("peek q --settled").await.error(2);
     assert!(error.contains("`host queue set q --keep 7d`"), "{error}");

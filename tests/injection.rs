@@ -66,6 +66,7 @@ async fn no_argument_of_a_function_becomes_a_statement() {
             ),
             format!("host.set_secret({quoted}, 'x')"),
             format!("host.set_limits({quoted}, 1, NULL, NULL, NULL)"),
+            format!("host.set_queue({quoted}, p_payload_bytes_max => 1)"),
             format!("host.set_unique({quoted}, 1)"),
             format!("host.set_unique('work', 1, {quoted})"),
         ];

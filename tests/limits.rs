@@ -286,10 +286,10 @@ async fn the_commands_set_show_and_refuse() {
         serde_json::json!({"per_key": false, "fleet_concurrency": 3, "rate": rate})
     );
     let said = ok(&["queue", "set", "q", "--burst", "7"]).await;
-    assert_eq!(said, "Limits of queue q: 3 in flight; 100 every 1s, 7 at once\n");
+    assert_eq!(said, "Changed queue q:\n  rate  100/1s, burst 100 -> 100/1s, burst 7\n");
     assert!(ok(&["queue", "show", "q"]).await.contains("3 in flight; 100 every 1s, 7 at once"));
     let said = ok(&["queue", "set", "q", "--rate", "off", "--fleet-concurrency", "off"]).await;
-    assert_eq!(said, "Limits of queue q: none\n");
+    assert!(said.contains("  rate               100/1s, burst 7 -> off\n"), "{said}");
     let limited = "SELECT count(*) FROM host.queue WHERE host.is_limited(queue)";
     assert_eq!(value::<i64>(&db.client().await, limited).await, 0);
     for wrong in [

@@ -58,6 +58,7 @@ mod plugins;
 mod priorities;
 mod privileges;
 mod promotion;
+mod queue_set;
 mod queues;
 mod random;
 mod readme;

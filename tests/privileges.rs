@@ -316,6 +316,7 @@ async fn few_functions_have_the_owners_rights_and_all_pin_where_names_are_looked
             "remove_handler",
             "set_keep",
             "set_limits",
+            "set_queue",
             "set_unique",
             "set_wake_up",
             "truncate_heartbeat",

@@ -303,7 +303,7 @@ async fn the_commands_say_what_became_of_a_message() {
     assert_eq!(ok(&with_json).await, "{\"duplicate_of\":\"1\",\"id\":null}\n");
     let said = ok(&["queue", "set", "q", "--on-duplicate", "refuse"]).await;
     let how = "taken for 1h 30m and until the message is settled, duplicates are refused";
-    assert_eq!(said, format!("Unique keys of queue q: {how}\n"));
+    assert_eq!(said, "Changed queue q:\n  on-duplicate  drop -> refuse\n");
     assert!(ok(&["queue", "show", "q"]).await.contains(how));
     let text = db.host(&enqueue).await.error(1);
     assert!(text.starts_with("unique_key \"k\" is taken by message 1 of queue \"q\""), "{text}");

@@ -190,13 +190,13 @@ async fn a_queue_is_set_to_poll_and_back() {
     set("--no-wake-up").await.error(1);
     producer.batch_execute("COMMIT").await.unwrap();
     assert_eq!(scene.number("SELECT count(*) FROM host.queue WHERE NOT wake_up").await, 0);
-    assert_eq!(set("--no-wake-up").await.ok(), "Queue work wakes hosts by polling only\n");
+    assert_eq!(set("--no-wake-up").await.ok(), "Changed queue work:\n  wake-up  on -> off\n");
     scene.run(prepare).await;
     scene.run("COMMIT PREPARED 'set to poll'").await;
     scene.wait_number(DONE, 2).await;
     assert!(polling.terminate().await.success());
 
-    assert_eq!(set("--wake-up").await.ok(), "Queue work wakes hosts by NOTIFY\n");
+    assert_eq!(set("--wake-up").await.ok(), "Changed queue work:\n  wake-up  off -> on\n");
     let _sleeping = scene.serve("sleeping", NEVER);
     wait_asleep(&scene).await;
     scene.run("INSERT INTO queue.work (payload) VALUES ('3')").await;

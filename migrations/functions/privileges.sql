@@ -57,6 +57,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_operator', 'FUNCTION', 'host.set_limits', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.drop_queue', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.set_keep', 'EXECUTE', NULL),
+        ('host_operator', 'FUNCTION', 'host.set_queue', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.set_wake_up', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.grant_producer', 'EXECUTE', NULL),
         ('host_operator', 'FUNCTION', 'host.deploy', 'EXECUTE', NULL),

@@ -16,6 +16,22 @@ SET search_path = pg_catalog, pg_temp AS $$
     SELECT -p_handler - p_lane * (1::bigint << 33)
 $$;
 
+-- What a payload has to fulfil to be within its queue's limit.
+CREATE OR REPLACE FUNCTION host.payload_check(q host.queue) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE
+        WHEN q.payload_type IN ('text', 'bytea') THEN format('octet_length(payload) <= %s', q.payload_bytes_max)
+        -- As text, which is how it travels: 1e100000 is small in a jsonb, and compressed data
+        -- anywhere. What cannot be too long is not made text of: 14 bytes can be a number of
+        -- 147,457 characters, and nothing in a jsonb is longer for its size.
+        WHEN q.payload_type = 'jsonb'
+            THEN format('pg_column_size(payload) <= %s AND pg_column_compression(payload) IS NULL'
+                ' OR octet_length(payload::text) <= %s', q.payload_bytes_max / 12288, q.payload_bytes_max)
+        ELSE format('octet_length(payload::text) <= %s', q.payload_bytes_max)
+    END
+$$;
+
 -- The text of a template for one queue. Text in {lanes?…} is only for a queue with several lanes,
 -- text in {plain?…} only for a queue with one, and so on. So a plain queue pays nothing for lanes.
 -- Raises HQ004 where there is no such template. Raises P0001 where a placeholder or a condition is
@@ -34,17 +50,7 @@ BEGIN
             '{limited}', host.is_limited(q)::text),
             '{queue_id}', q.id::text),
             '{payload_bytes_max}', q.payload_bytes_max::text),
-            '{payload_check}', CASE
-                WHEN q.payload_type IN ('text', 'bytea')
-                    THEN format('octet_length(payload) <= %s', q.payload_bytes_max)
-                -- As text, which is how it travels: 1e100000 is small in a jsonb, and compressed
-                -- data anywhere. What cannot be too long is not made text of: 14 bytes can be a
-                -- number of 147,457 characters, and nothing in a jsonb is longer for its size.
-                WHEN q.payload_type = 'jsonb'
-                    THEN format('pg_column_size(payload) <= %s AND pg_column_compression(payload) IS NULL'
-                        ' OR octet_length(payload::text) <= %s', q.payload_bytes_max / 12288, q.payload_bytes_max)
-                ELSE format('octet_length(payload::text) <= %s', q.payload_bytes_max)
-            END),
+            '{payload_check}', host.payload_check(q)),
             '{payload}', q.payload_type),
             '{lanes}', host.lanes(q)::text),
             '{lane_of}', CASE
@@ -265,24 +271,6 @@ BEGIN
     UPDATE host.queue SET paused = p_paused WHERE name = p_queue AND paused <> p_paused;
     RETURN FOUND;
 END $$;
-
--- Whether an INSERT on a queue may wake a sleeping host, by NOTIFY. A transaction that did so
--- cannot be prepared. Raises HQ004 when there is no such queue. Locks: SHARE ROW EXCLUSIVE on the
--- queue's table, so that no INSERT is half of each; waits for producers at most 1 s, and before it
--- locks anything that others wait for. SECURITY DEFINER: only the owner of a table switches its
--- triggers.
-CREATE OR REPLACE FUNCTION host.set_wake_up(p_queue text, p_wake_up boolean) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
-BEGIN
-    PERFORM FROM host.queue WHERE name = p_queue FOR UPDATE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'no queue "%"', p_queue USING ERRCODE = 'HQ004';
-    END IF;
-    EXECUTE format('ALTER TABLE queue.%I %s TRIGGER wake', p_queue, CASE WHEN p_wake_up THEN 'ENABLE' ELSE 'DISABLE' END);
-    UPDATE host.queue SET wake_up = p_wake_up WHERE name = p_queue;
-END $$;
-REVOKE EXECUTE ON FUNCTION host.set_wake_up FROM PUBLIC;
 
 -- The expression that makes a payload of a type from its bytes.
 CREATE OR REPLACE FUNCTION host.payload_cast(p_bytes text, p_payload_type text) RETURNS text

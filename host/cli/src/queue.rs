@@ -1,12 +1,12 @@
 //! `host queue`.
 
-use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use self::differs::differences;
+use self::differs::{Difference, differences};
 use self::format::{backoff, described, settings_json, state};
-use self::set::{LimitArgs, Set, UniqueArgs};
+use self::set::Set;
+use self::settings::{LimitArgs, SettingArgs, UniqueArgs};
 use crate::context::CommandContext;
 use crate::error::CommandError;
 use crate::global::Global;
@@ -16,8 +16,6 @@ use crate::purge::Purge;
 use crate::show::{self, Column};
 use host_core::message::PayloadType;
 use host_core::name::QueueName;
-use host_core::queue_limits::QueueLimits;
-use host_core::retry::{Backoff, RetryPolicy};
 use host_queue::catalog;
 use host_queue::inspect;
 use host_queue::queues::{self, DropError, NewQueue};
@@ -25,6 +23,7 @@ use host_queue::queues::{self, DropError, NewQueue};
 mod differs;
 mod format;
 mod set;
+mod settings;
 
 /// Create, look at, change, purge and drop queues
 #[derive(Debug, Args)]
@@ -64,31 +63,8 @@ struct Create {
     /// The type of its payload column
     #[arg(long, value_name = "TYPE", default_value = "jsonb", value_parser = payload_type())]
     payload: String,
-    /// The largest payload it takes, at most 64MiB
-    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
-    max_bytes: ByteSize,
-    /// Attempts before a message becomes a dead letter, the first included
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    max_attempts: u32,
-    /// The wait before the second attempt; it doubles with each further one
-    #[arg(long, value_name = "TIME", default_value = "1s")]
-    backoff: humantime::Duration,
-    /// The longest wait between attempts
-    #[arg(long, value_name = "TIME", default_value = "1h")]
-    backoff_cap: humantime::Duration,
-    /// The waits between attempts, in order, instead of a backoff; the last one repeats
-    #[arg(long, value_name = "TIME,…", value_delimiter = ',', conflicts_with_all = ["backoff", "backoff_cap"])]
-    delays: Vec<humantime::Duration>,
-    /// Bytes after which a new partition begins, but not before --rotate-age
-    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
-    rotate_size: ByteSize,
-    /// The shortest time that a partition takes messages
-    #[arg(long, value_name = "TIME", default_value = "1m")]
-    rotate_age: humantime::Duration,
-    /// Keep settled messages readable for this long: 1m to 3650days [default: until they are
-    /// rotated away]
-    #[arg(long, value_name = "TIME")]
-    keep: Option<humantime::Duration>,
+    #[command(flatten)]
+    settings: SettingArgs,
     /// Never NOTIFY on INSERT: hosts poll. For producers that use PREPARE TRANSACTION
     #[arg(long)]
     no_wake_up: bool,
@@ -181,10 +157,10 @@ impl QueueCommand {
     /// Does it.
     pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
         crate::context::with(global, async |context: &CommandContext| match self.command {
-            Command::Create(command) => command.run(context).await,
+            Command::Create(command) => Box::pin(command.run(context)).await,
             Command::List(command) => command.run(context).await,
             Command::Show(command) => command.run(context).await,
-            Command::Set(command) => command.run(context).await,
+            Command::Set(command) => Box::pin(command.run(context)).await,
             Command::Drop(command) => command.run(context).await,
             Command::Grant(command) => command.run(context).await,
             Command::Pause(command) => set_paused(context, &command.name, true).await,
@@ -197,27 +173,16 @@ impl QueueCommand {
 
 impl Create {
     fn resolve(self) -> Result<NewQueue, CommandError> {
+        let before = NewQueue::named(self.name);
         let payload_type = PayloadType::from_sql_name(&self.payload);
         let queue = NewQueue {
-            name: self.name,
             payload_type: payload_type
                 .ok_or_else(|| CommandError::usage("no such payload type"))?,
-            payload_bytes_max: self.max_bytes.as_u64(),
-            policy: RetryPolicy {
-                max_attempts: self.max_attempts,
-                backoff: if self.delays.is_empty() {
-                    Backoff::Exponential { base: self.backoff.into(), cap: self.backoff_cap.into() }
-                } else {
-                    Backoff::Delays(self.delays.into_iter().map(Into::into).collect())
-                },
-            },
-            rotate_bytes: self.rotate_size.as_u64(),
-            rotate_age: self.rotate_age.into(),
             wake_up: !self.no_wake_up,
             lanes: self.lanes.resolve()?,
-            keep: self.keep.map(Into::into),
             unique: self.unique.resolve(None)?,
-            limits: self.limits.resolve(QueueLimits::default())?,
+            limits: self.limits.resolve(before.limits)?,
+            ..self.settings.resolve(&before)
         };
         queue.check().map_err(|error| CommandError::usage(error.to_string()))?;
         Ok(queue)
@@ -239,7 +204,7 @@ impl Create {
             return Err(CommandError::failed(format!(
                 "queue {0} exists with other settings: {1}; see `host queue set --help` for those that can change",
                 queue.name,
-                differences.join("; ")
+                differences.iter().map(Difference::phrase).collect::<Vec<_>>().join("; ")
             )));
         }
         if !created {

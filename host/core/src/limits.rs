@@ -67,8 +67,12 @@ pub const BATCH_SIZE_DEFAULT: u32 = 100;
 pub const CONCURRENCY_DEFAULT: u32 = 64;
 /// The least and the most that a queue's largest payload may be, in bytes.
 pub const PAYLOAD_BYTES: RangeInclusive<u64> = 1..=64 << 20;
+/// The largest payload of a queue that does not say, in bytes.
+pub const PAYLOAD_BYTES_DEFAULT: u64 = 1 << 20;
 /// The fewest and the most attempts that a queue may ask for.
 pub const ATTEMPTS: RangeInclusive<u32> = 1..=1_000;
+/// The attempts of a queue that does not say.
+pub const ATTEMPTS_DEFAULT: u32 = 10;
 /// The shortest and the longest backoff before the second attempt.
 pub const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
 /// The backoff of a queue that does not say, before the second attempt.
@@ -81,9 +85,13 @@ pub const DELAYS: RangeInclusive<u32> = 1..=100;
 pub const BACKOFF_CAP_MAX: Duration = Duration::from_hours(365 * 24);
 /// The least and the most that a queue's leaf may hold before it rotates, in bytes.
 pub const ROTATE_BYTES: RangeInclusive<u64> = 8 << 10..=1 << 40;
+/// What a leaf of a queue that does not say holds before it rotates, in bytes.
+pub const ROTATE_BYTES_DEFAULT: u64 = 64 << 20;
 /// The shortest and the longest age of a leaf before it may rotate.
 pub const ROTATE_AGE: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_hours(24);
+/// The age of a leaf before it may rotate, of a queue that does not say.
+pub const ROTATE_AGE_DEFAULT: Duration = Duration::from_mins(1);
 /// The shortest and the longest time for which a queue may keep settled messages.
 pub const KEEP: RangeInclusive<Duration> =
     Duration::from_mins(1)..=Duration::from_hours(3_650 * 24);

@@ -12,9 +12,9 @@ use super::{limits, unique};
 use host_core::clock::millis;
 use host_core::lane::Lanes;
 use host_core::limits::{
-    ATTEMPTS, BACKOFF, BACKOFF_CAP_DEFAULT, BACKOFF_CAP_MAX, BACKOFF_DEFAULT, DELAYS, KEEP,
-    OutOfRange, PAYLOAD_BYTES, ROTATE_AGE, ROTATE_BYTES, bytes_within, count_within,
-    duration_within,
+    ATTEMPTS, ATTEMPTS_DEFAULT, BACKOFF, BACKOFF_CAP_DEFAULT, BACKOFF_CAP_MAX, BACKOFF_DEFAULT,
+    DELAYS, KEEP, OutOfRange, PAYLOAD_BYTES, PAYLOAD_BYTES_DEFAULT, ROTATE_AGE, ROTATE_AGE_DEFAULT,
+    ROTATE_BYTES, ROTATE_BYTES_DEFAULT, bytes_within, count_within, duration_within,
 };
 use host_core::message::PayloadType;
 use host_core::name::QueueName;
@@ -22,13 +22,17 @@ use host_core::queue_limits::QueueLimits;
 use host_core::retry::{Backoff, RetryPolicy};
 use host_core::unique::Unique;
 
+pub use change::change;
+
+mod change;
+
 /// Raised when a queue that is to be dropped has messages left.
 const SQLSTATE_MESSAGES_LEFT: &str = "HQ005";
 /// Tries to drop a queue while hosts lock its tables in another order.
 const DEADLOCKS_MAX: u32 = 10;
 
 /// A queue to be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewQueue {
     /// The name of its table.
     pub name: QueueName,
@@ -74,6 +78,27 @@ impl From<&Queue> for NewQueue {
 }
 
 impl NewQueue {
+    /// One of this name, with every setting as it is where nobody says otherwise.
+    #[must_use]
+    pub fn named(name: QueueName) -> Self {
+        Self {
+            name,
+            payload_type: PayloadType::Jsonb,
+            payload_bytes_max: PAYLOAD_BYTES_DEFAULT,
+            policy: RetryPolicy {
+                max_attempts: ATTEMPTS_DEFAULT,
+                backoff: Backoff::Exponential { base: BACKOFF_DEFAULT, cap: BACKOFF_CAP_DEFAULT },
+            },
+            rotate_bytes: ROTATE_BYTES_DEFAULT,
+            rotate_age: ROTATE_AGE_DEFAULT,
+            wake_up: true,
+            lanes: Lanes::One,
+            keep: None,
+            unique: None,
+            limits: QueueLimits::default(),
+        }
+    }
+
     /// Refuses what a queue cannot be.
     pub fn check(&self) -> Result<(), OutOfRange> {
         bytes_within("max-bytes", self.payload_bytes_max, &PAYLOAD_BYTES)?;

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::set;
 use crate::{show, status};
+use host_core::lane::Lanes;
+use host_core::queue_limits::{QueueLimits, Rate};
 use host_core::retry::Backoff;
+use host_core::unique::{OnDuplicate, Unique};
 use host_queue::catalog::Queue;
 use host_queue::inspect::QueueStatus;
 
@@ -51,7 +53,7 @@ pub(crate) fn settings_json(q: &Queue) -> Value {
         "paused": q.paused,
         "unique_ms": q.unique.map(|u| millis(u.window)),
         "on_duplicate": q.unique.map(|u| u.on_duplicate.name()),
-        "limits": set::limits_json(q.limits, q.lanes),
+        "limits": limits_json(q.limits, q.lanes),
     })
 }
 
@@ -90,16 +92,67 @@ pub(crate) fn described(queue: &Queue, status: &QueueStatus) -> String {
             format!("{}, {} apart", queue.policy.max_attempts, backoff(&queue.policy.backoff)),
         ),
         ("Order", queue.lanes.to_string()),
-        ("Unique keys", set::keys_text(queue.unique)),
-        ("Limits", set::limits_text(queue.limits, queue.lanes)),
+        ("Unique keys", keys_text(queue.unique)),
+        ("Limits", limits_text(queue.limits, queue.lanes)),
         ("Handlers", handlers),
         ("Messages", messages),
         ("On disk", show::bytes(status.bytes)),
         ("Rotates at", rotation),
-        ("Keeps", format!("settled messages {}", set::kept(queue.keep))),
+        ("Keeps", format!("settled messages {}", kept(queue.keep))),
         ("Held up by", held),
-        ("Wakes hosts", set::wake_up_text(queue.wake_up).to_owned()),
+        ("Wakes hosts", wake_up_text(queue.wake_up).to_owned()),
     ]
     .map(|(what, value)| format!("{what:<12} {value}\n"))
     .concat()
+}
+
+/// How a queue takes unique keys, in words.
+fn keys_text(unique: Option<Unique>) -> String {
+    let Some(Unique { window, on_duplicate }) = unique else { return "none".to_owned() };
+    let least = match window {
+        Duration::ZERO => String::new(),
+        window => format!("for {} and ", show::duration(window)),
+    };
+    let what = match on_duplicate {
+        OnDuplicate::Drop => "dropped",
+        OnDuplicate::Refuse => "refused",
+    };
+    format!("taken {least}until the message is settled, duplicates are {what}")
+}
+
+/// How hosts hear of new messages, in words.
+const fn wake_up_text(wake_up: bool) -> &'static str {
+    if wake_up { "by NOTIFY" } else { "by polling only" }
+}
+
+/// How long a queue keeps what is settled, in words.
+fn kept(keep: Option<Duration>) -> String {
+    match keep {
+        Some(keep) => format!("for {}", show::duration(keep)),
+        None => "until they are rotated away".to_owned(),
+    }
+}
+
+/// A queue's limits, in words.
+fn limits_text(limits: QueueLimits, lanes: Lanes) -> String {
+    let fleet = limits.fleet_concurrency.map(|messages| format!("{messages} in flight"));
+    let rate = limits.rate.map(|Rate { count, interval, burst }| {
+        format!("{count} every {}, {burst} at once", show::duration(interval))
+    });
+    let all: Vec<String> = fleet.into_iter().chain(rate).collect();
+    let each = if lanes.keyed().is_some() { ", for each key" } else { "" };
+    if all.is_empty() { "none".to_owned() } else { all.join("; ") + each }
+}
+
+/// A queue's limits, for machines.
+fn limits_json(limits: QueueLimits, lanes: Lanes) -> Value {
+    json!({
+        "per_key": lanes.keyed().is_some(),
+        "fleet_concurrency": limits.fleet_concurrency,
+        "rate": limits.rate.map(|rate| json!({
+            "count": rate.count,
+            "interval_ms": rate.interval.as_millis() as u64,
+            "burst": rate.burst,
+        })),
+    })
 }
