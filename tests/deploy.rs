@@ -240,7 +240,7 @@ async fn it_waits_for_every_host_and_names_one_that_cannot_run_it() {
 
 #[tokio::test]
 async fn the_catalog_is_what_was_deployed_and_its_components_are_checked() {
-    use host_core::digest::Digest;
+    use host_core::deployment::digest::Digest;
     use host_queue::catalog;
 
     let db = with_queue().await;

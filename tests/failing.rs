@@ -1,6 +1,6 @@
 //! Failing work is loud: in the log, in `host doctor` and in `host status`.
 
-use host_core::failures::error_kind;
+use host_core::health::failures::error_kind;
 use serde_json::{Value, json};
 
 use crate::harness::process::Serve;

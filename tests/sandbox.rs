@@ -7,12 +7,12 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use host_core::deployment::secret::Secrets;
 use host_core::id::MessageId;
-use host_core::lane::Lanes;
 use host_core::limits::{Isolation, Limits};
+use host_core::message::lane::Lanes;
 use host_core::message::{Headers, Message, PayloadType, QueueShape};
-use host_core::outcome::{Failure, Verdict};
-use host_core::secret::Secrets;
+use host_core::policy::outcome::{Failure, Verdict};
 use host_sandbox::{Handler, HandlerSettings, Refusal, Run, Sandbox, SandboxConfig, SandboxError};
 
 mod attacks;

@@ -72,7 +72,7 @@ fn part_name(part: &str) -> &'static str {
 }
 
 async fn damage(client: &Client) -> Vec<String> {
-    let found = host_queue::shape::damage(client, client).await.unwrap();
+    let found = host_queue::inspect::shape::damage(client, client).await.unwrap();
     found.iter().map(ToString::to_string).collect()
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use host_core::progress::Progress;
+use host_core::health::progress::Progress;
 use host_server::serve::{ServeConfig, Shutdown, serve};
 use nix::sys::signal::Signal;
 use tokio_util::sync::CancellationToken;

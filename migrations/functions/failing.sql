@@ -3,7 +3,7 @@
 -- Locks: rows of host.failing, each its own host's.
 
 -- What an error has in common with others of its kind: without numbers, ids, quoted words and
--- addresses. As host/core/src/failures.rs has it.
+-- addresses. As host/core/src/health/failures.rs has it.
 CREATE OR REPLACE FUNCTION host.error_kind(p_error text) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 
-use host_core::digest::Digest;
+use host_core::deployment::digest::Digest;
 use serde_json::{Map, Value};
 use tokio_postgres::Client;
 

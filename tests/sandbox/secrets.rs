@@ -1,6 +1,6 @@
 //! Secrets: who is given them, and where they do not show.
 
-use host_core::secret::Secret;
+use host_core::deployment::secret::Secret;
 use serde_json::json;
 
 use super::logged::Captured;

@@ -14,13 +14,13 @@ use crate::error::BenchError;
 use crate::options::{OnProgress, Options, Request, Workload};
 use crate::produce::{Counters, preload};
 use host_core::format::plural;
-use host_core::liveness::BEAT_EVERY;
+use host_core::health::liveness::BEAT_EVERY;
+use host_queue::admin::queues;
 use host_queue::bench::load::Producer;
 use host_queue::bench::relay::Relay;
 use host_queue::bench::{self, BenchQueue, Gauges, Others, Progress};
 use host_queue::catalog::{self, Queue};
 use host_queue::connect::{Database, Pooled};
-use host_queue::queues;
 
 pub(crate) mod hosts;
 mod interference;

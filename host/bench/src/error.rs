@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use host_queue::admin::queues::DropError;
 use host_queue::error::QueueError;
-use host_queue::queues::DropError;
 use host_server::deploy::DeployError;
 
 /// Why there are no figures.

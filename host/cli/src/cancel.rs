@@ -12,8 +12,8 @@ use crate::global::Global;
 use crate::lookup;
 use host_core::id::MessageId;
 use host_core::name::QueueName;
+use host_queue::admin::message::{self, State, Whereabouts};
 use host_queue::connect::Pooled;
-use host_queue::message::{self, State, Whereabouts};
 
 /// How often a look is taken at a message that is in flight.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

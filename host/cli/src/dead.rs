@@ -10,8 +10,8 @@ use crate::global::Global;
 use crate::lookup;
 use crate::show::{self, Column};
 use host_core::name::QueueName;
+use host_queue::admin::dead::{self, DeadLetter, Details, Which};
 use host_queue::connect::Pooled;
-use host_queue::dead::{self, DeadLetter, Details, Which};
 
 mod actions;
 

@@ -12,10 +12,10 @@ use crate::context::CommandContext;
 use crate::error::CommandError;
 use crate::global::Global;
 use crate::{component_file, lookup, show};
-use host_core::digest::Digest;
+use host_core::deployment::digest::Digest;
 use host_core::name::HandlerName;
+use host_queue::admin::deployments::{self, Component, NewVersion};
 use host_queue::catalog;
-use host_queue::deployments::{self, Component, NewVersion};
 use host_server::deploy::{self, DeployError, InForce};
 
 pub(crate) mod flags;

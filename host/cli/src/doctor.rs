@@ -13,9 +13,10 @@ use crate::global::Global;
 use crate::show;
 use host_core::diagnosis::{Finding, Severity, clock_skew, diagnose, held_tables};
 use host_queue::connect::Pooled;
+use host_queue::connect::pooler;
 use host_queue::error::QueueError;
+use host_queue::inspect::{doctor, shape};
 use host_queue::migrate::{self, Migrations, SchemaState};
-use host_queue::{doctor, pooler, shape};
 
 /// Find what is wrong or will be, and say what to do
 ///

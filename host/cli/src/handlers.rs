@@ -10,9 +10,9 @@ use crate::error::CommandError;
 use crate::global::Global;
 use crate::lookup;
 use crate::show::{self, Column};
+use host_queue::admin::deployments;
 use host_queue::catalog;
 use host_queue::connect::Pooled;
-use host_queue::deployments;
 use host_queue::inspect::{self, HandlerVersion};
 
 mod set;

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::error::CommandError;
-use host_core::lane::{LaneCount, Lanes};
+use host_core::message::lane::{LaneCount, Lanes};
 
 /// Which lanes a queue is to have.
 #[derive(Debug, Args)]

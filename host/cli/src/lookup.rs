@@ -2,13 +2,13 @@
 
 use crate::context::CommandContext;
 use crate::error::CommandError;
-use host_core::secret::SecretName;
+use host_core::deployment::secret::SecretName;
+use host_queue::admin::deployments::Version;
+use host_queue::admin::secrets::SecretInfo;
 use host_queue::catalog::{self, Catalog, Deployment, Queue};
 use host_queue::connect::Pooled;
-use host_queue::deployments::Version;
 use host_queue::error::QueueError;
 use host_queue::migrate::{self, Migrations};
-use host_queue::secrets::SecretInfo;
 
 /// A connection to a database that has this host's schema.
 pub(crate) async fn client(context: &CommandContext) -> Result<Pooled, CommandError> {

@@ -10,7 +10,7 @@ use crate::lookup;
 use crate::show;
 use host_core::id::MessageId;
 use host_core::name::QueueName;
-use host_queue::message::{self, Event, Found, State, Whereabouts};
+use host_queue::admin::message::{self, Event, Found, State, Whereabouts};
 
 /// Show a message's story: where it is, and what happened to it
 ///

@@ -9,9 +9,9 @@ use crate::error::CommandError;
 use crate::global::Global;
 use crate::show;
 use host_core::limits;
+use host_queue::connect::pooler;
+use host_queue::migrate::restore::{self, Rebased};
 use host_queue::migrate::{self, Migrations, Report, Step};
-use host_queue::pooler;
-use host_queue::restore::{self, Rebased};
 
 /// Bring the database to the schema of this host
 ///

@@ -8,7 +8,7 @@ use crate::error::CommandError;
 use crate::global::Global;
 use crate::lookup;
 use crate::show::{self, Column};
-use host_queue::message::{self, Settled, Waiting};
+use host_queue::admin::message::{self, Settled, Waiting};
 
 /// Characters of a payload that a table shows.
 const PAYLOAD_CHARS: usize = 50;

@@ -6,8 +6,8 @@ use serde_json::json;
 use crate::context::CommandContext;
 use crate::error::CommandError;
 use crate::{lookup, show};
+use host_queue::admin::message::{self, Purged};
 use host_queue::inspect;
-use host_queue::message::{self, Purged};
 
 /// Remove the messages that wait on a queue, without running them
 ///

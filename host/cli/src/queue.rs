@@ -16,9 +16,9 @@ use crate::purge::Purge;
 use crate::show::{self, Column};
 use host_core::message::PayloadType;
 use host_core::name::QueueName;
+use host_queue::admin::queues::{self, DropError, NewQueue};
 use host_queue::catalog;
 use host_queue::inspect;
-use host_queue::queues::{self, DropError, NewQueue};
 
 mod differs;
 mod format;

@@ -8,7 +8,7 @@ use crate::deploy::waiting::Waiting;
 use crate::error::CommandError;
 use crate::global::Global;
 use crate::{lookup, settings};
-use host_queue::deployments::{self, Version};
+use host_queue::admin::deployments::{self, Version};
 use host_server::deploy;
 
 /// Put an older version of a handler in force again

@@ -12,8 +12,8 @@ use crate::error::CommandError;
 use crate::global::Global;
 use crate::lookup;
 use crate::show::{self, Column};
-use host_core::secret::{Secret, SecretName, VALUE_BYTES_MAX};
-use host_queue::secrets::{self, SecretInfo};
+use host_core::deployment::secret::{Secret, SecretName, VALUE_BYTES_MAX};
+use host_queue::admin::secrets::{self, SecretInfo};
 
 /// Set, list and remove secrets: values for handlers that no command shows again
 ///

@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use crate::context::CommandContext;
 use crate::error::CommandError;
 use crate::global::Global;
+use host_core::health::progress::Progress;
 use host_core::limits;
-use host_core::progress::Progress;
+use host_queue::connect::pooler;
 use host_queue::connect::retry;
 use host_queue::migrate::{self, Migrations, SchemaState};
-use host_queue::pooler;
 use host_server::serve::{ServeConfig, Shutdown, serve};
 
 /// Lease messages, run them in sandboxes, and settle what came of them

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::show;
+use host_queue::admin::deployments::Version;
 use host_queue::catalog::Settings;
-use host_queue::deployments::Version;
 
 /// Characters of a value that a difference shows.
 const VALUE_CHARS_MAX: usize = 40;

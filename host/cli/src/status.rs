@@ -9,8 +9,9 @@ use crate::global::Global;
 use crate::show::{self, Column};
 use crate::{cron as entries, lookup};
 use host_core::diagnosis::facts::Failing;
+use host_queue::cron;
+use host_queue::inspect::failing;
 use host_queue::inspect::{self, COUNT_MAX, Lag, ListedSession, QueueStatus};
-use host_queue::{cron, failing};
 
 /// Show queues, handlers, cron entries and hosts, and obstacles
 ///

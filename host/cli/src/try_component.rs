@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::error::CommandError;
-use host_core::grant::HttpGrant;
+use host_core::deployment::grant::HttpGrant;
 use host_core::limits::COMPONENT_BYTES_MAX;
 use host_sandbox::{Terms, try_here};
 

@@ -11,7 +11,7 @@ use self::facts::{
     Failing, FreshDead, HeldLock, HeldTables, Holder, LockTable, Queue, Refused, SessionFacts,
 };
 use crate::clock::millis;
-use crate::liveness::TTL;
+use crate::health::liveness::TTL;
 
 pub mod facts;
 mod remedy;

@@ -3,24 +3,15 @@
 
 pub mod clock;
 pub mod cron;
+pub mod deployment;
 pub mod diagnosis;
-pub mod digest;
-pub mod failures;
 pub mod filter;
 pub mod format;
-pub mod grant;
+pub mod health;
 pub mod id;
-pub mod incident;
-pub mod lane;
 pub mod limits;
-pub mod liveness;
 pub mod memory_gauge;
 pub mod message;
 pub mod name;
-pub mod outcome;
-pub mod progress;
-pub mod queue_limits;
-pub mod retry;
-pub mod secret;
+pub mod policy;
 pub mod settlement;
-pub mod unique;

@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use self::lane::{Lanes, Priority};
+use crate::deployment::secret::Secret;
 use crate::id::MessageId;
-use crate::lane::{Lanes, Priority};
 use crate::limits::DELAY;
-use crate::secret::Secret;
 
 mod json;
+pub mod lane;
 
 /// The most that headers may have as JSON text, in bytes.
 pub const HEADERS_BYTES_MAX: usize = 65_536;

@@ -8,11 +8,11 @@ use std::time::Duration;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::deployment::secret::Secret;
 use crate::id::{LeaseId, LeaseKey};
 use crate::memory_gauge::MemoryHold;
 use crate::message::FollowUp;
-use crate::outcome::DeadReason;
-use crate::secret::Secret;
+use crate::policy::outcome::DeadReason;
 
 mod ledger;
 
@@ -240,7 +240,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::outcome::Outcome;
+    use crate::policy::outcome::Outcome;
 
     fn ledger(count: usize) -> Ledger {
         Ledger::new(LeaseId::new(7), Uuid::nil(), count)

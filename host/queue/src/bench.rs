@@ -108,13 +108,13 @@ impl BenchQueue {
 
     /// Begins the account: before any host knows the queue.
     pub async fn begin_account(&self, client: &Client) -> Result<(), QueueError> {
-        let sql = self.render(include_str!("sql/bench/audit.sql"));
+        let sql = self.render(include_str!("bench/audit.sql"));
         Ok(client.batch_execute(&sql).await?)
     }
 
     /// Removes what there is beside the queue; the queue's own tables and functions go with it.
     pub async fn end(&self, client: &Client) -> Result<(), QueueError> {
-        let sql = self.render(include_str!("sql/bench/end.sql"));
+        let sql = self.render(include_str!("bench/end.sql"));
         Ok(client.batch_execute(&sql).await?)
     }
 
@@ -131,7 +131,7 @@ impl BenchQueue {
         from: SystemTime,
         to: SystemTime,
     ) -> Result<Deliveries, QueueError> {
-        let sql = self.render(include_str!("sql/bench/deliveries.sql"));
+        let sql = self.render(include_str!("bench/deliveries.sql"));
         let row = client.query_one(&sql, &[&from, &to]).await?;
         let count =
             |column: &str| Ok::<_, QueueError>(row.try_get::<_, i64>(column)?.max(0) as u64);
@@ -157,7 +157,7 @@ impl BenchQueue {
         intervals: usize,
     ) -> Result<Vec<u64>, QueueError> {
         let to = from + std::time::Duration::from_secs(u64::from(seconds) * intervals as u64);
-        let sql = self.render(include_str!("sql/bench/settled_per_interval.sql"));
+        let sql = self.render(include_str!("bench/settled_per_interval.sql"));
         let rows = client.query(&sql, &[&from, &f64::from(seconds), &to]).await?;
         let mut settled = vec![0; intervals];
         for row in rows {
@@ -193,14 +193,13 @@ impl BenchQueue {
 
     /// Messages that are still to be handled; zero or not is what counts.
     pub async fn left(&self, client: &Client) -> Result<u64, QueueError> {
-        let row = client.query_one(&self.render(include_str!("sql/bench/left.sql")), &[]).await?;
+        let row = client.query_one(&self.render(include_str!("bench/left.sql")), &[]).await?;
         Ok(row.try_get::<_, i64>(0)?.max(0) as u64)
     }
 
     /// The generation that it is in, and its bytes on disk.
     pub async fn rotation(&self, client: &Client) -> Result<(i64, u64), QueueError> {
-        let row =
-            client.query_one(&self.render(include_str!("sql/bench/rotation.sql")), &[]).await?;
+        let row = client.query_one(&self.render(include_str!("bench/rotation.sql")), &[]).await?;
         Ok((row.try_get(0)?, row.try_get::<_, i64>(1)?.max(0) as u64))
     }
 
@@ -212,9 +211,9 @@ impl BenchQueue {
     ) -> Result<HeldTransaction, QueueError> {
         let alone = database.connect_alone().await?;
         let sql = match hold {
-            Hold::Snapshot => include_str!("sql/bench/hold_snapshot.sql"),
-            Hold::Xid => include_str!("sql/bench/hold_xid.sql"),
-            Hold::Lock => include_str!("sql/bench/hold_lock.sql"),
+            Hold::Snapshot => include_str!("bench/hold_snapshot.sql"),
+            Hold::Xid => include_str!("bench/hold_xid.sql"),
+            Hold::Lock => include_str!("bench/hold_lock.sql"),
         };
         alone.client.batch_execute(&self.render(sql)).await?;
         Ok(HeldTransaction { hold, alone })
@@ -227,7 +226,7 @@ impl BenchQueue {
         session: SessionId,
         messages: u64,
     ) -> Result<(), QueueError> {
-        let sql = self.render(include_str!("sql/bench/lease.sql"));
+        let sql = self.render(include_str!("bench/lease.sql"));
         let (mut left, mut seq) = (messages.cast_signed(), 1i64);
         while left > 0 {
             let row = client.query_one(&sql, &[&session.get(), &seq, &left.min(1_000)]).await?;
@@ -242,7 +241,7 @@ impl BenchQueue {
 
     /// Whether the handler `stuck` has a message in hand.
     pub async fn is_stuck(&self, client: &Client) -> Result<bool, QueueError> {
-        let sql = self.render(include_str!("sql/bench/stuck.sql"));
+        let sql = self.render(include_str!("bench/stuck.sql"));
         Ok(client.query_one(&sql, &[]).await?.try_get(0)?)
     }
 }
@@ -264,7 +263,7 @@ impl HeldTransaction {
 /// Reads the counters. What other connections have counted shows up to a second later, unless they
 /// are closed.
 pub async fn gauges(client: &Client) -> Result<Gauges, QueueError> {
-    let row = client.query_one(include_str!("sql/bench/gauges.sql"), &[]).await?;
+    let row = client.query_one(include_str!("bench/gauges.sql"), &[]).await?;
     Ok(Gauges {
         now: row.try_get("now")?,
         wal_bytes: row.try_get("wal_bytes")?,
@@ -290,7 +289,7 @@ pub async fn server_version(client: &Client) -> Result<String, QueueError> {
 
 /// Who else works in this database.
 pub async fn others(client: &Client) -> Result<Others, QueueError> {
-    let row = client.query_one(include_str!("sql/bench/others.sql"), &[]).await?;
+    let row = client.query_one(include_str!("bench/others.sql"), &[]).await?;
     Ok(Others {
         hosts: row.try_get("hosts")?,
         queues: row.try_get("queues")?,
@@ -300,5 +299,5 @@ pub async fn others(client: &Client) -> Result<Others, QueueError> {
 
 /// Connections of hosts and producers that are open.
 pub async fn connections(client: &Client) -> Result<i64, QueueError> {
-    Ok(client.query_one(include_str!("sql/bench/connections.sql"), &[]).await?.try_get(0)?)
+    Ok(client.query_one(include_str!("bench/connections.sql"), &[]).await?.try_get(0)?)
 }

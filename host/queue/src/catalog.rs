@@ -11,17 +11,17 @@ use tokio_postgres::types::ToSql;
 
 use super::error::QueueError;
 use super::json::Text;
-use host_core::digest::Digest;
-use host_core::grant::HttpGrant;
+use host_core::deployment::digest::Digest;
+use host_core::deployment::grant::HttpGrant;
+use host_core::deployment::secret::SecretName;
 use host_core::id::{HandlerId, MessageId, QueueId, SessionId};
-use host_core::lane::Lanes;
 use host_core::limits::{COMPONENT_BYTES_MAX, CONCURRENCY_DEFAULT, Isolation, Limits};
+use host_core::message::lane::Lanes;
 use host_core::message::{PayloadType, QueueShape};
 use host_core::name::{HandlerName, QueueName};
-use host_core::queue_limits::QueueLimits;
-use host_core::retry::RetryPolicy;
-use host_core::secret::SecretName;
-use host_core::unique::Unique;
+use host_core::policy::queue_limits::QueueLimits;
+use host_core::policy::retry::RetryPolicy;
+use host_core::policy::unique::Unique;
 
 pub(crate) mod rows;
 
@@ -169,7 +169,7 @@ impl Queue {
 
 /// Reads the catalog, in one round trip and of one moment.
 pub async fn load(client: &Client) -> Result<Catalog, QueueError> {
-    let row = client.query_typed_one(include_str!("sql/catalog.sql"), &[]).await?;
+    let row = client.query_typed_one(include_str!("catalog/catalog.sql"), &[]).await?;
     let Text(text) = row.try_get(0)?;
     rows::catalog(text)
         .map_err(|error| QueueError::Unexpected(format!("the catalog cannot be read: {error}")))
@@ -178,7 +178,7 @@ pub async fn load(client: &Client) -> Result<Catalog, QueueError> {
 /// The bytes of an uploaded component, checked against its digest.
 pub async fn component(client: &Client, sha256: &Digest) -> Result<Vec<u8>, QueueError> {
     let parameters: [&(dyn ToSql + Sync); 2] = [&sha256.as_str(), &(COMPONENT_BYTES_MAX as i64)];
-    let row = client.query_opt(include_str!("sql/component.sql"), &parameters).await?;
+    let row = client.query_opt(include_str!("catalog/component.sql"), &parameters).await?;
     let missing = || QueueError::Unexpected(format!("component {sha256} is not stored"));
     let row = row.ok_or_else(missing)?;
     let (bytes, wasm): (i64, Option<Vec<u8>>) = (row.try_get(0)?, row.try_get(1)?);

@@ -12,12 +12,13 @@ pub use self::pool::Pooled;
 use self::servers::Servers;
 use self::url::DatabaseUrl;
 use super::error::{QueueError, SQLSTATE_CANNOT_CONNECT};
-use host_core::incident::Incident;
-use host_core::progress::Progress;
+use host_core::health::incident::Incident;
+use host_core::health::progress::Progress;
 
 mod environment;
 mod hidden;
 mod pool;
+pub mod pooler;
 mod servers;
 pub mod url;
 

@@ -5,7 +5,7 @@ use std::error::Error as _;
 use rustls::CertificateError;
 use tokio_postgres::error::{DbError, SqlState};
 
-use host_core::secret::{Secret, hide};
+use host_core::deployment::secret::{Secret, hide};
 
 /// The SQLSTATE that our SQL raises when a session has ended, and with it all its leases.
 pub const SQLSTATE_SESSION_ENDED: &str = "HQ001";

@@ -9,9 +9,13 @@ use tokio_postgres::{Client, Row};
 
 use super::connect::Database;
 use super::error::QueueError;
-use host_core::digest::Digest;
+use host_core::deployment::digest::Digest;
 use host_core::id::SessionId;
 use host_core::name::QueueName;
+
+pub mod doctor;
+pub mod failing;
+pub mod shape;
 
 /// Messages that wait, are scheduled or dead are counted as far as this.
 pub const COUNT_MAX: u64 = 1_000_000;
@@ -151,7 +155,7 @@ pub struct Glance {
 /// Has one look at all queues.
 pub async fn glance(client: &Client) -> Result<Glance, QueueError> {
     let mut glance = Glance::default();
-    for row in client.query_typed(include_str!("sql/status.sql"), &[]).await? {
+    for row in client.query_typed(include_str!("inspect/status.sql"), &[]).await? {
         let name = row.try_get("queue")?;
         match row.try_get::<_, Option<Vec<String>>>("handlers")? {
             Some(_) => drop(glance.idle.insert(name, queue_status(&row)?)),

@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
+use self::fetch::Fetched;
 use super::error::QueueError;
-use super::fetch::Fetched;
 use host_core::id::{HandlerId, LeaseId};
-use host_core::lane::LaneTurn;
+use host_core::message::lane::LaneTurn;
 use host_core::message::{Expired, Message};
 use host_core::settlement::Ledger;
+
+pub mod exchange;
+pub(crate) mod fetch;
+mod granted;
+mod lanes;
+pub mod take_over;
 
 /// A message that was in flight when so many hosts died is a dead letter. From the second on it is
 /// leased alone, so that it takes no other with it.
@@ -72,7 +78,7 @@ pub struct Wait {
 }
 
 /// A lease from its rows.
-pub(super) fn open(mut ledger: Ledger, fetched: Fetched) -> Result<Lease, QueueError> {
+fn open(mut ledger: Ledger, fetched: Fetched) -> Result<Lease, QueueError> {
     let Fetched { messages, early, expired, removed, not_ours } = fetched;
     let have = messages.len() + early.len() + expired.len() + removed.len() + not_ours.len();
     let (id, count) = (ledger.lease(), ledger.rest());

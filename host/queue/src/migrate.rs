@@ -16,6 +16,7 @@ use self::schemas::Schemas;
 
 mod files;
 mod parts;
+pub mod restore;
 mod run;
 mod schemas;
 
@@ -26,7 +27,7 @@ pub const LOCK_TIMEOUT: Duration = Duration::from_millis(20);
 const LOCK: i64 = 7_326_104_881_203;
 
 /// For the connection that migrates: what is parsed here means the same on every server.
-const SETTINGS: &str = include_str!("sql/migrate_settings.sql");
+const SETTINGS: &str = include_str!("migrate/settings.sql");
 
 /// SQLSTATEs of a call into a schema that is not there, or older than the function.
 const NO_SCHEMA: &str = "3F000";

@@ -10,13 +10,13 @@ use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{IsNull, Json, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Transaction};
 
+use super::admin::unique::taken_by;
 use super::catalog::Queue;
 use super::error::QueueError;
-use super::unique::taken_by;
 use host_core::id::MessageId;
-use host_core::lane::Priority;
 use host_core::limits::DELAY;
 use host_core::message::PayloadType;
+use host_core::message::lane::Priority;
 use host_core::name::QueueName;
 
 /// What goes with every message of a batch.
@@ -79,7 +79,7 @@ pub async fn enqueue(
     let (key, headers) = (envelope.key, headers(envelope.headers));
     let (run_at, delay_us) = envelope.when.parts();
     let (expires_at, expires_us) = envelope.expires.unwrap_or_default().parts();
-    let insert = include_str!("sql/enqueue.sql").replace("{q}", name.as_str());
+    let insert = include_str!("producer/enqueue.sql").replace("{q}", name.as_str());
     let row = client
         .query_typed_opt(
             &insert,
@@ -126,7 +126,7 @@ impl<'a> Batch<'a> {
     ) -> Result<Self, QueueError> {
         let transaction = client.transaction().await?;
         let (run_at, expires_at) = times(&transaction, &envelope).await?;
-        let copy = include_str!("sql/copy.sql").replace("{q}", queue.as_str());
+        let copy = include_str!("producer/copy.sql").replace("{q}", queue.as_str());
         let sink = transaction.copy_in(&copy).await?;
         let (payload, time) = (sql_type(payload_type), Type::TIMESTAMPTZ);
         let types = [payload, Type::JSONB, time.clone(), time, Type::INT2, Type::TEXT];

@@ -7,8 +7,8 @@ use tokio_postgres::{Client, Statement};
 use super::connect::{Alone, Database};
 use super::error::QueueError;
 use super::statements::Statements;
+use host_core::health::liveness::Seen;
 use host_core::id::SessionId;
-use host_core::liveness::Seen;
 
 /// For what the trigger of a queue's table tells sleeping hosts.
 const LISTEN: &str = "LISTEN host_wake";

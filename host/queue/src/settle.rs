@@ -8,8 +8,8 @@ use tokio_postgres::types::{Json, ToSql};
 use super::error::{QueueError, without};
 use host_core::clock::millis;
 use host_core::id::SessionId;
-use host_core::lane::Priority;
 use host_core::message::FollowUp;
+use host_core::message::lane::Priority;
 use host_core::settlement::{Dead, HandOn, Retry, Settlement};
 
 /// Sends a settlement; the reply says that it is durable. One that had been done before, its reply

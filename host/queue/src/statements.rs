@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 use super::connect::Database;
 use super::error::QueueError;
 use host_core::id::{HandlerId, QueueId};
-use host_core::lane::Lanes;
+use host_core::message::lane::Lanes;
 use host_core::name::QueueName;
 
 /// The text of each call, made once for a queue and prepared once on each connection.
@@ -41,7 +41,7 @@ impl Statements {
     #[must_use]
     pub fn new(id: QueueId, queue: &QueueName, lanes: Lanes) -> Self {
         let call = |text: &str| text.replace("{q}", queue.as_str());
-        let fetch_of = |kind| chosen(&call(include_str!("sql/fetch.sql")), kind);
+        let fetch_of = |kind| chosen(&call(include_str!("lease/fetch.sql")), kind);
         Self {
             queue: id,
             in_order: lanes.in_order(),
@@ -56,7 +56,7 @@ impl Statements {
             ),
             fetch: fetch_of("plain"),
             fetch_lanes: fetch_of("lanes"),
-            settle: call(include_str!("sql/settle.sql")),
+            settle: call(include_str!("settle.sql")),
             hand_on: call("SELECT host.{q}__hand_on($1, $2, $3, $4, $5, $6)"),
             take_over: call(
                 "SELECT lease_id, row_count, more, gone FROM host.{q}__take_over($1, $2, $3, $4, $5, $6)",
@@ -105,7 +105,7 @@ impl Statements {
         }
         let handler = handler.map(HandlerId::get);
         let params: [&(dyn ToSql + Sync); 2] = [&self.queue.get(), &handler];
-        let answer = client.query_one(include_str!("sql/is_gone.sql"), &params).await;
+        let answer = client.query_one(include_str!("statements/is_gone.sql"), &params).await;
         match answer.and_then(|row| row.try_get(0)) {
             Ok(true) => QueueError::Gone,
             Ok(false) => error,

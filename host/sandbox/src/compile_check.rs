@@ -19,10 +19,10 @@ use super::error::SandboxError;
 use super::measure::Measure;
 use super::sandbox::Sandbox;
 use super::settings::{FollowUpTargets, HandlerSettings, SandboxConfig};
-use host_core::grant::HttpGrant;
+use host_core::deployment::grant::HttpGrant;
+use host_core::deployment::secret::Secrets;
 use host_core::limits::{Isolation, Limits};
 use host_core::message::PayloadType;
-use host_core::secret::Secrets;
 
 /// Components that one host compiles at once.
 const AT_ONCE: usize = 2;

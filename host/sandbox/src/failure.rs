@@ -4,7 +4,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;
 
 use super::state::State;
-use host_core::outcome::Failure;
+use host_core::policy::outcome::Failure;
 
 /// Why a tick ended a call.
 #[derive(Clone, Copy, Debug, thiserror::Error)]

@@ -16,7 +16,7 @@ use self::pool::Client;
 use super::bindings::host::jobs::log::Level;
 use super::log::GuestLog;
 use super::settings::HandlerSettings;
-use host_core::grant::{Reach, Scheme, Target, permit};
+use host_core::deployment::grant::{Reach, Scheme, Target, permit};
 
 mod body;
 mod clients;

@@ -16,7 +16,7 @@ use super::reclaim::Reclaimed;
 use super::settings::HandlerSettings;
 use super::state::{CallOutput, State};
 use host_core::message::Message;
-use host_core::outcome::{Failure, Verdict};
+use host_core::policy::outcome::{Failure, Verdict};
 
 /// Under `Isolation::Batch` a sandbox is replaced after so many messages: what a guest leaks is
 /// bounded.

@@ -13,10 +13,10 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use super::bindings::host::jobs::log::Level;
 use super::settings::HandlerSettings;
+use host_core::deployment::secret::{Secret, cut_beside, hide, hide_in_beginning, longest_hidden};
 use host_core::id::MessageId;
 use host_core::limits::ERROR_BYTES_MAX;
 use host_core::message::Message;
-use host_core::secret::{Secret, cut_beside, hide, hide_in_beginning, longest_hidden};
 
 /// The longest line of stdout or stderr, in bytes; longer ones are split.
 const LINE_BYTES_MAX: usize = 4 << 10;

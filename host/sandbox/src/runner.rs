@@ -16,7 +16,7 @@ use super::timeout::within_timeout;
 use host_core::id::MessageId;
 use host_core::limits::Isolation;
 use host_core::message::{FollowUp, Message};
-use host_core::outcome::{Failure, Verdict};
+use host_core::policy::outcome::{Failure, Verdict};
 
 /// One worker's sandbox.
 ///

@@ -15,7 +15,7 @@ use super::image::Image;
 use super::runner::Runner;
 use super::settings::{HandlerSettings, SandboxConfig};
 use super::{bindings, cache, http};
-use host_core::grant::HttpGrant;
+use host_core::deployment::grant::HttpGrant;
 use host_core::limits::BATCH_SIZE_DEFAULT;
 
 /// Loads handlers. One a host; cheap to clone.

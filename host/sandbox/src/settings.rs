@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use host_core::grant::HttpGrant;
+use host_core::deployment::grant::HttpGrant;
+use host_core::deployment::secret::{SecretName, Secrets};
 use host_core::limits::{Isolation, Limits};
 use host_core::message::{PayloadType, QueueShape};
-use host_core::secret::{SecretName, Secrets};
 
 /// What a host grants to all its guests together.
 #[derive(Clone, Debug)]

@@ -16,8 +16,8 @@ use super::log::{GuestLog, Subject};
 use super::meter::Meter;
 use super::settings::HandlerSettings;
 use host_core::id::MessageId;
-use host_core::lane::Priority;
 use host_core::limits::{Limits, RESULT_BYTES_MAX};
+use host_core::message::lane::Priority;
 use host_core::message::{FOLLOW_UP_DELAY_MAX, FollowUp, check_headers};
 
 /// Streams, timers and the like that a guest may have open at once.

@@ -9,7 +9,7 @@ use tokio::task::unconstrained;
 use tokio::time::sleep_until;
 
 use super::meter::{Meter, Metered};
-use host_core::outcome::Failure;
+use host_core::policy::outcome::Failure;
 
 /// Stops a call after its timeout, and meters its time on a processor. This stops a guest that
 /// waits in a call of the host. A guest that computes is interrupted by the engine's tick. The call

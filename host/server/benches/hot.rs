@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput};
 use host_core::id::LeaseId;
-use host_core::outcome::{Outcome, Verdict, outcome};
-use host_core::retry::{Backoff, RetryPolicy};
+use host_core::policy::outcome::{Outcome, Verdict, outcome};
+use host_core::policy::retry::{Backoff, RetryPolicy};
 use host_core::settlement::{Effects, Ledger};
 use uuid::Uuid;
 

@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use host_core::limits::{BATCH_SIZE, CONCURRENCY, OutOfRange, count_within};
+use host_queue::admin::deployments::{self, Deployed, NewVersion, SessionReport, Version};
 use host_queue::catalog::Settings;
 use host_queue::connect::Pooled;
-use host_queue::deployments::{self, Deployed, NewVersion, SessionReport, Version};
 use host_queue::error::QueueError;
 use host_sandbox::{Checked, CompileCheck, Refusal, Terms};
 

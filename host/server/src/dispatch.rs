@@ -39,8 +39,8 @@ use self::settle::open_lease::Extent;
 use self::settle::open_leases::OpenLeases;
 use self::settle::outcome_context::OutcomeContext;
 use crate::rest::RestObserver;
+use host_core::health::progress::{ROUND_EVERY, Watch};
 use host_core::id::LeaseKey;
-use host_core::progress::{ROUND_EVERY, Watch};
 
 pub mod config;
 mod failure_log;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use host_queue::rest::Mark;
+use host_queue::maintenance::rest::Mark;
 
 /// A queue at rest is looked at all the same after this time: something may have come that moved no
 /// id, such as a partition that was attached with rows.

@@ -5,8 +5,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::error::BenchError;
+use host_core::health::liveness::BEAT_EVERY;
 use host_core::id::SessionId;
-use host_core::liveness::BEAT_EVERY;
 use host_queue::bench::BenchQueue;
 use host_queue::connect::Database;
 use host_queue::session::{self, Session};

@@ -15,10 +15,10 @@ use crate::guest::Guest;
 use crate::options::Disturbance;
 use host_core::limits::{BATCH_SIZE_DEFAULT, Isolation, Limits, TIMEOUT};
 use host_core::name::HandlerName;
+use host_queue::admin::deployments::{Component, Deployed, NewVersion};
 use host_queue::bench::load::Producer;
 use host_queue::bench::relay::Relay;
 use host_queue::catalog::Settings;
-use host_queue::deployments::{Component, Deployed, NewVersion};
 use host_server::deploy;
 
 /// Messages that are worked off before anything is measured: caches and plans are warm then.

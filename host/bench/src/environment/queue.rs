@@ -1,7 +1,7 @@
 //! The benchmark's queue: its name and its settings.
 
 use host_core::name::QueueName;
-use host_queue::queues::NewQueue;
+use host_queue::admin::queues::NewQueue;
 
 /// A name that nobody has.
 pub(crate) fn queue_name() -> QueueName {

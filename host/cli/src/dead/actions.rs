@@ -7,10 +7,10 @@ use crate::error::CommandError;
 use crate::{lookup, show};
 use host_core::filter::Filter;
 use host_core::name::QueueName;
-use host_core::outcome::DeadReason;
+use host_core::policy::outcome::DeadReason;
+use host_queue::admin::dead::{self, Fate, Which};
 use host_queue::catalog::Catalog;
 use host_queue::connect::Pooled;
-use host_queue::dead::{self, Fate, Which};
 
 /// Dead letters of removed handlers that are counted after a retry.
 const STAY_MAX: u32 = 1_000;

@@ -10,12 +10,12 @@ use clap::Args;
 use crate::error::CommandError;
 use crate::global::key_value;
 use crate::lookup;
-use host_core::grant::HttpGrant;
+use host_core::deployment::grant::HttpGrant;
+use host_core::deployment::secret::SecretName;
 use host_core::limits::{BATCH_SIZE_DEFAULT, Isolation};
-use host_core::secret::SecretName;
+use host_queue::admin::secrets;
 use host_queue::catalog::Settings;
 use host_queue::connect::Pooled;
-use host_queue::secrets;
 
 /// The flags that are settings, for a command that needs one of them.
 pub(crate) const FLAGS: [&str; 19] = [

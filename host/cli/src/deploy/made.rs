@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::flags::Flags;
 use crate::error::CommandError;
 use crate::{lookup, settings};
+use host_queue::admin::deployments::Version;
 use host_queue::catalog::Settings;
-use host_queue::deployments::Version;
 
 /// What settings are made from.
 pub(crate) struct Base {

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::error::CommandError;
 use crate::show;
+use host_queue::admin::deployments::Deployed;
 use host_queue::connect::Pooled;
-use host_queue::deployments::Deployed;
 use host_server::deploy::{self, Progress};
 
 /// Waiting for the hosts.

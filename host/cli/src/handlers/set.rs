@@ -9,9 +9,9 @@ use crate::deploy::made_from;
 use crate::deploy::waiting::Waiting;
 use crate::error::CommandError;
 use crate::lookup;
+use host_queue::admin::deployments::{self, Component, NewVersion, Version};
 use host_queue::catalog;
 use host_queue::connect::Pooled;
-use host_queue::deployments::{self, Component, NewVersion, Version};
 use host_server::deploy::{self, DeployError};
 
 /// Change a handler's config, limits or grants: a new version with the same component

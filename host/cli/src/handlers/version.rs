@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::error::CommandError;
 use crate::{lookup, settings, show};
+use host_queue::admin::deployments::{self, Version};
 use host_queue::catalog;
 use host_queue::connect::Pooled;
-use host_queue::deployments::{self, Version};
 
 /// Show a version of a handler: its settings, and what differs from the version before
 #[derive(Debug, Args)]

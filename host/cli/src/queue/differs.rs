@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::format::backoff;
 use crate::show;
-use host_queue::queues::NewQueue;
+use host_queue::admin::queues::NewQueue;
 
 /// A setting that differs.
 pub(crate) struct Difference {

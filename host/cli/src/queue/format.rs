@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{show, status};
-use host_core::lane::Lanes;
-use host_core::queue_limits::{QueueLimits, Rate};
-use host_core::retry::Backoff;
-use host_core::unique::{OnDuplicate, Unique};
+use host_core::message::lane::Lanes;
+use host_core::policy::queue_limits::{QueueLimits, Rate};
+use host_core::policy::retry::Backoff;
+use host_core::policy::unique::{OnDuplicate, Unique};
 use host_queue::catalog::Queue;
 use host_queue::inspect::QueueStatus;
 

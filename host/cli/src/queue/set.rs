@@ -7,7 +7,7 @@ use super::settings::{CHANGES, LimitArgs, SettingArgs, UniqueArgs};
 use crate::context::CommandContext;
 use crate::error::CommandError;
 use crate::lookup;
-use host_queue::queues::{self, NewQueue};
+use host_queue::admin::queues::{self, NewQueue};
 
 /// Change a queue's settings
 ///

@@ -8,10 +8,10 @@ use clap::Args;
 
 use crate::error::CommandError;
 use host_core::limits::{BACKOFF_CAP_DEFAULT, BACKOFF_DEFAULT};
-use host_core::queue_limits::{PerInterval, QueueLimits, Rate};
-use host_core::retry::{Backoff, RetryPolicy};
-use host_core::unique::{OnDuplicate, Unique};
-use host_queue::queues::NewQueue;
+use host_core::policy::queue_limits::{PerInterval, QueueLimits, Rate};
+use host_core::policy::retry::{Backoff, RetryPolicy};
+use host_core::policy::unique::{OnDuplicate, Unique};
+use host_queue::admin::queues::NewQueue;
 
 /// The flags of all of these.
 pub(super) const CHANGES: [&str; 13] = [

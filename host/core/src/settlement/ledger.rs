@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Dead, Effects, HandOn, Retry, Settlement};
 use crate::id::{LeaseId, LeaseKey};
-use crate::outcome::Outcome;
+use crate::policy::outcome::Outcome;
 
 /// The account of an open lease. Everything in it is settled exactly once, in as many settlements
 /// as its messages take.

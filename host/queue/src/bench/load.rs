@@ -13,9 +13,9 @@ use tokio_postgres::{Client, Statement};
 use super::BenchQueue;
 use crate::connect::{Alone, Database};
 use crate::error::QueueError;
-use crate::fetch;
+use crate::lease::fetch;
 use crate::producer::Payload;
-use host_core::progress::Progress;
+use host_core::health::progress::Progress;
 
 /// What producers' connections are called.
 pub const APPLICATION_NAME: &str = "host bench";
@@ -49,7 +49,7 @@ impl Producer {
             statement.clone()
         } else {
             let values: Vec<_> = (1..=payloads.len()).map(|n| format!("(${n})")).collect();
-            let sql = self.render(include_str!("../sql/bench/insert.sql"));
+            let sql = self.render(include_str!("insert.sql"));
             let sql = sql.replace("{values}", &values.join(", "));
             let statement = self.client.prepare(&sql).await?;
             self.inserts.insert(payloads.len(), statement.clone());
@@ -63,7 +63,7 @@ impl Producer {
 
     /// Inserts rows by one COPY, in a transaction of its own.
     pub async fn copy(&mut self, payloads: impl Iterator<Item = String>) -> Result<(), QueueError> {
-        let copy = self.render(include_str!("../sql/bench/copy_in.sql"));
+        let copy = self.render(include_str!("copy_in.sql"));
         let sink = self.client.copy_in(&copy).await?;
         let mut writer = pin!(BinaryCopyInWriter::new(sink, &[Type::JSONB]));
         for payload in payloads {
@@ -79,14 +79,14 @@ impl Producer {
         payloads: &[String],
         due: &[SystemTime],
     ) -> Result<(), QueueError> {
-        let sql = self.render(include_str!("../sql/bench/due.sql"));
+        let sql = self.render(include_str!("due.sql"));
         self.client.execute(&sql, &[&payloads, &due]).await?;
         Ok(())
     }
 
     /// Inserts so many messages that are due in a day.
     pub async fn schedule(&self, messages: u64) -> Result<(), QueueError> {
-        let sql = self.render(include_str!("../sql/bench/schedule.sql"));
+        let sql = self.render(include_str!("schedule.sql"));
         self.client.execute(&sql, &[&(messages as i64)]).await?;
         Ok(())
     }
@@ -101,7 +101,7 @@ impl Producer {
 
     /// Reads the rows on some of the pages, payloads and all, and says how many there were.
     pub async fn read_out(&self, pages: std::ops::Range<u64>) -> Result<u64, QueueError> {
-        let sql = self.render(include_str!("../sql/bench/read_out.sql"));
+        let sql = self.render(include_str!("read_out.sql"));
         let place = |page: u64| format!("({page},0)");
         let places = [place(pages.start), place(pages.end)];
         let mut rows = pin!(self.client.query_raw(&sql, &places).await?);
@@ -133,17 +133,17 @@ impl BenchQueue {
 
     /// Makes both.
     pub async fn create_bare(&self, client: &Client) -> Result<(), QueueError> {
-        Ok(client.batch_execute(&self.render(include_str!("../sql/bench/bare.sql"))).await?)
+        Ok(client.batch_execute(&self.render(include_str!("bare.sql"))).await?)
     }
 
     /// Empties both.
     pub async fn empty_bare(&self, client: &Client) -> Result<(), QueueError> {
-        Ok(client.batch_execute(&self.render(include_str!("../sql/bench/empty_bare.sql"))).await?)
+        Ok(client.batch_execute(&self.render(include_str!("empty_bare.sql"))).await?)
     }
 
     /// Switches the wake-up on or off.
     pub async fn set_wake_up(&self, client: &Client, on: bool) -> Result<(), QueueError> {
-        let sql = self.render(include_str!("../sql/bench/wake_up.sql"));
+        let sql = self.render(include_str!("wake_up.sql"));
         let sql = sql.replace("{enable}", if on { "ENABLE" } else { "DISABLE" });
         Ok(client.batch_execute(&sql).await?)
     }

@@ -10,17 +10,17 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::{Catalog, Deployment, Instructions, Queue, Settings, Unreadable};
-use host_core::digest::Digest;
-use host_core::grant::HttpGrant;
+use host_core::deployment::digest::Digest;
+use host_core::deployment::grant::HttpGrant;
+use host_core::deployment::secret::SecretName;
 use host_core::id::{HandlerId, MessageId, QueueId};
-use host_core::lane::Lanes;
 use host_core::limits::{BATCH_SIZE, CONCURRENCY, Isolation, Limits, OutOfRange, count_within};
 use host_core::message::PayloadType;
+use host_core::message::lane::Lanes;
 use host_core::name::{HandlerName, QueueName};
-use host_core::queue_limits::{QueueLimits, Rate};
-use host_core::retry::{Backoff, RetryPolicy};
-use host_core::secret::SecretName;
-use host_core::unique::{OnDuplicate, Unique};
+use host_core::policy::queue_limits::{QueueLimits, Rate};
+use host_core::policy::retry::{Backoff, RetryPolicy};
+use host_core::policy::unique::{OnDuplicate, Unique};
 
 /// Reads the document.
 pub(super) fn catalog(text: &str) -> Result<Catalog, serde_json::Error> {

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use super::servers::Servers;
 use crate::error::QueueError;
-use host_core::incident::{Incident, Over};
-use host_core::progress::{Gate, Progress};
+use host_core::health::incident::{Incident, Over};
+use host_core::health::progress::{Gate, Progress};
 
 /// How long an answer may take. Longer than any statement may: see `serve_settings.sql`.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);

@@ -19,9 +19,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Notifications that nobody has read yet; more are dropped, since each is only a hint.
 const NOTIFICATIONS_MAX: usize = 256;
 /// For the connections of `host serve`.
-const SERVE_SETTINGS: &str = include_str!("../sql/serve_settings.sql");
+const SERVE_SETTINGS: &str = include_str!("serve_settings.sql");
 /// For all others.
-const COMMAND_SETTINGS: &str = include_str!("../sql/command_settings.sql");
+const COMMAND_SETTINGS: &str = include_str!("command_settings.sql");
 
 /// The servers of a URL. Cheap to clone; clones know what the others have learned.
 #[derive(Clone)]

@@ -28,7 +28,7 @@ impl Schemas {
     pub(crate) async fn look(client: &Client) -> Result<Self, QueueError> {
         let mut schemas =
             Self { strange_host: None, has_migrations: false, has_queues: false, queue: None };
-        let messages = match client.simple_query(include_str!("../sql/schemas.sql")).await {
+        let messages = match client.simple_query(include_str!("schemas.sql")).await {
             Ok(messages) => messages,
             Err(error) => {
                 client.batch_execute("ROLLBACK").await?;

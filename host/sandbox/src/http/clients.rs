@@ -10,7 +10,7 @@ use super::connector::{Connector, Resolver};
 use super::peers::PeerThreads;
 use super::pool::Client;
 use crate::error::SandboxError;
-use host_core::grant::Reach;
+use host_core::deployment::grant::Reach;
 
 /// Names that one version of a handler looks up at once. A look-up holds a thread, which a slow
 /// resolver keeps for longer than any request waits.

@@ -21,8 +21,8 @@ use tower_service::Service;
 
 use super::error::{CONNECT_TIMEOUT, ConnectError};
 use super::tap::{Tap, Tapped};
-use host_core::grant::Reach;
-use host_core::grant::address::reach;
+use host_core::deployment::grant::Reach;
+use host_core::deployment::grant::address::reach;
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -14,13 +14,13 @@ use super::health::SharedConnections;
 use super::run::handler_version::HandlerVersion;
 use super::run::threads::LongCallThreads;
 use crate::rest::RestObserver;
-use host_core::failures::Report;
+use host_core::health::failures::Report;
+use host_core::health::progress::Progress;
 use host_core::id::{HandlerId, MessageId, SessionId};
-use host_core::lane::Lanes;
 use host_core::memory_gauge::MemoryGauge;
+use host_core::message::lane::Lanes;
 use host_core::name::{HandlerName, QueueName};
-use host_core::progress::Progress;
-use host_core::retry::RetryPolicy;
+use host_core::policy::retry::RetryPolicy;
 use host_queue::connect::Database;
 use host_queue::statements::Statements;
 

@@ -1,12 +1,12 @@
 //! What the log says of messages that fail: each kind of failure at once, then how many more, once
-//! a minute. The counting is `host_core::failures`.
+//! a minute. The counting is `host_core::health::failures`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use host_core::failures::{End, Failed, Failures, Line, Report};
+use host_core::health::failures::{End, Failed, Failures, Line, Report};
 use host_core::id::MessageId;
-use host_core::outcome::Outcome;
+use host_core::policy::outcome::Outcome;
 
 /// Between two looks at what is due.
 const TELL_EVERY: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use host_core::incident::{Incident, Over, PATIENCE};
+use host_core::health::incident::{Incident, Over, PATIENCE};
 use host_queue::error::QueueError;
 
 /// The connections that unhealthy queues share. Cheap to clone.

@@ -7,7 +7,7 @@ use self::idle::Idle;
 use self::pace::{CallShape, Pace};
 use self::slots::{Slot, Slots};
 use self::strays::Strays;
-use host_core::lane::{LaneTurns, Lanes};
+use host_core::message::lane::{LaneTurns, Lanes};
 
 pub(crate) mod idle;
 pub mod pace;

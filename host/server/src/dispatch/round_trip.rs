@@ -16,14 +16,14 @@ use super::lease::idle::Announcement;
 use super::lease::slots::Slot;
 use super::lease::strays::SearchScope;
 use host_core::id::SessionId;
-use host_core::lane::LaneTurn;
+use host_core::message::lane::LaneTurn;
 use host_core::settlement::Settlement;
 use host_queue::connect::Database;
 use host_queue::error::QueueError;
-use host_queue::exchange::{Exchanged, exchange};
+use host_queue::lease::exchange::{Exchanged, exchange};
+use host_queue::lease::take_over::{Stray, strays, take_over};
 use host_queue::lease::{LeaseRequest, Taken};
 use host_queue::session::set_asleep;
-use host_queue::take_over::{Stray, strays, take_over};
 
 /// Round trips of one handler under way at once.
 const UNDER_WAY_MAX: usize = 4;

@@ -18,7 +18,7 @@ use crate::rest::Stir;
 use host_core::id::LeaseKey;
 use host_queue::error::QueueError;
 use host_queue::lease::Taken;
-use host_queue::take_over::Stray;
+use host_queue::lease::take_over::Stray;
 
 /// How long outcomes wait for others of their lease before they are settled without them.
 const PARTIAL_AFTER: Duration = Duration::from_millis(20);

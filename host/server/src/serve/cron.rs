@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use host_core::clock::ClockWatch;
 use host_core::cron::{Missed, Schedule};
-use host_core::progress::Watch;
+use host_core::health::progress::Watch;
 use host_queue::connect::{Database, Pooled};
 use host_queue::cron::{self, Due};
 use host_queue::error::QueueError;

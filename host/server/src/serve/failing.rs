@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use tokio::sync::mpsc;
 
-use host_core::failures::Report;
+use host_core::health::failures::Report;
 use host_core::id::{HandlerId, SessionId};
 use host_queue::connect::Database;
-use host_queue::failing;
+use host_queue::inspect::failing;
 
 /// Reports in one statement, at most.
 const REPORTS_MAX: usize = 1_000;

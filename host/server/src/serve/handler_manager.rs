@@ -18,15 +18,15 @@ use crate::dispatch::Dispatcher;
 use crate::dispatch::config::{Control, DispatcherConfig, HandlerRef, HostResources, Mode};
 use crate::dispatch::lease::slots::Slots;
 use crate::dispatch::run::handler_version::HandlerVersion;
-use host_core::failures::Report;
+use host_core::deployment::secret::SecretName;
+use host_core::health::failures::Report;
+use host_core::health::incident::Incident;
+use host_core::health::progress::{ROUND_EVERY, Watch};
 use host_core::id::HandlerId;
-use host_core::incident::Incident;
 use host_core::name::{HandlerName, QueueName};
-use host_core::progress::{ROUND_EVERY, Watch};
-use host_core::secret::SecretName;
+use host_queue::admin::secrets;
 use host_queue::catalog::{self, Catalog, Deployment, Instructions, LoadReport, Queue};
 use host_queue::connect::retry;
-use host_queue::secrets;
 
 /// Sandboxes that a host may keep warm beside those in use, and that handlers have in reserve.
 pub(super) const SPARE_SANDBOXES: u32 = 256;

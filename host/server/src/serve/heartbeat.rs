@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use host_core::incident::{Incident, Over};
-use host_core::liveness::{BEAT_EVERY, Observer, STOP_AFTER};
-use host_core::progress::{Late, Progress};
+use host_core::health::incident::{Incident, Over};
+use host_core::health::liveness::{BEAT_EVERY, Observer, STOP_AFTER};
+use host_core::health::progress::{Late, Progress};
 use host_queue::connect::Database;
 use host_queue::error::QueueError;
 use host_queue::session::{Look, Session};

@@ -12,9 +12,9 @@ use futures_util::FutureExt as _;
 use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use host_core::digest::Digest;
+use host_core::deployment::digest::Digest;
+use host_core::deployment::secret::Secrets;
 use host_core::id::SessionId;
-use host_core::secret::Secrets;
 use host_queue::catalog::{self, Deployment, LoadReport, Queue};
 use host_queue::connect::{Database, retry};
 use host_sandbox::{

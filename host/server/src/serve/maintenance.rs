@@ -9,17 +9,17 @@ use tokio::sync::Notify;
 
 use crate::dispatch::health::{Health, SharedConnections};
 use crate::rest::{LOOK_ANYWAY_AFTER, QueueRest, look_anyway_after};
-use host_core::incident::Incident;
+use host_core::health::incident::Incident;
+use host_core::health::progress::Progress;
 use host_core::name::QueueName;
-use host_core::progress::Progress;
+use host_queue::admin::unique;
 use host_queue::connect::Database;
 use host_queue::error::QueueError;
-use host_queue::rotate::{
+use host_queue::maintenance::rotate::{
     Truncated, advance, rotation, truncate, truncate_history, truncate_schedule,
 };
-use host_queue::schedule::{Promoted, promote};
+use host_queue::maintenance::schedule::{Promoted, promote};
 use host_queue::statements::Statements;
-use host_queue::unique;
 
 /// Messages promoted in one transaction.
 const PROMOTE_MAX: i32 = 2_000;

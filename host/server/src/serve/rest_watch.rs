@@ -10,12 +10,12 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use crate::rest::QueueRest;
+use host_core::health::incident::Incident;
+use host_core::health::progress::Watch;
 use host_core::id::QueueId;
-use host_core::incident::Incident;
-use host_core::progress::Watch;
 use host_queue::connect::Database;
 use host_queue::error::QueueError;
-use host_queue::rest::{marks, written_to};
+use host_queue::maintenance::rest::{marks, written_to};
 
 /// The queues of this host. Cheap to clone; the clones are the same.
 #[derive(Clone, Debug, Default)]

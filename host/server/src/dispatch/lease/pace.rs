@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use host_core::outcome::Verdict;
+use host_core::policy::outcome::Verdict;
 use host_sandbox::Run;
 
 /// Messages in one lease at most: past this a round trip costs nothing per message.
@@ -242,7 +242,7 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use host_core::outcome::Failure;
+    use host_core::policy::outcome::Failure;
 
     fn shape(concurrency: u32, per_call: u32) -> CallShape {
         CallShape { concurrency, per_call }
@@ -251,7 +251,7 @@ mod tests {
     fn pace(mean: Duration) -> Pace {
         let mut pace = Pace::default();
         (0..100).for_each(|_| {
-            pace.observe(mean, Cost { time: mean.min(LONG), cpu: mean, failed: 0 }, 1)
+            pace.observe(mean, Cost { time: mean.min(LONG), cpu: mean, failed: 0 }, 1);
         });
         pace
     }

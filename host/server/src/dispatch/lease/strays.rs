@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::rest::look_anyway_after;
 use host_core::id::LeaseId;
-use host_queue::take_over::Stray;
+use host_queue::lease::take_over::Stray;
 
 /// How often a handler looks for strays.
 const SEARCH_EVERY: Duration = Duration::from_secs(30);

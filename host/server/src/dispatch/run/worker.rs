@@ -20,7 +20,7 @@ use super::long_calls::CallWatch;
 use crate::dispatch::lease::slots::Slot;
 use host_core::id::LeaseKey;
 use host_core::message::Message;
-use host_core::outcome::{Failure, Verdict};
+use host_core::policy::outcome::{Failure, Verdict};
 use host_sandbox::{BatchRun, Busy, Run, Runner};
 
 /// A worker gives others a turn after so many calls that did not wait.

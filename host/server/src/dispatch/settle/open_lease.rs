@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::outcome_context::{Call, OutcomeContext};
 use crate::dispatch::run::batch::{Batch, Finished};
 use host_core::id::LeaseKey;
-use host_core::outcome::{Failure, Outcome, Verdict, outcome};
+use host_core::policy::outcome::{Failure, Outcome, Verdict, outcome};
 use host_core::settlement::{Dead, Effects, Ledger, Retry, Settlement};
 use host_queue::error::QueueError;
 use host_queue::lease::Lease;

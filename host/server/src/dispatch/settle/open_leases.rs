@@ -199,7 +199,7 @@ mod tests {
     use super::*;
     use crate::dispatch::failure_log::FailureLog;
     use host_core::message::Headers;
-    use host_core::retry::{Backoff, RetryPolicy};
+    use host_core::policy::retry::{Backoff, RetryPolicy};
     use host_core::settlement::Ledger;
 
     fn context() -> OutcomeContext {

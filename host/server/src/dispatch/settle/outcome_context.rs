@@ -1,5 +1,5 @@
 //! What decides on a message that has run, and writes its history: the queue's policy, and the
-//! host's name. The decision itself is `host_core::outcome`.
+//! host's name. The decision itself is `host_core::policy::outcome`.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::dispatch::failure_log::FailureLog;
 use host_core::message::Expired;
-use host_core::outcome::{DeadReason, Outcome};
-use host_core::retry::RetryPolicy;
+use host_core::policy::outcome::{DeadReason, Outcome};
+use host_core::policy::retry::RetryPolicy;
 use host_core::settlement::{Effects, Ledger};
 
 /// What is needed to decide what becomes of a message, and to write it down.
