@@ -107,6 +107,11 @@ async fn retries() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn set_up_as_a_file() {
+    works_as_written("set-up-as-a-file.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sql() {
     works_as_written("sql.md").await;
 }

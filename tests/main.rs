@@ -71,6 +71,7 @@ mod round_trips;
 mod sandbox;
 mod scheduled;
 mod schema;
+mod set_up;
 mod settings;
 mod shape;
 mod squatters;

@@ -1,6 +1,7 @@
 //! How a command ends when it does not end well: an exit code and one line. Never prints anything
 //! else.
 
+use std::fmt;
 use std::process::ExitCode;
 
 use crate::exit_codes::{FAILED, NO_CONNECTION, SCHEMA, USAGE};
@@ -72,6 +73,12 @@ impl CommandError {
             eprintln!("error: {}", line.join(" "));
         }
         ExitCode::from(self.code)
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
     }
 }
 

@@ -24,6 +24,7 @@ macro_rules! eprintln {
     ($($text:tt)*) => { $crate::show::print_error(format_args!("{}\n", format_args!($($text)*))) };
 }
 
+mod apply;
 mod bench;
 mod cancel;
 mod component_file;
@@ -35,6 +36,7 @@ mod doctor;
 mod enqueue;
 mod error;
 mod exit_codes;
+mod export;
 mod global;
 mod handlers;
 mod lanes;
@@ -49,6 +51,7 @@ mod queue;
 mod rollback;
 mod secret;
 mod serve;
+mod set_up;
 mod settings;
 mod show;
 mod status;
@@ -69,6 +72,8 @@ pub struct Cli {
 enum Command {
     Migrate(migrate::Migrate),
     Queue(queue::QueueCommand),
+    Apply(apply::Apply),
+    Export(export::Export),
     Enqueue(enqueue::Enqueue),
     Deploy(Box<deploy::Deploy>),
     Serve(serve::Serve),
@@ -108,6 +113,8 @@ fn run_async(cli: Cli) -> Result<ExitCode, CommandError> {
             Command::Migrate(command) => Box::pin(command.run(&cli.global)).await,
             Command::Serve(command) => Box::pin(command.run(&cli.global)).await,
             Command::Queue(command) => Box::pin(command.run(&cli.global)).await,
+            Command::Apply(command) => Box::pin(command.run(&cli.global)).await,
+            Command::Export(command) => Box::pin(command.run(&cli.global)).await,
             Command::Enqueue(command) => Box::pin(command.run(&cli.global)).await,
             Command::Deploy(command) => Box::pin(command.run(&cli.global)).await,
             Command::Rollback(command) => Box::pin(command.run(&cli.global)).await,

@@ -20,7 +20,7 @@ use host_queue::admin::queues::{self, DropError, NewQueue};
 use host_queue::catalog;
 use host_queue::inspect;
 
-mod differs;
+pub(crate) mod differs;
 mod format;
 mod set;
 mod settings;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::show;
+use host_core::deployment::digest::Digest;
 use host_queue::admin::deployments::Version;
 use host_queue::catalog::Settings;
 
@@ -97,6 +98,15 @@ pub(crate) fn lines(settings: &Settings) -> Vec<String> {
     fields.iter().map(|f| format!("{:width$}  {}", f.flag, f.value.words())).collect()
 }
 
+/// The settings that are not the default, one on a line, each after its flag.
+pub(crate) fn lines_given(settings: &Settings) -> Vec<String> {
+    let default = fields(&Settings::default());
+    let given: Vec<Field> = fields(settings).into_iter().filter(|f| !default.contains(f)).collect();
+    let width = given.iter().map(|f| f.flag.chars().count()).max().unwrap_or_default();
+    let value = |f: &Field| show::line(&f.value.words(), VALUE_CHARS_MAX);
+    given.iter().map(|f| format!("{:width$}  {}", f.flag, value(f))).collect()
+}
+
 /// All settings, for machines: named and measured as the columns of `host.handler_version` are.
 pub(crate) fn json(settings: &Settings) -> Value {
     let plain = fields(settings).into_iter().filter(|f| !f.column.starts_with("config."));
@@ -145,17 +155,20 @@ pub(crate) fn changes(before: &Settings, after: &Settings) -> Vec<Change> {
     changes
 }
 
+/// What differs between two components, if they are two.
+pub(crate) fn component_change(before: &Digest, after: &Digest) -> Option<Change> {
+    (before != after).then(|| Change {
+        flag: "component".to_owned(),
+        column: "sha256".to_owned(),
+        before: Shown::Word(before.short().to_owned()),
+        after: Shown::Word(after.short().to_owned()),
+    })
+}
+
 /// What differs between two versions: the component, and the settings where both can be read.
 pub(crate) fn changes_between(before: &Version, after: &Version) -> Vec<Change> {
     let mut all = Vec::new();
-    if before.sha256 != after.sha256 {
-        all.push(Change {
-            flag: "component".to_owned(),
-            column: "sha256".to_owned(),
-            before: Shown::Word(before.sha256.short().to_owned()),
-            after: Shown::Word(after.sha256.short().to_owned()),
-        });
-    }
+    all.extend(component_change(&before.sha256, &after.sha256));
     if let (Ok(before), Ok(after)) = (&before.settings, &after.settings) {
         all.extend(changes(before, after));
     }

@@ -7,4 +7,5 @@ pub mod limits;
 pub mod message;
 pub mod queues;
 pub mod secrets;
+pub mod set_up;
 pub mod unique;

@@ -50,6 +50,23 @@ impl NewEntry {
     }
 }
 
+/// What an entry is set to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntrySettings {
+    /// Where it enqueues.
+    pub queue: String,
+    /// The pattern.
+    pub schedule: String,
+    /// The time zone of the pattern.
+    pub time_zone: String,
+    /// What becomes of missed firings.
+    pub missed: String,
+    /// What it enqueues.
+    pub payload: Vec<u8>,
+    /// The `headers` column, but for those that name the entry and the time.
+    pub headers: BTreeMap<String, String>,
+}
+
 /// An entry, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -129,6 +146,26 @@ pub async fn add(client: &Client, entry: &NewEntry, replace: bool) -> Result<boo
 /// All entries, in order of the name.
 pub async fn list(client: &Client) -> Result<Vec<Entry>, QueueError> {
     let rows = client.query_typed("SELECT * FROM host.cron_list()", &[]).await?;
+    rows.iter().map(entry).collect()
+}
+
+/// What each entry is set to do and whether it is paused, by its name.
+pub async fn settings(
+    client: &Client,
+) -> Result<BTreeMap<String, (EntrySettings, bool)>, QueueError> {
+    let rows = client.query_typed(include_str!("cron/settings.sql"), &[]).await?;
+    let entry = |row: &Row| {
+        let Json(headers) = row.try_get("headers")?;
+        let settings = EntrySettings {
+            queue: row.try_get("queue")?,
+            schedule: row.try_get("schedule")?,
+            time_zone: row.try_get("time_zone")?,
+            missed: row.try_get("missed")?,
+            payload: row.try_get("payload")?,
+            headers,
+        };
+        Ok((row.try_get("name")?, (settings, row.try_get("paused")?)))
+    };
     rows.iter().map(entry).collect()
 }
 

@@ -53,10 +53,21 @@ pub(crate) fn differences(is: &NewQueue, wanted: &NewQueue) -> Vec<Difference> {
 }
 
 impl Difference {
+    /// Whether it is made with the queue, and stays.
+    pub(crate) fn is_fixed(&self) -> bool {
+        ["payload", "order"].contains(&self.name)
+    }
+
     /// For a queue that should not differ: "max-attempts is 10, not 5".
-    pub(super) fn phrase(&self) -> String {
+    pub(crate) fn phrase(&self) -> String {
         format!("{} is {}, not {}", self.name, self.is, self.wanted)
     }
+}
+
+/// One line for each: what is wanted.
+pub(crate) fn values(differences: &[Difference]) -> Vec<String> {
+    let width = differences.iter().map(|d| d.name.len()).max().unwrap_or_default();
+    differences.iter().map(|d| format!("{:<width$}  {}", d.name, d.wanted)).collect()
 }
 
 /// One line for each: what it is and what it becomes.

@@ -1,6 +1,7 @@
 //! Limits of a queue: how much of it runs at once and how fast, over all hosts. Each delays, none
 //! refuses. What may start is for the database to say. Never does I/O.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -42,6 +43,17 @@ pub struct PerInterval {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("write it as NUMBER/TIME, as in 100/1s or 5000/1h")]
 pub struct NotARate;
+
+impl fmt::Display for PerInterval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}/{}",
+            self.count,
+            humantime::format_duration(self.interval).to_string().replace(' ', "")
+        )
+    }
+}
 
 impl FromStr for PerInterval {
     type Err = NotARate;

@@ -103,6 +103,25 @@ impl Component<'_> {
 /// [`QueueError::Refused`] with `HQ007` if the handler has other versions by now than the settings
 /// were made from.
 pub async fn deploy(client: &Client, new: &NewVersion<'_>) -> Result<Deployed, QueueError> {
+    // All in one round trip. After an error, the rest does nothing, and COMMIT rolls back.
+    let (begun, deployed, committed) = future::join3(
+        client.batch_execute("BEGIN"),
+        deploy_within(client, new),
+        client.batch_execute("COMMIT"),
+    )
+    .await;
+    begun?;
+    let deployed = deployed?;
+    committed?;
+    Ok(deployed)
+}
+
+/// The same, in the transaction that the client is in, or that begins and ends in the same round
+/// trip.
+pub(crate) async fn deploy_within(
+    client: &Client,
+    new: &NewVersion<'_>,
+) -> Result<Deployed, QueueError> {
     let NewVersion { queue, handler, component, settings, made_from, from_now } = *new;
     let sha256 = component.sha256();
     let limits = &settings.limits;
@@ -146,21 +165,13 @@ pub async fn deploy(client: &Client, new: &NewVersion<'_>) -> Result<Deployed, Q
         (&settings.batch_size.map(u32::cast_signed), Type::INT4),
     ];
     let call = "SELECT * FROM host.deploy($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
-    // All in one round trip. After an error, the rest does nothing, and COMMIT rolls back.
-    let (begun, expected, uploaded, deployed, (moved, committed)) = future::join5(
-        client.batch_execute("BEGIN"),
-        expect,
-        upload,
-        client.query_typed_one(call, &params),
-        future::join(begin_from_now, client.batch_execute("COMMIT")),
-    )
-    .await;
-    begun?;
+    let deploy = client.query_typed_one(call, &params);
+    let (expected, uploaded, deployed, moved) =
+        future::join4(expect, upload, deploy, begin_from_now).await;
     expected?;
     uploaded?;
     let row = deployed?;
     moved?;
-    committed?;
     let handler = HandlerId::new(row.try_get("handler_id")?);
     Ok(Deployed { handler, version: row.try_get("version")? })
 }

@@ -23,6 +23,7 @@ use host_core::policy::retry::{Backoff, RetryPolicy};
 use host_core::policy::unique::Unique;
 
 pub use change::change;
+pub(crate) use change::change_within;
 
 mod change;
 
@@ -150,6 +151,18 @@ impl From<tokio_postgres::Error> for DropError {
 
 /// Creates a queue. False: there is one of that name, which was left alone.
 pub async fn create(client: &mut Client, queue: &NewQueue) -> Result<bool, QueueError> {
+    let transaction = client.transaction().await?;
+    match create_within(transaction.client(), queue).await {
+        Ok(()) => {}
+        Err(error) if error.is_refused_with("23505") => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// Creates a queue, in the transaction that the client is in.
+pub(crate) async fn create_within(client: &Client, queue: &NewQueue) -> Result<(), QueueError> {
     let (base, cap, delays) = match &queue.policy.backoff {
         Backoff::Exponential { base, cap } => (*base, *cap, None),
         Backoff::Delays(delays) => {
@@ -159,8 +172,7 @@ pub async fn create(client: &mut Client, queue: &NewQueue) -> Result<bool, Queue
     };
     let ordered = queue.lanes.ordered().map(i32::from);
     let keyed = queue.lanes.keyed().map(i32::from);
-    let transaction = client.transaction().await?;
-    let created = transaction
+    client
         .execute(
             "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
             &[
@@ -180,20 +192,14 @@ pub async fn create(client: &mut Client, queue: &NewQueue) -> Result<bool, Queue
                 &keyed,
             ],
         )
-        .await;
-    match created.map_err(QueueError::from) {
-        Ok(_) => {}
-        Err(error) if error.is_refused_with("23505") => return Ok(false),
-        Err(error) => return Err(error),
-    }
+        .await?;
     if queue.unique.is_some() {
-        unique::set(transaction.client(), &queue.name, queue.unique).await?;
+        unique::set(client, &queue.name, queue.unique).await?;
     }
     if queue.limits != QueueLimits::default() {
-        limits::set(transaction.client(), &queue.name, queue.limits).await?;
+        limits::set(client, &queue.name, queue.limits).await?;
     }
-    transaction.commit().await?;
-    Ok(true)
+    Ok(())
 }
 
 /// Drops a queue with its handlers and everything in it; with messages left, only if `force`.

@@ -22,7 +22,8 @@ pub async fn change(
     Ok(())
 }
 
-async fn change_within(
+/// The same, in the transaction that the client is in.
+pub(crate) async fn change_within(
     client: &Client,
     before: &NewQueue,
     wanted: &NewQueue,

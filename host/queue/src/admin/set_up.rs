@@ -1,0 +1,111 @@
+//! Changes of queues, handlers and cron entries that belong together: all of them or none. Decides
+//! none of them.
+
+use tokio_postgres::Client;
+
+use super::deployments::{self, NewVersion};
+use super::queues::{self, NewQueue};
+use crate::cron::{self, NewEntry};
+use crate::error::QueueError;
+use host_core::id::HandlerId;
+use host_core::name::QueueName;
+
+/// Tries of a transaction that waits for hosts, as they wait for it.
+const TRIES_MAX: u32 = 10;
+
+/// A change, in the order in which they are made: those that hold locks on messages come last.
+#[derive(Debug)]
+pub enum Change<'a> {
+    /// A new queue.
+    CreateQueue(&'a NewQueue),
+    /// A version of a handler.
+    Deploy(NewVersion<'a>),
+    /// A cron entry, in place of the one of that name if there is one.
+    PutCron {
+        /// The entry.
+        entry: &'a NewEntry,
+        /// Whether it is not to fire.
+        paused: bool,
+    },
+    /// Removes a cron entry.
+    RemoveCron(&'a str),
+    /// Removes a handler with its versions.
+    RemoveHandler(HandlerId),
+    /// Other settings for a queue.
+    ChangeQueue {
+        /// What it has.
+        before: &'a NewQueue,
+        /// What it is to have.
+        wanted: &'a NewQueue,
+    },
+    /// Drops a queue; with messages only if `force`.
+    DropQueue {
+        /// The queue.
+        name: &'a QueueName,
+        /// Whether to drop its messages with it.
+        force: bool,
+    },
+}
+
+impl Change<'_> {
+    const fn rank(&self) -> u8 {
+        match self {
+            Self::CreateQueue(_) => 0,
+            Self::Deploy(_) => 1,
+            Self::PutCron { .. } => 2,
+            Self::RemoveCron(_) => 3,
+            Self::RemoveHandler(_) => 4,
+            Self::ChangeQueue { .. } => 5,
+            Self::DropQueue { .. } => 6,
+        }
+    }
+}
+
+/// Makes all of them in one transaction.
+///
+/// # Errors
+/// If any of them was refused: then none was made.
+pub async fn apply(client: &mut Client, changes: &[Change<'_>]) -> Result<(), QueueError> {
+    let mut ordered: Vec<&Change<'_>> = changes.iter().collect();
+    ordered.sort_by_key(|change| change.rank());
+    let mut tries = 1;
+    loop {
+        match try_once(client, &ordered).await {
+            Err(error) if error.is_refused_with("40P01") && tries < TRIES_MAX => tries += 1,
+            done => return done,
+        }
+    }
+}
+
+async fn try_once(client: &mut Client, changes: &[&Change<'_>]) -> Result<(), QueueError> {
+    let transaction = client.transaction().await?;
+    for change in changes {
+        make(transaction.client(), change).await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn make(client: &Client, change: &Change<'_>) -> Result<(), QueueError> {
+    match change {
+        Change::CreateQueue(queue) => queues::create_within(client, queue).await,
+        Change::Deploy(new) => deployments::deploy_within(client, new).await.map(|_| ()),
+        Change::PutCron { entry, paused } => {
+            cron::add(client, entry, true).await?;
+            if *paused {
+                cron::pause(client, entry.name.as_str()).await?;
+            }
+            Ok(())
+        }
+        Change::RemoveCron(name) => cron::remove(client, name).await.map(|_| ()),
+        Change::RemoveHandler(handler) => deployments::remove(client, *handler).await,
+        Change::ChangeQueue { before, wanted } => {
+            queues::change_within(client, before, wanted).await
+        }
+        Change::DropQueue { name, force } => {
+            let call = "SELECT host.drop_queue($1, $2)";
+            client.execute(call, &[&name.as_str(), force]).await?;
+            Ok(())
+        }
+    }
+}
