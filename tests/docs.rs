@@ -127,6 +127,11 @@ async fn when_something_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn test_a_handler() {
+    works_as_written("test-a-handler.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn write_a_handler() {
     works_as_written("write-a-handler.md").await;
 }

@@ -37,6 +37,7 @@ mod fencing;
 mod follow_ups;
 mod hidden;
 mod history;
+mod host_test;
 mod hostile;
 mod hosts;
 mod idle;

@@ -1,7 +1,7 @@
 //! The sandbox against real components: what misbehaves is contained and named, what is no handler
 //! is refused.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
@@ -57,12 +57,14 @@ fn settings() -> HandlerSettings {
         lanes: Lanes::One,
         is_unique: false,
     };
-    let mut targets: HashMap<_, _> =
-        PayloadType::ALL.map(|kind| (kind.sql_name().to_owned(), shape(kind))).into();
     let small = QueueShape { payload_bytes_max: 10, ..shape(PayloadType::Text) };
-    targets.insert("small".into(), small);
-    targets.insert("outbox".into(), shape(PayloadType::Jsonb));
-    targets.insert("thumbnails".into(), shape(PayloadType::Bytea));
+    let mut targets = vec![
+        ("small".to_owned(), small),
+        ("outbox".to_owned(), shape(PayloadType::Jsonb)),
+        ("thumbnails".to_owned(), shape(PayloadType::Bytea)),
+    ];
+    targets.extend(PayloadType::ALL.map(|kind| (kind.sql_name().to_owned(), shape(kind))));
+    let targets = targets.into_iter().collect();
     HandlerSettings {
         queue: "work".into(),
         version: 3,

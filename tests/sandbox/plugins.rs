@@ -40,9 +40,13 @@ async fn email_gives_keys_if_it_is_told_to() {
     for (ordered, key) in [("true", Some("ada@example.com")), ("false", None)] {
         let mut settings = settings();
         settings.config = [("ordered".to_owned(), ordered.to_owned())].into();
-        let mut targets = HashMap::clone(&settings.targets.load());
-        targets.get_mut("outbox").unwrap().lanes = Lanes::Ordered(2);
-        settings.targets.store(Arc::new(targets));
+        let outbox = QueueShape {
+            payload_type: PayloadType::Jsonb,
+            payload_bytes_max: 1 << 20,
+            lanes: Lanes::Ordered(2),
+            is_unique: false,
+        };
+        settings.targets.store(Arc::new([("outbox".to_owned(), outbox)].into_iter().collect()));
         let run = load("email", settings).runner().run(&message(order.to_string())).await;
         assert_eq!(run.verdict, Verdict::Ack);
         assert_eq!(run.follow_ups[0].key.as_deref(), key);

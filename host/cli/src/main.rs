@@ -55,6 +55,7 @@ mod set_up;
 mod settings;
 mod show;
 mod status;
+mod test;
 mod try_component;
 mod visible;
 
@@ -77,6 +78,7 @@ enum Command {
     Enqueue(enqueue::Enqueue),
     Deploy(Box<deploy::Deploy>),
     Serve(serve::Serve),
+    Test(Box<test::Test>),
     Rollback(rollback::Rollback),
     Handlers(Box<handlers::Handlers>),
     Status(status::Status),
@@ -99,7 +101,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    let started = logging::start(cli.global.log, &cli.global.log_level);
+    let started = match cli.command {
+        Command::Test(_) => logging::start_for_test(&cli.global.log_level),
+        _ => logging::start(cli.global.log, &cli.global.log_level),
+    };
     match started.and_then(|()| run_async(cli)) {
         Ok(code) => code,
         Err(error) => error.report(),
@@ -117,6 +122,7 @@ fn run_async(cli: Cli) -> Result<ExitCode, CommandError> {
             Command::Export(command) => Box::pin(command.run(&cli.global)).await,
             Command::Enqueue(command) => Box::pin(command.run(&cli.global)).await,
             Command::Deploy(command) => Box::pin(command.run(&cli.global)).await,
+            Command::Test(command) => Box::pin(command.run()).await,
             Command::Rollback(command) => Box::pin(command.run(&cli.global)).await,
             Command::Handlers(command) => Box::pin(command.run(&cli.global)).await,
             Command::Status(command) => Box::pin(command.run(&cli.global)).await,

@@ -190,7 +190,7 @@ fn machine_name() -> String {
 }
 
 /// See the XDG base directory specification.
-fn default_cache() -> Option<PathBuf> {
+pub(crate) fn default_cache() -> Option<PathBuf> {
     let var = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = var("XDG_CACHE_HOME").or_else(|| Some(var("HOME")?.join(".cache")));
     cache.map(|dir| dir.join("host"))

@@ -38,7 +38,7 @@ pub use self::error::SandboxError;
 pub use self::meter::{Busy, thread_time};
 pub use self::runner::{BatchRun, Run, Runner};
 pub use self::sandbox::{Compiled, Handler, Sandbox};
-pub use self::settings::{FollowUpTargets, HandlerSettings, SandboxConfig};
+pub use self::settings::{FollowUpQueues, FollowUpTargets, HandlerSettings, SandboxConfig};
 
 /// Targets of the log that write a line for each mistake of a guest or of its servers, however many
 /// they make: to be left out. What is worth knowing is said as the guest's own, within its limit.

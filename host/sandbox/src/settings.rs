@@ -52,4 +52,36 @@ pub struct HandlerSettings {
 
 /// The queues that exist, so that a guest hears at once of a follow-up that cannot be stored.
 /// Swapped when the catalog changes.
-pub type FollowUpTargets = Arc<ArcSwap<HashMap<String, QueueShape>>>;
+pub type FollowUpTargets = Arc<ArcSwap<FollowUpQueues>>;
+
+/// Queues by their names.
+#[derive(Clone, Debug, Default)]
+pub struct FollowUpQueues {
+    known: HashMap<String, QueueShape>,
+    /// What is not known is there, too, and takes whatever comes.
+    takes_all: bool,
+}
+
+impl FollowUpQueues {
+    /// Any queue, which takes anything: for a handler that is tried without a database.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { takes_all: true, ..Self::default() }
+    }
+
+    /// Whether there is a queue of that name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.takes_all || self.known.contains_key(name)
+    }
+
+    /// What the queue takes; `None`: anything, if there is one.
+    pub(crate) fn shape(&self, name: &str) -> Option<&QueueShape> {
+        self.known.get(name)
+    }
+}
+
+impl FromIterator<(String, QueueShape)> for FollowUpQueues {
+    fn from_iter<I: IntoIterator<Item = (String, QueueShape)>>(queues: I) -> Self {
+        Self { known: queues.into_iter().collect(), takes_all: false }
+    }
+}

@@ -225,10 +225,13 @@ impl State {
     /// first.
     fn accept(&mut self, message: queue::FollowUp) -> Result<(), queue::Refusal> {
         let targets = self.settings.targets.load();
-        let Some(shape) = targets.get(&message.queue) else {
+        if !targets.has(&message.queue) {
             return Err(queue::Refusal::UnknownQueue(message.queue));
-        };
-        if message.payload.len() as u64 > shape.payload_bytes_max {
+        }
+        let shape = targets.shape(&message.queue);
+        if let Some(shape) = shape
+            && message.payload.len() as u64 > shape.payload_bytes_max
+        {
             return Err(queue::Refusal::PayloadTooLarge(shape.payload_bytes_max));
         }
         let limits = &self.settings.limits;
@@ -241,9 +244,11 @@ impl State {
             let text = format!("{} bytes of follow-up messages a call", limits.follow_up_bytes);
             return Err(queue::Refusal::LimitExceeded(text));
         }
-        let stored = shape.payload_type.check(&message.payload);
-        if stored.map_err(queue::Refusal::InvalidPayload)? > shape.payload_bytes_max {
-            return Err(queue::Refusal::PayloadTooLarge(shape.payload_bytes_max));
+        if let Some(shape) = shape {
+            let stored = shape.payload_type.check(&message.payload);
+            if stored.map_err(queue::Refusal::InvalidPayload)? > shape.payload_bytes_max {
+                return Err(queue::Refusal::PayloadTooLarge(shape.payload_bytes_max));
+            }
         }
         check_headers(&message.headers).map_err(queue::Refusal::InvalidPayload)?;
         let delay = Duration::from_millis(message.delay_ms);
@@ -253,9 +258,11 @@ impl State {
             return Err(queue::Refusal::NotTaken(text));
         }
         let priority = message.priority.map(priority_of);
-        shape
-            .check(message.key.as_deref(), priority, message.unique_key.as_deref())
-            .map_err(|lack| queue::Refusal::NotTaken(format!("queue {} {lack}", message.queue)))?;
+        if let Some(shape) = shape {
+            shape.check(message.key.as_deref(), priority, message.unique_key.as_deref()).map_err(
+                |lack| queue::Refusal::NotTaken(format!("queue {} {lack}", message.queue)),
+            )?;
+        }
         self.output_bytes = bytes;
         self.output.follow_ups.push(FollowUp {
             queue: message.queue,
