@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use self::hosts::Hosts;
 use self::interference::Interference;
 use self::leased::Leased;
-use self::queue::{new_queue, queue_name};
 use crate::checksum::Checksum;
 use crate::error::BenchError;
 use crate::options::{OnProgress, Options, Request, Workload};
 use crate::produce::{Counters, preload};
 use host_core::format::plural;
 use host_core::health::liveness::BEAT_EVERY;
+use host_core::name::QueueName;
+use host_core::policy::queue_settings::QueueSettings;
 use host_queue::admin::queues;
 use host_queue::bench::load::Producer;
 use host_queue::bench::relay::Relay;
@@ -27,7 +28,6 @@ mod interference;
 mod leased;
 mod prepare;
 mod process;
-mod queue;
 
 /// Between two looks at how far the hosts are.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -108,7 +108,8 @@ impl<'a> Environment<'a> {
         alone(&bench::others(&client).await?)?;
         let pid = bench::backend_pid(&client).await?;
         let name = queue_name();
-        queues::create(&mut client, &new_queue(&name, options.wake_up)).await?;
+        let settings = QueueSettings { wake_up: options.wake_up, ..QueueSettings::default() };
+        queues::create(&mut client, &name, &settings).await?;
         let catalog = catalog::load(&client).await?;
         let settings = catalog.queue(name.as_str()).cloned();
         let settings = settings.ok_or_else(|| {
@@ -288,4 +289,10 @@ impl<'a> Environment<'a> {
         queues::drop(&client, &self.queue.name, true).await?;
         stopped
     }
+}
+
+/// The name of a queue that nobody has.
+fn queue_name() -> QueueName {
+    let unique = uuid::Uuid::new_v4().simple().to_string();
+    format!("bench_{}", &unique[..8]).parse().expect("this is a name")
 }

@@ -147,8 +147,10 @@ impl Apply {
             entries.push(new);
         }
         let changes = steps.iter().map(|step| match &step.change {
-            Planned::CreateQueue(queue) => Change::CreateQueue(queue),
-            Planned::ChangeQueue(before, wanted) => Change::ChangeQueue { before, wanted },
+            Planned::CreateQueue { name, settings } => Change::CreateQueue { name, settings },
+            Planned::ChangeQueue { name, before, wanted } => {
+                Change::ChangeQueue { name, before, wanted }
+            }
             Planned::Deploy(n) => {
                 let handler = &wanted.handlers[*n];
                 Change::Deploy(NewVersion {

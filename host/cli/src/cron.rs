@@ -197,15 +197,15 @@ impl Add {
             payload.clear();
             tokio::io::stdin().read_to_end(&mut payload).await.map_err(anyhow::Error::from)?;
         }
-        let kind = queue.payload_type.sql_name();
+        let kind = queue.settings.payload_type.sql_name();
         let no_payload = |why: String| {
             CommandError::failed(format!(
                 "this payload does not fit queue {} ({kind}): {why}",
                 queue.name
             ))
         };
-        let stored_bytes = queue.payload_type.check(&payload).map_err(no_payload)?;
-        let range = 0..=queue.payload_bytes_max;
+        let stored_bytes = queue.settings.payload_type.check(&payload).map_err(no_payload)?;
+        let range = 0..=queue.settings.payload_bytes_max;
         limits::bytes_within("size", stored_bytes, &range)
             .map_err(|why| no_payload(why.to_string()))?;
         Ok(payload)

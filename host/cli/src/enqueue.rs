@@ -88,14 +88,14 @@ impl Enqueue {
             let (mut client, catalog) = lookup::client_and_catalog(context).await?;
             let queue = lookup::queue(&catalog, &self.queue)?;
             self.check_lane(queue)?;
-            if self.unique_key.is_some() && queue.unique.is_none() {
+            if self.unique_key.is_some() && queue.settings.unique.is_none() {
                 let set = format!("to change that: host queue set {} --unique 1h", queue.name);
                 return Err(CommandError::failed(format!(
                     "queue {} takes no unique keys; {set}",
                     queue.name
                 )));
             }
-            if let Some(payload) = self.whole(queue.payload_type).await? {
+            if let Some(payload) = self.whole(queue.settings.payload_type).await? {
                 return self.enqueue_one(&client, queue, &payload).await;
             }
             if self.unique_key.is_some() {
@@ -129,7 +129,7 @@ impl Enqueue {
 
     /// Says what is wrong before Postgres does, which would not say what to do.
     fn check_lane(&self, queue: &Queue) -> Result<(), CommandError> {
-        let lack = queue.lanes.lack(self.key.is_some(), self.priority.is_some());
+        let lack = queue.settings.lanes.lack(self.key.is_some(), self.priority.is_some());
         lack.map_or(Ok(()), |lack| Err(CommandError::usage(format!("queue {} {lack}", queue.name))))
     }
 
@@ -183,7 +183,8 @@ impl Enqueue {
     ) -> Result<Counts, CommandError> {
         let (mut input, bar) = self.open().await?;
         let mut batch =
-            Batch::begin(client, &queue.name, queue.payload_type, self.envelope()?).await?;
+            Batch::begin(client, &queue.name, queue.settings.payload_type, self.envelope()?)
+                .await?;
         let (mut line, mut number, mut blank_lines) = (Vec::new(), 0u64, 0u64);
         loop {
             line.clear();
@@ -239,8 +240,8 @@ fn priority() -> impl TypedValueParser<Value = Priority> {
 
 /// Says what is wrong before Postgres does, which would not say where.
 fn check(queue: &Queue, payload: &[u8], what: &str) -> Result<(), CommandError> {
-    queue.payload_type.check(payload).map(drop).map_err(|why| {
-        let kind = queue.payload_type.sql_name();
+    queue.settings.payload_type.check(payload).map(drop).map_err(|why| {
+        let kind = queue.settings.payload_type.sql_name();
         CommandError::failed(format!("{what} does not fit queue {} ({kind}): {why}", queue.name))
     })
 }

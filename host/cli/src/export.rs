@@ -11,7 +11,6 @@ use crate::global::Global;
 use crate::lookup;
 use crate::set_up::entries::{CronEntry, Entries, HandlerEntry, QueueEntry};
 use crate::set_up::wanted::{ComponentSource, key};
-use host_queue::admin::queues::NewQueue;
 use host_queue::catalog::{self, Deployment};
 use host_queue::connect::Pooled;
 use host_queue::cron;
@@ -62,7 +61,7 @@ impl Export {
         }
         let mut entries = Entries::default();
         for queue in &catalog.queues {
-            let mut entry = QueueEntry::of(&NewQueue::from(queue));
+            let mut entry = QueueEntry::of(&queue.settings);
             for deployment in catalog.deployments.iter().filter(|d| d.queue == queue.id) {
                 let settings = deployment.settings.as_ref().map_err(|error| {
                     CommandError::failed(format!("{}/{}: {error}", queue.name, deployment.name))

@@ -46,7 +46,7 @@ impl Peek {
             let queue = lookup::queue(&catalog, &self.queue)?;
             let of_queue: Vec<_> =
                 catalog.deployments.iter().filter(|d| d.queue == queue.id).collect();
-            if self.settled && queue.keep.is_none() {
+            if self.settled && queue.settings.keep.is_none() {
                 return Err(CommandError::usage(format!(
                     "queue {0} keeps no settled messages: `host queue set {0} --keep 7d` keeps them from then on",
                     queue.name

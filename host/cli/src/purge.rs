@@ -70,7 +70,7 @@ impl Purge {
         }
         for handler in handlers {
             let mut purged = Purged::default();
-            for lane in 0..queue.lanes.count() {
+            for lane in 0..queue.settings.lanes.count() {
                 let id = handler.handler;
                 while message::purge_some(&client, &queue.name, id, lane, &mut purged).await? {}
             }

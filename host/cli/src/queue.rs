@@ -16,7 +16,8 @@ use crate::purge::Purge;
 use crate::show::{self, Column};
 use host_core::message::PayloadType;
 use host_core::name::QueueName;
-use host_queue::admin::queues::{self, DropError, NewQueue};
+use host_core::policy::queue_settings::QueueSettings;
+use host_queue::admin::queues::{self, DropError};
 use host_queue::catalog;
 use host_queue::inspect;
 
@@ -172,10 +173,10 @@ impl QueueCommand {
 }
 
 impl Create {
-    fn resolve(self) -> Result<NewQueue, CommandError> {
-        let before = NewQueue::named(self.name);
+    fn resolve(self) -> Result<QueueSettings, CommandError> {
+        let before = QueueSettings::default();
         let payload_type = PayloadType::from_sql_name(&self.payload);
-        let queue = NewQueue {
+        let settings = QueueSettings {
             payload_type: payload_type
                 .ok_or_else(|| CommandError::usage("no such payload type"))?,
             wake_up: !self.no_wake_up,
@@ -184,36 +185,34 @@ impl Create {
             limits: self.limits.resolve(before.limits)?,
             ..self.settings.resolve(&before)
         };
-        queue.check().map_err(|error| CommandError::usage(error.to_string()))?;
-        Ok(queue)
+        settings.check().map_err(|error| CommandError::usage(error.to_string()))?;
+        Ok(settings)
     }
 
     async fn run(self, context: &CommandContext) -> Result<(), CommandError> {
-        let if_not_exists = self.if_not_exists;
-        let queue = self.resolve()?;
+        let (name, if_not_exists) = (self.name.clone(), self.if_not_exists);
+        let settings = self.resolve()?;
         let mut client = lookup::client(context).await?;
-        let created = queues::create(&mut client, &queue).await?;
+        let created = queues::create(&mut client, &name, &settings).await?;
         if !created && if_not_exists {
             let catalog = catalog::load(&client).await?;
-            let is = NewQueue::from(lookup::queue(&catalog, queue.name.as_str())?);
-            let differences = differences(&is, &queue);
+            let is = &lookup::queue(&catalog, name.as_str())?.settings;
+            let differences = differences(is, &settings);
             if differences.is_empty() {
-                println!("Queue {} exists already, with these settings", queue.name);
+                println!("Queue {name} exists already, with these settings");
                 return Ok(());
             }
             return Err(CommandError::failed(format!(
-                "queue {0} exists with other settings: {1}; see `host queue set --help` for those that can change",
-                queue.name,
+                "queue {name} exists with other settings: {}; see `host queue set --help` for those that can change",
                 differences.iter().map(Difference::phrase).collect::<Vec<_>>().join("; ")
             )));
         }
         if !created {
             return Err(CommandError::failed(format!(
-                "queue \"{0}\" exists already; see `host queue show {0}`",
-                queue.name
+                "queue \"{name}\" exists already; see `host queue show {name}`"
             )));
         }
-        println!("Created queue {0}: INSERT INTO queue.{0} (payload) enqueues", queue.name);
+        println!("Created queue {name}: INSERT INTO queue.{name} (payload) enqueues");
         Ok(())
     }
 }
@@ -241,10 +240,10 @@ impl List {
         let rows = queues.iter().map(|q| {
             vec![
                 q.name.to_string(),
-                q.payload_type.sql_name().to_owned(),
-                show::bytes(q.payload_bytes_max),
-                q.policy.max_attempts.to_string(),
-                backoff(&q.policy.backoff),
+                q.settings.payload_type.sql_name().to_owned(),
+                show::bytes(q.settings.payload_bytes_max),
+                q.settings.policy.max_attempts.to_string(),
+                backoff(&q.settings.policy.backoff),
                 state(q.paused).to_owned(),
             ]
         });

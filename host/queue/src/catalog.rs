@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Deserialize;
 use tokio_postgres::Client;
@@ -16,12 +15,9 @@ use host_core::deployment::grant::HttpGrant;
 use host_core::deployment::secret::SecretName;
 use host_core::id::{HandlerId, MessageId, QueueId, SessionId};
 use host_core::limits::{COMPONENT_BYTES_MAX, CONCURRENCY_DEFAULT, Isolation, Limits};
-use host_core::message::lane::Lanes;
-use host_core::message::{PayloadType, QueueShape};
+use host_core::message::QueueShape;
 use host_core::name::{HandlerName, QueueName};
-use host_core::policy::queue_limits::QueueLimits;
-use host_core::policy::retry::RetryPolicy;
-use host_core::policy::unique::Unique;
+use host_core::policy::queue_settings::QueueSettings;
 
 pub(crate) mod rows;
 
@@ -54,7 +50,7 @@ pub struct Instructions {
     pub cancelled: Arc<HashSet<MessageId>>,
 }
 
-/// A queue, as its operator made it.
+/// A queue that is there.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "rows::QueueRow")]
 pub struct Queue {
@@ -62,29 +58,10 @@ pub struct Queue {
     pub id: QueueId,
     /// The name of its table.
     pub name: QueueName,
-    /// What its `payload` column holds.
-    pub payload_type: PayloadType,
-    /// Its largest payload, in bytes.
-    pub payload_bytes_max: u64,
-    /// How often and when it retries.
-    pub policy: RetryPolicy,
-    /// A generation ends when its leaf has this many bytes …
-    pub rotate_bytes: u64,
-    /// … and this age.
-    pub rotate_age: Duration,
-    /// How long settled messages stay readable, at least; `None`: until their generation is
-    /// truncated.
-    pub keep: Option<Duration>,
-    /// Whether an INSERT may wake a sleeping host.
-    pub wake_up: bool,
-    /// Its strands; never change.
-    pub lanes: Lanes,
+    /// As its operator made it.
+    pub settings: QueueSettings,
     /// Whether no messages are leased from it.
     pub paused: bool,
-    /// How it takes unique keys, if it does.
-    pub unique: Option<Unique>,
-    /// Its limits, if it has any.
-    pub limits: QueueLimits,
 }
 
 /// A version of a handler that is in force.
@@ -162,8 +139,8 @@ impl Queue {
     /// What it takes, for checking a follow-up.
     #[must_use]
     pub const fn shape(&self) -> QueueShape {
-        let Self { payload_type, payload_bytes_max, lanes, .. } = *self;
-        QueueShape { payload_type, payload_bytes_max, lanes, is_unique: self.unique.is_some() }
+        let QueueSettings { payload_type, payload_bytes_max, lanes, unique, .. } = self.settings;
+        QueueShape { payload_type, payload_bytes_max, lanes, is_unique: unique.is_some() }
     }
 }
 

@@ -84,7 +84,7 @@ pub async fn enqueue(
         .query_typed_opt(
             &insert,
             &[
-                (&Payload(payload), sql_type(queue.payload_type)),
+                (&Payload(payload), sql_type(queue.settings.payload_type)),
                 (&headers, Type::JSONB),
                 (&run_at, Type::TIMESTAMPTZ),
                 (&delay_us, Type::INT8),

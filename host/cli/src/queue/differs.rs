@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::format::backoff;
 use crate::show;
-use host_queue::admin::queues::NewQueue;
+use host_core::policy::queue_settings::QueueSettings;
 
 /// A setting that differs.
 pub(crate) struct Difference {
@@ -17,20 +17,20 @@ pub(crate) struct Difference {
 }
 
 /// Each setting and its value.
-fn settings(queue: &NewQueue) -> [(&'static str, String); 13] {
-    let NewQueue { policy, unique, limits, .. } = queue;
+fn settings(settings: &QueueSettings) -> [(&'static str, String); 13] {
+    let QueueSettings { policy, unique, limits, .. } = settings;
     let off = |text: Option<String>| text.unwrap_or_else(|| "off".to_owned());
     let time = |time: Option<Duration>| off(time.map(show::duration));
     [
-        ("payload", queue.payload_type.sql_name().to_owned()),
-        ("max-bytes", show::bytes(queue.payload_bytes_max)),
+        ("payload", settings.payload_type.sql_name().to_owned()),
+        ("max-bytes", show::bytes(settings.payload_bytes_max)),
         ("max-attempts", policy.max_attempts.to_string()),
         ("backoff", backoff(&policy.backoff)),
-        ("rotate-size", show::bytes(queue.rotate_bytes)),
-        ("rotate-age", show::duration(queue.rotate_age)),
-        ("keep", time(queue.keep)),
-        ("wake-up", if queue.wake_up { "on" } else { "off" }.to_owned()),
-        ("order", queue.lanes.to_string()),
+        ("rotate-size", show::bytes(settings.rotate_bytes)),
+        ("rotate-age", show::duration(settings.rotate_age)),
+        ("keep", time(settings.keep)),
+        ("wake-up", if settings.wake_up { "on" } else { "off" }.to_owned()),
+        ("order", settings.lanes.to_string()),
         ("unique", time(unique.map(|u| u.window))),
         ("on-duplicate", off(unique.map(|u| u.on_duplicate.name().to_owned()))),
         ("fleet-concurrency", off(limits.fleet_concurrency.map(|n| n.to_string()))),
@@ -44,7 +44,7 @@ fn settings(queue: &NewQueue) -> [(&'static str, String); 13] {
 }
 
 /// The settings that `is` has otherwise than `wanted`.
-pub(crate) fn differences(is: &NewQueue, wanted: &NewQueue) -> Vec<Difference> {
+pub(crate) fn differences(is: &QueueSettings, wanted: &QueueSettings) -> Vec<Difference> {
     let pairs = settings(is).into_iter().zip(settings(wanted));
     pairs
         .filter(|(is, wanted)| is != wanted)

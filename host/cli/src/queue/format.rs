@@ -30,30 +30,31 @@ pub(crate) const fn state(paused: bool) -> &'static str {
 }
 
 /// Its settings, for machines.
-pub(crate) fn settings_json(q: &Queue) -> Value {
-    let (base, cap, delays) = match &q.policy.backoff {
+pub(crate) fn settings_json(queue: &Queue) -> Value {
+    let s = &queue.settings;
+    let (base, cap, delays) = match &s.policy.backoff {
         Backoff::Exponential { base, cap } => (Some(millis(*base)), Some(millis(*cap)), None),
         Backoff::Delays(delays) => {
             (None, None, Some(delays.iter().map(|d| millis(*d)).collect::<Vec<_>>()))
         }
     };
     json!({
-        "name": q.name.as_str(),
-        "payload_type": q.payload_type.sql_name(),
-        "payload_bytes_max": q.payload_bytes_max,
-        "max_attempts": q.policy.max_attempts,
+        "name": queue.name.as_str(),
+        "payload_type": s.payload_type.sql_name(),
+        "payload_bytes_max": s.payload_bytes_max,
+        "max_attempts": s.policy.max_attempts,
         "backoff_ms": base,
         "backoff_cap_ms": cap,
         "delays_ms": delays,
-        "rotate_bytes": q.rotate_bytes,
-        "rotate_age_ms": millis(q.rotate_age),
-        "keep_ms": q.keep.map(millis),
-        "wake_up": q.wake_up,
-        "order": q.lanes.to_string(),
-        "paused": q.paused,
-        "unique_ms": q.unique.map(|u| millis(u.window)),
-        "on_duplicate": q.unique.map(|u| u.on_duplicate.name()),
-        "limits": limits_json(q.limits, q.lanes),
+        "rotate_bytes": s.rotate_bytes,
+        "rotate_age_ms": millis(s.rotate_age),
+        "keep_ms": s.keep.map(millis),
+        "wake_up": s.wake_up,
+        "order": s.lanes.to_string(),
+        "paused": queue.paused,
+        "unique_ms": s.unique.map(|u| millis(u.window)),
+        "on_duplicate": s.unique.map(|u| u.on_duplicate.name()),
+        "limits": limits_json(s.limits, s.lanes),
     })
 }
 
@@ -63,6 +64,7 @@ const fn millis(duration: Duration) -> u64 {
 
 /// All of it, for people.
 pub(crate) fn described(queue: &Queue, status: &QueueStatus) -> String {
+    let settings = &queue.settings;
     let handlers = if status.handlers.is_empty() {
         format!("none yet: host deploy --queue {} FILE.wasm", queue.name)
     } else {
@@ -71,11 +73,11 @@ pub(crate) fn described(queue: &Queue, status: &QueueStatus) -> String {
     let held = if status.held.is_empty() { "nothing".to_owned() } else { status.held.join("; ") };
     let payload = format!(
         "{}, at most {}",
-        queue.payload_type.sql_name(),
-        show::bytes(queue.payload_bytes_max)
+        settings.payload_type.sql_name(),
+        show::bytes(settings.payload_bytes_max)
     );
     let rotation =
-        format!("{}, {}", show::bytes(queue.rotate_bytes), show::duration(queue.rotate_age));
+        format!("{}, {}", show::bytes(settings.rotate_bytes), show::duration(settings.rotate_age));
     let messages = format!(
         "{} waiting, {} in flight, {} scheduled, {} dead, {} settled in the last minute",
         show::count(status.waiting),
@@ -89,18 +91,22 @@ pub(crate) fn described(queue: &Queue, status: &QueueStatus) -> String {
         ("Payload", payload),
         (
             "Attempts",
-            format!("{}, {} apart", queue.policy.max_attempts, backoff(&queue.policy.backoff)),
+            format!(
+                "{}, {} apart",
+                settings.policy.max_attempts,
+                backoff(&settings.policy.backoff)
+            ),
         ),
-        ("Order", queue.lanes.to_string()),
-        ("Unique keys", keys_text(queue.unique)),
-        ("Limits", limits_text(queue.limits, queue.lanes)),
+        ("Order", settings.lanes.to_string()),
+        ("Unique keys", keys_text(settings.unique)),
+        ("Limits", limits_text(settings.limits, settings.lanes)),
         ("Handlers", handlers),
         ("Messages", messages),
         ("On disk", show::bytes(status.bytes)),
         ("Rotates at", rotation),
-        ("Keeps", format!("settled messages {}", kept(queue.keep))),
+        ("Keeps", format!("settled messages {}", kept(settings.keep))),
         ("Held up by", held),
-        ("Wakes hosts", wake_up_text(queue.wake_up).to_owned()),
+        ("Wakes hosts", wake_up_text(settings.wake_up).to_owned()),
     ]
     .map(|(what, value)| format!("{what:<12} {value}\n"))
     .concat()

@@ -7,7 +7,8 @@ use super::settings::{CHANGES, LimitArgs, SettingArgs, UniqueArgs};
 use crate::context::CommandContext;
 use crate::error::CommandError;
 use crate::lookup;
-use host_queue::admin::queues::{self, NewQueue};
+use host_core::policy::queue_settings::QueueSettings;
+use host_queue::admin::queues;
 
 /// Change a queue's settings
 ///
@@ -90,21 +91,22 @@ impl Set {
     pub(super) async fn run(self, context: &CommandContext) -> Result<(), CommandError> {
         self.fixed.refuse(&self.name)?;
         let (mut client, catalog) = lookup::client_and_catalog(context).await?;
-        let before = NewQueue::from(lookup::queue(&catalog, &self.name)?);
-        let wanted = NewQueue {
+        let queue = lookup::queue(&catalog, &self.name)?;
+        let before = &queue.settings;
+        let wanted = QueueSettings {
             unique: self.unique.resolve(before.unique)?,
             limits: self.limits.resolve(before.limits)?,
             wake_up: (before.wake_up || self.wake_up) && !self.no_wake_up,
-            ..self.settings.resolve(&before)
+            ..self.settings.resolve(before)
         };
         wanted.check().map_err(|error| CommandError::usage(error.to_string()))?;
-        let changes = differences(&before, &wanted);
+        let changes = differences(before, &wanted);
         if changes.is_empty() {
-            println!("Queue {}: nothing to change", before.name);
+            println!("Queue {}: nothing to change", queue.name);
             return Ok(());
         }
-        queues::change(&mut client, &before, &wanted).await?;
-        println!("Changed queue {}:", before.name);
+        queues::change(&mut client, &queue.name, before, &wanted).await?;
+        println!("Changed queue {}:", queue.name);
         for line in differs::lines(&changes) {
             println!("  {line}");
         }

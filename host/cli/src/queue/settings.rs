@@ -9,9 +9,9 @@ use clap::Args;
 use crate::error::CommandError;
 use host_core::limits::{BACKOFF_CAP_DEFAULT, BACKOFF_DEFAULT};
 use host_core::policy::queue_limits::{PerInterval, QueueLimits, Rate};
+use host_core::policy::queue_settings::QueueSettings;
 use host_core::policy::retry::{Backoff, RetryPolicy};
 use host_core::policy::unique::{OnDuplicate, Unique};
-use host_queue::admin::queues::NewQueue;
 
 /// The flags of all of these.
 pub(super) const CHANGES: [&str; 13] = [
@@ -62,7 +62,7 @@ pub(super) struct SettingArgs {
 
 impl SettingArgs {
     /// What was `before`, changed as the flags say.
-    pub(super) fn resolve(&self, before: &NewQueue) -> NewQueue {
+    pub(super) fn resolve(&self, before: &QueueSettings) -> QueueSettings {
         let mut queue = before.clone();
         queue.payload_bytes_max = self.max_bytes.map_or(queue.payload_bytes_max, |b| b.as_u64());
         queue.rotate_bytes = self.rotate_size.map_or(queue.rotate_bytes, |b| b.as_u64());

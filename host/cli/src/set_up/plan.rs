@@ -14,15 +14,22 @@ use host_core::cron::Schedule;
 use host_core::deployment::digest::Digest;
 use host_core::id::HandlerId;
 use host_core::name::{CronName, HandlerName, QueueName};
-use host_queue::admin::queues::NewQueue;
+use host_core::policy::queue_settings::QueueSettings;
 use host_queue::catalog::{Catalog, Settings};
 use host_queue::cron::EntrySettings;
 
 /// All that a file wants.
 pub(crate) struct Wanted {
-    pub(crate) queues: Vec<(std::ops::Range<usize>, NewQueue)>,
+    pub(crate) queues: Vec<WantedQueue>,
     pub(crate) handlers: Vec<WantedHandler>,
     pub(crate) cron: Vec<WantedCron>,
+}
+
+/// A queue that a file wants.
+pub(crate) struct WantedQueue {
+    at: std::ops::Range<usize>,
+    name: QueueName,
+    settings: QueueSettings,
 }
 
 /// A handler that a file wants.
@@ -54,8 +61,15 @@ pub(crate) struct Step {
 
 /// What a step changes.
 pub(crate) enum Planned {
-    CreateQueue(NewQueue),
-    ChangeQueue(NewQueue, NewQueue),
+    CreateQueue {
+        name: QueueName,
+        settings: QueueSettings,
+    },
+    ChangeQueue {
+        name: QueueName,
+        before: QueueSettings,
+        wanted: QueueSettings,
+    },
     /// The handler's number in the list of those that are wanted.
     Deploy(usize),
     /// The entry's number, and whether it is paused.
@@ -80,8 +94,8 @@ impl Wanted {
                 file.error(key.span(), format!("queue {}: {error}", key.get_ref()))
             };
             let name: QueueName = key.get_ref().parse().map_err(|error| at(&error))?;
-            let queue = entry.wanted(name.clone()).map_err(|error| at(&error))?;
-            wanted.queues.push((key.span(), queue));
+            let settings = entry.wanted().map_err(|error| at(&error))?;
+            wanted.queues.push(WantedQueue { at: key.span(), name: name.clone(), settings });
             for (key, entry) in &entry.handlers {
                 let at = |error: &dyn std::fmt::Display| {
                     let named = format!("handler {name}/{}: {error}", key.get_ref());
@@ -117,15 +131,15 @@ impl Wanted {
             };
             let name: CronName = key.get_ref().parse().map_err(|error| at(&error))?;
             let (settings, schedule) = entry.wanted().map_err(|error| at(&error))?;
-            let in_file = self.queues.iter().find(|(_, q)| q.name.as_str() == settings.queue);
-            let in_file = in_file.map(|(_, q)| q.clone());
-            let queue = in_file.or_else(|| catalog.queue(&settings.queue).map(NewQueue::from));
+            let in_file = self.queues.iter().find(|q| q.name.as_str() == settings.queue);
+            let in_file = in_file.map(|q| &q.settings);
+            let queue = in_file.or_else(|| catalog.queue(&settings.queue).map(|q| &q.settings));
             let queue = queue.ok_or_else(|| at(&format!("no queue {:?}", settings.queue)))?;
             let bytes = queue.payload_type.check(&settings.payload).map_err(|error| at(&error))?;
             if bytes > queue.payload_bytes_max {
                 return Err(at(&format!(
                     "its payload has {bytes} bytes, and queue {} takes {}",
-                    queue.name, queue.payload_bytes_max
+                    settings.queue, queue.payload_bytes_max
                 )));
             }
             self.cron.push(WantedCron { name, settings, schedule });
@@ -140,8 +154,8 @@ impl Wanted {
         present: &Present<'_>,
     ) -> Result<Vec<Step>, CommandError> {
         let mut steps = Vec::new();
-        for (at, queue) in &self.queues {
-            steps.extend(queue_step(file, at.clone(), queue, present.catalog)?);
+        for queue in &self.queues {
+            steps.extend(queue.step(file, present.catalog)?);
             for (n, handler) in self.handlers.iter().enumerate() {
                 if handler.queue == queue.name {
                     steps.extend(handler.step(n, present.catalog));
@@ -170,7 +184,7 @@ impl Wanted {
             }
         }
         for queue in &present.catalog.queues {
-            if !self.queues.iter().any(|(_, wanted)| wanted.name == queue.name) {
+            if !self.queues.iter().any(|wanted| wanted.name == queue.name) {
                 let change = Planned::DropQueue(queue.name.clone());
                 steps.push(gone("queue", queue.name.to_string(), change));
                 continue;
@@ -187,35 +201,39 @@ impl Wanted {
     }
 }
 
-fn queue_step(
-    file: &SetUpFile,
-    at: std::ops::Range<usize>,
-    wanted: &NewQueue,
-    catalog: &Catalog,
-) -> Result<Option<Step>, CommandError> {
-    let name = wanted.name.to_string();
-    let Some(queue) = catalog.queue(&name) else {
-        let given = differences(&NewQueue::named(wanted.name.clone()), wanted);
-        let details = differs::values(&given);
-        let change = Planned::CreateQueue(wanted.clone());
-        return Ok(Some(Step { verb: "create", kind: "queue", name, details, change }));
-    };
-    let before = NewQueue::from(queue);
-    let all = differences(&before, wanted);
-    if let Some(fixed) = all.iter().find(|d| d.is_fixed()) {
-        return Err(file.error(
-            at,
-            format!(
-                "queue {name}: {}, and cannot change once it exists: write another queue into the file, \
-                 let producers use that, and drop {name} once it is empty",
-                fixed.phrase()
-            ),
-        ));
+impl WantedQueue {
+    fn step(&self, file: &SetUpFile, catalog: &Catalog) -> Result<Option<Step>, CommandError> {
+        let Self { at, name, settings } = self;
+        let step = |verb, details, change| Step {
+            verb,
+            kind: "queue",
+            name: name.to_string(),
+            details,
+            change,
+        };
+        let Some(queue) = catalog.queue(name.as_str()) else {
+            let details = differs::values(&differences(&QueueSettings::default(), settings));
+            let change = Planned::CreateQueue { name: name.clone(), settings: settings.clone() };
+            return Ok(Some(step("create", details, change)));
+        };
+        let all = differences(&queue.settings, settings);
+        if let Some(fixed) = all.iter().find(|d| d.is_fixed()) {
+            return Err(file.error(
+                at.clone(),
+                format!(
+                    "queue {name}: {}, and cannot change once it exists: write another queue into the file, \
+                     let producers use that, and drop {name} once it is empty",
+                    fixed.phrase()
+                ),
+            ));
+        }
+        let change = Planned::ChangeQueue {
+            name: name.clone(),
+            before: queue.settings.clone(),
+            wanted: settings.clone(),
+        };
+        Ok((!all.is_empty()).then(|| step("change", differs::lines(&all), change)))
     }
-    let details = differs::lines(&all);
-    let change = Planned::ChangeQueue(before, wanted.clone());
-    let step = Step { verb: "change", kind: "queue", name, details, change };
-    Ok((!all.is_empty()).then_some(step))
 }
 
 impl WantedHandler {

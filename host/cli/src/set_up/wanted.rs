@@ -14,11 +14,10 @@ use host_core::cron::{HEADERS, Missed, Schedule};
 use host_core::deployment::digest::Digest;
 use host_core::limits::{BACKOFF_CAP_DEFAULT, BACKOFF_DEFAULT};
 use host_core::message::lane::{LaneCount, Lanes};
-use host_core::name::QueueName;
 use host_core::policy::queue_limits::{PerInterval, QueueLimits, Rate};
+use host_core::policy::queue_settings::QueueSettings;
 use host_core::policy::retry::Backoff;
 use host_core::policy::unique::Unique;
-use host_queue::admin::queues::NewQueue;
 use host_queue::catalog::Settings;
 use host_queue::cron::EntrySettings;
 
@@ -32,9 +31,9 @@ pub(crate) enum ComponentSource {
 }
 
 impl QueueEntry {
-    /// The queue.
-    pub(crate) fn wanted(&self, name: QueueName) -> Result<NewQueue, String> {
-        let mut queue = NewQueue::named(name);
+    /// The queue's settings.
+    pub(crate) fn wanted(&self) -> Result<QueueSettings, String> {
+        let mut queue = QueueSettings::default();
         set(&mut queue.payload_type, self.payload.as_ref().map(|w| w.0.0));
         set(&mut queue.payload_bytes_max, self.max_bytes.as_ref().map(|w| w.0.0));
         set(&mut queue.policy.max_attempts, self.max_attempts);
@@ -100,8 +99,8 @@ impl QueueEntry {
     }
 
     /// The entry of a queue, with what differs from the default.
-    pub(crate) fn of(queue: &NewQueue) -> Self {
-        let default = NewQueue::named(queue.name.clone());
+    pub(crate) fn of(queue: &QueueSettings) -> Self {
+        let default = QueueSettings::default();
         let (backoff, backoff_cap, delays) = match &queue.policy.backoff {
             Backoff::Exponential { base, cap } => (
                 differs(*base, BACKOFF_DEFAULT).map(written),

@@ -7,20 +7,13 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::{limits, unique};
-use crate::catalog::Queue;
 use crate::error::QueueError;
 use host_core::clock::millis;
-use host_core::limits::{
-    ATTEMPTS, ATTEMPTS_DEFAULT, BACKOFF, BACKOFF_CAP_DEFAULT, BACKOFF_CAP_MAX, BACKOFF_DEFAULT,
-    DELAYS, KEEP, OutOfRange, PAYLOAD_BYTES, PAYLOAD_BYTES_DEFAULT, ROTATE_AGE, ROTATE_AGE_DEFAULT,
-    ROTATE_BYTES, ROTATE_BYTES_DEFAULT, bytes_within, count_within, duration_within,
-};
-use host_core::message::PayloadType;
-use host_core::message::lane::Lanes;
+use host_core::limits::{BACKOFF_CAP_DEFAULT, BACKOFF_DEFAULT};
 use host_core::name::QueueName;
 use host_core::policy::queue_limits::QueueLimits;
-use host_core::policy::retry::{Backoff, RetryPolicy};
-use host_core::policy::unique::Unique;
+use host_core::policy::queue_settings::QueueSettings;
+use host_core::policy::retry::Backoff;
 
 pub use change::change;
 pub(crate) use change::change_within;
@@ -31,103 +24,6 @@ mod change;
 const SQLSTATE_MESSAGES_LEFT: &str = "HQ005";
 /// Tries to drop a queue while hosts lock its tables in another order.
 const DEADLOCKS_MAX: u32 = 10;
-
-/// A queue to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewQueue {
-    /// The name of its table.
-    pub name: QueueName,
-    /// What its `payload` column holds.
-    pub payload_type: PayloadType,
-    /// Its largest payload, in bytes.
-    pub payload_bytes_max: u64,
-    /// How often and when it retries.
-    pub policy: RetryPolicy,
-    /// A generation ends when its leaf has this many bytes …
-    pub rotate_bytes: u64,
-    /// … and this age.
-    pub rotate_age: Duration,
-    /// Whether an INSERT may wake a sleeping host.
-    pub wake_up: bool,
-    /// Its strands.
-    pub lanes: Lanes,
-    /// How long settled messages stay readable, at least; `None`: until their generation is
-    /// truncated.
-    pub keep: Option<Duration>,
-    /// How it takes unique keys, if it does.
-    pub unique: Option<Unique>,
-    /// Its limits, if it has any.
-    pub limits: QueueLimits,
-}
-
-impl From<&Queue> for NewQueue {
-    fn from(queue: &Queue) -> Self {
-        Self {
-            name: queue.name.clone(),
-            payload_type: queue.payload_type,
-            payload_bytes_max: queue.payload_bytes_max,
-            policy: queue.policy.clone(),
-            rotate_bytes: queue.rotate_bytes,
-            rotate_age: queue.rotate_age,
-            wake_up: queue.wake_up,
-            lanes: queue.lanes,
-            keep: queue.keep,
-            unique: queue.unique,
-            limits: queue.limits,
-        }
-    }
-}
-
-impl NewQueue {
-    /// One of this name, with every setting as it is where nobody says otherwise.
-    #[must_use]
-    pub fn named(name: QueueName) -> Self {
-        Self {
-            name,
-            payload_type: PayloadType::Jsonb,
-            payload_bytes_max: PAYLOAD_BYTES_DEFAULT,
-            policy: RetryPolicy {
-                max_attempts: ATTEMPTS_DEFAULT,
-                backoff: Backoff::Exponential { base: BACKOFF_DEFAULT, cap: BACKOFF_CAP_DEFAULT },
-            },
-            rotate_bytes: ROTATE_BYTES_DEFAULT,
-            rotate_age: ROTATE_AGE_DEFAULT,
-            wake_up: true,
-            lanes: Lanes::One,
-            keep: None,
-            unique: None,
-            limits: QueueLimits::default(),
-        }
-    }
-
-    /// Refuses what a queue cannot be.
-    pub fn check(&self) -> Result<(), OutOfRange> {
-        bytes_within("max-bytes", self.payload_bytes_max, &PAYLOAD_BYTES)?;
-        count_within("max-attempts", self.policy.max_attempts, &ATTEMPTS)?;
-        match &self.policy.backoff {
-            Backoff::Exponential { base, cap } => {
-                duration_within("backoff", *base, &BACKOFF)?;
-                duration_within("backoff-cap", *cap, &(*base..=BACKOFF_CAP_MAX))?;
-            }
-            Backoff::Delays(delays) => {
-                count_within("delays", delays.len() as u32, &DELAYS)?;
-                for delay in delays {
-                    duration_within("delays", *delay, &(Duration::ZERO..=BACKOFF_CAP_MAX))?;
-                }
-            }
-        }
-        bytes_within("rotate-size", self.rotate_bytes, &ROTATE_BYTES)?;
-        duration_within("rotate-age", self.rotate_age, &ROTATE_AGE)?;
-        self.limits.check()?;
-        self.unique.as_ref().map_or(Ok(()), Unique::check)?;
-        self.keep.map_or(Ok(()), check_keep)
-    }
-}
-
-/// Refuses a time for which no queue can keep what is settled.
-pub fn check_keep(keep: Duration) -> Result<(), OutOfRange> {
-    duration_within("keep", keep, &KEEP)
-}
 
 /// Why a queue was not dropped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -150,9 +46,13 @@ impl From<tokio_postgres::Error> for DropError {
 }
 
 /// Creates a queue. False: there is one of that name, which was left alone.
-pub async fn create(client: &mut Client, queue: &NewQueue) -> Result<bool, QueueError> {
+pub async fn create(
+    client: &mut Client,
+    name: &QueueName,
+    settings: &QueueSettings,
+) -> Result<bool, QueueError> {
     let transaction = client.transaction().await?;
-    match create_within(transaction.client(), queue).await {
+    match create_within(transaction.client(), name, settings).await {
         Ok(()) => {}
         Err(error) if error.is_refused_with("23505") => return Ok(false),
         Err(error) => return Err(error),
@@ -162,42 +62,46 @@ pub async fn create(client: &mut Client, queue: &NewQueue) -> Result<bool, Queue
 }
 
 /// Creates a queue, in the transaction that the client is in.
-pub(crate) async fn create_within(client: &Client, queue: &NewQueue) -> Result<(), QueueError> {
-    let (base, cap, delays) = match &queue.policy.backoff {
+pub(crate) async fn create_within(
+    client: &Client,
+    name: &QueueName,
+    settings: &QueueSettings,
+) -> Result<(), QueueError> {
+    let (base, cap, delays) = match &settings.policy.backoff {
         Backoff::Exponential { base, cap } => (*base, *cap, None),
         Backoff::Delays(delays) => {
             let delays: Vec<i64> = delays.iter().map(|d| millis(*d)).collect();
             (BACKOFF_DEFAULT, BACKOFF_CAP_DEFAULT, Some(delays))
         }
     };
-    let ordered = queue.lanes.ordered().map(i32::from);
-    let keyed = queue.lanes.keyed().map(i32::from);
+    let ordered = settings.lanes.ordered().map(i32::from);
+    let keyed = settings.lanes.keyed().map(i32::from);
     client
         .execute(
-            "SELECT host.create_queue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+            include_str!("queues/create_queue.sql"),
             &[
-                &queue.name.as_str(),
-                &queue.payload_type.sql_name(),
-                &(queue.payload_bytes_max as i64),
-                &(queue.policy.max_attempts as i32),
+                &name.as_str(),
+                &settings.payload_type.sql_name(),
+                &(settings.payload_bytes_max as i64),
+                &(settings.policy.max_attempts as i32),
                 &millis(base),
                 &millis(cap),
-                &(queue.rotate_bytes as i64),
-                &millis(queue.rotate_age),
-                &queue.wake_up,
+                &(settings.rotate_bytes as i64),
+                &millis(settings.rotate_age),
+                &settings.wake_up,
                 &delays,
-                &queue.keep.map(millis),
-                &queue.lanes.by_priority(),
+                &settings.keep.map(millis),
+                &settings.lanes.by_priority(),
                 &ordered,
                 &keyed,
             ],
         )
         .await?;
-    if queue.unique.is_some() {
-        unique::set(client, &queue.name, queue.unique).await?;
+    if settings.unique.is_some() {
+        unique::set(client, name, settings.unique).await?;
     }
-    if queue.limits != QueueLimits::default() {
-        limits::set(client, &queue.name, queue.limits).await?;
+    if settings.limits != QueueLimits::default() {
+        limits::set(client, name, settings.limits).await?;
     }
     Ok(())
 }

@@ -4,11 +4,12 @@
 use tokio_postgres::Client;
 
 use super::deployments::{self, NewVersion};
-use super::queues::{self, NewQueue};
+use super::queues;
 use crate::cron::{self, NewEntry};
 use crate::error::QueueError;
 use host_core::id::HandlerId;
 use host_core::name::QueueName;
+use host_core::policy::queue_settings::QueueSettings;
 
 /// Tries of a transaction that waits for hosts, as they wait for it.
 const TRIES_MAX: u32 = 10;
@@ -17,7 +18,12 @@ const TRIES_MAX: u32 = 10;
 #[derive(Debug)]
 pub enum Change<'a> {
     /// A new queue.
-    CreateQueue(&'a NewQueue),
+    CreateQueue {
+        /// Its name.
+        name: &'a QueueName,
+        /// Its settings.
+        settings: &'a QueueSettings,
+    },
     /// A version of a handler.
     Deploy(NewVersion<'a>),
     /// A cron entry, in place of the one of that name if there is one.
@@ -33,10 +39,12 @@ pub enum Change<'a> {
     RemoveHandler(HandlerId),
     /// Other settings for a queue.
     ChangeQueue {
+        /// The queue.
+        name: &'a QueueName,
         /// What it has.
-        before: &'a NewQueue,
+        before: &'a QueueSettings,
         /// What it is to have.
-        wanted: &'a NewQueue,
+        wanted: &'a QueueSettings,
     },
     /// Drops a queue; with messages only if `force`.
     DropQueue {
@@ -50,7 +58,7 @@ pub enum Change<'a> {
 impl Change<'_> {
     const fn rank(&self) -> u8 {
         match self {
-            Self::CreateQueue(_) => 0,
+            Self::CreateQueue { .. } => 0,
             Self::Deploy(_) => 1,
             Self::PutCron { .. } => 2,
             Self::RemoveCron(_) => 3,
@@ -88,7 +96,9 @@ async fn try_once(client: &mut Client, changes: &[&Change<'_>]) -> Result<(), Qu
 
 async fn make(client: &Client, change: &Change<'_>) -> Result<(), QueueError> {
     match change {
-        Change::CreateQueue(queue) => queues::create_within(client, queue).await,
+        Change::CreateQueue { name, settings } => {
+            queues::create_within(client, name, settings).await
+        }
         Change::Deploy(new) => deployments::deploy_within(client, new).await.map(|_| ()),
         Change::PutCron { entry, paused } => {
             cron::add(client, entry, true).await?;
@@ -99,8 +109,8 @@ async fn make(client: &Client, change: &Change<'_>) -> Result<(), QueueError> {
         }
         Change::RemoveCron(name) => cron::remove(client, name).await.map(|_| ()),
         Change::RemoveHandler(handler) => deployments::remove(client, *handler).await,
-        Change::ChangeQueue { before, wanted } => {
-            queues::change_within(client, before, wanted).await
+        Change::ChangeQueue { name, before, wanted } => {
+            queues::change_within(client, name, before, wanted).await
         }
         Change::DropQueue { name, force } => {
             let call = "SELECT host.drop_queue($1, $2)";

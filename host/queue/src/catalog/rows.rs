@@ -19,6 +19,7 @@ use host_core::message::PayloadType;
 use host_core::message::lane::Lanes;
 use host_core::name::{HandlerName, QueueName};
 use host_core::policy::queue_limits::{QueueLimits, Rate};
+use host_core::policy::queue_settings::QueueSettings;
 use host_core::policy::retry::{Backoff, RetryPolicy};
 use host_core::policy::unique::{OnDuplicate, Unique};
 
@@ -89,9 +90,7 @@ impl From<QueueRow> for Queue {
         let rate =
             |((count, ms), burst)| Rate { count, interval: Duration::from_millis(ms), burst };
         let rate = row.rate_count.zip(row.rate_ms).zip(row.rate_burst).map(rate);
-        Self {
-            id: QueueId::new(row.id),
-            name: row.name,
+        let settings = QueueSettings {
             payload_type: row.payload_type,
             payload_bytes_max: row.payload_bytes_max,
             policy: RetryPolicy {
@@ -111,13 +110,13 @@ impl From<QueueRow> for Queue {
             keep: row.keep_ms.map(Duration::from_millis),
             wake_up: row.wake_up,
             lanes: Lanes::of(row.priorities, row.ordered_lanes, row.keyed_lanes),
-            paused: row.paused,
             unique: row.unique_ms.map(|ms| Unique {
                 window: Duration::from_millis(ms),
                 on_duplicate: row.on_duplicate,
             }),
             limits: QueueLimits { fleet_concurrency: row.fleet_concurrency, rate },
-        }
+        };
+        Self { id: QueueId::new(row.id), name: row.name, settings, paused: row.paused }
     }
 }
 

@@ -279,7 +279,7 @@ impl HandlerManager {
     /// Begins to load what is new. Compiling can take seconds, in which the others go on.
     fn deploy(&mut self, queue: &Queue, deployment: &Deployment) {
         // Of the queue, only what a guest is told matters.
-        let shown = |q: &Queue| (q.payload_type, q.policy.max_attempts);
+        let shown = |q: &Queue| (q.settings.payload_type, q.settings.policy.max_attempts);
         let wanted = WantedVersion { queue: queue.clone(), deployment: deployment.clone() };
         let before = self.wanted.insert(deployment.handler, wanted.clone());
         if before.is_some_and(|w| w.deployment == *deployment && shown(&w.queue) == shown(queue)) {
@@ -313,8 +313,8 @@ impl HandlerManager {
         let paused = queue.paused || instructions.is_some_and(|i| i.paused);
         Control {
             mode: if paused { Mode::Paused } else { Mode::Leasing },
-            wake_up: queue.wake_up,
-            policy: queue.policy.clone(),
+            wake_up: queue.settings.wake_up,
+            policy: queue.settings.policy.clone(),
             removed: instructions.map(|i| i.cancelled.clone()).unwrap_or_default(),
         }
     }
@@ -343,7 +343,7 @@ impl HandlerManager {
                 id: deployment.handler,
                 statements: kept.statements.clone(),
             },
-            lanes: queue.lanes,
+            lanes: queue.settings.lanes,
             version: version.clone(),
             control: receiver,
             woken: woken.clone(),

@@ -77,8 +77,8 @@ impl Loader {
         let settings = HandlerSettings {
             queue: queue.name.to_string(),
             version: deployment.version,
-            payload_type: queue.payload_type,
-            max_attempts: queue.policy.max_attempts,
+            payload_type: queue.settings.payload_type,
+            max_attempts: queue.settings.policy.max_attempts,
             limits: settings.limits,
             batch_size: settings.batch_size,
             isolation: settings.isolation,

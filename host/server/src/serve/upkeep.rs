@@ -72,7 +72,7 @@ impl Upkeep {
 
 impl KeptQueue {
     fn begin(queue: &Queue, rest: Arc<QueueRest>, host: &HostResources) -> Self {
-        let statements = Arc::new(Statements::new(queue.id, &queue.name, queue.lanes));
+        let statements = Arc::new(Statements::new(queue.id, &queue.name, queue.settings.lanes));
         let schedule_changed = Arc::new(Notify::new());
         let maintenance = Maintenance {
             database: host.database.clone(),

@@ -3,21 +3,24 @@
 
 use tokio_postgres::Client;
 
-use super::{NewQueue, set_keep, set_wake_up};
+use super::{set_keep, set_wake_up};
 use crate::admin::{limits, unique};
 use crate::error::QueueError;
 use host_core::clock::millis;
+use host_core::name::QueueName;
+use host_core::policy::queue_settings::QueueSettings;
 use host_core::policy::retry::Backoff;
 
 /// Gives a queue the settings of `wanted` that differ from `before`, in one transaction: all or
 /// none. A smaller largest payload is refused while the queue has messages.
 pub async fn change(
     client: &mut Client,
-    before: &NewQueue,
-    wanted: &NewQueue,
+    queue: &QueueName,
+    before: &QueueSettings,
+    wanted: &QueueSettings,
 ) -> Result<(), QueueError> {
     let transaction = client.transaction().await?;
-    change_within(transaction.client(), before, wanted).await?;
+    change_within(transaction.client(), queue, before, wanted).await?;
     transaction.commit().await?;
     Ok(())
 }
@@ -25,11 +28,11 @@ pub async fn change(
 /// The same, in the transaction that the client is in.
 pub(crate) async fn change_within(
     client: &Client,
-    before: &NewQueue,
-    wanted: &NewQueue,
+    queue: &QueueName,
+    before: &QueueSettings,
+    wanted: &QueueSettings,
 ) -> Result<(), QueueError> {
-    let queue = &before.name;
-    set_queue(client, before, wanted).await?;
+    set_queue(client, queue, before, wanted).await?;
     if before.unique != wanted.unique {
         unique::set(client, queue, wanted.unique).await?;
     }
@@ -48,8 +51,9 @@ pub(crate) async fn change_within(
 /// What `host.set_queue` sets. Sends only what differs: somebody else may change the rest.
 async fn set_queue(
     client: &Client,
-    before: &NewQueue,
-    wanted: &NewQueue,
+    queue: &QueueName,
+    before: &QueueSettings,
+    wanted: &QueueSettings,
 ) -> Result<(), QueueError> {
     let (mut base, mut cap, mut delays) = (None, None, None);
     if before.policy.backoff != wanted.policy.backoff {
@@ -77,7 +81,7 @@ async fn set_queue(
         .execute(
             include_str!("set_queue.sql"),
             &[
-                &before.name.as_str(),
+                &queue.as_str(),
                 &attempts.map(u32::cast_signed),
                 &base,
                 &cap,
