@@ -2407,7 +2407,9 @@ BEGIN
         SELECT coalesce(array_agg(chain.id), '{}'), coalesce(sum(r.rest), 0) INTO held, in_flight
             FROM chain CROSS JOIN LATERAL (
                 SELECT coalesce(
-                    (SELECT s.rest FROM host.sample__settlement s WHERE s.lease_id = l.id ORDER BY s.seq DESC LIMIT 1),
+                    (SELECT t.rest FROM host.sample__settlement t
+                        WHERE t.lease_id = l.id AND t.lease_id / 100000000000 % 3 = l.id / 100000000000 % 3
+                        ORDER BY t.seq DESC LIMIT 1),
                     host.positions(l.positions), l.row_count) AS rest
                 FROM host.sample__lease l WHERE l.id = chain.id LIMIT 1) r
             WHERE r.rest > 0;
@@ -3728,7 +3730,7 @@ DECLARE
     seq bigint := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
     token uuid := gen_random_uuid();
     every int4multirange;
-    early int[];
+    not_due int[];
 BEGIN
     PERFORM host.require_read_committed('purging a queue');
     -- Session 0 is nobody's.
@@ -3741,12 +3743,12 @@ BEGIN
     END IF;
     PERFORM set_config('synchronous_commit', 'on', true);
     every := int4multirange(int4range(0, l.row_count));
-    early := ARRAY(SELECT m.pos FROM host.sample__read(0, seq) m
+    not_due := ARRAY(SELECT m.pos FROM host.sample__read(0, seq) m
         WHERE m.run_at > clock_timestamp() AND coalesce(m.handler_id = p_handler, true));
-    parked := cardinality(early);
+    parked := cardinality(not_due);
     removed := l.row_count - parked;
-    PERFORM host.sample__settle(l.lease_id, 0, token, 0, every, p_park_pos => nullif(early, '{}'),
-        p_removed => every - coalesce((SELECT range_agg(int4range(e, e + 1)) FROM unnest(early) e), '{}'));
+    PERFORM host.sample__settle(l.lease_id, 0, token, 0, every, p_park_pos => nullif(not_due, '{}'),
+        p_removed => every - coalesce((SELECT range_agg(int4range(e, e + 1)) FROM unnest(not_due) e), '{}'));
 END $$;
 
 CREATE FUNCTION host.sample__put_off(p_due timestamp with time zone, p_id bigint, p_why text) RETURNS text
@@ -4188,7 +4190,7 @@ BEGIN
     IF NOT FOUND OR l.session_id <> p_session OR l.token <> p_token THEN
         RAISE EXCEPTION 'lease % is not held by session %', p_lease, p_session USING ERRCODE = 'HQ002';
     END IF;
-    SELECT * INTO s FROM host.sample__settlement WHERE lease_id = p_lease ORDER BY seq DESC LIMIT 1;
+    SELECT * INTO s FROM host.sample__settlement t WHERE t.lease_id = p_lease ORDER BY t.seq DESC LIMIT 1;
     IF s.revoked THEN
         RAISE EXCEPTION 'lease % was taken over', p_lease USING ERRCODE = 'HQ002';
     END IF;

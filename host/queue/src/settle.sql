@@ -1,5 +1,6 @@
 -- One settlement. The positions come as the text of a multirange; what a settlement does not have
--- is NULL. settle.rs groups the parameters in the same way.
+-- is NULL. settle.rs groups the parameters in the same way. What it does with them is in
+-- migrations/queue/functions/settle.sql.
 SELECT host.{q}__settle(
     p_lease => $1, p_session => $2, p_token => $3, p_seq => $4, p_settled => $5::text::int4multirange,
     p_park_pos => $6, p_removed => $7::text::int4multirange,

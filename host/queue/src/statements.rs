@@ -45,22 +45,14 @@ impl Statements {
         Self {
             queue: id,
             in_order: lanes.in_order(),
-            lease: call(
-                "SELECT lease_id, row_count, more, wait_ms, full_up FROM host.{q}__lease($1, $2, $3, $4, $5, $6)",
-            ),
-            lease_of: call(
-                "SELECT lease_id, row_count, more, wait_ms, full_up FROM host.{q}__lease_of($7, $1, $2, $3, $4, $5, $6)",
-            ),
-            lease_lanes: call(
-                "SELECT * FROM host.{q}__lease_lanes($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            ),
+            lease: call(include_str!("lease/lease.sql")),
+            lease_of: call(include_str!("lease/lease_of.sql")),
+            lease_lanes: call(include_str!("lease/lease_lanes.sql")),
             fetch: fetch_of("plain"),
             fetch_lanes: fetch_of("lanes"),
             settle: call(include_str!("settle.sql")),
-            hand_on: call("SELECT host.{q}__hand_on($1, $2, $3, $4, $5, $6)"),
-            take_over: call(
-                "SELECT lease_id, row_count, more, gone FROM host.{q}__take_over($1, $2, $3, $4, $5, $6)",
-            ),
+            hand_on: call(include_str!("hand_on.sql")),
+            take_over: call(include_str!("lease/take_over.sql")),
             strays: call("SELECT host.{q}__strays($1, $2, $3)"),
             promote: call("SELECT again, next_ms, refused, why FROM host.{q}__promote($1)"),
             set_asleep: call("SELECT setval('host.{q}__asleep', $1)"),

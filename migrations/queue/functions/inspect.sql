@@ -29,9 +29,7 @@ BEGIN
             coalesce(sum(o.rest) FILTER (WHERE o.session_id <> 0), 0) INTO waiting, in_flight
         FROM (
             SELECT l.session_id, coalesce(
-                (SELECT t.rest FROM host.{q}__settlement t
-                    WHERE t.lease_id = l.id AND t.lease_id / {generation_size} % 3 = l.id / {generation_size} % 3
-                    ORDER BY t.seq DESC LIMIT 1),
+                {rest_of_lease},
                 host.positions(l.positions), l.row_count) AS rest
             FROM host.{q}__lease l
             WHERE l.handler_id = p_handler AND l.row_count > 0
@@ -141,9 +139,7 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
                 'age_ms', (extract(epoch FROM clock_timestamp() - l.leased_at) * 1000)::bigint)
             FROM host.{q}__lease l
             WHERE l.row_count > 0 AND (l.id / {generation_size} % 3 <> p.leaf OR l.leaves & ~(1 << p.leaf) <> 0)
-                AND (SELECT t.rest FROM host.{q}__settlement t
-                    WHERE t.lease_id = l.id AND t.lease_id / {generation_size} % 3 = l.id / {generation_size} % 3
-                    ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0
+                AND {rest_of_lease} IS DISTINCT FROM 0
             ORDER BY l.leased_at LIMIT 1))
     FROM host.queue q
     CROSS JOIN (SELECT (last_value / {generation_size} % 3)::int AS leaf FROM queue.{q}_id_seq) p

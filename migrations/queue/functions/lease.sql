@@ -1,31 +1,5 @@
 -- Template: lease and read. The first half of a message's walk.
 
--- The account of a cursor after a lease that has messages of several leaves: they are counted once
--- more. A lease counts those of one leaf, which nearly all have, by itself.
-CREATE OR REPLACE FUNCTION host.{q}__leased(
-    p_before bigint[], p_window int8multirange, p_txid bigint, p_id bigint, p_count int, p_lane int
-) RETURNS bigint[]
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET row_security = off SET plan_cache_mode = force_generic_plan
-SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
-DECLARE
-    part record;
-    cut record;
-    done int := 0;
-BEGIN
-    FOR part IN SELECT * FROM host.parts_after(p_window, p_txid, p_id) LOOP
-        EXIT WHEN done >= p_count;
-        SELECT count(*) AS n, count(*) FILTER (WHERE m.leaf = 0) AS a, count(*) FILTER (WHERE m.leaf = 1) AS b,
-                count(*) FILTER (WHERE m.leaf = 2) AS c INTO cut
-            FROM (SELECT m.id / {generation_size} % 3 AS leaf FROM queue.{q} m
-                WHERE {lanes?m.lane = p_lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
-                ORDER BY m.txid, m.id LIMIT p_count - done) m;
-        p_before := ARRAY[p_before[1] + cut.a, p_before[2] + cut.b, p_before[3] + cut.c];
-        done := done + cut.n;
-    END LOOP;
-    RETURN p_before;
-END $$;
-
 -- Leases the next messages of a handler in a lane to the session: up to p_n messages, or p_bytes of
 -- payload and headers as stored. It cuts them from the window between the cursor's snapshot and the
 -- present one, and appends a row to the lease log. It returns no payload. All is NULL if there is
@@ -50,12 +24,13 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET lock_timeout = 
 SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     c record;       -- the cursor
-    w int8multirange;
+    -- Named as the columns of the new row.
+    txids int8multirange;
     hi txid_snapshot;
-    f_txid bigint;  -- from
-    f_id bigint;
-    t_txid bigint;  -- to
-    t_id bigint;
+    from_txid bigint;
+    from_id bigint;
+    to_txid bigint;
+    to_id bigint;
     fresh boolean;
     {unkeyed?bytes bigint;}
     part record;
@@ -96,19 +71,19 @@ BEGIN
     LOOP
         IF fresh THEN
             hi := txid_current_snapshot();
-            w := CASE WHEN hi::text = c.hi::text THEN '{}' ELSE host.txid_window(c.hi, hi) END;
-            f_txid := 0;
-            f_id := 0;
+            txids := CASE WHEN hi::text = c.hi::text THEN '{}' ELSE host.txid_window(c.hi, hi) END;
+            from_txid := 0;
+            from_id := 0;
         ELSE
             hi := c.hi;
-            w := c.txids;
-            f_txid := c.to_txid;
-            f_id := c.to_id;
+            txids := c.txids;
+            from_txid := c.to_txid;
+            from_id := c.to_id;
         END IF;
         row_count := 0;
-        t_txid := f_txid;
-        t_id := f_id;
-        FOR part IN SELECT * FROM host.parts_after(w, f_txid, f_id) LOOP
+        to_txid := from_txid;
+        to_id := from_id;
+        FOR part IN SELECT * FROM host.parts_after(txids, from_txid, from_id) LOOP
             SELECT count(*)::int AS n, max(m.txid) AS txid, (array_agg(m.id))[count(*)] AS id,
                     min(m.id) AS id_min, max(m.id) AS id_max, sum(m.size) AS bytes INTO cut
                 FROM (SELECT m.txid, m.id,
@@ -132,8 +107,8 @@ BEGIN
             END IF;
             IF cut.n > 0 THEN
                 row_count := row_count + cut.n;
-                t_txid := cut.txid;
-                t_id := cut.id;
+                to_txid := cut.txid;
+                to_id := cut.id;
                 bytes := bytes + cut.bytes;
                 id_min := least(id_min, cut.id_min);
                 id_max := greatest(id_max, cut.id_max);
@@ -160,7 +135,7 @@ BEGIN
         RETURN;
     END IF;
     IF tat IS NOT NULL AND p_session <> 0 THEN
-        tat := greatest(tat, clock_timestamp()) + host.{q}__starts(p_handler, w, f_txid, f_id, row_count, p_lane)
+        tat := greatest(tat, clock_timestamp()) + host.{q}__starts(p_handler, txids, from_txid, from_id, row_count, p_lane)
             * allowed.step * interval '1 microsecond';
     END IF;
     account := c.leased;
@@ -171,13 +146,39 @@ BEGIN
         leaf := id_min / {generation_size} % 3 + 1;
         account[leaf] := account[leaf] + row_count;
     ELSE
-        account := host.{q}__leased(account, w, f_txid, f_id, row_count, p_lane);
+        account := host.{q}__leased(account, txids, from_txid, from_id, row_count, p_lane);
     END IF;
     INSERT INTO host.{q}__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
             row_count, leaves, is_cursor, more, token, hi, txids, lane, tat, held, leased)
-        VALUES (p_seq, f_txid, f_id, t_txid, t_id, p_handler, p_session,
-            row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, w, p_lane, tat, held, account)
+        VALUES (p_seq, from_txid, from_id, to_txid, to_id, p_handler, p_session,
+            row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, txids, p_lane, tat, held, account)
         RETURNING id INTO lease_id;
+END $$;
+
+-- The account of a cursor after a lease that has messages of several leaves: they are counted once
+-- more. A lease counts those of one leaf, which nearly all have, by itself.
+CREATE OR REPLACE FUNCTION host.{q}__leased(
+    p_before bigint[], p_window int8multirange, p_txid bigint, p_id bigint, p_count int, p_lane int
+) RETURNS bigint[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET row_security = off SET plan_cache_mode = force_generic_plan
+SET enable_sort = off SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+    part record;
+    cut record;
+    done int := 0;
+BEGIN
+    FOR part IN SELECT * FROM host.parts_after(p_window, p_txid, p_id) LOOP
+        EXIT WHEN done >= p_count;
+        SELECT count(*) AS n, count(*) FILTER (WHERE m.leaf = 0) AS a, count(*) FILTER (WHERE m.leaf = 1) AS b,
+                count(*) FILTER (WHERE m.leaf = 2) AS c INTO cut
+            FROM (SELECT m.id / {generation_size} % 3 AS leaf FROM queue.{q} m
+                WHERE {lanes?m.lane = p_lane AND }(m.txid, m.id) > (part.a_txid, part.a_id) AND m.txid < part.b
+                ORDER BY m.txid, m.id LIMIT p_count - done) m;
+        p_before := ARRAY[p_before[1] + cut.a, p_before[2] + cut.b, p_before[3] + cut.c];
+        done := done + cut.n;
+    END LOOP;
+    RETURN p_before;
 END $$;
 
 -- The messages of a lease, by the numbers that the client chose for it, so that it can be sent

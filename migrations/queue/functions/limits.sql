@@ -41,9 +41,7 @@ BEGIN
         held := CASE WHEN c.held IS NOT NULL THEN c.held || c.id ELSE ARRAY(SELECT l.id FROM host.{q}__lease l
             WHERE l.handler_id = p_handler {keyed?AND l.lane = p_lane }AND l.row_count > 0
                 -- A probe for each: see strays.
-                AND (SELECT t.rest FROM host.{q}__settlement t
-                    WHERE t.lease_id = l.id AND t.lease_id / {generation_size} % 3 = l.id / {generation_size} % 3
-                    ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0) END;
+                AND {rest_of_lease} IS DISTINCT FROM 0) END;
         -- What was taken over goes on as its heirs: the lease of who took it, and what that one
         -- left. LIMIT 1, of what is one: so that each is probed for. A join would read the whole
         -- log.
@@ -63,7 +61,7 @@ BEGIN
         SELECT coalesce(array_agg(chain.id), '{}'), coalesce(sum(r.rest), 0) INTO held, in_flight
             FROM chain CROSS JOIN LATERAL (
                 SELECT coalesce(
-                    (SELECT s.rest FROM host.{q}__settlement s WHERE s.lease_id = l.id ORDER BY s.seq DESC LIMIT 1),
+                    {rest_of_lease},
                     host.positions(l.positions), l.row_count) AS rest
                 FROM host.{q}__lease l WHERE l.id = chain.id LIMIT 1) r
             WHERE r.rest > 0;

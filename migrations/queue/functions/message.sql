@@ -235,7 +235,7 @@ DECLARE
     seq bigint := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
     token uuid := gen_random_uuid();
     every int4multirange;
-    early int[];
+    not_due int[];
 BEGIN
     PERFORM host.require_read_committed('purging a queue');
     -- Session 0 is nobody's.
@@ -248,11 +248,11 @@ BEGIN
     END IF;
     PERFORM set_config('synchronous_commit', 'on', true);
     every := int4multirange(int4range(0, l.row_count));
-    early := ARRAY(SELECT m.pos FROM host.{q}__read(0, seq) m
+    not_due := ARRAY(SELECT m.pos FROM host.{q}__read(0, seq) m
         WHERE m.run_at > clock_timestamp() AND coalesce(m.handler_id = p_handler, true));
-    parked := cardinality(early);
+    parked := cardinality(not_due);
     removed := l.row_count - parked;
-    PERFORM host.{q}__settle(l.lease_id, 0, token, 0, every, p_park_pos => nullif(early, '{}'),
-        p_removed => every - coalesce((SELECT range_agg(int4range(e, e + 1)) FROM unnest(early) e), '{}'));
+    PERFORM host.{q}__settle(l.lease_id, 0, token, 0, every, p_park_pos => nullif(not_due, '{}'),
+        p_removed => every - coalesce((SELECT range_agg(int4range(e, e + 1)) FROM unnest(not_due) e), '{}'));
 END $$;
 REVOKE EXECUTE ON FUNCTION host.{q}__purge FROM PUBLIC;

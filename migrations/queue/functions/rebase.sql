@@ -66,9 +66,7 @@ BEGIN
                 AND m.txid <@ l.txids
         ) r
         WHERE l.row_count > 0 AND (r.row_count <> l.row_count OR rest.positions @> r.pos)
-            AND (SELECT t.rest FROM host.{q}__settlement t
-                WHERE t.lease_id = l.id AND t.lease_id / {generation_size} % 3 = l.id / {generation_size} % 3
-                ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0;
+            AND {rest_of_lease} IS DISTINCT FROM 0;
     CREATE INDEX ON pg_temp.rebase_open (handler_id, txid, id);
 
     CREATE TEMP TABLE rebase_message (LIKE queue.{q} INCLUDING STORAGE, restored boolean);

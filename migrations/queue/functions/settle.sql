@@ -49,7 +49,7 @@ BEGIN
     IF NOT FOUND OR l.session_id <> p_session OR l.token <> p_token THEN
         RAISE EXCEPTION 'lease % is not held by session %', p_lease, p_session USING ERRCODE = 'HQ002';
     END IF;
-    SELECT * INTO s FROM host.{q}__settlement WHERE lease_id = p_lease ORDER BY seq DESC LIMIT 1;
+    {newest_settlement}
     IF s.revoked THEN
         RAISE EXCEPTION 'lease % was taken over', p_lease USING ERRCODE = 'HQ002';
     END IF;
@@ -185,7 +185,7 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'lease % is gone', p_lease USING ERRCODE = 'HQ002';
     END IF;
-    SELECT * INTO s FROM host.{q}__settlement t WHERE t.lease_id = p_lease ORDER BY t.seq DESC LIMIT 1;
+    {newest_settlement}
     SELECT * INTO ended FROM host.session x WHERE x.id = l.session_id;
     IF s.rest = 0 OR (ended.ended_at IS NULL AND l.session_id <> p_session) OR l.row_count = 0
         OR NOT EXISTS (SELECT FROM host.session x WHERE x.id = p_session AND x.ended_at IS NULL) THEN
@@ -244,9 +244,7 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off SET e
         AND l.handler_id = p_handler AND l.row_count > 0
         -- A probe for each: of a join without statistics Postgres makes one that compares every
         -- lease with every settlement.
-        AND (SELECT t.rest FROM host.{q}__settlement t
-            WHERE t.lease_id = l.id AND t.lease_id / {generation_size} % 3 = l.id / {generation_size} % 3
-            ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0
+        AND {rest_of_lease} IS DISTINCT FROM 0
     -- Its own last: it may have any number that it knows of.
     ORDER BY s.id = p_session, l.id LIMIT p_limit
 $$;

@@ -30,7 +30,7 @@ BEGIN
     IF EXISTS (SELECT FROM host.{q}__lease n WHERE n.session_id = 0 AND n.seq = p_lease) THEN
         RETURN false;
     END IF;
-    SELECT * INTO s FROM host.{q}__settlement WHERE lease_id = p_lease ORDER BY seq DESC LIMIT 1;
+    {newest_settlement}
     rest := coalesce(l.positions, int4multirange(int4range(0, l.row_count)))
         - coalesce((SELECT range_agg(t.settled) FROM host.{q}__settlement t WHERE t.lease_id = p_lease), '{}');
     IF s.rest = 0 OR isempty(rest) OR p_entry IS NOT NULL AND lower(rest) <> p_pos THEN
@@ -77,7 +77,7 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'lease % is gone', p_lease USING ERRCODE = 'HQ002';
     END IF;
-    SELECT * INTO s FROM host.{q}__settlement t WHERE t.lease_id = p_lease ORDER BY t.seq DESC LIMIT 1;
+    {newest_settlement}
     SELECT * INTO ended FROM host.session x WHERE x.id = l.session_id;
     IF s.rest = 0 OR l.row_count = 0
         OR NOT (ended.ended_at IS NOT NULL OR l.session_id = p_session
@@ -151,7 +151,5 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
     SELECT count(*), min(l.due), max(l.due) FROM host.{q}__lease l
     WHERE l.handler_id = p_handler AND l.session_id = 0 AND l.due IS NOT NULL
-        AND (SELECT t.rest FROM host.{q}__settlement t
-            WHERE t.lease_id = l.id AND t.lease_id / {generation_size} % 3 = l.id / {generation_size} % 3
-            ORDER BY t.seq DESC LIMIT 1) IS DISTINCT FROM 0
+        AND {rest_of_lease} IS DISTINCT FROM 0
 $$;

@@ -149,9 +149,7 @@ BEGIN
         ) c
         LEFT JOIN LATERAL (
             SELECT l.id, l.due, l.leased_at, l.session_id,
-                (SELECT t.rest FROM host.{q}__settlement t
-                    WHERE t.lease_id = l.id AND t.lease_id / {generation_size} % 3 = l.id / {generation_size} % 3
-                    ORDER BY t.seq DESC LIMIT 1) IS NOT DISTINCT FROM 0 AS settled
+                {rest_of_lease} IS NOT DISTINCT FROM 0 AS settled
             FROM host.{q}__lease l
             WHERE l.handler_id = p_handler AND l.lane = n.lane
                 AND l.row_count > 0 AND (l.session_id <> 0 OR l.due IS NOT NULL)

@@ -10,7 +10,7 @@ FROM (
     SELECT coalesce(r.pos, r.ordinality::int - 1) AS pos, id, enqueued_at, attempt, headers, payload,{lanes? seq,}
         CASE WHEN handler_id <> $3 THEN 'not ours'
         WHEN id IN (SELECT c.message_id FROM host.cancellation c WHERE c.handler_id = $3) THEN 'removed'
-        WHEN expires_at <= statement_timestamp() THEN 'expired' WHEN run_at > statement_timestamp() THEN 'early' END AS state
+        WHEN expires_at <= statement_timestamp() THEN 'expired' WHEN run_at > statement_timestamp() THEN 'not due' END AS state
     FROM {plain?host.{q}__rows($1, $2)}{lanes?generate_series($2::bigint, $2::bigint + $4::int - 1) seq
     CROSS JOIN LATERAL host.{q}__rows($1, seq)} WITH ORDINALITY r
 ) m
