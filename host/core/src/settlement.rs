@@ -36,7 +36,7 @@ pub struct Settlement {
     /// Of these: to the schedule, for the next attempt.
     pub retries: Vec<Retry>,
     /// Of these: not due yet, to the schedule as they are.
-    pub early: Vec<u32>,
+    pub parked: Vec<u32>,
     /// Of these: to the dead letters.
     pub dead: Vec<Dead>,
     /// Of these: removed by an operator, ascending.
@@ -117,7 +117,7 @@ impl Settlement {
     /// Whether it puts something on the schedule.
     #[must_use]
     pub const fn schedules(&self) -> bool {
-        !(self.retries.is_empty() && self.early.is_empty())
+        !(self.retries.is_empty() && self.parked.is_empty())
     }
 
     /// The settled positions as Postgres writes a multirange.
@@ -179,7 +179,7 @@ impl Settlement {
             seq: self.seq,
             settled: self.settled.extract_if(.., |p| mine(*p)).collect(),
             retries: self.retries.extract_if(.., |r| mine(r.position)).collect(),
-            early: self.early.extract_if(.., |p| mine(*p)).collect(),
+            parked: self.parked.extract_if(.., |p| mine(*p)).collect(),
             dead: self.dead.extract_if(.., |d| mine(d.position)).collect(),
             removed: self.removed.extract_if(.., |p| mine(*p)).collect(),
             follow_ups: self.follow_ups.extract_if(.., |(p, _)| mine(*p)).collect(),
@@ -250,10 +250,10 @@ mod tests {
     fn settlements_follow_one_another_and_say_everything_once() {
         let mut ledger = ledger(4);
         ledger.record(2, Outcome::Ack, Effects::default(), |_| unreachable!());
-        ledger.early(0);
+        ledger.park(0);
         let first = ledger.take().unwrap();
         assert_eq!(
-            (first.seq, first.multirange().as_str(), first.early.as_slice()),
+            (first.seq, first.multirange().as_str(), first.parked.as_slice()),
             (0, "{[0,1),[2,3)}", &[0][..])
         );
         assert!(!ledger.has_pending());

@@ -79,16 +79,17 @@ pub struct Wait {
 
 /// A lease from its rows.
 fn open(mut ledger: Ledger, fetched: Fetched) -> Result<Lease, QueueError> {
-    let Fetched { messages, early, expired, removed, not_ours } = fetched;
-    let have = messages.len() + early.len() + expired.len() + removed.len() + not_ours.len();
-    let (id, count) = (ledger.lease(), ledger.rest());
+    let Fetched { messages, not_due, expired, removed, not_ours } = fetched;
+    let have = messages.len() + not_due.len() + expired.len() + removed.len() + not_ours.len();
+    let id = ledger.lease();
+    let count = ledger.rest();
     if have != count {
         return Err(QueueError::Unexpected(format!(
             "lease {id} is of {count} messages, but {have} came"
         )));
     }
-    for position in early {
-        ledger.early(position);
+    for position in not_due {
+        ledger.park(position);
     }
     for position in removed {
         ledger.removed(position);

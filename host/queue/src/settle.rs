@@ -57,15 +57,16 @@ async fn settle_positions(
     s: &Settlement,
 ) -> Result<(), QueueError> {
     let settled = s.multirange();
-    let early = column(&s.early, |position| position.cast_signed());
+    let parked = column(&s.parked, |position| position.cast_signed());
     let removed = s.removed_multirange();
     let retries = Retries::of(&s.retries);
     let dead_letters = DeadLetters::of(&s.dead);
     let follow_ups = FollowUps::of(&s.follow_ups);
     let results = Results::of(&s.results);
 
-    let (lease, session) = (s.lease.get(), session.get());
-    let itself: [Parameter; 7] = [&lease, &session, &s.token, &s.seq, &settled, &early, &removed];
+    let lease = s.lease.get();
+    let session = session.get();
+    let itself: [Parameter; 7] = [&lease, &session, &s.token, &s.seq, &settled, &parked, &removed];
     let parameters = [
         &itself[..],
         &retries.parameters(),

@@ -168,9 +168,11 @@ impl Dispatcher {
     }
 
     fn outcome_context(&self) -> OutcomeContext {
-        let policy = self.control.borrow().policy.clone();
-        let (host_name, failures) = (self.host.host_name.clone(), self.failures.clone());
-        OutcomeContext { policy, host_name, failures }
+        OutcomeContext {
+            policy: self.control.borrow().policy.clone(),
+            host_name: self.host.host_name.clone(),
+            failures: self.failures.clone(),
+        }
     }
 
     /// Says how much failed, to the log and for the database, where it is time.

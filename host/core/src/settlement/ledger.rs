@@ -30,8 +30,15 @@ impl Ledger {
     /// The account of a lease with `count` positions to settle.
     #[must_use]
     pub const fn new(lease: LeaseId, token: Uuid, count: usize) -> Self {
-        let (in_order, left_behind) = (false, false);
-        Self { lease, token, next_seq: 0, rest: count, pending: None, in_order, left_behind }
+        Self {
+            lease,
+            token,
+            next_seq: 0,
+            rest: count,
+            pending: None,
+            in_order: false,
+            left_behind: false,
+        }
     }
 
     /// That of a lease whose messages keep their order; `left_behind`: it has more than `count`.
@@ -65,14 +72,14 @@ impl Ledger {
     }
 
     fn pending(&mut self) -> &mut Settlement {
-        let (lease, token) = (self.lease, self.token);
+        let key = self.key();
         self.pending.get_or_insert_with(|| Settlement {
-            lease,
-            token,
+            lease: key.id,
+            token: key.token,
             seq: 0,
             settled: Vec::new(),
             retries: Vec::new(),
-            early: Vec::new(),
+            parked: Vec::new(),
             dead: Vec::new(),
             removed: Vec::new(),
             follow_ups: Vec::new(),
@@ -117,9 +124,9 @@ impl Ledger {
     }
 
     /// Notes a message that is not due yet.
-    pub fn early(&mut self, position: u32) {
+    pub fn park(&mut self, position: u32) {
         self.settle(position);
-        self.pending().early.push(position);
+        self.pending().parked.push(position);
     }
 
     /// Notes a message that an operator has removed.
@@ -214,7 +221,7 @@ mod tests {
     #[test]
     fn in_order_a_retry_ends_the_lease_with_what_came_before_it() {
         let mut ledger = Ledger::in_order(LeaseId::new(7), Uuid::nil(), 5, false);
-        ledger.early(4);
+        ledger.park(4);
         record(&mut ledger, 0, Outcome::Ack);
         let retry = Outcome::Reschedule { delay: Duration::ZERO, error: "x".into() };
         record(&mut ledger, 1, retry);

@@ -114,7 +114,8 @@ async fn lease_one(
     let token = Uuid::new_v4();
     let messages_max = r.messages_max.cast_signed();
     let bytes_max = r.bytes_max.cast_signed();
-    let (handler, number) = (r.handler.get(), session.get());
+    let handler = r.handler.get();
+    let number = session.get();
     let mut lease_params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
         vec![&handler, &number, &r.seq, &token, &messages_max, &bytes_max];
     if let Some(lanes) = &lanes {
@@ -136,7 +137,10 @@ async fn lease_one(
 /// Why there is no lease.
 fn none(granted: Granted<'_>) -> Result<Taken, QueueError> {
     let Some(wait) = granted.wait()? else { return Ok(Taken::default()) };
-    let (time, until_settled) = (wait.max(Duration::from_millis(1)), granted.until_settled()?);
-    let limit = Some(Wait { time, until_settled, others_may_start: false });
-    Ok(Taken { limit, ..Taken::default() })
+    let limit = Wait {
+        time: wait.max(Duration::from_millis(1)),
+        until_settled: granted.until_settled()?,
+        others_may_start: false,
+    };
+    Ok(Taken { limit: Some(limit), ..Taken::default() })
 }

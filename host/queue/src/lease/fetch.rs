@@ -20,7 +20,7 @@ use host_core::message::{Expired, Headers, Message};
 pub(super) struct Fetched {
     pub(super) messages: Vec<Message>,
     /// Positions of messages that are not due yet.
-    pub(super) early: Vec<u32>,
+    pub(super) not_due: Vec<u32>,
     /// Messages whose deadline has passed.
     pub(super) expired: Vec<Expired>,
     /// Positions of messages that an operator has removed.
@@ -70,7 +70,7 @@ impl Fetched {
         match row.try_get::<_, Option<&str>>(4)? {
             None => self.messages.push(message(row, position)?),
             Some("not ours") => self.not_ours.push(position),
-            Some("early") => self.early.push(position),
+            Some("not due") => self.not_due.push(position),
             Some("removed") => self.removed.push(position),
             Some("expired") => self.expired.push(Expired { position, attempt: attempt(row)? }),
             Some(state) => return Err(QueueError::Unexpected(format!("no state {state:?}"))),

@@ -25,8 +25,10 @@ pub(super) async fn lease_lanes(
     let lease_statement = client.prepare_cached(&statements.lease_lanes).await?;
     let fetch_statement = client.prepare_cached(&statements.fetch_lanes).await?;
     let token = Uuid::new_v4();
-    let (messages_max, bytes_max) = (r.messages_max.cast_signed(), r.bytes_max.cast_signed());
-    let (first, leases_max) = (i32::from(first), r.leases_max.cast_signed());
+    let messages_max = r.messages_max.cast_signed();
+    let bytes_max = r.bytes_max.cast_signed();
+    let first = i32::from(first);
+    let leases_max = r.leases_max.cast_signed();
     let params: [&(dyn ToSql + Sync); 9] = [
         &r.handler.get(),
         &session.get(),
@@ -44,8 +46,9 @@ pub(super) async fn lease_lanes(
         fetch_lanes(client, &fetch_statement, session, r.seq, r.handler, leases_max),
     )
     .await;
-    let (rows, mut found) = (rows?, Taken::default());
+    let rows = rows?;
     let mut fetched = fetched?;
+    let mut found = Taken::default();
     for (at, row) in rows.iter().enumerate() {
         let granted = Granted(row);
         // The last row is of no lease.

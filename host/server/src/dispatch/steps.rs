@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::Dispatcher;
 use super::config::{HandlerRef, Mode};
 use super::lease::Load;
-use super::lease::idle::Announcement;
+use super::lease::idle::{Announcement, Next};
 use super::lease::slots::Slot;
 use super::lease::strays::SearchScope;
 use super::round_trip::{Done, LeasePlan, LeaseRoom, LeaseSource, Leased, Settled};
@@ -94,8 +94,8 @@ impl Dispatcher {
     /// Start, of messages that were leased ahead: gives them the slots that are free, or waits for
     /// one.
     pub(super) fn start_waiting(&mut self) {
-        let (waiting, running) = (self.open.waiting_batches(), self.open.workers());
-        let more = self.workers.add_ahead(waiting, running, self.planner.pace);
+        let waiting = self.open.waiting_batches();
+        let more = self.workers.add_ahead(waiting, self.open.workers(), self.planner.pace);
         if more {
             self.slot_wait.begin(self.version.load().slots());
         }
@@ -212,9 +212,10 @@ impl Dispatcher {
             return self.start(taken, room);
         }
         let may_rest = self.rest.may_rest() && !self.round_trips.has_incident();
+        let next = if may_rest { Next::MayRest } else { Next::LookOn };
         match taken.limit {
             Some(limit) => self.planner.idle.limited(limit, now),
-            None => self.planner.idle.nothing(may_rest, now),
+            None => self.planner.idle.nothing(next, now),
         }
         if let Some(wait) = taken.wait {
             self.planner.idle.look_by(now + wait);

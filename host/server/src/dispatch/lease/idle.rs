@@ -80,6 +80,15 @@ pub(crate) struct Idle {
     rests: bool,
 }
 
+/// What comes after a look that has found nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Another look: something may have come since without a stir.
+    LookOn,
+    /// Rest, until the queue is stirred.
+    MayRest,
+}
+
 impl Idle {
     /// Looks at once, and then at least every `wait_max`.
     #[must_use]
@@ -124,15 +133,15 @@ impl Idle {
         self.next_look = now;
     }
 
-    /// A look has found nothing. `may_rest`: and nothing can have come since without a stir.
-    pub(crate) fn nothing(&mut self, may_rest: bool, now: Instant) {
+    /// A look has found nothing.
+    pub(crate) fn nothing(&mut self, next: Next, now: Instant) {
         if std::mem::take(&mut self.woken) {
             self.flag = Flag::Unknown;
         }
         let looks_left = match self.looking {
             Looking::Busy => EAGER,
             Looking::Eager { looks_left } => looks_left,
-            Looking::BackingOff { wait } => return self.back_off(wait, may_rest, now),
+            Looking::BackingOff { wait } => return self.back_off(wait, next, now),
         };
         self.looking = match looks_left - 1 {
             0 => Looking::BackingOff { wait: FIRST },
@@ -141,10 +150,10 @@ impl Idle {
         self.next_look = now;
     }
 
-    fn back_off(&mut self, wait: Duration, may_rest: bool, now: Instant) {
+    fn back_off(&mut self, wait: Duration, next: Next, now: Instant) {
         // Not before producers know that this host sleeps.
         let is_said = matches!(self.flag, Flag::Said(Announcement::Asleep));
-        self.rests = may_rest && (is_said || !self.wake_up && wait > SLEEP_FROM);
+        self.rests = next == Next::MayRest && (is_said || !self.wake_up && wait > SLEEP_FROM);
         // Up to a quarter less, so that hosts do not look in step.
         let wait_now = wait.mul_f64(1.0 - fastrand::f64() / 4.0);
         self.next_look = now + if self.rests { look_anyway_after() } else { wait_now };
@@ -191,7 +200,7 @@ impl Idle {
         };
         self.by = None;
         self.looking = Looking::BackingOff { wait };
-        self.nothing(false, now);
+        self.nothing(Next::LookOn, now);
         self.look_by(now + limit.time);
         self.limit = if limit.until_settled { Limit::UntilSettled(now) } else { Limit::Off };
     }
@@ -262,13 +271,13 @@ mod tests {
         for _ in 0..20 {
             assert_eq!(idle.next_look(1), None, "idle: one look at a time");
             announced.extend(idle.announce(true));
-            idle.nothing(false, now);
+            idle.nothing(Next::LookOn, now);
             let next = idle.next_look(0).unwrap();
             assert!(next > now && next <= now + Duration::from_secs(1));
             now = next;
         }
         assert_eq!(announced, [Announcement::Asleep], "said once that it sleeps");
-        idle.nothing(false, now);
+        idle.nothing(Next::LookOn, now);
         idle.wake(now);
         assert_eq!(idle.next_look(0), Some(now));
         idle.found(true, now);
@@ -282,12 +291,12 @@ mod tests {
         let mut idle = Idle::new(Duration::from_secs(1), now);
         idle.found(false, now);
         for _ in 0..EAGER {
-            idle.nothing(false, now);
+            idle.nothing(Next::LookOn, now);
             assert_eq!(idle.next_look(0), Some(now));
         }
         let mut waits = Vec::new();
         for _ in 0..3 {
-            idle.nothing(false, now);
+            idle.nothing(Next::LookOn, now);
             waits.extend(idle.next_look(0).map(|next| next - now));
         }
         assert!(waits.is_sorted() && waits[0] > Duration::ZERO, "{waits:?}");
@@ -297,13 +306,13 @@ mod tests {
     fn what_another_host_may_have_cleared_is_said_again() {
         let now = Instant::now();
         let mut idle = Idle::new(Duration::from_secs(1), now);
-        (0..20).for_each(|_| idle.nothing(false, now));
+        (0..20).for_each(|_| idle.nothing(Next::LookOn, now));
         assert_eq!(idle.announce(true), Some(Announcement::Asleep));
-        idle.nothing(false, now);
+        idle.nothing(Next::LookOn, now);
         assert_eq!(idle.announce(true), None);
         idle.wake(now);
         assert_eq!(idle.announce(true), None, "first a look, at once");
-        idle.nothing(false, now);
+        idle.nothing(Next::LookOn, now);
         assert_eq!(idle.announce(true), Some(Announcement::Asleep));
     }
 
@@ -311,15 +320,15 @@ mod tests {
     fn what_is_known_to_come_is_looked_for_then() {
         let now = Instant::now();
         let mut idle = Idle::new(Duration::from_secs(1), now);
-        (0..20).for_each(|_| idle.nothing(false, now));
+        (0..20).for_each(|_| idle.nothing(Next::LookOn, now));
         let due = now + Duration::from_millis(100);
         idle.look_by(due);
         assert_eq!(idle.next_look(0), Some(due));
-        idle.nothing(false, now);
+        idle.nothing(Next::LookOn, now);
         assert_eq!(idle.next_look(0), Some(due), "a look that was under way knew nothing of it");
-        idle.nothing(true, now);
+        idle.nothing(Next::MayRest, now);
         assert_eq!(idle.next_look(0), Some(due), "however often it looks before");
-        (0..2).for_each(|_| idle.nothing(false, due));
+        (0..2).for_each(|_| idle.nothing(Next::LookOn, due));
         assert!(idle.next_look(0).unwrap() > due, "not for ever");
     }
 
@@ -363,7 +372,7 @@ mod tests {
     fn without_wake_up_it_only_looks() {
         let now = Instant::now();
         let mut idle = Idle::new(Duration::from_secs(1), now);
-        (0..20).for_each(|_| idle.nothing(false, now));
+        (0..20).for_each(|_| idle.nothing(Next::LookOn, now));
         assert_eq!(idle.announce(false), None);
     }
 
@@ -371,20 +380,20 @@ mod tests {
     fn at_rest_it_does_not_look_until_it_is_woken_or_something_is_due() {
         let now = Instant::now();
         let mut idle = Idle::new(Duration::from_secs(1), now);
-        (0..20).for_each(|_| idle.nothing(true, now));
+        (0..20).for_each(|_| idle.nothing(Next::MayRest, now));
         assert!(!idle.rests(), "producers do not know yet that it sleeps");
         assert_eq!(idle.announce(true), Some(Announcement::Asleep));
-        idle.nothing(true, now);
+        idle.nothing(Next::MayRest, now);
         assert!(idle.rests() && idle.next_look(0) > Some(now + Duration::from_mins(20)));
         idle.wake(now);
         assert!(!idle.rests());
         assert_eq!(idle.next_look(0), Some(now));
-        idle.nothing(true, now);
+        idle.nothing(Next::MayRest, now);
         assert!(!idle.rests(), "another host may have cleared the flag");
         let due = now + Duration::from_secs(5);
         idle.announce(true);
         idle.look_by(due);
-        idle.nothing(true, now);
+        idle.nothing(Next::MayRest, now);
         assert!(idle.rests());
         assert_eq!(idle.next_look(0), Some(due));
     }
