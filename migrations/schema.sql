@@ -3094,12 +3094,13 @@ CREATE FUNCTION host.sample__lease(p_handler integer, p_session integer, p_seq b
     AS $$
 DECLARE
     c record;       -- the cursor
-    w int8multirange;
+    -- Named as the columns of the new row.
+    txids int8multirange;
     hi txid_snapshot;
-    f_txid bigint;  -- from
-    f_id bigint;
-    t_txid bigint;  -- to
-    t_id bigint;
+    from_txid bigint;
+    from_id bigint;
+    to_txid bigint;
+    to_id bigint;
     fresh boolean;
     bytes bigint;
     part record;
@@ -3149,19 +3150,19 @@ BEGIN
     LOOP
         IF fresh THEN
             hi := txid_current_snapshot();
-            w := CASE WHEN hi::text = c.hi::text THEN '{}' ELSE host.txid_window(c.hi, hi) END;
-            f_txid := 0;
-            f_id := 0;
+            txids := CASE WHEN hi::text = c.hi::text THEN '{}' ELSE host.txid_window(c.hi, hi) END;
+            from_txid := 0;
+            from_id := 0;
         ELSE
             hi := c.hi;
-            w := c.txids;
-            f_txid := c.to_txid;
-            f_id := c.to_id;
+            txids := c.txids;
+            from_txid := c.to_txid;
+            from_id := c.to_id;
         END IF;
         row_count := 0;
-        t_txid := f_txid;
-        t_id := f_id;
-        FOR part IN SELECT * FROM host.parts_after(w, f_txid, f_id) LOOP
+        to_txid := from_txid;
+        to_id := from_id;
+        FOR part IN SELECT * FROM host.parts_after(txids, from_txid, from_id) LOOP
             SELECT count(*)::int AS n, max(m.txid) AS txid, (array_agg(m.id))[count(*)] AS id,
                     min(m.id) AS id_min, max(m.id) AS id_max, sum(m.size) AS bytes INTO cut
                 FROM (SELECT m.txid, m.id,
@@ -3191,8 +3192,8 @@ BEGIN
             END IF;
             IF cut.n > 0 THEN
                 row_count := row_count + cut.n;
-                t_txid := cut.txid;
-                t_id := cut.id;
+                to_txid := cut.txid;
+                to_id := cut.id;
                 bytes := bytes + cut.bytes;
                 id_min := least(id_min, cut.id_min);
                 id_max := greatest(id_max, cut.id_max);
@@ -3219,7 +3220,7 @@ BEGIN
         RETURN;
     END IF;
     IF tat IS NOT NULL AND p_session <> 0 THEN
-        tat := greatest(tat, clock_timestamp()) + host.sample__starts(p_handler, w, f_txid, f_id, row_count, p_lane)
+        tat := greatest(tat, clock_timestamp()) + host.sample__starts(p_handler, txids, from_txid, from_id, row_count, p_lane)
             * allowed.step * interval '1 microsecond';
     END IF;
     account := c.leased;
@@ -3230,12 +3231,12 @@ BEGIN
         leaf := id_min / 100000000000 % 3 + 1;
         account[leaf] := account[leaf] + row_count;
     ELSE
-        account := host.sample__leased(account, w, f_txid, f_id, row_count, p_lane);
+        account := host.sample__leased(account, txids, from_txid, from_id, row_count, p_lane);
     END IF;
     INSERT INTO host.sample__lease (seq, from_txid, from_id, to_txid, to_id, handler_id, session_id,
             row_count, leaves, is_cursor, more, token, hi, txids, lane, tat, held, leased)
-        VALUES (p_seq, f_txid, f_id, t_txid, t_id, p_handler, p_session,
-            row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, w, p_lane, tat, held, account)
+        VALUES (p_seq, from_txid, from_id, to_txid, to_id, p_handler, p_session,
+            row_count, host.leaves_between(id_min, id_max), true, more, p_token, hi, txids, p_lane, tat, held, account)
         RETURNING id INTO lease_id;
 END $$;
 
