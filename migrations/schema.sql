@@ -1869,6 +1869,7 @@ CREATE FUNCTION host.privileges(p_queue text DEFAULT NULL::text) RETURNS TABLE(r
         ('host_serve', 'TABLE', 'host.session', 'INSERT', '{host_name,pid,host_version}'),
         ('host_serve', 'TABLE', 'host.session', 'UPDATE', '{ended_at,lost}'),
         ('host_serve', 'TABLE', 'host.heartbeat', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.pace', 'SELECT', NULL),
         ('host_serve', 'TABLE', 'host.cron', 'SELECT UPDATE', NULL),
         ('host_serve', 'TABLE', 'host.failing', 'SELECT INSERT UPDATE DELETE', NULL),
         ('host_serve', 'TABLE', 'host.secret', 'SELECT', '{name,value}'),
@@ -5220,6 +5221,39 @@ BEGIN
         + (int8multirange(int8range(txid_snapshot_xmax(lo), txid_snapshot_xmax(hi))) - coalesce(open, '{}'));
 END $$;
 
+CREATE FUNCTION host.unfinished() RETURNS TABLE(queue text, handler text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET jit TO 'off'
+    AS $_$
+DECLARE
+    h record;
+    busy boolean;
+BEGIN
+    FOR h IN SELECT q.name AS queue, x.name, x.id FROM host.handler x JOIN host.queue q ON q.id = x.queue_id
+        WHERE NOT q.paused AND NOT x.paused ORDER BY q.name, x.name
+    LOOP
+        EXECUTE format('SELECT b.waiting + b.in_flight > 0 FROM host.%I($1, 10000) b', h.queue || '__backlog')
+            INTO busy USING h.id;
+        IF NOT busy THEN
+            EXECUTE format(
+                'SELECT EXISTS (SELECT FROM host.%I s CROSS JOIN (SELECT * FROM host.%I ORDER BY id DESC LIMIT 1) c
+                WHERE s.due <= clock_timestamp() AND coalesce(s.handler_id = $1, true)
+                    AND ((s.due, s.id) > (c.due, c.schedule_id) OR NOT txid_visible_in_snapshot(s.txid, c.hi))
+                    AND (c.passed_due IS NULL
+                        OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi)))',
+                h.queue || '__schedule', h.queue || '__promotion')
+                INTO busy USING h.id;
+        END IF;
+        IF busy THEN
+            queue := h.queue;
+            handler := h.name;
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END $_$;
+
 CREATE FUNCTION host.upgrade_queue(p_name text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -7960,6 +7994,7 @@ GRANT SELECT ON TABLE host.migration_functions TO host_operator;
 GRANT SELECT ON TABLE host.migration_functions TO host_serve;
 
 GRANT SELECT ON TABLE host.pace TO host_operator;
+GRANT SELECT ON TABLE host.pace TO host_serve;
 
 GRANT SELECT ON TABLE host.partition_count TO host_operator;
 

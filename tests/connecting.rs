@@ -42,6 +42,16 @@ async fn no_password_is_in_an_argument_the_log_or_an_error() {
             assert_eq!(done.ok(), format!("{bare}\n-c\nSELECT 1\nPGPASSWORD=top?s3cret\n"));
         }
     }
+    let url = "postgres://u:top?s3cret@h/d";
+    for flag in [&["--database-url", url][..], &[&format!("--database-url={url}")]] {
+        for args in [[flag, &["-c", "x"]].concat(), [&["-c", "x"], flag].concat()] {
+            let mut command = host_command(&[&["psql"], &*args].concat());
+            command.env("PATH", &dir);
+            let said = finish(command).await.ok();
+            assert_eq!(said, "postgres://u@h/d\n-c\nx\nPGPASSWORD=top?s3cret\n");
+        }
+    }
+    finish(host_command(&["psql", "--database-url"])).await.error(2);
     for url in [
         "postgres://ada:top?s3cret@127.0.0.1:1/jobs",
         "postgres://ada@127.0.0.1:1/jobs?password=top%26s3cret",

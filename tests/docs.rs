@@ -92,6 +92,11 @@ async fn messages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn operations() {
+    works_as_written("operations.md").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn order() {
     works_as_written("order.md").await;
 }

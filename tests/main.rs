@@ -87,6 +87,7 @@ mod tidy;
 mod tls;
 mod triggers;
 mod unique;
+mod until_idle;
 mod uploads;
 mod wake;
 mod windows;

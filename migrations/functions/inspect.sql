@@ -192,3 +192,36 @@ LANGUAGE sql
 SET search_path = pg_catalog, pg_temp AS $$
     SELECT * FROM host.status_of_each(ARRAY(SELECT q.name FROM host.queue q ORDER BY q.name), p_cap)
 $$;
+
+-- Handlers with something to do now: messages that wait, are in flight or are due on the schedule.
+-- Paused ones are left out, and so are queues without a handler. What is due later does not count.
+-- STABLE, so one snapshot for all: whoever looks sees a follow-up, or the message it comes from.
+CREATE OR REPLACE FUNCTION host.unfinished() RETURNS TABLE (queue text, handler text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
+DECLARE
+    h record;
+    busy boolean;
+BEGIN
+    FOR h IN SELECT q.name AS queue, x.name, x.id FROM host.handler x JOIN host.queue q ON q.id = x.queue_id
+        WHERE NOT q.paused AND NOT x.paused ORDER BY q.name, x.name
+    LOOP
+        EXECUTE format('SELECT b.waiting + b.in_flight > 0 FROM host.%I($1, 10000) b', h.queue || '__backlog')
+            INTO busy USING h.id;
+        IF NOT busy THEN
+            EXECUTE format(
+                'SELECT EXISTS (SELECT FROM host.%I s CROSS JOIN (SELECT * FROM host.%I ORDER BY id DESC LIMIT 1) c
+                WHERE s.due <= clock_timestamp() AND coalesce(s.handler_id = $1, true)
+                    AND ((s.due, s.id) > (c.due, c.schedule_id) OR NOT txid_visible_in_snapshot(s.txid, c.hi))
+                    AND (c.passed_due IS NULL
+                        OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi)))',
+                h.queue || '__schedule', h.queue || '__promotion')
+                INTO busy USING h.id;
+        END IF;
+        IF busy THEN
+            queue := h.queue;
+            handler := h.name;
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END $$;

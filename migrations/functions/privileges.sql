@@ -104,6 +104,7 @@ SET search_path = pg_catalog, pg_temp AS $$
         ('host_serve', 'TABLE', 'host.session', 'INSERT', '{host_name,pid,host_version}'),
         ('host_serve', 'TABLE', 'host.session', 'UPDATE', '{ended_at,lost}'),
         ('host_serve', 'TABLE', 'host.heartbeat', 'SELECT INSERT', NULL),
+        ('host_serve', 'TABLE', 'host.pace', 'SELECT', NULL),
         ('host_serve', 'TABLE', 'host.cron', 'SELECT UPDATE', NULL),
         ('host_serve', 'TABLE', 'host.failing', 'SELECT INSERT UPDATE DELETE', NULL),
         ('host_serve', 'TABLE', 'host.secret', 'SELECT', '{name,value}'),

@@ -167,7 +167,8 @@ fn one_line(rendered: &str) -> String {
         .lines()
         .map(str::trim)
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
-        .filter(|line| !line.is_empty())
+        // Whoever mistypes a flag does not want it as a value.
+        .filter(|line| !line.is_empty() && !line.starts_with("tip: to pass "))
         .collect();
     lines.join("; ").trim_start_matches("error: ").replace(":; ", ": ")
 }
@@ -194,5 +195,9 @@ mod tests {
         let text = refusal(&["host", "migrate", "--log", "xml"]);
         assert!(text.contains("xml") && text.contains("text, json"), "{text}");
         assert!(!text.contains('\n'));
+        let text = refusal(&["host", "enqueue", "emails", "{}", "--prioritee", "1"]);
+        assert!(text.contains("'--priority'") && !text.contains("to pass"), "{text}");
+        let text = refusal(&["host", "enqueue", "emails", "{}", "--colour"]);
+        assert_eq!(text, "unexpected argument '--colour' found");
     }
 }

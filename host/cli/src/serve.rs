@@ -1,6 +1,7 @@
 //! `host serve`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytesize::ByteSize;
@@ -13,8 +14,8 @@ use crate::error::CommandError;
 use crate::global::Global;
 use host_core::health::progress::Progress;
 use host_core::limits;
-use host_queue::connect::pooler;
-use host_queue::connect::retry;
+use host_queue::connect::{Database, pooler, retry};
+use host_queue::inspect;
 use host_queue::migrate::{self, Migrations, SchemaState};
 use host_server::serve::{ServeConfig, Shutdown, serve};
 
@@ -27,6 +28,7 @@ use host_server::serve::{ServeConfig, Shutdown, serve};
 #[command(after_help = "\
 Examples:
   host serve
+  host serve --until-idle
   host serve --concurrency 1000 --log json --database-url postgres://me@localhost/jobs")]
 pub(crate) struct Serve {
     /// This host's name in `host status` and in the history of messages [default: the
@@ -49,10 +51,19 @@ pub(crate) struct Serve {
     /// How long messages in flight may take after SIGTERM
     #[arg(long, value_name = "TIME", default_value = "30s")]
     drain: humantime::Duration,
+    /// End with exit code 0 once no message waits, is in flight or is due: for tests and CI
+    ///
+    /// Messages that are due later do not count, retries included. Neither do queues that are
+    /// paused or have no handler. A handler that cannot be loaded keeps the host waiting.
+    #[arg(long)]
+    until_idle: bool,
     /// Where to keep compiled handlers [default: host in the user's cache folder]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
 }
+
+/// Between two looks for --until-idle.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The least that can hold one message of the largest kind.
 const PAYLOAD_MEMORY_MIN: ByteSize = ByteSize::mib(64);
@@ -61,10 +72,11 @@ impl Serve {
     /// Serves.
     pub(crate) async fn run(self, global: &Global) -> Result<(), CommandError> {
         let connections = usize::from(self.connections);
+        let until_idle = self.until_idle;
         let config = self.resolve()?;
         let shutdown = on_signals()?;
         let context = crate::context::connect_with(global, connections).await?;
-        let result = Box::pin(run(&context, config, shutdown)).await;
+        let result = Box::pin(run(&context, config, shutdown, until_idle)).await;
         let closed = context.close().await;
         result.and(closed)
     }
@@ -94,6 +106,7 @@ async fn run(
     context: &CommandContext,
     config: ServeConfig,
     shutdown: Shutdown,
+    until_idle: bool,
 ) -> Result<(), CommandError> {
     let migrations = Migrations::embedded()?;
     let database = context.database.serving(config.connections)?;
@@ -110,7 +123,33 @@ async fn run(
     if !matches!(state, SchemaState::Current { .. }) {
         return Err(CommandError::schema(state));
     }
-    Box::pin(serve(&database, config, shutdown)).await.map_err(|e| anyhow::Error::from(e).into())
+    let drain = shutdown.drain.clone();
+    let mut serving = Box::pin(serve(&database, config, shutdown));
+    let ended = if until_idle {
+        tokio::select! {
+            ended = &mut serving => ended,
+            () = drain_when_idle(&context.database, &drain) => serving.await,
+        }
+    } else {
+        serving.await
+    };
+    ended.map_err(|error| anyhow::Error::from(error).into())
+}
+
+/// Has the host drain as soon as there is nothing to do.
+async fn drain_when_idle(database: &Database, drain: &CancellationToken) {
+    loop {
+        let look = async { inspect::unfinished(&*database.get().await?).await };
+        match look.await {
+            Ok(busy) if busy.is_empty() => {
+                tracing::info!("idle: no message waits, is in flight or is due");
+                return drain.cancel();
+            }
+            Ok(busy) => tracing::debug!(handlers = busy.join(", "), "not idle"),
+            Err(error) => tracing::warn!(%error, "cannot see whether the host is idle"),
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// The first signal drains, the second stops.

@@ -9,6 +9,7 @@ use jiff::{Timestamp, Zoned};
 
 use self::times::Times;
 
+mod fields;
 mod times;
 
 /// A firing that is no later than this is on time: a host was starting, or busy.
@@ -100,7 +101,8 @@ impl Schedule {
             CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
         let parsed = parser.parse(pattern).map_err(|e| ScheduleError::Pattern {
             pattern: pattern.to_owned(),
-            why: e.to_string().trim_end_matches('.').to_owned(),
+            why: fields::why(parser, pattern)
+                .unwrap_or_else(|| e.to_string().trim_end_matches('.').to_owned()),
         })?;
         let unknown = || ScheduleError::TimeZone(time_zone.to_owned());
         let zone = TimeZone::get(time_zone).map_err(|_| unknown())?;
@@ -287,6 +289,16 @@ mod tests {
         };
         let text = why("* * * *", "UTC");
         assert!(text.starts_with("\"* * * *\" is not a cron pattern: Invalid pattern: "), "{text}");
+        for (pattern, field) in [
+            ("99 2 * * *", "MINUTE is \"99\": "),
+            ("0 2 * * x", "WEEKDAY is \"x\": "),
+            ("0 2 31-99 * *", "DAY is \"31-99\": "),
+            ("61 0 2 * * *", "SECOND is \"61\": "),
+        ] {
+            let text = Schedule::parse(pattern, "UTC").unwrap_err().to_string();
+            let named = format!("{pattern:?} is not a cron pattern: {field}");
+            assert!(text.starts_with(&named), "{text}");
+        }
         assert!(why("61 * * * *", "UTC").contains("out of bounds"));
         assert!(why("0 0 1 1 * 2030 *", "UTC").contains("5 or 6 fields"));
         assert!(why("0 0 30 2 *", "UTC").contains("never fires"));

@@ -203,6 +203,16 @@ pub async fn status_of(client: &Client, queue: &QueueName) -> Result<QueueStatus
     queue_status(&client.query_one(call, &[&queue.as_str(), &(COUNT_MAX as i32)]).await?)
 }
 
+/// The handlers with something to do now, as `queue/handler`, but for those that are paused.
+pub async fn unfinished(client: &Client) -> Result<Vec<String>, QueueError> {
+    let rows = client.query_typed("SELECT * FROM host.unfinished()", &[]).await?;
+    let name = |row: &tokio_postgres::Row| {
+        let (queue, handler): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(format!("{queue}/{handler}"))
+    };
+    rows.iter().map(name).collect()
+}
+
 /// All versions of all handlers: by queue and name, the newest first.
 pub async fn handlers(client: &Client) -> Result<Vec<HandlerVersion>, QueueError> {
     let rows = client.query_typed("SELECT * FROM host.handlers()", &[]).await?;

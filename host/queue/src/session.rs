@@ -90,10 +90,10 @@ impl Session {
     }
 
     /// Ends another session that was found dead, on this one's own connection: the pool may be
-    /// busy. Whether it had not ended before.
-    pub async fn bury(&self, dead: SessionId) -> Result<bool, QueueError> {
-        let call = "SELECT host.end_session($1, true)";
-        Ok(self.client.query_one(call, &[&dead.get()]).await?.try_get(0)?)
+    /// busy. Returns its host, as `name/pid`; `None`: it had ended before.
+    pub async fn bury(&self, dead: SessionId) -> Result<Option<String>, QueueError> {
+        let row = self.client.query_opt(include_str!("session/bury.sql"), &[&dead.get()]).await?;
+        row.map(|row| Ok(row.try_get(0)?)).transpose()
     }
 
     /// Frees the beats of the hour before last, and adds up the changes of the catalog.

@@ -7,7 +7,13 @@
 //! ```
 //!
 //! `to` and `template` are required; everything is at the template's disposal. Templates are Jinja,
-//! given at deploy: `--config 'template.bill=Your bill\nDear {{ name }}, …'`. The first line is the
+//! given at deploy: `--config-file templates.json`, with
+//!
+//! ```json
+//! {"template.bill": "Your bill\nDear {{ name }}, …"}
+//! ```
+//!
+//! There `\n` is a new line; in a value of `--config` it is two characters. The first line is the
 //! subject. `welcome` is built in.
 //!
 //! With `--config ordered=true` an e-mail has its address as its key, for an outbox that keeps

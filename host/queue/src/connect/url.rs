@@ -50,7 +50,14 @@ impl DatabaseUrl {
                 "it has more than one @; write an @ in the user or password as %40".to_owned(),
             ));
         }
-        let (plain, root) = translate(&environment.complete(url));
+        let complete = environment.complete(url);
+        if let Some(mode @ ("prefer" | "allow")) = sslmode(&complete) {
+            return Err(fail(format!(
+                "sslmode={mode} promises no encryption: write sslmode=require, which verifies the server too, \
+                 or sslmode=disable"
+            )));
+        }
+        let (plain, root) = translate(&complete);
         let mut config: Config = plain.parse().map_err(|e: tokio_postgres::Error| {
             let why =
                 std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
@@ -76,8 +83,7 @@ impl DatabaseUrl {
         let tls = if config.get_ssl_mode() == SslMode::Require {
             Some(connector(root.as_deref().map(Path::new)).map_err(fail)?)
         } else {
-            // `prefer` promises nothing, so it does not fail on a certificate that cannot be
-            // checked.
+            // The Postgres crate's own default is `prefer`.
             config.ssl_mode(SslMode::Disable);
             None
         };
@@ -90,6 +96,12 @@ impl DatabaseUrl {
 pub fn for_psql(url: &str) -> Result<(String, Option<Vec<u8>>), QueueError> {
     let config = DatabaseUrl::parse(url)?.config;
     Ok((strip_password(url), config.get_password().map(<[u8]>::to_vec)))
+}
+
+/// The `sslmode` that a URL asks for.
+fn sslmode(url: &str) -> Option<&str> {
+    let query = &url[url.find('@').unwrap_or(0)..];
+    query.split(['?', '&']).find_map(|parameter| parameter.strip_prefix("sslmode="))
 }
 
 /// The URL as the Postgres crate reads it, and the file of `sslrootcert`.
@@ -205,7 +217,12 @@ mod tests {
     #[test]
     fn tls_is_used_when_asked_for() {
         assert!(DatabaseUrl::parse("postgres://h/d").unwrap().tls.is_none());
-        assert!(DatabaseUrl::parse("postgres://h/d?sslmode=prefer").unwrap().tls.is_none());
+        assert!(DatabaseUrl::parse("postgres://h/d?sslmode=disable").unwrap().tls.is_none());
+        for mode in ["prefer", "allow"] {
+            let text = refusal(&format!("postgres://u@h/d?a=b&sslmode={mode}"));
+            let why = format!("sslmode={mode} promises no encryption: write sslmode=require");
+            assert!(text.contains(&why), "{text}");
+        }
         let text = refusal("postgres://h/d?sslmode=verify-full&sslrootcert=/no/such.pem");
         assert!(text.contains("sslrootcert /no/such.pem"), "{text}");
     }

@@ -180,10 +180,10 @@ impl Heartbeat {
                 continue;
             }
             match self.session.bury(dead).await {
-                Ok(true) => {
-                    tracing::warn!(session = %dead, "a host is dead; its messages run elsewhere");
+                Ok(Some(host)) => {
+                    tracing::warn!(host, session = %dead, "a host is dead; its messages run elsewhere");
                 }
-                Ok(false) => {}
+                Ok(None) => {}
                 Err(error) => tracing::warn!(session = %dead, %error, "cannot end a dead session"),
             }
         }
