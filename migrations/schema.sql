@@ -3399,6 +3399,34 @@ BEGIN
     END LOOP;
 END $$;
 
+CREATE FUNCTION host.sample__peek_scheduled(p_handler integer, p_n integer) RETURNS TABLE(id bigint, enqueued_at timestamp with time zone, due timestamp with time zone, handler text, attempt smallint, error text, key text, headers jsonb, payload text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET bytea_output TO 'hex'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+    WITH c AS MATERIALIZED (SELECT p.* FROM host.sample__promotion p ORDER BY p.id DESC LIMIT 1)
+    SELECT x.origin, x.enqueued_at, x.due, h.name, x.attempt, x.history -> -1 ->> 'error', x.key, x.headers, x.payload::text
+    FROM (
+        (SELECT s.* FROM host.sample__schedule s CROSS JOIN c
+            WHERE (s.due, s.id) > (c.due, c.schedule_id) AND coalesce(s.handler_id = p_handler, true)
+                AND (c.passed_due IS NULL OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
+            ORDER BY s.due, s.id LIMIT p_n)
+        UNION ALL
+        -- Behind the cursor: it committed late.
+        (SELECT s.* FROM host.sample__schedule s CROSS JOIN c
+            WHERE s.txid >= txid_snapshot_xmin(c.hi) AND NOT txid_visible_in_snapshot(s.txid, c.hi)
+                AND (s.due, s.id) <= (c.due, c.schedule_id) AND coalesce(s.handler_id = p_handler, true)
+                AND (c.passed_due IS NULL OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
+            LIMIT p_n)
+    ) x LEFT JOIN host.handler h ON h.id = x.handler_id
+    ORDER BY x.due, x.id LIMIT p_n
+$$;
+
 CREATE FUNCTION host.sample__promote(p_n integer, OUT promoted integer, OUT again boolean, OUT next_ms bigint, OUT refused integer, OUT why text) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'

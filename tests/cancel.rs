@@ -224,3 +224,38 @@ async fn peeking_takes_nothing_and_shows_what_comes_next() {
     let text = scene.db.host(&["message", "work", "1"]).await.ok();
     assert!(text.contains("\ndefault      settled 20") && text.contains(" by host/"), "{text}");
 }
+
+#[tokio::test]
+async fn what_is_scheduled_is_shown_with_when_and_why() {
+    let scene = scene(Deployment::default()).await;
+    let peek = async |args: &[&str]| scene.db.host(&[&["peek", "work"], args].concat()).await.ok();
+    assert_eq!(peek(&["--scheduled"]).await, "No message is scheduled\n");
+    let retries = r#"{"do": "retry", "ms": 3600000, "text": "busy"}"#;
+    scene.run(&format!("INSERT INTO queue.work (payload) VALUES ('{retries}')")).await;
+    scene
+        .run("INSERT INTO queue.work (payload, run_at) VALUES ('\"ack\"', now() + interval '2 h')")
+        .await;
+    // Is promoted, and done.
+    scene
+        .run("INSERT INTO queue.work (payload, run_at) VALUES ('\"ack\"', now() + interval '1 s')")
+        .await;
+    let _host = scene.serve("host", &[]);
+    scene.wait_number("SELECT count(*) FROM host.work__schedule", 3).await;
+    scene.wait_number("SELECT scheduled FROM host.work__stored(10)", 2).await;
+
+    let text = peek(&[]).await;
+    assert!(text.starts_with("No message waits; the next is due at 2"), "{text}");
+    assert!(text.contains("`host peek work --scheduled`"), "{text}");
+    let next: Value = serde_json::from_str(&peek(&["--scheduled", "--json"]).await).unwrap();
+    let of =
+        |name: &str| next.as_array().unwrap().iter().map(|m| m[name].clone()).collect::<Value>();
+    assert_eq!(of("id"), serde_json::json!(["1", "2"]));
+    assert_eq!(of("handler"), serde_json::json!(["default", "default"]));
+    assert_eq!(of("attempt"), serde_json::json!([2, 1]));
+    assert_eq!(of("error"), serde_json::json!(["busy", null]));
+    let text = peek(&["--scheduled", "-n", "1"]).await;
+    assert!(text.starts_with("MESSAGE  DUE") && text.contains("  busy  "), "{text}");
+    assert_eq!(text.lines().count(), 2, "{text}");
+    let error = scene.db.host(&["peek", "work", "--scheduled", "--settled"]).await.error(2);
+    assert!(error.contains("cannot be used with"), "{error}");
+}

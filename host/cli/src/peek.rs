@@ -8,7 +8,7 @@ use crate::error::CommandError;
 use crate::global::Global;
 use crate::lookup;
 use crate::show::{self, Column};
-use host_queue::admin::message::{self, Settled, Waiting};
+use host_queue::admin::message::{self, Scheduled, Settled, Waiting};
 
 /// Characters of a payload that a table shows.
 const PAYLOAD_CHARS: usize = 50;
@@ -20,6 +20,7 @@ const RESULT_CHARS: usize = 20;
 #[command(after_help = "\
 Examples:
   host peek emails -n 3 --json | jq -r .[].payload
+  host peek emails --scheduled
   host peek emails --settled")]
 pub(crate) struct Peek {
     /// The queue
@@ -30,8 +31,12 @@ pub(crate) struct Peek {
     /// Show what waits for this handler; not needed if the queue has one handler
     #[arg(long, value_name = "NAME")]
     handler: Option<String>,
-    /// Show settled messages, newest first, on a queue that keeps them
+    /// Show messages on the schedule, the first due first: retries with the error of their last
+    /// attempt, and what was enqueued for later
     #[arg(long)]
+    scheduled: bool,
+    /// Show settled messages, newest first, on a queue that keeps them
+    #[arg(long, conflicts_with = "scheduled")]
     settled: bool,
     /// Print JSON, with whole payloads
     #[arg(long)]
@@ -54,7 +59,7 @@ impl Peek {
             }
             let handler = match (&self.handler, of_queue.as_slice()) {
                 (Some(name), _) => Some(lookup::handler_of(&catalog, queue, name)?),
-                (None, _) if self.settled => None,
+                (None, _) if self.settled || self.scheduled => None,
                 (None, [] | [_]) => of_queue.first().copied(),
                 (None, several) => {
                     let names: Vec<_> = several.iter().map(|d| d.name.as_str()).collect();
@@ -71,8 +76,23 @@ impl Peek {
                 self.show(&messages, "No message is kept", settled_json, settled_text);
                 return Ok(());
             }
+            if self.scheduled {
+                let messages =
+                    message::scheduled(&client, &queue.name, handler, self.number).await?;
+                self.show(&messages, "No message is scheduled", scheduled_json, scheduled_text);
+                return Ok(());
+            }
             let messages = message::peek(&client, &queue.name, handler, self.number).await?;
-            self.show(&messages, "No message waits", waiting_json, waiting_text);
+            let mut none = "No message waits".to_owned();
+            if messages.is_empty() && !self.json {
+                let next = message::scheduled(&client, &queue.name, handler, 1).await?;
+                if let Some(Scheduled { due, .. }) = next.first() {
+                    let due = show::time(*due);
+                    let peek = format!("`host peek {} --scheduled`", queue.name);
+                    none = format!("{none}; the next is due at {due}, see {peek}");
+                }
+            }
+            self.show(&messages, &none, waiting_json, waiting_text);
             Ok(())
         })
         .await
@@ -87,6 +107,42 @@ impl Peek {
             print!("{}", text(messages));
         }
     }
+}
+
+fn scheduled_text(messages: &[Scheduled]) -> String {
+    let columns = [
+        Column::Right("MESSAGE"),
+        Column::Left("DUE"),
+        Column::Left("HANDLER"),
+        Column::Right("ATTEMPT"),
+        Column::Left("LAST ERROR"),
+        Column::Left("PAYLOAD"),
+    ];
+    let rows = messages.iter().map(|m| {
+        vec![
+            m.id.to_string(),
+            show::time(m.due),
+            m.handler.clone().unwrap_or_else(|| "all".to_owned()),
+            m.attempt.to_string(),
+            show::line(m.error.as_deref().unwrap_or_default(), PAYLOAD_CHARS),
+            show::line(&m.payload, RESULT_CHARS),
+        ]
+    });
+    show::table(&columns, rows)
+}
+
+fn scheduled_json(m: &Scheduled) -> Value {
+    json!({
+        "id": m.id.to_string(),
+        "enqueued_at": show::time(m.enqueued_at),
+        "due": show::time(m.due),
+        "handler": m.handler,
+        "attempt": m.attempt,
+        "error": m.error,
+        "key": m.key,
+        "headers": m.headers,
+        "payload": m.payload,
+    })
 }
 
 fn settled_text(messages: &[Settled]) -> String {

@@ -188,6 +188,33 @@ BEGIN
     END LOOP;
 END $$;
 
+-- The next messages of a handler on the schedule, without promoting them; NULL: of all handlers. A
+-- retry has the error of its last attempt. In the order in which they are due.
+CREATE OR REPLACE FUNCTION host.{q}__peek_scheduled(p_handler int, p_n int)
+RETURNS TABLE (
+    id bigint, enqueued_at timestamptz, due timestamptz, handler text, attempt smallint, error text, key text, headers jsonb, payload text
+)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp SET row_security = off SET bytea_output = hex
+SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
+    WITH c AS MATERIALIZED (SELECT p.* FROM host.{q}__promotion p ORDER BY p.id DESC LIMIT 1)
+    SELECT x.origin, x.enqueued_at, x.due, h.name, x.attempt, x.history -> -1 ->> 'error', x.key, x.headers, x.payload::text
+    FROM (
+        (SELECT s.* FROM host.{q}__schedule s CROSS JOIN c
+            WHERE (s.due, s.id) > (c.due, c.schedule_id) AND coalesce(s.handler_id = p_handler, true)
+                AND (c.passed_due IS NULL OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
+            ORDER BY s.due, s.id LIMIT p_n)
+        UNION ALL
+        -- Behind the cursor: it committed late.
+        (SELECT s.* FROM host.{q}__schedule s CROSS JOIN c
+            WHERE s.txid >= txid_snapshot_xmin(c.hi) AND NOT txid_visible_in_snapshot(s.txid, c.hi)
+                AND (s.due, s.id) <= (c.due, c.schedule_id) AND coalesce(s.handler_id = p_handler, true)
+                AND (c.passed_due IS NULL OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
+            LIMIT p_n)
+    ) x LEFT JOIN host.handler h ON h.id = x.handler_id
+    ORDER BY x.due, x.id LIMIT p_n
+$$;
+
 -- Has every handler that is still to run a message remove it instead: from now on at the lease, and
 -- hosts that have it in hand are told. Returns how many handlers. Raises HQ006 when so many wait
 -- for that as may.

@@ -32,6 +32,29 @@ pub struct Waiting {
     pub payload: String,
 }
 
+/// A message on the schedule: a retry, or one that was enqueued for later.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scheduled {
+    /// Its id, over all attempts.
+    pub id: MessageId,
+    /// When the producer's transaction began.
+    pub enqueued_at: SystemTime,
+    /// When it may run.
+    pub due: SystemTime,
+    /// The handler that retries it; `None`: it is for all.
+    pub handler: Option<String>,
+    /// The attempt that it waits for.
+    pub attempt: i16,
+    /// What became of the attempt before.
+    pub error: Option<String>,
+    /// Its key.
+    pub key: Option<String>,
+    /// The `headers` column.
+    pub headers: Option<Value>,
+    /// As [`Waiting::payload`].
+    pub payload: String,
+}
+
 /// A message of the history: one that a handler is done with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
@@ -162,6 +185,18 @@ pub async fn peek(
     rows.iter().map(waiting).collect()
 }
 
+/// The next messages on the schedule, of one handler or of all, in the order in which they are due.
+pub async fn scheduled(
+    client: &Client,
+    queue: &QueueName,
+    handler: Option<HandlerId>,
+    limit: u32,
+) -> Result<Vec<Scheduled>, QueueError> {
+    let call = format!("SELECT * FROM host.{queue}__peek_scheduled($1, $2)");
+    let rows = client.query(&call, &[&handler.map(HandlerId::get), &limit.cast_signed()]).await?;
+    rows.iter().map(scheduled_of).collect()
+}
+
 /// The messages of a queue's history, of one handler or of all, the last settled first.
 pub async fn settled(
     client: &Client,
@@ -261,6 +296,20 @@ fn waiting(row: &Row) -> Result<Waiting, QueueError> {
         enqueued_at: row.try_get("enqueued_at")?,
         run_at: row.try_get("run_at")?,
         attempt: row.try_get("attempt")?,
+        headers: json::optional(row, "headers")?,
+        payload: row.try_get("payload")?,
+    })
+}
+
+fn scheduled_of(row: &Row) -> Result<Scheduled, QueueError> {
+    Ok(Scheduled {
+        id: MessageId::new(row.try_get("id")?),
+        enqueued_at: row.try_get("enqueued_at")?,
+        due: row.try_get("due")?,
+        handler: row.try_get("handler")?,
+        attempt: row.try_get("attempt")?,
+        error: row.try_get("error")?,
+        key: row.try_get("key")?,
         headers: json::optional(row, "headers")?,
         payload: row.try_get("payload")?,
     })
