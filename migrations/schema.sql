@@ -3414,15 +3414,20 @@ CREATE FUNCTION host.sample__peek_scheduled(p_handler integer, p_n integer) RETU
     FROM (
         (SELECT s.* FROM host.sample__schedule s CROSS JOIN c
             WHERE (s.due, s.id) > (c.due, c.schedule_id) AND coalesce(s.handler_id = p_handler, true)
-                AND (c.passed_due IS NULL OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
+                AND (NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi)
+                        OR c.passed_due IS NOT NULL
+                            AND host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
+                    OR s.txid <@ c.late_txids AND (s.txid, s.id) > (c.late_txid, c.late_id))
             ORDER BY s.due, s.id LIMIT p_n)
         UNION ALL
-        -- Behind the cursor: it committed late.
+        -- Behind the cursor: only what came late, which the other index finds.
         (SELECT s.* FROM host.sample__schedule s CROSS JOIN c
-            WHERE s.txid >= txid_snapshot_xmin(c.hi) AND NOT txid_visible_in_snapshot(s.txid, c.hi)
-                AND (s.due, s.id) <= (c.due, c.schedule_id) AND coalesce(s.handler_id = p_handler, true)
-                AND (c.passed_due IS NULL OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
-            LIMIT p_n)
+            WHERE s.txid >= least(txid_snapshot_xmin(c.hi), lower(c.late_txids)) AND (s.due, s.id) <= (c.due, c.schedule_id)
+                AND coalesce(s.handler_id = p_handler, true) AND (NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi)
+                        OR c.passed_due IS NOT NULL
+                            AND host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
+                    OR s.txid <@ c.late_txids AND (s.txid, s.id) > (c.late_txid, c.late_id))
+            ORDER BY s.due, s.id LIMIT p_n)
     ) x LEFT JOIN host.handler h ON h.id = x.handler_id
     ORDER BY x.due, x.id LIMIT p_n
 $$;
@@ -3932,9 +3937,10 @@ BEGIN
     CREATE TEMP TABLE rebase_schedule (LIKE host.sample__schedule INCLUDING STORAGE);
     INSERT INTO pg_temp.rebase_schedule
         SELECT s.* FROM host.sample__schedule s
-        WHERE NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi)
-                OR host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
-            OR (s.txid <@ c.late_txids AND (s.txid, s.id) > (c.late_txid, c.late_id));
+        WHERE (NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi)
+                OR c.passed_due IS NOT NULL
+                    AND host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
+            OR s.txid <@ c.late_txids AND (s.txid, s.id) > (c.late_txid, c.late_id));
     GET DIAGNOSTICS scheduled = ROW_COUNT;
 
     -- A generation that no id belongs to: a logical copy may have come without its sequences.
@@ -4193,8 +4199,9 @@ CREATE FUNCTION host.sample__scheduled(p_message bigint) RETURNS TABLE(handler_i
     CROSS JOIN (SELECT * FROM host.sample__promotion ORDER BY id DESC LIMIT 1) c
     WHERE s.origin = p_message
         AND (NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi)
-                OR host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
-            OR (s.txid <@ c.late_txids AND (s.txid, s.id) > (c.late_txid, c.late_id)))
+                OR c.passed_due IS NOT NULL
+                    AND host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
+            OR s.txid <@ c.late_txids AND (s.txid, s.id) > (c.late_txid, c.late_id))
 $$;
 
 CREATE FUNCTION host.sample__settle(p_lease bigint, p_session integer, p_token uuid, p_seq integer, p_settled int4multirange, p_retry_pos integer[] DEFAULT NULL::integer[], p_retry_delay_ms bigint[] DEFAULT NULL::bigint[], p_retry_entry jsonb[] DEFAULT NULL::jsonb[], p_park_pos integer[] DEFAULT NULL::integer[], p_dead_pos integer[] DEFAULT NULL::integer[], p_dead_reason text[] DEFAULT NULL::text[], p_dead_entry jsonb[] DEFAULT NULL::jsonb[], p_follow_up_queue text[] DEFAULT NULL::text[], p_follow_up_payload bytea[] DEFAULT NULL::bytea[], p_follow_up_headers jsonb[] DEFAULT NULL::jsonb[], p_follow_up_delay_ms bigint[] DEFAULT NULL::bigint[], p_removed int4multirange DEFAULT NULL::int4multirange, p_result_pos integer[] DEFAULT NULL::integer[], p_results bytea[] DEFAULT NULL::bytea[], p_follow_up_key text[] DEFAULT NULL::text[], p_follow_up_priority smallint[] DEFAULT NULL::smallint[], p_follow_up_unique_key text[] DEFAULT NULL::text[]) RETURNS boolean
@@ -4399,10 +4406,12 @@ BEGIN
     END IF;
     SELECT * INTO c FROM host.sample__promotion ORDER BY id DESC LIMIT 1;
     SELECT count(*) INTO scheduled FROM (
-        SELECT FROM host.sample__schedule s WHERE ((s.due, s.id) > (c.due, c.schedule_id)
-                OR NOT txid_visible_in_snapshot(s.txid, c.hi))
-            AND (c.passed_due IS NULL
-                OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi)) LIMIT p_cap) s;
+        SELECT FROM host.sample__schedule s
+        WHERE (NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi)
+                OR c.passed_due IS NOT NULL
+                    AND host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
+            OR s.txid <@ c.late_txids AND (s.txid, s.id) > (c.late_txid, c.late_id))
+        LIMIT p_cap) s;
     scheduled := scheduled + later;
     SELECT count(*) INTO dead FROM (SELECT FROM host.sample__dead_letter LIMIT p_cap) d;
     -- All that begin with sample__, by the index on their names: a thousand queues have a hundred
@@ -5265,14 +5274,8 @@ BEGIN
         EXECUTE format('SELECT b.waiting + b.in_flight > 0 FROM host.%I($1, 10000) b', h.queue || '__backlog')
             INTO busy USING h.id;
         IF NOT busy THEN
-            EXECUTE format(
-                'SELECT EXISTS (SELECT FROM host.%I s CROSS JOIN (SELECT * FROM host.%I ORDER BY id DESC LIMIT 1) c
-                WHERE s.due <= clock_timestamp() AND coalesce(s.handler_id = $1, true)
-                    AND ((s.due, s.id) > (c.due, c.schedule_id) OR NOT txid_visible_in_snapshot(s.txid, c.hi))
-                    AND (c.passed_due IS NULL
-                        OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi)))',
-                h.queue || '__schedule', h.queue || '__promotion')
-                INTO busy USING h.id;
+            EXECUTE format('SELECT coalesce(min(p.due) <= clock_timestamp(), false) FROM host.%I($1, 1) p',
+                h.queue || '__peek_scheduled') INTO busy USING h.id;
         END IF;
         IF busy THEN
             queue := h.queue;

@@ -94,6 +94,18 @@ async fn cases_pass_fail_and_are_updated() {
     assert_eq!(written["expect"].as_object().unwrap().len(), 2, "{written}");
 }
 
+/// `null` is an expectation, too.
+#[tokio::test]
+async fn a_result_that_is_not_expected_is_a_failure() {
+    let dir = scratch_dir();
+    let message = json!({ "payload": { "do": "result", "text": "done" } });
+    for (expected, code) in [(json!("done"), 0), (Value::Null, 1)] {
+        case(&dir, "case.json", &json!({ "message": message, "expect": { "result": expected } }));
+        let done = host_test(&dir, "misbehave", &["case.json"]).await;
+        assert_eq!(done.code, code, "{expected}: {}", done.stdout);
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_case_is_refused_before_anything_runs() {
     let dir = scratch_dir();
@@ -103,12 +115,18 @@ async fn what_is_no_case_is_refused_before_anything_runs() {
         (r#"{"message": {}, "expect": {"verdict": "ack"}}"#, "either `payload` or `text`"),
         (r#"{"message": {"payload": 1, "text": "1"}, "expect": {"verdict": "ack"}}"#, "either"),
         (r#"{"message": {"payload": 1}}"#, "expects nothing"),
+        (r#"{"message": {"payload": 1}, "expect": {"verdicts": 1}}"#, "field `verdicts` of expect"),
+        (r#"{"message": {"payload": 1}, "expect": {"log": [1]}}"#, "a list of texts"),
+        (r#"{"message": {"text": "{"}, "expect": {"verdict": "ack"}}"#, "no jsonb"),
         (r#"{"message": {"payload": 1}, "secrets": {"1": "x"}}"#, "not a secret's name"),
     ] {
         fs::write(dir.join("case.json"), text).unwrap();
         let error = host_test(&dir, "echo", &["case.json"]).await.error(2);
         assert!(error.contains("case.json") && error.contains(words), "{error}");
     }
+    let batch = ["--payload", "1", "--batch-size", "2"];
+    let error = host_test(&dir, "echo", &batch).await.error(2);
+    assert!(error.contains("takes one message a call"), "{error}");
     let error = host_test(&dir, "echo", &["missing.json"]).await.error(2);
     assert!(error.contains("missing.json: No such file"), "{error}");
     let error = host_test(&dir, "echo", &["--payload", "1", "--cpu", "1ms"]).await.error(2);

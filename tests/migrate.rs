@@ -152,3 +152,22 @@ async fn a_queue_that_is_dropped_in_between_is_passed_over() {
     dropped.unwrap();
     ended.unwrap();
 }
+
+/// Somebody who migrates may take long; whatever the role's limit for locks is, others wait.
+#[tokio::test]
+async fn another_migration_is_waited_for_whatever_lock_timeout_says() {
+    const LOCK: i64 = 7_326_104_881_203;
+    let db = TestDb::empty().await;
+    let holder = db.client().await;
+    holder.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await.unwrap();
+    let mut client = db.client().await;
+    client.batch_execute("SET lock_timeout = '1ms'").await.unwrap();
+    let pid = backend(&client).await;
+    let files = set(&[ONE]);
+    let release = async {
+        wait_for_lock(&holder, pid).await;
+        drop(holder);
+    };
+    let (report, ()) = tokio::join!(migrate(&mut client, &files), release);
+    assert_eq!(report.unwrap().to, 1);
+}

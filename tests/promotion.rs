@@ -29,6 +29,15 @@ async fn promote(hand: &SqlHost, messages: i32) -> (i32, bool) {
     (row.get(0), row.get(1))
 }
 
+/// What is still to be promoted, as operators see it: as many as are counted.
+async fn scheduled(hand: &SqlHost) -> Vec<i64> {
+    let peek = "SELECT ARRAY(SELECT p.id FROM host.{q}__peek_scheduled(NULL, 100) p ORDER BY p.id)";
+    let ids: Vec<i64> = hand.value(peek).await;
+    let counted: i64 = hand.value("SELECT scheduled FROM host.{q}__stored(100)").await;
+    assert_eq!(counted, ids.len() as i64, "{ids:?}");
+    ids
+}
+
 #[tokio::test]
 async fn a_stalled_inserter_stalls_nobody_and_is_found_behind_the_cursor() {
     let (db, client, hand) = SqlHost::with_queue("").await;
@@ -39,11 +48,15 @@ async fn a_stalled_inserter_stalls_nobody_and_is_found_behind_the_cursor() {
     assert_eq!(promote(&hand, 100).await, (3, false));
     // Committed at once, and still behind the cursor.
     schedule(&client, 7, 8, -30.0).await;
+    assert_eq!(scheduled(&hand).await, [7, 8]);
     assert_eq!(promote(&hand, 100).await, (2, false));
     assert_eq!(promote(&hand, 100).await, (0, false));
     stalled.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(scheduled(&hand).await, [1, 2, 3]);
     assert_eq!(promote(&hand, 2).await, (2, true));
+    assert_eq!(scheduled(&hand).await.len(), 1, "it came late, and the snapshot has it");
     assert_eq!(promote(&hand, 2).await, (1, false));
+    assert_eq!(scheduled(&hand).await, [0; 0]);
     assert_eq!(promote(&hand, 2).await, (0, false));
     let mut all = hand.work_off().await;
     all.sort_unstable();

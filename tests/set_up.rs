@@ -320,6 +320,35 @@ async fn an_operator_applies_and_exports_and_a_host_runs_it() {
     .await;
 }
 
+/// All of it is tried again where a deadlock stops the first try.
+#[tokio::test]
+async fn a_deadlock_with_a_host_stops_nothing() {
+    let place = Place::new("[queues.new]\n").await;
+    let client = place.db.client().await;
+    place.db.host(&["queue", "create", "old"]).await.ok();
+    let mut other = place.db.client().await;
+    let other = other.transaction().await.unwrap();
+    // The other one is who finds it out.
+    other.batch_execute("SET LOCAL deadlock_timeout = '1min'").await.unwrap();
+    other.batch_execute("LOCK TABLE host.old__lease IN ACCESS SHARE MODE").await.unwrap();
+    let apply = async { place.apply(&["--prune"]).await.ok() };
+    let meet = async {
+        wait_until("it waits for the leases", async || {
+            let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'host.old__lease'::regclass";
+            value::<i64>(&client, waits).await > 0
+        })
+        .await;
+        other.batch_execute("LOCK TABLE queue.old IN ACCESS SHARE MODE").await.unwrap();
+        other.commit().await.unwrap();
+    };
+    let (said, ()) = tokio::join!(apply, meet);
+    assert!(said.ends_with("Made 2 changes\n"), "{said}");
+    assert_eq!(
+        place.db.host(&["queue", "list", "--json"]).await.ok().matches("\"name\"").count(),
+        1
+    );
+}
+
 /// A file that another program writes is read from standard input.
 #[tokio::test]
 async fn a_file_is_read_from_standard_input() {

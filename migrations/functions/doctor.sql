@@ -71,8 +71,8 @@ SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- Who has locked tables of ours whole, against every reader, or waits for such a lock: readers wait
--- behind it. Not the partitions that a truncation
--- empties: see held_locks. Reads only the catalog of Postgres, which nobody locks so.
+-- behind it. Not the partitions that a truncation empties: see held_locks. Reads only the catalog
+-- of Postgres, which nobody locks so.
 CREATE OR REPLACE FUNCTION host.held_tables()
 RETURNS TABLE (tables text[], pid int, prepared text, application text, role text, query text, age_ms bigint)
 LANGUAGE sql STABLE

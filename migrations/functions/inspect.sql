@@ -209,14 +209,8 @@ BEGIN
         EXECUTE format('SELECT b.waiting + b.in_flight > 0 FROM host.%I($1, 10000) b', h.queue || '__backlog')
             INTO busy USING h.id;
         IF NOT busy THEN
-            EXECUTE format(
-                'SELECT EXISTS (SELECT FROM host.%I s CROSS JOIN (SELECT * FROM host.%I ORDER BY id DESC LIMIT 1) c
-                WHERE s.due <= clock_timestamp() AND coalesce(s.handler_id = $1, true)
-                    AND ((s.due, s.id) > (c.due, c.schedule_id) OR NOT txid_visible_in_snapshot(s.txid, c.hi))
-                    AND (c.passed_due IS NULL
-                        OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi)))',
-                h.queue || '__schedule', h.queue || '__promotion')
-                INTO busy USING h.id;
+            EXECUTE format('SELECT coalesce(min(p.due) <= clock_timestamp(), false) FROM host.%I($1, 1) p',
+                h.queue || '__peek_scheduled') INTO busy USING h.id;
         END IF;
         IF busy THEN
             queue := h.queue;

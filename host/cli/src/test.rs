@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -16,9 +17,12 @@ use crate::global::key_value;
 use crate::{component_file, logging, show};
 use host_core::deployment::secret::Secret;
 use host_core::id::MessageId;
+use host_core::limits::Isolation;
 use host_core::message::{Headers, Message, PayloadType};
 use host_queue::catalog::Settings;
-use host_sandbox::{FollowUpQueues, Handler, HandlerSettings, Sandbox, SandboxConfig};
+use host_sandbox::{
+    CompileCheck, Compiled, FollowUpQueues, Handler, HandlerSettings, Sandbox, SandboxConfig, Terms,
+};
 use host_server::deploy;
 
 mod case;
@@ -117,23 +121,23 @@ impl Test {
                 file.display()
             )));
         }
+        let payload_type =
+            PayloadType::from_sql_name(&self.payload_type).unwrap_or(PayloadType::Jsonb);
+        for case in &cases {
+            payload_type.check(&case.message.bytes().unwrap_or_default()).map_err(|why| {
+                let kind = payload_type.sql_name();
+                CommandError::usage(format!("{}: the payload is no {kind}: {why}", case.name))
+            })?;
+        }
         let wasm = component_file::read(&self.file).await?;
-        let settings = self.settings.over(Settings::default()).await?;
+        let mut settings = self.settings.over(Settings::default()).await?;
         deploy::check_settings(&settings)?;
+        let (sandbox, compiled) = self.compile(wasm, &mut settings).await?;
         let mut ran = Vec::new();
-        let refused = |why: String| CommandError::failed(format!("{}: {why}", self.file.display()));
-        let cache_dir = crate::serve::default_cache();
-        let sandbox = Sandbox::new(&SandboxConfig { instances_max: 1, cache_dir })
-            .map_err(|e| refused(e.to_string()))?;
-        let compile = sandbox.clone();
-        let compiled = tokio::task::spawn_blocking(move || compile.compile(&wasm))
-            .await
-            .map_err(anyhow::Error::from)?
-            .map_err(|e| refused(e.to_string()))?;
         for case in &cases {
             let handler = sandbox
-                .handler(&compiled, self.handler_settings(&settings, case))
-                .map_err(|e| refused(e.to_string()))?;
+                .handler(&compiled, self.handler_settings(&settings, payload_type, case))
+                .map_err(|error| self.refused(&error))?;
             let happened = run(&handler, message_of(case)).await;
             let difference = case.difference(&happened);
             let updates = self.update && (case.expects_nothing() || !difference.is_empty());
@@ -152,6 +156,33 @@ impl Test {
         self.report(&ran)
     }
 
+    /// Has another process try the component, as a host does, and compiles it.
+    async fn compile(
+        &self,
+        wasm: Vec<u8>,
+        settings: &mut Settings,
+    ) -> Result<(Sandbox, Compiled), CommandError> {
+        let cache_dir = crate::serve::default_cache();
+        let terms = Terms {
+            memory_bytes: settings.limits.memory_bytes,
+            http: settings.http.clone(),
+            cache_dir: cache_dir.clone(),
+        };
+        let check = CompileCheck::by_this_program().map_err(|error| self.refused(&error))?;
+        let checked = check.run(&wasm, &terms).await.map_err(|error| self.refused(&error))?;
+        self.settings.resolve_batch_size(checked.takes_batches, settings)?;
+        let sandbox = Sandbox::new(&SandboxConfig { instances_max: 1, cache_dir })
+            .map_err(|error| self.refused(&error))?;
+        let compiling = sandbox.clone();
+        let compiled = tokio::task::spawn_blocking(move || compiling.compile(&wasm)).await;
+        let compiled = compiled.map_err(anyhow::Error::from)?;
+        Ok((sandbox, compiled.map_err(|error| self.refused(&error))?))
+    }
+
+    fn refused(&self, why: &dyn std::fmt::Display) -> CommandError {
+        CommandError::failed(format!("{}: {why}", self.file.display()))
+    }
+
     fn case_of(&self, payload: &str) -> Case {
         let headers = self.header.iter().cloned().collect();
         let given = Given {
@@ -163,7 +194,12 @@ impl Test {
         Case { name: "the message".to_owned(), message: given, ..Case::default() }
     }
 
-    fn handler_settings(&self, settings: &Settings, case: &Case) -> HandlerSettings {
+    fn handler_settings(
+        &self,
+        settings: &Settings,
+        payload_type: PayloadType,
+        case: &Case,
+    ) -> HandlerSettings {
         let settings = settings.clone();
         let mut config = settings.config;
         config.extend(case.config.clone());
@@ -176,18 +212,17 @@ impl Test {
         HandlerSettings {
             queue: case.message.queue.clone(),
             version: 1,
-            payload_type: PayloadType::from_sql_name(&self.payload_type)
-                .unwrap_or(PayloadType::Jsonb),
+            payload_type,
             max_attempts: self.max_attempts,
             limits: settings.limits,
             batch_size: settings.batch_size,
             // So that the sandbox is there after the call, and its memory can be told.
-            isolation: host_core::limits::Isolation::Batch,
+            isolation: Isolation::Batch,
             config,
             http: settings.http,
             secret_names,
-            secrets: Arc::new(arc_swap::ArcSwap::from_pointee(values.collect())),
-            targets: Arc::new(arc_swap::ArcSwap::from_pointee(FollowUpQueues::all())),
+            secrets: Arc::new(ArcSwap::from_pointee(values.collect())),
+            targets: Arc::new(ArcSwap::from_pointee(FollowUpQueues::all())),
         }
     }
 

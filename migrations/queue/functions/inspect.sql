@@ -62,10 +62,9 @@ BEGIN
     END IF;
     SELECT * INTO c FROM host.{q}__promotion ORDER BY id DESC LIMIT 1;
     SELECT count(*) INTO scheduled FROM (
-        SELECT FROM host.{q}__schedule s WHERE ((s.due, s.id) > (c.due, c.schedule_id)
-                OR NOT txid_visible_in_snapshot(s.txid, c.hi))
-            AND (c.passed_due IS NULL
-                OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi)) LIMIT p_cap) s;
+        SELECT FROM host.{q}__schedule s
+        WHERE {is_scheduled}
+        LIMIT p_cap) s;
     scheduled := scheduled + later;
     SELECT count(*) INTO dead FROM (SELECT FROM host.{q}__dead_letter LIMIT p_cap) d;
     -- All that begin with {q}__, by the index on their names: a thousand queues have a hundred

@@ -57,9 +57,7 @@ SET search_path = pg_catalog, pg_temp SET row_security = off SET bytea_output = 
     FROM host.{q}__schedule s
     CROSS JOIN (SELECT * FROM host.{q}__promotion ORDER BY id DESC LIMIT 1) c
     WHERE s.origin = p_message
-        AND (NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi)
-                OR host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
-            OR (s.txid <@ c.late_txids AND (s.txid, s.id) > (c.late_txid, c.late_id)))
+        AND {is_scheduled}
 $$;
 
 -- A message itself, from wherever it is kept; the payload as text, or as \x… when it is bytea.
@@ -202,15 +200,14 @@ SET jit = off SET enable_seqscan = off SET enable_sort = off SET enable_bitmapsc
     FROM (
         (SELECT s.* FROM host.{q}__schedule s CROSS JOIN c
             WHERE (s.due, s.id) > (c.due, c.schedule_id) AND coalesce(s.handler_id = p_handler, true)
-                AND (c.passed_due IS NULL OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
+                AND {is_scheduled}
             ORDER BY s.due, s.id LIMIT p_n)
         UNION ALL
-        -- Behind the cursor: it committed late.
+        -- Behind the cursor: only what came late, which the other index finds.
         (SELECT s.* FROM host.{q}__schedule s CROSS JOIN c
-            WHERE s.txid >= txid_snapshot_xmin(c.hi) AND NOT txid_visible_in_snapshot(s.txid, c.hi)
-                AND (s.due, s.id) <= (c.due, c.schedule_id) AND coalesce(s.handler_id = p_handler, true)
-                AND (c.passed_due IS NULL OR NOT host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
-            LIMIT p_n)
+            WHERE s.txid >= least(txid_snapshot_xmin(c.hi), lower(c.late_txids)) AND (s.due, s.id) <= (c.due, c.schedule_id)
+                AND coalesce(s.handler_id = p_handler, true) AND {is_scheduled}
+            ORDER BY s.due, s.id LIMIT p_n)
     ) x LEFT JOIN host.handler h ON h.id = x.handler_id
     ORDER BY x.due, x.id LIMIT p_n
 $$;

@@ -97,9 +97,7 @@ BEGIN
     CREATE TEMP TABLE rebase_schedule (LIKE host.{q}__schedule INCLUDING STORAGE);
     INSERT INTO pg_temp.rebase_schedule
         SELECT s.* FROM host.{q}__schedule s
-        WHERE NOT ((s.due, s.id) <= (c.due, c.schedule_id) AND txid_visible_in_snapshot(s.txid, c.hi)
-                OR host.was_passed(s.due, s.id, s.txid, c.passed_due, c.passed_id, c.passed_hi))
-            OR (s.txid <@ c.late_txids AND (s.txid, s.id) > (c.late_txid, c.late_id));
+        WHERE {is_scheduled};
     GET DIAGNOSTICS scheduled = ROW_COUNT;
 
     -- A generation that no id belongs to: a logical copy may have come without its sequences.

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use similar::TextDiff;
 
 use super::outcome::Happened;
 use crate::error::CommandError;
 use host_core::deployment::secret::SecretName;
+
+/// What a case may expect something of.
+const FIELDS: [&str; 4] = ["verdict", "result", "follow_ups", "log"];
 
 /// A message, and what is to come of it.
 #[derive(Debug, Default, Deserialize)]
@@ -71,14 +74,26 @@ impl Given {
     }
 }
 
-/// What is to happen, as [`Happened::json`] has it.
+/// What is to happen: the fields of [`Happened::json`] that the case speaks of.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Expected {
-    verdict: Option<Value>,
-    result: Option<Value>,
-    follow_ups: Option<Value>,
-    log: Option<Vec<String>>,
+#[serde(transparent)]
+pub(super) struct Expected(Map<String, Value>);
+
+impl Expected {
+    /// Refuses what no call can have come to.
+    fn check(&self) -> Result<(), String> {
+        if let Some(field) = self.0.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+            return Err(format!("unknown field `{field}` of expect: use {}", FIELDS.join(", ")));
+        }
+        match self.0.get("log") {
+            Some(log) if texts(log).is_none() => Err("log is a list of texts".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn texts(list: &Value) -> Option<Vec<String>> {
+    list.as_array()?.iter().map(|text| Some(text.as_str()?.to_owned())).collect()
 }
 
 fn secrets<'de, D: serde::Deserializer<'de>>(
@@ -100,6 +115,7 @@ impl Case {
         if case.message.bytes().is_none() {
             return Err(named("give the message either `payload` or `text`".to_owned()));
         }
+        case.expect.check().map_err(named)?;
         if case.name.is_empty() {
             case.name = file.display().to_string();
         }
@@ -108,9 +124,8 @@ impl Case {
     }
 
     /// Whether anything may come of it.
-    pub(super) const fn expects_nothing(&self) -> bool {
-        let Expected { verdict, result, follow_ups, log } = &self.expect;
-        verdict.is_none() && result.is_none() && follow_ups.is_none() && log.is_none()
+    pub(super) fn expects_nothing(&self) -> bool {
+        self.expect.0.is_empty()
     }
 
     /// What differs, line by line; empty if nothing does.
@@ -126,36 +141,22 @@ impl Case {
         lines.flat_map(|line| ["    ", line, "\n"]).collect()
     }
 
+    /// What is expected; the log as it is, if it says what it has to.
     fn expected_json(&self, happened: &Happened) -> Value {
-        let Expected { verdict, result, follow_ups, log } = &self.expect;
-        let mut fields = serde_json::Map::new();
-        for (name, value) in [("verdict", verdict), ("result", result), ("follow_ups", follow_ups)]
+        let mut fields = self.expect.0.clone();
+        if let Some(log) = fields.get_mut("log")
+            && texts(log).is_some_and(|texts| happened.says(&texts))
         {
-            if let Some(value) = value {
-                fields.insert(name.to_owned(), value.clone());
-            }
-        }
-        if let Some(log) = log {
-            let found = if happened.says(log) { happened.log.clone() } else { log.clone() };
-            fields.insert("log".to_owned(), found.into());
+            *log = happened.log.clone().into();
         }
         Value::Object(fields)
     }
 
     /// What happened, as far as the case speaks of it.
     fn actual_json(&self, happened: &Happened) -> Value {
-        let Expected { verdict, result, follow_ups, log } = &self.expect;
         let mut all = happened.json();
         if let Some(fields) = all.as_object_mut() {
-            let asked = [
-                ("verdict", verdict.is_some()),
-                ("result", result.is_some()),
-                ("follow_ups", follow_ups.is_some()),
-                ("log", log.is_some()),
-            ];
-            for (name, _) in asked.iter().filter(|(_, is_asked)| !is_asked) {
-                fields.remove(*name);
-            }
+            fields.retain(|name, _| self.expect.0.contains_key(name));
         }
         all
     }
@@ -163,7 +164,7 @@ impl Case {
     /// Writes a case of what was given and what happened.
     pub(super) fn save(&self, file: &Path, happened: &Happened) -> Result<(), CommandError> {
         let Given { text, headers, attempt, .. } = &self.message;
-        let mut message = serde_json::Map::new();
+        let mut message = Map::new();
         let text = text.clone().unwrap_or_default();
         match serde_json::from_str::<Value>(&text) {
             Ok(payload) => message.insert("payload".to_owned(), payload),

@@ -219,9 +219,7 @@ impl fmt::Display for Finding {
             Self::NoHeartbeat { .. } => f.write_str(
                 "a partition of host.heartbeat is detached: in two of three hours hosts run, in the third none can stay alive",
             ),
-            Self::HeldTables { tables, by } => {
-                write!(f, "nobody else can read or write {}, locked by {by}", tables.join(", "))
-            }
+            Self::HeldTables { tables, by } => f.write_str(&held_tables(tables, by)),
             Self::Lagging { queue, handler, waiting, oldest_age_ms } => write!(
                 f,
                 "{queue}/{handler} is behind: {}, the first for {}",
@@ -300,6 +298,12 @@ fn silent(host: &str, connected: bool, beat_age_ms: Option<i64>) -> String {
 }
 
 /// Who holds a lock, and what waits for it.
+fn held_tables(tables: &[String], by: &Holder) -> String {
+    let tables = tables.join(", ");
+    // Readers wait behind a lock that is only waited for, as well.
+    format!("nobody else can read or write {tables}: an exclusive lock is held or awaited by {by}")
+}
+
 fn locked(queue: &str, lock: &str, by: &Holder) -> String {
     match lock {
         "leaf" => format!("rotation of {queue} waits for {by}"),

@@ -11,8 +11,8 @@ use host_core::id::HandlerId;
 use host_core::name::QueueName;
 use host_core::policy::queue_settings::QueueSettings;
 
-/// Tries of a transaction that waits for hosts, as they wait for it.
-const TRIES_MAX: u32 = 10;
+/// Tries of a transaction that hosts are in the way of, as it is in theirs.
+const TRIES_MAX: u32 = 3;
 
 /// A change, in the order in which they are made: those that hold locks on messages come last.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub async fn apply(client: &mut Client, changes: &[Change<'_>]) -> Result<(), Qu
     let mut tries = 1;
     loop {
         match try_once(client, &ordered).await {
-            Err(error) if error.is_refused_with("40P01") && tries < TRIES_MAX => tries += 1,
+            Err(QueueError::Busy(_)) if tries < TRIES_MAX => tries += 1,
             done => return done,
         }
     }

@@ -7,6 +7,8 @@ SET check_function_bodies = on;
 SET quote_all_identifiers = off;
 SET transform_null_equals = off;
 SET statement_timeout = 0;
+-- It waits for another `host migrate`; for the locks of others it has limits of its own.
+SET lock_timeout = 0;
 SET idle_in_transaction_session_timeout = 0;
 SET idle_session_timeout = 0;
 SET default_transaction_isolation = 'read committed';

@@ -32,7 +32,7 @@ const UNDER_WAY_MAX: usize = 4;
 pub(super) struct RoundTrips {
     caller: Arc<Caller>,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// Of those that lease: when each began, and the messages that it asks for.
+    /// For each round trip that leases: when it began, and how many messages it asks for.
     leasing: Vec<(Instant, u32)>,
     /// One of them tells producers that no host sleeps.
     announces: bool,
@@ -134,12 +134,12 @@ impl RoundTrips {
         self.leasing.len()
     }
 
-    /// When the oldest of those that lease began.
+    /// When the oldest round trip that leases began.
     pub(super) fn leasing_since(&self) -> Option<Instant> {
         self.leasing.iter().map(|(since, _)| *since).min()
     }
 
-    /// The messages that those ask for which lease.
+    /// How many messages the round trips that lease ask for.
     pub(super) fn requested(&self) -> u32 {
         self.leasing.iter().map(|(_, messages)| *messages).sum()
     }
