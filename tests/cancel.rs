@@ -259,3 +259,22 @@ async fn what_is_scheduled_is_shown_with_when_and_why() {
     let error = scene.db.host(&["peek", "work", "--scheduled", "--settled"]).await.error(2);
     assert!(error.contains("cannot be used with"), "{error}");
 }
+
+/// On a queue that keeps order, a retry holds its lane instead.
+#[tokio::test]
+async fn lanes_that_a_retry_holds_are_named() {
+    let scene = Scene::new("p_ordered_lanes => 2").await;
+    scene.deploy("work", "misbehave", Deployment::default()).await;
+    let peek = async |args: &[&str]| scene.db.host(&[&["peek", "work"], args].concat()).await.ok();
+    assert_eq!(peek(&[]).await, "No message waits\n");
+    let retries = r#"{"do": "retry", "ms": 3600000, "text": "busy"}"#;
+    scene.run(&format!("INSERT INTO queue.work (payload, key) VALUES ('{retries}', 'a')")).await;
+    let _host = scene.serve("host", &[]);
+    for flags in [&[][..], &["--scheduled"]] {
+        wait_until("the lane is held", async || {
+            peek(flags).await.contains("! work/default: 1 lane held until 2")
+        })
+        .await;
+    }
+    assert_eq!(peek(&["--scheduled", "--json"]).await, "[]\n");
+}

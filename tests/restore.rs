@@ -79,8 +79,8 @@ async fn busy_queue(db: &TestDb) {
     late.batch_execute("BEGIN; INSERT INTO queue.q (payload) VALUES ('1000')").await.unwrap();
     hand_a.enqueue(100, 129).await;
 
-    // a: 100 and 101 are done, 102 is to be retried in an hour, 103 at once, 104 is dead, 105 to
-    // 109 are in flight; 110 to 119 are done.
+    // Of a: 100, 101 and 110 to 119 are done, 104 is dead, and 105 to 109 are in flight. The host
+    // retries 102 in an hour and 103 at once.
     let held = hand_a.must_lease(10).await;
     let outcomes = r#", ARRAY[2, 3], ARRAY[3600000, 0], ARRAY['{"error": "busy"}', '{"error": "busy"}']::jsonb[],
         NULL, ARRAY[4], ARRAY['rejected'], ARRAY['{"error": "no"}'::jsonb]"#;

@@ -83,8 +83,8 @@ BEGIN
     scheduled := scheduled + later;
 END $$;
 
--- What keeps the used leaves of a queue from being truncated, in words: normal while a message in
--- them is still to be handled, worth a look when it stays.
+-- What keeps a queue's used leaves from being truncated, in words. That is normal while a handler
+-- has yet to handle a message in them. It is worth a look when it stays.
 CREATE OR REPLACE FUNCTION host.queue_holds(p_queue text) RETURNS TABLE (leaf int, why text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$

@@ -332,8 +332,8 @@ SET search_path = pg_catalog, pg_temp AS $$
         least(q.backoff_cap_ms, q.backoff_base_ms * 2.0 ^ least(p_attempt - 1, 40)) * (0.5 + 0.5 * random()))
 $$;
 
--- What producers must not do: a row that vanishes or changes would move the positions of open
--- leases, and a vacuumed queue is what this product exists to avoid (I3).
+-- Refuses UPDATE, DELETE and TRUNCATE by producers. A row that vanishes or changes would move the
+-- positions of open leases. And a queue would need vacuum, which this product exists to avoid (I3).
 CREATE OR REPLACE FUNCTION host.refuse_change() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$

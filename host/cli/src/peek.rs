@@ -9,6 +9,9 @@ use crate::global::Global;
 use crate::lookup;
 use crate::show::{self, Column};
 use host_queue::admin::message::{self, Scheduled, Settled, Waiting};
+use host_queue::catalog::Queue;
+use host_queue::connect::Pooled;
+use host_queue::inspect::{self, HeldLanes};
 
 /// Characters of a payload that a table shows.
 const PAYLOAD_CHARS: usize = 50;
@@ -80,7 +83,7 @@ impl Peek {
                 let messages =
                     message::scheduled(&client, &queue.name, handler, self.number).await?;
                 self.show(&messages, "No message is scheduled", scheduled_json, scheduled_text);
-                return Ok(());
+                return self.show_held(&client, queue).await;
             }
             let messages = message::peek(&client, &queue.name, handler, self.number).await?;
             let mut none = "No message waits".to_owned();
@@ -93,9 +96,25 @@ impl Peek {
                 }
             }
             self.show(&messages, &none, waiting_json, waiting_text);
-            Ok(())
+            self.show_held(&client, queue).await
         })
         .await
+    }
+
+    /// On a queue that keeps order, a retry is not on the schedule: it holds its lane.
+    async fn show_held(&self, client: &Pooled, queue: &Queue) -> Result<(), CommandError> {
+        if self.json || queue.settings.lanes.ordered().is_none() {
+            return Ok(());
+        }
+        for lag in inspect::status_of(client, &queue.name).await?.lag {
+            let Some(HeldLanes { lanes, until: Some(until) }) = lag.held else { continue };
+            let held = show::plural(lanes as usize, "lane");
+            println!(
+                "! {}/{}: {held} held until {until}: a retry is not due, and the messages of its lane wait behind it",
+                queue.name, lag.handler
+            );
+        }
+        Ok(())
     }
 
     fn show<T>(&self, messages: &[T], none: &str, json: fn(&T) -> Value, text: fn(&[T]) -> String) {

@@ -91,8 +91,8 @@ impl Missed {
 }
 
 impl Schedule {
-    /// The schedule of a pattern with five fields, or six with seconds first, or a name such as
-    /// `@hourly`; its times are of the time zone of that name.
+    /// The schedule of a pattern in the time zone of that name. A pattern has five fields, or six
+    /// with seconds first, or is a name such as `@hourly`.
     ///
     /// # Errors
     /// What is wrong with which of the two.

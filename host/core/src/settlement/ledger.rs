@@ -105,9 +105,8 @@ impl Ledger {
         self.pending().hand_on = Some(HandOn::Retry(retry));
     }
 
-    /// Ends a lease in order with a message that was refused when it was to be settled: with what
-    /// came before it, of the `waiting` settlements, and without all that came after it, which has
-    /// to run again.
+    /// Ends a lease in order with a message whose settlement was refused. The `waiting` settlements
+    /// of messages before it stay. The messages after it have to run again.
     pub fn end_with(
         &mut self,
         retry: Retry,

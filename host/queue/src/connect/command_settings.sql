@@ -1,5 +1,6 @@
--- What the connections of commands are set to, whatever their role or database says: what looks
--- under a lock has to see what was committed while it waited for it. Locks, tables: none.
+-- The settings of a command's connections, whatever their role or database says. Locks, tables:
+-- none.
+-- A function that looks under a lock has to see what was committed while it waited for the lock.
 SET default_transaction_isolation = 'read committed';
 -- Compiling a plan takes longer than any of them runs, and is done under locks that hosts wait for.
 SET jit = off;

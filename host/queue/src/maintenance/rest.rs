@@ -22,8 +22,8 @@ pub struct Mark {
     pub scheduled: Option<i64>,
 }
 
-/// The marks of queues. One that was dropped, or whose mark cannot be read, is left out: it costs
-/// the others nothing but the wait for a lock.
+/// The marks of queues. A queue that was dropped, or whose mark cannot be read, is left out. The
+/// others wait for it no longer than for a lock.
 ///
 /// # Errors
 /// If the database does not answer.
